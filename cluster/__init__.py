@@ -1,0 +1,1 @@
+"""Many hosts: study plan, executors, results, report and the command line."""

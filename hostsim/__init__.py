@@ -1,0 +1,1 @@
+"""One hypervisor host: pages, MMUs, notifier chain, MGLRU, swap, guests. Never imports Ray."""

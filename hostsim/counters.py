@@ -1,0 +1,77 @@
+"""The counters that a host keeps for every guest, each with its unit and meaning.
+
+Names that a kernel has are the kernel's (memory.stat, /proc/vmstat). The column reference and the
+schemas of the result tables are generated from this list.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Counter(NamedTuple):
+    """One counter: int64, summed over guests and hosts."""
+
+    name: str
+    unit: str
+    description: str
+
+
+COUNTERS: tuple[Counter, ...] = (
+    Counter("accesses", "accesses", "accesses made by the guest, L1 and L2"),
+    Counter("l2_accesses", "accesses", "accesses made by its nested VM"),
+    Counter("pgfault", "faults", "faults of the primary MMU on the guest's memory"),
+    Counter("pgmajfault", "faults", "of these, those that read a page from swap: the true refaults"),
+    Counter("tdp_faults", "faults", "violations that made KVM map a page in the TDP MMU"),
+    Counter(
+        "shadow_faults",
+        "faults",
+        "violations that made KVM map a page in the shadow MMU (one rmap entry each)",
+    ),
+    Counter("indirect_shadow_pages", "pages", "page tables that the shadow MMU holds at the end"),
+    Counter("resident_pages", "pages", "pages of the guest in memory at the end"),
+    Counter("pswpout", "pages", "pages written to swap"),
+    Counter("workingset_refault_anon", "pages", "refaults as the kernel counts them"),
+    Counter("workingset_activate_anon", "pages", "refaults that the kernel takes for recent"),
+    Counter("workingset_restore_anon", "pages", "recent refaults that get the workingset flag back"),
+    Counter("pgscan", "pages", "pages isolated by eviction"),
+    Counter("pgsteal", "pages", "pages reclaimed"),
+    Counter("pgrefill", "pages", "pages that eviction sorted into a younger generation"),
+    Counter("pgactivate", "pages", "pages activated"),
+    Counter("limit_hits", "events", "times that a charge ran into memory.max (memory.events max)"),
+    Counter("agings", "passes", "steps of max_seq"),
+    Counter("mm_walks", "passes", "agings that walked the page tables"),
+    Counter("walk_tables", "page tables", "PTE tables that the walks scanned"),
+    Counter("walk_ptes", "PTEs", "PTEs that the walks scanned, present or not"),
+    Counter("look_arounds", "windows", "look-arounds at eviction"),
+    Counter("young_walk", "pages", "pages that the walk found young"),
+    Counter("young_look_around", "pages", "neighbours that look-around found young"),
+    Counter("young_evict", "pages", "pages that the eviction check found young"),
+    Counter(
+        "missed_young_walk",
+        "pages",
+        "pages reported old by the walk though touched since they were last asked",
+    ),
+    Counter("missed_young_look_around", "pages", "the same for the neighbours of look-around"),
+    Counter("missed_young_evict", "pages", "the same for the eviction check: hot pages lost"),
+    Counter("false_young_walk", "pages", "pages reported young by the walk though not touched since last asked"),
+    Counter("false_young_look_around", "pages", "the same for the neighbours of look-around"),
+    Counter("false_young_evict", "pages", "the same for the eviction check"),
+    Counter("notifier_calls_walk", "calls", "calls of the MMU notifier chain, for one page each, by the walk"),
+    Counter("notifier_calls_look_around", "calls", "the same by look-around"),
+    Counter("notifier_calls_evict", "calls", "the same by the eviction check"),
+    Counter("notifier_failed", "calls", "calls that answered 'failed, can't tell'"),
+    Counter("rcu_walks", "acquisitions", "TDP walks under RCU"),
+    Counter("rmap_lock_acquisitions", "acquisitions", "locks of one rmap"),
+    Counter("mmu_lock_read_acquisitions", "acquisitions", "kvm->mmu_lock taken for read by aging"),
+    Counter("mmu_lock_write_acquisitions", "acquisitions", "kvm->mmu_lock taken for write by aging"),
+    Counter("tlb_flushes", "flushes", "remote TLB flushes after a young answer"),
+    Counter("aging_cpu_ns", "ns", "CPU time of aging walks, their notifier calls included"),
+    Counter("reclaim_cpu_ns", "ns", "CPU time of reclaim: eviction, look-around, aging, swap-out"),
+    Counter("fault_cpu_ns", "ns", "CPU time of faults: mapping, swap-in, KVM; without the reclaim they ran into"),
+)
+
+EVENTS = np.dtype([(counter.name, np.int64) for counter in COUNTERS], align=True)
+"""One record a memcg: every counter as int64, for the compiled kernels."""

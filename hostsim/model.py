@@ -1,0 +1,112 @@
+"""What a host is made of, as plain frozen data: the input and the output of a simulation.
+
+A :class:`HostSpec` with a seed decides everything: the same spec and seed give the same result, bit
+for bit, on any machine and in any process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PAGE_BYTES = 4096  # x86-64 base page
+
+WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
+RECLAIM_MODES = ("limit", "proactive", "debugfs")
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """Which pages a guest touches.
+
+    uniform: every page alike. zipf: page of rank k with weight k^-skew. hotcold: ``hot_access_share`` of
+    the accesses go to the ``hot_share`` hottest pages, the rest to the others. scan: round and round in
+    order. phases: ``hot_access_share`` of the accesses go to a window of ``hot_share`` of the memory that
+    moves on by its own size every ``phase_ticks`` ticks, the rest anywhere. hotscan: ``hot_access_share``
+    of the accesses go to the hot pages, the rest scan the others.
+
+    ``layout``: "shuffled" scatters the ranks over the memory, "ordered" keeps rank order = address order.
+    """
+
+    kind: str = "zipf"
+    skew: float = 0.9
+    hot_share: float = 0.2
+    hot_access_share: float = 0.8
+    phase_ticks: int = 6
+    write_share: float = 0.0
+    layout: str = "shuffled"
+
+
+@dataclass(frozen=True)
+class NestedSpec:
+    """How a guest uses a nested VM (L2).
+
+    ``access_share`` of the guest's accesses are made by L2, to the ``exposed_share`` of its memory that L1
+    has mapped into L2. ``l2_only_share`` of the guest's memory (at most ``exposed_share``) is touched by L2
+    only, never by L1. All shares are 0..1. L2 runs in ticks ``start_tick`` <= t < ``stop_tick`` (0: to the end).
+    """
+
+    access_share: float = 0.5
+    exposed_share: float = 0.5
+    l2_only_share: float = 0.25
+    start_tick: int = 0
+    stop_tick: int = 0
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """One guest: a memslot of ``memory_pages`` 4 KiB pages in a memcg of its own.
+
+    ``limit_pages``: memory.max (mode "limit") or the size that reclaim brings the guest back to after every
+    tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM) or "process" (no secondary MMU).
+    """
+
+    name: str
+    memory_pages: int
+    limit_pages: int = 0
+    accesses_per_tick: int = 8192
+    kind: str = "vm"
+    workload: WorkloadSpec = field(default_factory=WorkloadSpec)
+    nested: NestedSpec | None = None
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One hypervisor host: its kernel (a name in hostsim.kernels.KERNELS), guests and reclaim.
+
+    Tick 0 populates every guest's memory in page order; ticks 1..``ticks`` run the workloads.
+    mode: "limit" (direct reclaim under memory.max), "proactive" (memory.reclaim after every tick) or
+    "debugfs" (`+` and `-` of lru_gen after every tick). ``aging_every_ticks`` > 0 runs one more `+` that often.
+    """
+
+    kernel: str
+    guests: tuple[GuestSpec, ...]
+    ticks: int
+    mode: str = "limit"
+    aging_every_ticks: int = 0
+
+
+@dataclass(frozen=True)
+class GuestResult:
+    """What one guest went through; ``counters`` has every name of hostsim.counters.COUNTERS.
+
+    ``access_hash``: uint64 over the guest's whole access stream (page, level, read or write).
+    ``step_pages``: for each step of the policy, the number of pages that it acted on.
+    """
+
+    name: str
+    nested: bool
+    access_hash: int
+    counters: dict[str, int]
+    step_pages: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """The guests' results, in the order of the spec."""
+
+    guests: tuple[GuestResult, ...]
+
+    def totals(self) -> dict[str, int]:
+        """Every counter, summed over the guests."""
+        names = self.guests[0].counters
+        return {name: sum(guest.counters[name] for guest in self.guests) for name in names}
