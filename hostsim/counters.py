@@ -73,5 +73,15 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("fault_cpu_ns", "ns", "CPU time of faults: mapping, swap-in, KVM; without the reclaim they ran into"),
 )
 
-EVENTS = np.dtype([(counter.name, np.int64) for counter in COUNTERS], align=True)
-"""One record a memcg: every counter as int64, for the compiled kernels."""
+_DERIVED_PREFIXES = ("young_", "missed_young_", "false_young_", "notifier_", "rcu_", "rmap_", "mmu_lock_")
+_DERIVED = ("indirect_shadow_pages", "tlb_flushes", "aging_cpu_ns", "reclaim_cpu_ns", "fault_cpu_ns")
+
+EVENTS = np.dtype(
+    [
+        (counter.name, np.int64)
+        for counter in COUNTERS
+        if counter.name not in _DERIVED and not counter.name.startswith(_DERIVED_PREFIXES)
+    ],
+    align=True,
+)
+"""One record a memcg: the counters that the compiled kernels keep; the others are derived at the end."""

@@ -1,0 +1,157 @@
+"""Aging: mm/vmscan.c try_to_inc_max_seq. A walk finds the young pages, then the generations move on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hostsim.jit import compiled, lowest_bit
+from hostsim.lru import (
+    change_gen,
+    forget_references,
+    gen_of,
+    list_add_tail,
+    list_del,
+    list_head,
+    list_tail,
+    page_gen,
+    with_gen,
+)
+from hostsim.notifier import ask
+from hostsim.state import (
+    ANON,
+    FILE,
+    MAX_NR_GENS,
+    PRESENT,
+    PTRS_PER_PTE,
+    REFERENCED,
+    WORDS_PER_TABLE,
+    Machine,
+)
+from hostsim.workingset import carry_over
+from policies import Site
+
+DENSE_SHARE = 8  # suitable_to_scan: a table is dense when 1 in 8 of its PTEs is young
+_WALK = int(Site.WALK)
+
+
+@compiled
+def promote(m: Machine, g: int, page: int) -> None:
+    """update_gen for a page that a walk (or a look-around with a walk object) found young."""
+    lruvec = m.lruvecs[g]
+    state = m.state[page]
+    gen = page_gen(state)
+    if gen < 0:
+        m.state[page] = state | REFERENCED  # isolated: tells the shrinker to keep it
+        return
+    youngest = gen_of(lruvec.max_seq)
+    m.state[page] = with_gen(forget_references(state), youngest)
+    if gen != youngest:
+        change_gen(lruvec, gen, youngest)
+
+
+@compiled
+def _walk_table(m: Machine, g: int, table: int, pages: int) -> bool:
+    """walk_pte_range over the first ``pages`` PTEs of a table; true if it is dense."""
+    young_count = 0
+    for word in range(table * WORDS_PER_TABLE, table * WORDS_PER_TABLE + (pages + 63) // 64):
+        present = m.bits[word, PRESENT]
+        if not present:
+            continue
+        young, _ = ask(m, g, word, present, _WALK)
+        while young:
+            page = word * 64 + lowest_bit(young)
+            young &= young - np.uint64(1)
+            young_count += 1
+            promote(m, g, page)
+    events = m.events[g]
+    events.walk_tables += 1
+    events.walk_ptes += pages
+    return young_count * DENSE_SHARE >= pages
+
+
+@compiled
+def _walk_vma(m: Machine, g: int, first: int, pages: int, force_scan: bool, made: bool, now: int, then: int) -> None:
+    """walk_pud_range over one mapping: the tables that the PMD's Accessed bit and the Bloom filter don't rule out."""
+    mm = m.mms[g]
+    for start in range(0, pages, PTRS_PER_PTE):
+        table = (first + start) // PTRS_PER_PTE
+        if not force_scan:
+            if not mm.notifiers:
+                if not m.pmd_young[table]:
+                    continue
+                m.pmd_young[table] = 0  # cleared even if the Bloom filter then says no
+            if made and not m.filters[table, now]:
+                continue
+        if _walk_table(m, g, table, min(PTRS_PER_PTE, pages - start)):
+            m.filters[table, then] = 1
+
+
+@compiled
+def walk_mm(m: Machine, g: int, force_scan: bool) -> None:
+    """One walk over the guest's page tables, by the Bloom filter of this seq, filling the one of the next."""
+    mm = m.mms[g]
+    seq = m.lruvecs[g].max_seq
+    now = seq % 2
+    then = (seq + 1) % 2
+    first = mm.first // PTRS_PER_PTE
+    last = (mm.own_first + mm.own_pages - 1) // PTRS_PER_PTE
+    m.filters[first : last + 1, then] = 0
+    made = mm.filter_made[now] != 0
+    mm.filter_made[then] = 1
+    _walk_vma(m, g, mm.first, mm.pages, force_scan, made, now, then)
+    _walk_vma(m, g, mm.own_first, mm.own_pages, force_scan, made, now, then)
+    m.events[g].mm_walks += 1
+
+
+@compiled
+def inc_min_seq(m: Machine, g: int) -> None:
+    """Pushes the oldest generation of anonymous pages into the next, taken from the tail to the tail."""
+    lruvec = m.lruvecs[g]
+    old = gen_of(lruvec.min_seq[ANON])
+    head = list_head(lruvec, old)
+    page = list_tail(m, head)
+    while page != head:
+        gen = page_gen(m.state[page])
+        if gen == old:
+            gen = gen_of(lruvec.min_seq[ANON] + 1)
+            m.state[page] = with_gen(forget_references(m.state[page]), gen)
+            change_gen(lruvec, old, gen)
+        list_del(m, page)
+        list_add_tail(m, list_head(lruvec, gen), page)
+        page = list_tail(m, head)
+    carry_over(lruvec, ANON)
+    lruvec.min_seq[ANON] += 1
+
+
+@compiled
+def inc_max_seq(m: Machine, g: int, can_swap: bool) -> None:
+    """Opens a new youngest generation, making room by force where all four are in use."""
+    lruvec = m.lruvecs[g]
+    if lruvec.max_seq - lruvec.min_seq[FILE] + 1 == MAX_NR_GENS:
+        carry_over(lruvec, FILE)
+        lruvec.min_seq[FILE] += 1
+    if lruvec.max_seq - lruvec.min_seq[ANON] + 1 == MAX_NR_GENS:
+        if can_swap:
+            inc_min_seq(m, g)
+        else:
+            carry_over(lruvec, ANON)
+            lruvec.min_seq[ANON] += 1
+    lruvec.max_seq += 1
+    m.events[g].agings += 1
+
+
+@compiled
+def age(m: Machine, g: int, can_swap: bool, force_scan: bool) -> None:
+    """try_to_inc_max_seq: walks the guest's mm if it is worth it, then moves the generations on.
+
+    The mm is skipped when no CPU switched to it since its last walk ("used"), unless the scan is forced
+    or this is the first iteration. A skipped mm leaves the next Bloom filter as it was two agings ago.
+    """
+    mm = m.mms[g]
+    force_scan = force_scan or not mm.walked
+    if force_scan or mm.used:
+        mm.used = 0
+        walk_mm(m, g, force_scan)
+    mm.walked = 1
+    mm.seq = m.lruvecs[g].max_seq
+    inc_max_seq(m, g, can_swap)

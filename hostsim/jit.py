@@ -1,0 +1,47 @@
+"""How the hot loops are compiled, and the two bit instructions that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def compiled(function: _F) -> _F:
+    """Compiles a function once for all policies, kernels and sizes, and keeps the result on disk."""
+    return njit(cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _ctpop(_typing: Any, word: Any) -> Any:
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _cttz(_typing: Any, word: Any) -> Any:
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), codegen
+
+
+@compiled
+def popcount(word: np.uint64) -> int:
+    """Number of set bits of a 64-bit word."""
+    return np.int64(_ctpop(word))  # type: ignore[return-value]
+
+
+@compiled
+def lowest_bit(word: np.uint64) -> int:
+    """Index of the lowest set bit of a word that is not 0."""
+    return np.int64(_cttz(word))  # type: ignore[return-value]

@@ -1,0 +1,163 @@
+"""A host's memory with the operations that one can do to it; the door to the compiled kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hostsim import faults, reclaim
+from hostsim.counters import EVENTS
+from hostsim.kernels import Kernel
+from hostsim.lru import list_tail
+from hostsim.notifier import SITE_COLUMNS
+from hostsim.state import (
+    ANON,
+    BIT_COLUMNS,
+    LRUVEC,
+    MAX_NR_GENS,
+    MIN_LRU_BATCH,
+    MM,
+    PRESENT,
+    PTRS_PER_PTE,
+    RECLAIM,
+    WORDS_PER_TABLE,
+    Machine,
+    Record,
+)
+from policies import Policy, Site
+
+FIRST_SEQ = 3  # max_seq of a fresh lruvec
+GENERATION_COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Memslot:
+    """The memory of one guest.
+
+    ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM).
+    ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
+    """
+
+    pages: int
+    own_pages: int = 0
+    kvm: bool = True
+    tdp: bool = True
+    max_pages: int = 0
+    swappiness: int = 60
+
+
+class HostMemory:
+    """The pages of a host under one kernel and one policy; guests are numbered in the order of the slots."""
+
+    def __init__(self, slots: list[Memslot], kernel: Kernel, policy: Policy) -> None:
+        tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
+        own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
+        table_count = sum(tables) + sum(own_tables)
+        pages = table_count * PTRS_PER_PTE
+        list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
+        code = policy.encode()
+        self.machine = Machine(
+            bits=_cache_aligned(table_count * WORDS_PER_TABLE),
+            state=np.zeros(pages, np.uint8),
+            links=np.repeat(np.arange(pages + list_heads, dtype=np.int32)[:, None], 2, axis=1).copy(),
+            shadows=np.zeros(pages, np.uint32),
+            filters=np.zeros((table_count, 2), np.uint8),
+            pmd_young=np.zeros(table_count, np.uint8),
+            shadow_tables=np.zeros(table_count, np.uint8),
+            lruvecs=np.zeros(len(slots), LRUVEC),
+            mms=np.zeros(len(slots), MM),
+            events=np.zeros(len(slots), EVENTS),
+            sites=np.zeros((len(slots), len(Site), SITE_COLUMNS), np.int64),
+            step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
+            steps=code.steps,
+            calls=code.calls,
+            policy=np.array([code.count, code.enter], np.int64),
+            features=kernel.encode(),
+            reclaim=np.zeros(1, RECLAIM),
+            victims=np.zeros(MIN_LRU_BATCH, np.int32),
+        )
+        first = 0
+        for g, slot in enumerate(slots):
+            lruvec = self.machine.lruvecs[g]
+            lruvec["max_seq"] = FIRST_SEQ
+            lruvec["lists"] = pages + g * MAX_NR_GENS * GENERATION_COLUMNS
+            lruvec["swappiness"] = slot.swappiness
+            mm = self.machine.mms[g]
+            mm["first"] = first
+            mm["pages"] = slot.pages
+            mm["own_first"] = first + tables[g] * PTRS_PER_PTE
+            mm["own_pages"] = slot.own_pages
+            mm["notifiers"] = slot.kvm
+            mm["tdp"] = slot.tdp
+            mm["kvm_marks"] = kernel.kvm_marks
+            mm["max_pages"] = slot.max_pages
+            mm["seq"] = FIRST_SEQ - 1
+            first += (tables[g] + own_tables[g]) * PTRS_PER_PTE
+
+    def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
+        self.machine.mms[guest]["used"] = 1
+        faults.touch_pages(self.machine, guest, accesses)
+
+    def touch_own(self, guest: int) -> None:
+        """The guest's process touches the pages of its own beside the memslot."""
+        faults.touch_own_pages(self.machine, guest)
+
+    def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
+        """`+` of the debugfs file, for the present max_seq."""
+        reclaim.debugfs_age(self.machine, guest, swappiness, force_scan)
+
+    def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
+        """`-` of the debugfs file: evicts generations up to ``seq``; returns the pages reclaimed."""
+        return reclaim.debugfs_evict(self.machine, guest, seq, swappiness, nr_pages)
+
+    def memory_reclaim(self, guest: int, nr_pages: int) -> int:
+        """memory.reclaim of the guest's memcg; returns the pages reclaimed."""
+        return reclaim.memory_reclaim(self.machine, guest, nr_pages)
+
+    def stop_nested(self, guest: int) -> None:
+        """L1 stops its nested VM."""
+        faults.drop_shadow_mmu(self.machine, guest)
+
+    def lruvec(self, guest: int) -> Record:
+        """The guest's lruvec, as a numpy record."""
+        return self.machine.lruvecs[guest]
+
+    def events(self, guest: int) -> Record:
+        """The guest's counters, as a numpy record."""
+        return self.machine.events[guest]
+
+    def pages(self, guest: int) -> slice:
+        """The guest's pages in the per-page arrays."""
+        mm = self.machine.mms[guest]
+        return slice(int(mm["first"]), int(mm["first"] + mm["pages"]))
+
+    def words(self, guest: int) -> slice:
+        """The words of the guest's memslot in ``bits``."""
+        mm = self.machine.mms[guest]
+        return slice(int(mm["first"]) // 64, int(mm["first"] + mm["pages"] + 63) // 64)
+
+    def resident(self, guest: int) -> int:
+        """Pages of the guest's memslot that are in memory."""
+        return int(np.bitwise_count(self.machine.bits[self.words(guest), PRESENT]).sum())
+
+    def generation(self, guest: int, seq: int) -> list[int]:
+        """The guest's pages on the list of a generation, in the order in which eviction meets them."""
+        lruvec = self.machine.lruvecs[guest]
+        head = int(lruvec["lists"]) + seq % MAX_NR_GENS * GENERATION_COLUMNS + ANON
+        first = self.pages(guest).start
+        found = []
+        page = int(list_tail(self.machine, head))
+        while page != head:
+            found.append(page - first)
+            page = int(self.machine.links[page, 1])
+        return found
+
+
+def _cache_aligned(words: int) -> npt.NDArray[np.uint64]:
+    """Zeroed bit columns whose rows don't straddle cache lines."""
+    raw = np.zeros(words * BIT_COLUMNS + BIT_COLUMNS, np.uint64)
+    skip = (-raw.ctypes.data // raw.itemsize) % BIT_COLUMNS
+    return raw[skip : skip + words * BIT_COLUMNS].reshape(words, BIT_COLUMNS)

@@ -1,0 +1,147 @@
+"""Who calls eviction, and how much it asks for: memory.max, memory.reclaim and the debugfs file."""
+
+from __future__ import annotations
+
+from hostsim.aging import age
+from hostsim.eviction import evict_pages
+from hostsim.jit import compiled
+from hostsim.lru import drain, gen_of
+from hostsim.state import ANON, FILE, MIN_NR_GENS, Machine, Record
+
+DEF_PRIORITY = 12
+SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
+MAX_RECLAIM_RETRIES = 16
+MEMCG_CHARGE_BATCH = 64  # pages
+
+
+@compiled
+def should_run_aging(lruvec: Record, swappiness: int) -> tuple[bool, int]:
+    """Whether the cold pages run out; and the pages that may be scanned (0 if aging can't wait)."""
+    kind = ANON if swappiness else FILE
+    oldest = lruvec.min_seq[kind]
+    must = oldest + MIN_NR_GENS > lruvec.max_seq
+    total = young = old = 0
+    seq = oldest
+    while seq <= lruvec.max_seq:
+        pages = max(lruvec.nr_pages[gen_of(seq), ANON], 0)
+        total += pages
+        if seq == lruvec.max_seq:
+            young += pages
+        elif seq + MIN_NR_GENS == lruvec.max_seq:
+            old += pages
+        seq += 1
+    if must:
+        return True, 0
+    if oldest + MIN_NR_GENS < lruvec.max_seq:
+        return False, total
+    return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total, total
+
+
+@compiled
+def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
+    """Pages to scan on this visit; ages first if cold pages run out, and then ends the visit (-1)."""
+    lruvec = m.lruvecs[g]
+    aging, total = should_run_aging(lruvec, reclaim.swappiness)
+    if not aging or reclaim.priority == DEF_PRIORITY:
+        return total >> reclaim.priority
+    age(m, g, reclaim.swappiness != 0, False)
+    return -1
+
+
+@compiled
+def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
+    """lru_gen_shrink_lruvec: one visit to a lruvec at one priority; memcg reclaim does not stop at its target."""
+    drain(m, g)
+    scanned = 0
+    while True:
+        nr_to_scan = get_nr_to_scan(m, g, reclaim)
+        if nr_to_scan <= 0:
+            break
+        progress = evict_pages(m, g, reclaim, reclaim.swappiness)
+        if not progress:
+            break
+        scanned += progress
+        if scanned >= nr_to_scan:
+            break
+
+
+@compiled
+def try_to_free_pages(m: Machine, g: int, nr_pages: int, proactive: bool) -> int:
+    """try_to_free_mem_cgroup_pages: priorities 12 to 0 until at least 32 pages are reclaimed; returns how many."""
+    reclaim = m.reclaim[0]
+    reclaim.nr_to_reclaim = max(nr_pages, SWAP_CLUSTER_MAX)
+    reclaim.nr_reclaimed = 0
+    reclaim.walk = proactive
+    reclaim.swappiness = m.lruvecs[g].swappiness
+    reclaim.priority = DEF_PRIORITY
+    while reclaim.priority >= 0:
+        shrink_lruvec(m, g, reclaim)
+        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
+            break
+        reclaim.priority -= 1
+    return reclaim.nr_reclaimed  # type: ignore[no-any-return]
+
+
+@compiled
+def memory_reclaim(m: Machine, g: int, nr_pages: int) -> int:
+    """memory.reclaim: asks for a quarter of what is left at a time; returns the pages reclaimed."""
+    reclaimed = 0
+    retries = MAX_RECLAIM_RETRIES
+    while reclaimed < nr_pages:
+        got = try_to_free_pages(m, g, (nr_pages - reclaimed) // 4, True)
+        if got == 0:
+            if retries == 0:
+                break
+            retries -= 1
+        reclaimed += got
+    return reclaimed
+
+
+@compiled
+def debugfs_age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
+    """`+ memcg node max_seq swappiness force_scan` written to lru_gen."""
+    drain(m, g)
+    age(m, g, swappiness != 0, force_scan)
+
+
+@compiled
+def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) -> int:
+    """`- memcg node seq swappiness nr` written to lru_gen; returns the pages reclaimed."""
+    drain(m, g)
+    lruvec = m.lruvecs[g]
+    reclaim = m.reclaim[0]
+    reclaim.nr_to_reclaim = nr_pages
+    reclaim.nr_reclaimed = 0
+    reclaim.walk = True
+    reclaim.swappiness = swappiness
+    reclaim.priority = 0
+    kind = ANON if swappiness else FILE
+    while reclaim.nr_reclaimed < nr_pages and lruvec.min_seq[kind] <= seq:
+        if not evict_pages(m, g, reclaim, swappiness):
+            break
+    return reclaim.nr_reclaimed  # type: ignore[no-any-return]
+
+
+@compiled
+def charge(m: Machine, g: int) -> None:
+    """try_charge: one page, from the stock, by a batch of 64, or alone after reclaim.
+
+    When nothing can be reclaimed the charge goes through nevertheless: there is no OOM killer here.
+    """
+    mm = m.mms[g]
+    if not mm.max_pages:
+        mm.charged += 1
+        return
+    if mm.stock:
+        mm.stock -= 1
+        return
+    retries = MAX_RECLAIM_RETRIES
+    if mm.charged + MEMCG_CHARGE_BATCH <= mm.max_pages:
+        mm.charged += MEMCG_CHARGE_BATCH
+        mm.stock = MEMCG_CHARGE_BATCH - 1
+        return
+    while mm.charged + 1 > mm.max_pages and retries:
+        m.events[g].limit_hits += 1
+        if not try_to_free_pages(m, g, 1, False):
+            retries -= 1
+    mm.charged += 1

@@ -1,0 +1,141 @@
+"""The memory of a host: pages as bits, one lruvec and one mm a guest.
+
+64 PTEs are one uint64 word. The words of the same 64 pages lie side by side in ``bits`` (one cache
+line), so an access and a walk touch one line. Page numbers run over the host; a guest owns the pages
+``first`` .. ``first + pages`` and starts on a page table of its own (512 pages, 2 MiB).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Record = Any
+"""One element of a structured array; compiled code sees a struct with attributes."""
+
+# --- bits of a page: the column in Machine.bits -----------------------------------------------------
+PRESENT = 0  # mapped by the primary MMU
+PRIMARY = 1  # Accessed bit of the primary PTE
+TDP = 2  # Accessed bit of the TDP MMU's SPTE
+SHADOW = 3  # Accessed bit of the shadow MMU's SPTE
+TDP_MAPPED = 4  # the TDP MMU has an SPTE
+SHADOW_MAPPED = 5  # the shadow MMU has an SPTE: one rmap entry
+TOUCHED = 6  # touched since a site last asked: the truth that policies are measured against
+DIRTY = 7  # the primary PTE is dirty
+BIT_COLUMNS = 8
+
+# --- state byte of a page: laid out as the recordings write it ---------------------------------------
+GEN_MASK = 7  # generation + 1; 0: on no list
+ACTIVE = 8  # PG_active
+REFERENCED = 16  # PG_referenced
+WORKINGSET = 32  # PG_workingset
+REFS_SHIFT = 6  # LRU_REFS, 2 bits
+REFS_MASK = 0xC0
+REFS_FLAGS = 0xFF & ~(GEN_MASK | ACTIVE)  # all that counts as a reference
+
+# --- constants of mm/vmscan.c and include/linux/mmzone.h ----------------------------------------------
+MIN_NR_GENS = 2
+MAX_NR_GENS = 4
+MAX_NR_TIERS = 4
+MIN_LRU_BATCH = 64  # pages: isolation batch, look-around window
+MAX_LRU_BATCH = 4096  # pages: one scan_folios at most
+ANON = 0
+FILE = 1
+PTRS_PER_PTE = 512  # PTEs of one table
+WORDS_PER_TABLE = PTRS_PER_PTE // 64
+MAX_PAGEVEC = 31  # pages of the per-CPU lru_activate batch
+
+# --- an access, as one uint32: page of the guest, and how ----------------------------------------------
+ACCESS_L2 = 1 << 31  # made by the nested VM
+ACCESS_WRITE = 1 << 30
+ACCESS_PAGE = ACCESS_WRITE - 1
+
+LRUVEC = np.dtype(
+    [
+        ("max_seq", np.int64),
+        ("min_seq", np.int64, (2,)),  # [type]
+        ("nr_pages", np.int64, (MAX_NR_GENS, 2)),  # [gen][type]
+        ("lists", np.int64),  # row of links that is the head of list [gen 0][anon]; the others follow
+        ("avg_refaulted", np.int64, (2, MAX_NR_TIERS)),  # [type][tier], as are the next four
+        ("avg_total", np.int64, (2, MAX_NR_TIERS)),
+        ("refaulted", np.int64, (2, MAX_NR_TIERS)),
+        ("evicted", np.int64, (2, MAX_NR_TIERS)),
+        ("protected", np.int64, (2, MAX_NR_TIERS)),
+        ("swappiness", np.int64),  # 0..200
+        ("activate_count", np.int64),  # pages waiting in the lru_activate batch
+        ("activate_batch", np.int32, (MAX_PAGEVEC + 1,)),
+    ],
+    align=True,
+)
+
+MM = np.dtype(
+    [
+        ("first", np.int64),  # page number of the memslot's first page, a multiple of 512
+        ("pages", np.int64),
+        ("own_first", np.int64),  # the process' (VMM's) own anonymous pages beside the memslot ...
+        ("own_pages", np.int64),  # ... in page tables of their own
+        ("seq", np.int64),  # mm_state.seq: the aging that was walked last
+        ("walked", np.int64),  # a walk was completed before (mm_state.tail is not NULL)
+        ("used", np.int64),  # the CPU switched to this mm since it was last walked
+        ("filter_made", np.int64, (2,)),  # the Bloom filter of seq % 2 exists
+        ("notifiers", np.int64),  # KVM is subscribed to this mm
+        ("tdp", np.int64),  # tdp_mmu_enabled
+        ("had_rmaps", np.int64),  # sticky: a shadow root was made once
+        ("indirect_shadow_pages", np.int64),
+        ("kvm_marks", np.int64),  # mark_page_accessed calls of one KVM fault
+        ("max_pages", np.int64),  # memory.max in pages; 0: none
+        ("charged", np.int64),  # memory.current in pages, the stock included
+        ("stock", np.int64),  # pages charged in advance, per CPU
+    ],
+    align=True,
+)
+
+RECLAIM = np.dtype(
+    [
+        ("nr_to_reclaim", np.int64),
+        ("nr_reclaimed", np.int64),
+        ("priority", np.int64),
+        ("walk", np.int64),  # a walk object exists: look-around moves pages at once
+        ("swappiness", np.int64),
+        ("debugfs", np.int64),  # no cgroup reclaim: sc.target_mem_cgroup is NULL
+    ],
+    align=True,
+)
+"""struct scan_control: one reclaim call."""
+
+
+class Machine(NamedTuple):
+    """All that the compiled kernels work on; plain arrays, one element a page or a guest.
+
+    ``links``: int32 (pages + list heads, 2), the neighbours [towards tail, towards head] on a circular list
+    through its head, as the kernel's list_head: a page leaves its list without knowing which one it is.
+    ``shadows``: uint32, 0 never swapped out, else the workingset shadow (see hostsim.workingset).
+    ``filters``: uint8 (page tables, 2), the two Bloom filters as exact sets: a simulator does not know
+    the kernel addresses that decide which tables collide.
+    ``steps``, ``calls``: the policy (policies.PolicyCode); ``policy``: [number of steps, Enter].
+    ``sites``: int64 (guests, 3 sites, hostsim.notifier.SITE_COLUMNS), what each site asked and was told.
+    ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
+    ``pmd_young``, ``shadow_tables``: uint8 a page table: the PMD's Accessed bit; the shadow MMU has a table.
+    ``victims``: scratch, the isolated pages of one batch.
+    """
+
+    bits: npt.NDArray[np.uint64]
+    state: npt.NDArray[np.uint8]
+    links: npt.NDArray[np.int32]
+    shadows: npt.NDArray[np.uint32]
+    filters: npt.NDArray[np.uint8]
+    pmd_young: npt.NDArray[np.uint8]
+    shadow_tables: npt.NDArray[np.uint8]
+    lruvecs: npt.NDArray[Any]
+    mms: npt.NDArray[Any]
+    events: npt.NDArray[Any]
+    sites: npt.NDArray[np.int64]
+    step_pages: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
+    calls: npt.NDArray[np.int64]
+    policy: npt.NDArray[np.int64]
+    features: npt.NDArray[Any]
+    reclaim: npt.NDArray[Any]
+    victims: npt.NDArray[np.int32]
