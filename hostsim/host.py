@@ -1,0 +1,101 @@
+"""One hypervisor host, from its spec to its results: the function that every cell of a sweep calls."""
+
+from __future__ import annotations
+
+from hostsim.costs import cpu_ns
+from hostsim.counters import COUNTERS, EVENTS
+from hostsim.errors import UserError
+from hostsim.kernels import KERNELS
+from hostsim.machine import HostMemory, Memslot
+from hostsim.model import GuestResult, HostResult, HostSpec
+from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
+from hostsim.state import MIN_NR_GENS
+from hostsim.workloads import GuestStream
+from policies import Lock, Policy, Site
+
+EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
+
+
+def simulate_host(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, host: int) -> HostResult:
+    """Runs a host for ``spec.ticks`` ticks; the same arguments give the same result, bit for bit.
+
+    Raises UserError for an unknown kernel or mode, or a host without guests.
+    """
+    if spec.kernel not in KERNELS:
+        raise UserError(f"unknown kernel {spec.kernel!r}; known are {', '.join(KERNELS)}")
+    if not spec.guests:
+        raise UserError("a host without guests has nothing to simulate")
+    slots = [
+        Memslot(
+            pages=guest.memory_pages,
+            kvm=guest.kind == "vm",
+            max_pages=guest.limit_pages if spec.mode == "limit" else 0,
+        )
+        for guest in spec.guests
+    ]
+    memory = HostMemory(slots, KERNELS[spec.kernel], policy)
+    streams = [
+        GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=g) for g, guest in enumerate(spec.guests)
+    ]
+    for tick in range(spec.ticks + 1):
+        for g, stream in enumerate(streams):
+            _run_guest(memory, spec, g, stream, tick)
+    results = (_result(memory, policy, spec, g, stream) for g, stream in enumerate(streams))
+    return HostResult(tuple(results))
+
+
+def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: GuestStream, tick: int) -> None:
+    """One tick of one guest: its accesses, then the reclaim that user space asks for."""
+    if tick and stream.l2_runs(tick - 1) and not stream.l2_runs(tick):
+        memory.stop_nested(g)
+    first_writes = stream.populate(tick)
+    if len(first_writes):
+        memory.touch(g, first_writes)
+    if tick:
+        memory.touch(g, stream.draw(tick))
+    if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
+        memory.age(g, force_scan=False)
+    surplus = memory.resident(g) - spec.guests[g].limit_pages
+    if spec.mode == "limit" or not spec.guests[g].limit_pages:
+        return
+    if spec.mode == "debugfs" and tick:
+        memory.age(g)
+        if surplus > 0:
+            oldest_evictable = int(memory.lruvec(g)["max_seq"]) - MIN_NR_GENS
+            memory.evict(g, oldest_evictable, EVICT_SWAPPINESS, surplus)
+    elif spec.mode == "proactive" and surplus > 0:
+        memory.memory_reclaim(g, surplus)
+
+
+def _result(memory: HostMemory, policy: Policy, spec: HostSpec, g: int, stream: GuestStream) -> GuestResult:
+    return GuestResult(
+        name=spec.guests[g].name,
+        nested=spec.guests[g].nested is not None,
+        access_hash=int(stream.digest),
+        counters=collect(memory, g),
+        step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),
+    )
+
+
+def collect(memory: HostMemory, guest: int) -> dict[str, int]:
+    """Every counter of hostsim.counters.COUNTERS for one guest."""
+    events = memory.events(guest)
+    sites = memory.machine.sites[guest]
+    found = {name: int(events[name]) for name in EVENTS.names or ()}
+    for site in Site:
+        name = site.name.lower()
+        found[f"young_{name}"] = int(sites[site, YOUNG])
+        found[f"missed_young_{name}"] = int(sites[site, MISSED])
+        found[f"false_young_{name}"] = int(sites[site, FALSE])
+        found[f"notifier_calls_{name}"] = int(sites[site, CALLS])
+    totals = sites.sum(axis=0)
+    found["notifier_failed"] = int(totals[FAILED])
+    found["tlb_flushes"] = int(totals[FLUSHES])
+    found["rcu_walks"] = int(totals[LOCKS + Lock.RCU])
+    found["rmap_lock_acquisitions"] = int(totals[LOCKS + Lock.RMAP])
+    found["mmu_lock_read_acquisitions"] = int(totals[LOCKS + Lock.MMU_READ])
+    found["mmu_lock_write_acquisitions"] = int(totals[LOCKS + Lock.MMU_WRITE])
+    found["indirect_shadow_pages"] = int(memory.machine.mms[guest]["indirect_shadow_pages"])
+    found["resident_pages"] = memory.resident(guest)
+    found.update(cpu_ns(found, sites))
+    return {counter.name: found[counter.name] for counter in COUNTERS}

@@ -1,0 +1,222 @@
+"""What guests touch: a stream of accesses that depends on (seed, replicate, host, guest, tick) and nothing else.
+
+Each access has one Philox block: who makes it (L1 or L2), read or write, and which page. Ranks become
+pages through a fixed random order, so that hot pages are scattered over the memory ("shuffled") or
+contiguous ("ordered"). A nested guest has two such orders, one of the pages that L1 touches, one of those
+that L2 touches, each with its own hot set.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from hostsim.jit import compiled
+from hostsim.model import WORKLOAD_KINDS, GuestSpec
+from hostsim.philox import philox, study_key
+from hostsim.schedule import FNV_OFFSET, FNV_PRIME
+from hostsim.state import ACCESS_L2, ACCESS_WRITE
+
+_UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(WORKLOAD_KINDS))
+_SCALE = 1 << 32  # shares are compared with 32-bit random numbers
+_ORDER_STREAM = 0xFFFFFFFF  # the "tick" whose numbers order the pages
+_ONE = np.uint64(1)
+_32 = np.uint64(32)
+
+
+class GuestStream:
+    """The accesses of one guest, tick by tick; ``digest`` is the hash of all that was drawn so far."""
+
+    def __init__(self, spec: GuestSpec, *, seed: int, replicate: int, host: int, guest: int) -> None:
+        self.spec = spec
+        self.key = study_key(seed, replicate)
+        self.counter = (np.uint64(host), np.uint64(guest))
+        self.digest = FNV_OFFSET
+        exposed, l2_only = _exposure(spec)
+        order = self._order(spec.memory_pages)
+        # L1 touches all but the first l2_only pages of the order, L2 the first exposed ones
+        self.l1_pages = self._layout(order[l2_only:])
+        self.l2_pages = self._layout(order[:exposed])
+        self.l2_only_pages = np.sort(order[:l2_only])
+        self.cursors = np.zeros(2, np.int64)
+
+    def l2_runs(self, tick: int) -> bool:
+        """Whether the guest's nested VM runs in this tick."""
+        nested = self.spec.nested
+        return nested is not None and nested.start_tick <= tick and (not nested.stop_tick or tick < nested.stop_tick)
+
+    def populate(self, tick: int) -> npt.NDArray[np.uint32]:
+        """The first writes, in page order: at tick 0 all that L1 touches; where L2 starts, the pages of L2 alone."""
+        accesses = np.zeros(0, np.uint32)
+        if tick == 0:
+            accesses = np.sort(self.l1_pages) | np.uint32(ACCESS_WRITE)
+        if self.l2_runs(tick) and (tick == 0 or not self.l2_runs(tick - 1)):
+            accesses = np.concatenate([accesses, self.l2_only_pages | np.uint32(ACCESS_WRITE | ACCESS_L2)])
+            page = accesses & np.uint32(ACCESS_WRITE - 1)
+            accesses = accesses[np.argsort(page, kind="stable")]
+        self.digest = np.uint64(hash_accesses(self.digest, accesses))
+        return accesses
+
+    def draw(self, tick: int) -> npt.NDArray[np.uint32]:
+        """The accesses of a tick, uint32: page of the guest, bit 31 by L2, bit 30 a write."""
+        spec = self.spec
+        load = spec.workload
+        l2_share = spec.nested.access_share if spec.nested is not None and self.l2_runs(tick) else 0.0
+        zipf = load.kind == "zipf"
+        l1_alias = alias_table(len(self.l1_pages) if zipf else 1, load.skew)
+        l2_alias = alias_table(len(self.l2_pages) if zipf and len(self.l2_pages) else 1, load.skew)
+        accesses = np.empty(spec.accesses_per_tick, np.uint32)
+        digest = _draw(
+            accesses,
+            self.digest,
+            self.key,
+            self.counter,
+            tick,
+            WORKLOAD_KINDS.index(load.kind),
+            self.l1_pages,
+            self.l2_pages,
+            l1_alias,
+            l2_alias,
+            self.cursors,
+            int(l2_share * _SCALE),
+            int(load.write_share * _SCALE),
+            int(load.hot_access_share * _SCALE),
+            load.hot_share,
+            load.phase_ticks,
+        )
+        self.digest = np.uint64(digest)
+        return accesses
+
+    def _order(self, pages: int) -> npt.NDArray[np.uint32]:
+        keys = np.empty(pages, np.uint64)
+        _random_words(keys, self.key, self.counter, _ORDER_STREAM)
+        return np.argsort(keys, kind="stable").astype(np.uint32)
+
+    def _layout(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        return order if self.spec.workload.layout == "shuffled" else np.sort(order)
+
+
+def _exposure(spec: GuestSpec) -> tuple[int, int]:
+    if spec.nested is None:
+        return 0, 0
+    return round(spec.nested.exposed_share * spec.memory_pages), round(spec.nested.l2_only_share * spec.memory_pages)
+
+
+@lru_cache(maxsize=64)
+def alias_table(ranks: int, skew: float) -> npt.NDArray[np.uint64]:
+    """Walker's alias table of Zipf ranks, uint64: threshold in the upper 32 bits, alias in the lower.
+
+    Rank k (from 0) has weight (k+1)^-skew. Source: Walker 1977, in Vose's form (1991).
+    """
+    weights = np.arange(1, ranks + 1, dtype=np.float64) ** -skew
+    table = np.empty(ranks, np.uint64)
+    _build_alias(weights * (ranks / weights.sum()), table)
+    table.setflags(write=False)
+    return table
+
+
+@compiled
+def _build_alias(scaled: npt.NDArray[np.float64], table: npt.NDArray[np.uint64]) -> None:
+    n = len(scaled)
+    small = np.empty(n, np.int64)
+    large = np.empty(n, np.int64)
+    small_count = large_count = 0
+    for i in range(n):
+        if scaled[i] < 1.0:
+            small[small_count] = i
+            small_count += 1
+        else:
+            large[large_count] = i
+            large_count += 1
+    full = np.uint64(_SCALE - 1)
+    while small_count and large_count:
+        small_count -= 1
+        poor = small[small_count]
+        rich = large[large_count - 1]
+        table[poor] = np.uint64(scaled[poor] * _SCALE) << _32 | np.uint64(rich)
+        scaled[rich] -= 1.0 - scaled[poor]
+        if scaled[rich] < 1.0:
+            large_count -= 1
+            small[small_count] = rich
+            small_count += 1
+    for i in range(large_count):
+        table[large[i]] = full << _32 | np.uint64(large[i])
+    for i in range(small_count):
+        table[small[i]] = full << _32 | np.uint64(small[i])
+
+
+@compiled
+def _scaled(number: np.uint64, bound: int) -> int:
+    """A 32-bit random number scaled to 0 .. bound-1."""
+    return np.int64((number * np.uint64(bound)) >> _32)  # type: ignore[return-value]
+
+
+@compiled
+def _random_words(out: npt.NDArray[np.uint64], key: np.uint64, counter: tuple[np.uint64, np.uint64], tick: int) -> None:
+    for i in range(len(out)):
+        a, b, _, _ = philox(key, np.uint64(i), np.uint64(tick), counter[0], counter[1])
+        out[i] = a << _32 | b
+
+
+@compiled
+def hash_accesses(digest: np.uint64, accesses: npt.NDArray[np.uint32]) -> np.uint64:
+    """FNV-1a over the accesses, going on from an earlier digest."""
+    for access in accesses:
+        digest = (digest ^ np.uint64(access)) * FNV_PRIME
+    return digest
+
+
+@compiled
+def _draw(
+    out: npt.NDArray[np.uint32],
+    digest: np.uint64,
+    key: np.uint64,
+    counter: tuple[np.uint64, np.uint64],
+    tick: int,
+    kind: int,
+    l1_pages: npt.NDArray[np.uint32],
+    l2_pages: npt.NDArray[np.uint32],
+    l1_alias: npt.NDArray[np.uint64],
+    l2_alias: npt.NDArray[np.uint64],
+    cursors: npt.NDArray[np.int64],
+    l2_share: int,
+    write_share: int,
+    hot_access_share: int,
+    hot_share: float,
+    phase_ticks: int,
+) -> np.uint64:
+    """Fills ``out`` with one tick's accesses; returns the digest that includes them."""
+    for i in range(len(out)):
+        who, how, choice, number = philox(key, np.uint64(i), np.uint64(tick), counter[0], counter[1])
+        by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0
+        pages = l2_pages if by_l2 else l1_pages
+        n = len(pages)
+        hot = min(max(int(hot_share * n), 1), n)
+        if kind == _UNIFORM:
+            rank = _scaled(number, n)
+        elif kind == _ZIPF:
+            column = _scaled(number, n)
+            entry = l2_alias[column] if by_l2 else l1_alias[column]
+            rank = column if choice < entry >> _32 else np.int64(entry & np.uint64(0xFFFFFFFF))
+        elif kind == _SCAN or (kind == _HOTSCAN and choice >= np.uint64(hot_access_share)):
+            start = 0 if kind == _SCAN or hot == n else hot
+            rank = start + cursors[np.int64(by_l2)] % (n - start)
+            cursors[np.int64(by_l2)] += 1
+        elif choice >= np.uint64(hot_access_share):  # the rest of hotcold and phases
+            start = 0 if kind == _PHASES or hot == n else hot
+            rank = start + _scaled(number, n - start)
+        elif kind == _PHASES:
+            base = (tick - 1) // phase_ticks * hot
+            rank = (base + _scaled(number, hot)) % n
+        else:
+            rank = _scaled(number, hot)
+        access = pages[rank]
+        if by_l2:
+            access |= np.uint32(ACCESS_L2)
+        if how < np.uint64(write_share):
+            access |= np.uint32(ACCESS_WRITE)
+        out[i] = access
+        digest = (digest ^ np.uint64(access)) * FNV_PRIME
+    return digest
