@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hostsim.jit import compiled, lowest_bit
+from hostsim.jit import compiled, inlined, lowest_bit
 from hostsim.lru import (
     change_gen,
     forget_references,
@@ -34,17 +34,17 @@ DENSE_SHARE = 8  # suitable_to_scan: a table is dense when 1 in 8 of its PTEs is
 _WALK = int(Site.WALK)
 
 
-@compiled
+@inlined
 def promote(m: Machine, g: int, page: int) -> None:
     """update_gen for a page that a walk (or a look-around with a walk object) found young."""
     lruvec = m.lruvecs[g]
-    state = m.state[page]
+    state = m.pages[page].state
     gen = page_gen(state)
     if gen < 0:
-        m.state[page] = state | REFERENCED  # isolated: tells the shrinker to keep it
+        m.pages[page].state = state | REFERENCED  # isolated: tells the shrinker to keep it
         return
     youngest = gen_of(lruvec.max_seq)
-    m.state[page] = with_gen(forget_references(state), youngest)
+    m.pages[page].state = with_gen(forget_references(state), youngest)
     if gen != youngest:
         change_gen(lruvec, gen, youngest)
 
@@ -111,10 +111,10 @@ def inc_min_seq(m: Machine, g: int) -> None:
     head = list_head(lruvec, old)
     page = list_tail(m, head)
     while page != head:
-        gen = page_gen(m.state[page])
+        gen = page_gen(m.pages[page].state)
         if gen == old:
             gen = gen_of(lruvec.min_seq[ANON] + 1)
-            m.state[page] = with_gen(forget_references(m.state[page]), gen)
+            m.pages[page].state = with_gen(forget_references(m.pages[page].state), gen)
             change_gen(lruvec, old, gen)
         list_del(m, page)
         list_add_tail(m, list_head(lruvec, gen), page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostsim.jit import compiled
+from hostsim.jit import compiled, inlined
 from hostsim.lookaround import check_references
 from hostsim.lru import (
     add_page,
@@ -38,11 +38,11 @@ from hostsim.workingset import carry_over, evicted
 SATURATED = 4  # references of a page that is always protected
 
 
-@compiled
+@inlined
 def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
     """sort_folio: a page that is not to be evicted moves to a younger list; true if it did."""
     lruvec = m.lruvecs[g]
-    state = m.state[page]
+    state = m.pages[page].state
     gen = page_gen(state)
     oldest = gen_of(lruvec.min_seq[ANON])
     if gen != oldest:  # a walk has promoted it
@@ -53,7 +53,7 @@ def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
     tier = tier_of(refs)
     if tier > limit or refs == SATURATED:
         younger = gen_of(lruvec.min_seq[ANON] + 1)
-        m.state[page] = with_gen(forget_references(state), younger)
+        m.pages[page].state = with_gen(forget_references(state), younger)
         change_gen(lruvec, oldest, younger)
         list_del(m, page)
         list_add_tail(m, list_head(lruvec, younger), page)
@@ -62,20 +62,20 @@ def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
     return False
 
 
-@compiled
+@inlined
 def isolate_page(m: Machine, g: int, page: int) -> None:
     """isolate_folio: off its list; an unreferenced page loses what is left of its references."""
     lruvec = m.lruvecs[g]
-    state = m.state[page]
+    state = m.pages[page].state
     gen = page_gen(state)
     if not state & REFERENCED:
         state = forget_references(state)
-    m.state[page] = state & ~(REFERENCED | GEN_MASK)
+    m.pages[page].state = state & ~(REFERENCED | GEN_MASK)
     change_gen(lruvec, gen, -1)
     list_del(m, page)
 
 
-@compiled
+@inlined
 def scan_pages(m: Machine, g: int, limit: int) -> tuple[int, int]:
     """scan_folios for anonymous pages: fills m.victims, oldest first; returns (scanned, isolated).
 
@@ -133,7 +133,7 @@ def try_to_inc_min_seq(m: Machine, g: int, swappiness: int) -> bool:
     return moved
 
 
-@compiled
+@inlined
 def isolate_pages(m: Machine, g: int, swappiness: int) -> tuple[int, int]:
     """isolate_folios: the chosen type first, the other one if that yields nothing. File lists are empty."""
     lruvec = m.lruvecs[g]
@@ -145,7 +145,7 @@ def isolate_pages(m: Machine, g: int, swappiness: int) -> tuple[int, int]:
     return scan_pages(m, g, limit)
 
 
-@compiled
+@inlined
 def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
     """shrink_folio_list and move_folios_to_lru for the isolated pages, oldest first.
 
@@ -156,13 +156,13 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
     kept = 0
     for i in range(isolated):
         page = m.victims[i]
-        if m.state[page] & REFERENCED or check_references(m, g, page, reclaim.walk != 0):
+        if m.pages[page].state & REFERENCED or check_references(m, g, page, reclaim.walk != 0):
             m.victims[kept] = page
             kept += 1
             continue
         unmap(m, g, page)
         evicted(m, g, page)
-        m.state[page] = 0
+        m.pages[page].state = 0
         events.pgsteal += 1
         events.pswpout += 1
         events.resident_pages -= 1
@@ -170,7 +170,7 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
         reclaim.nr_reclaimed += 1
     for i in range(kept):
         page = m.victims[i]
-        m.state[page] = forget_references(m.state[page]) & ~ACTIVE
+        m.pages[page].state = forget_references(m.pages[page].state) & ~ACTIVE
         add_page(m, g, page)
 
 

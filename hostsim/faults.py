@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hostsim.jit import compiled
+from hostsim.jit import compiled, inlined
 from hostsim.lru import add_page
 from hostsim.reclaim import charge
 from hostsim.state import (
@@ -33,26 +33,26 @@ PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 
 
-@compiled
+@inlined
 def mark_page_accessed(m: Machine, page: int) -> None:
     """folio_mark_accessed as KVM calls it: referenced, then workingset, then LRU_REFS up to 3."""
-    state = m.state[page]
+    state = m.pages[page].state
     if not state & REFERENCED:
-        m.state[page] = state | REFERENCED
+        m.pages[page].state = state | REFERENCED
     elif not state & WORKINGSET:
-        m.state[page] = state | WORKINGSET
+        m.pages[page].state = state | WORKINGSET
     elif state >> REFS_SHIFT < 3:
-        m.state[page] = (state & ~REFS_MASK) | ((state >> REFS_SHIFT) + 1) << REFS_SHIFT
+        m.pages[page].state = (state & ~REFS_MASK) | ((state >> REFS_SHIFT) + 1) << REFS_SHIFT
 
 
-@compiled
+@inlined
 def fault_in(m: Machine, g: int, page: int) -> None:
     """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young."""
     events = m.events[g]
     events.pgfault += 1
     charge(m, g)
-    m.state[page] = 0
-    if m.shadows[page] != NEVER:
+    m.pages[page].state = 0
+    if m.pages[page].shadow != NEVER:
         events.pgmajfault += 1
         refault(m, g, page)
     add_page(m, g, page)
@@ -63,7 +63,7 @@ def fault_in(m: Machine, g: int, page: int) -> None:
     events.resident_pages += 1
 
 
-@compiled
+@inlined
 def map_shadow(m: Machine, g: int, page: int) -> None:
     """A shadow-MMU violation: one rmap entry, and the page tables above it if they are new."""
     mm = m.mms[g]
@@ -77,11 +77,11 @@ def map_shadow(m: Machine, g: int, page: int) -> None:
     m.events[g].shadow_faults += 1
 
 
-@compiled
+@inlined
 def mark_after_fast_gup(m: Machine, g: int, page: int) -> None:
     """The marks on a page that was present already: get_user_pages_fast sets referenced, KVM's release marks."""
     if m.mms[g].kvm_marks:
-        m.state[page] |= REFERENCED
+        m.pages[page].state |= REFERENCED
         mark_page_accessed(m, page)
 
 
@@ -104,7 +104,7 @@ def prefetch_shadow(m: Machine, g: int, page: int) -> None:
         mark_after_fast_gup(m, g, neighbour)
 
 
-@compiled
+@inlined
 def kvm_fault(m: Machine, g: int, page: int, shadow: bool) -> None:
     """An EPT/NPT violation: faults the page in by GUP if it is not present, maps it, marks it accessed.
 
@@ -153,32 +153,54 @@ def touch_own_pages(m: Machine, g: int) -> None:
         m.bits[page >> 6, TOUCHED] |= bit
 
 
-@compiled
-def touch_pages(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
-    """The guest makes these accesses, in order: the loop that everything else hangs on."""
-    mm = m.mms[g]
-    first = mm.first
+@inlined
+def _touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+    first = m.mms[g].first
+    for access in accesses:
+        page = first + np.int64(access & ACCESS_PAGE)
+        word = page >> 6
+        bit = np.uint64(1) << np.uint64(page & 63)
+        m.pmd_young[page // PTRS_PER_PTE] = 1
+        if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
+            if not m.bits[word, PRESENT] & bit:
+                fault_in(m, g, page)
+            m.bits[word, PRIMARY] |= bit
+            m.bits[word, TOUCHED] |= bit
+        if access & ACCESS_WRITE:
+            m.bits[word, DIRTY] |= bit
+
+
+@inlined
+def _touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
+    """The same by a VM's vCPUs: L1 through the TDP MMU if there is one, L2 through the shadow MMU."""
+    first = m.mms[g].first
+    without_tdp = m.mms[g].tdp == 0
     level2_count = 0
     for access in accesses:
         page = first + np.int64(access & ACCESS_PAGE)
         word = page >> 6
         bit = np.uint64(1) << np.uint64(page & 63)
-        if not mm.notifiers:
-            if not m.bits[word, PRESENT] & bit:
-                fault_in(m, g, page)
-            m.bits[word, PRIMARY] |= bit
-            m.pmd_young[page // PTRS_PER_PTE] = 1
-        elif access & ACCESS_L2 or not mm.tdp:
-            level2_count += access >> 31
-            if not m.bits[word, SHADOW_MAPPED] & bit:
-                kvm_fault(m, g, page, True)
-            m.bits[word, SHADOW] |= bit
-        else:
-            if not m.bits[word, TDP_MAPPED] & bit:
-                kvm_fault(m, g, page, False)
-            m.bits[word, TDP] |= bit
-        m.bits[word, TOUCHED] |= bit
+        level2_count += access >> 31
+        shadow = without_tdp or access & ACCESS_L2 != 0
+        accessed = SHADOW if shadow else TDP
+        if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
+            if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
+                kvm_fault(m, g, page, shadow)
+            m.bits[word, accessed] |= bit
+            m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:
             m.bits[word, DIRTY] |= bit
+    return level2_count
+
+
+@compiled
+def touch_pages(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+    """The guest makes these accesses, in order: the loop that everything else hangs on.
+
+    A page whose Accessed bit and TOUCHED are set is present and mapped, so that one test is enough for it.
+    """
+    if m.mms[g].notifiers:
+        m.events[g].l2_accesses += _touch_guest(m, g, accesses)
+    else:
+        _touch_process(m, g, accesses)
     m.events[g].accesses += len(accesses)
-    m.events[g].l2_accesses += level2_count

@@ -13,8 +13,17 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def compiled(function: _F) -> _F:
-    """Compiles a function once for all policies, kernels and sizes, and keeps the result on disk."""
-    return njit(cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    """Compiles a function once for all policies, kernels and sizes, and keeps the result on disk.
+
+    The callers in Python own the arrays, so compiled code counts no references (it can't allocate either):
+    counting them costs more than the work of the small functions.
+    """
+    return njit(cache=True, error_model="numpy", _nrt=False)(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: _F) -> _F:
+    """As compiled, for the small functions of the hot paths: their callers take them in whole."""
+    return njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)  # type: ignore[no-any-return]
 
 
 @intrinsic  # type: ignore[untyped-decorator]

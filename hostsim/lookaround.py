@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from hostsim.aging import DENSE_SHARE, promote
-from hostsim.jit import compiled, lowest_bit, popcount
+from hostsim.jit import inlined, lowest_bit, popcount
 from hostsim.lru import activate, forget_references, gen_of, page_gen
 from hostsim.notifier import ALL, ask
 from hostsim.state import ACTIVE, MIN_LRU_BATCH, PRESENT, PTRS_PER_PTE, REFERENCED, Machine
@@ -16,7 +16,7 @@ _EVICT = int(Site.EVICT)
 _LOOK_AROUND = int(Site.LOOK_AROUND)
 
 
-@compiled
+@inlined
 def look_around_window(page: int, first: int, end: int) -> tuple[int, int]:
     """The pages [low, high) around a page: at most 64, inside its page table and the memslot."""
     low = max(page & ~(PTRS_PER_PTE - 1), first)
@@ -33,23 +33,23 @@ def look_around_window(page: int, first: int, end: int) -> tuple[int, int]:
     return low, high
 
 
-@compiled
+@inlined
 def _reference_neighbour(m: Machine, g: int, page: int, walk: bool) -> None:
     """A young neighbour: with a walk object its generation changes at once, else it is activated."""
     if walk:
         promote(m, g, page)
         return
-    state = m.state[page]
+    state = m.pages[page].state
     gen = page_gen(state)
     if gen < 0:
-        m.state[page] = state | REFERENCED
+        m.pages[page].state = state | REFERENCED
     elif gen != gen_of(m.lruvecs[g].max_seq):
-        m.state[page] = forget_references(state)
+        m.pages[page].state = forget_references(state)
         if not state & ACTIVE:
             activate(m, g, page)
 
 
-@compiled
+@inlined
 def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
     """Asks for the neighbours of a young page, and tells the next aging if its table is worth a walk."""
     mm = m.mms[g]
@@ -84,7 +84,7 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
             m.filters[page // PTRS_PER_PTE, current] = 1
 
 
-@compiled
+@inlined
 def check_references(m: Machine, g: int, page: int, walk: bool) -> bool:
     """folio_referenced for an isolated page: true if it is young."""
     bit = np.uint64(1) << np.uint64(page & 63)

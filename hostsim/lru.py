@@ -6,7 +6,7 @@ the number only, eviction moves the page when it meets it. ``nr_pages`` follows 
 
 from __future__ import annotations
 
-from hostsim.jit import compiled
+from hostsim.jit import inlined
 from hostsim.state import (
     ACTIVE,
     ANON,
@@ -21,76 +21,73 @@ from hostsim.state import (
     Record,
 )
 
-TOWARDS_TAIL = 0
-TOWARDS_HEAD = 1
 
-
-@compiled
+@inlined
 def gen_of(seq: int) -> int:
     """The list index of a generation."""
     return seq % MAX_NR_GENS
 
 
-@compiled
+@inlined
 def page_gen(state: int) -> int:
     """The list index that a page's state byte names; -1 on no list."""
     return (state & GEN_MASK) - 1
 
 
-@compiled
+@inlined
 def with_gen(state: int, gen: int) -> int:
     """The state byte with another generation."""
     return (state & ~GEN_MASK) | (gen + 1)
 
 
-@compiled
+@inlined
 def list_head(lruvec: Record, gen: int) -> int:
-    """The row of ``links`` that is the head of a generation's anonymous list."""
+    """The row of ``pages`` that is the head of a generation's anonymous list."""
     return lruvec.lists + gen * 2 + ANON
 
 
-@compiled
+@inlined
 def list_add(m: Machine, head: int, page: int) -> None:
     """Puts a page at the head of a list: eviction finds it last."""
-    first = m.links[head, TOWARDS_TAIL]
-    m.links[page, TOWARDS_TAIL] = first
-    m.links[page, TOWARDS_HEAD] = head
-    m.links[first, TOWARDS_HEAD] = page
-    m.links[head, TOWARDS_TAIL] = page
+    first = m.pages[head].towards_tail
+    m.pages[page].towards_tail = first
+    m.pages[page].towards_head = head
+    m.pages[first].towards_head = page
+    m.pages[head].towards_tail = page
 
 
-@compiled
+@inlined
 def list_add_tail(m: Machine, head: int, page: int) -> None:
     """Puts a page at the tail of a list: eviction finds it first."""
-    last = m.links[head, TOWARDS_HEAD]
-    m.links[page, TOWARDS_HEAD] = last
-    m.links[page, TOWARDS_TAIL] = head
-    m.links[last, TOWARDS_TAIL] = page
-    m.links[head, TOWARDS_HEAD] = page
+    last = m.pages[head].towards_head
+    m.pages[page].towards_head = last
+    m.pages[page].towards_tail = head
+    m.pages[last].towards_tail = page
+    m.pages[head].towards_head = page
 
 
-@compiled
+@inlined
 def list_del(m: Machine, page: int) -> None:
     """Takes a page off whatever list it lies on."""
-    towards_tail = m.links[page, TOWARDS_TAIL]
-    towards_head = m.links[page, TOWARDS_HEAD]
-    m.links[towards_tail, TOWARDS_HEAD] = towards_head
-    m.links[towards_head, TOWARDS_TAIL] = towards_tail
+    towards_tail = m.pages[page].towards_tail
+    towards_head = m.pages[page].towards_head
+    m.pages[towards_tail].towards_head = towards_head
+    m.pages[towards_head].towards_tail = towards_tail
 
 
-@compiled
+@inlined
 def list_tail(m: Machine, head: int) -> int:
     """The page that eviction finds first; the head itself if the list is empty."""
-    return m.links[head, TOWARDS_HEAD]  # type: ignore[no-any-return]
+    return m.pages[head].towards_head  # type: ignore[no-any-return]
 
 
-@compiled
+@inlined
 def references(state: int) -> int:
     """How often a page was referenced, 0..4 (class A, B: refs field plus workingset)."""
     return (state >> REFS_SHIFT) + ((state & WORKINGSET) != 0)
 
 
-@compiled
+@inlined
 def tier_of(refs: int) -> int:
     """The tier of a page with so many references: ceil(log2(refs + 1))."""
     if refs == 0:
@@ -100,7 +97,7 @@ def tier_of(refs: int) -> int:
     return 3 if refs == 4 else 2
 
 
-@compiled
+@inlined
 def change_gen(lruvec: Record, old: int, new: int) -> None:
     """A page's number went from one generation to another (-1: from or to no list)."""
     if old >= 0:
@@ -109,17 +106,17 @@ def change_gen(lruvec: Record, old: int, new: int) -> None:
         lruvec.nr_pages[new, ANON] += 1
 
 
-@compiled
+@inlined
 def add_page(m: Machine, g: int, page: int) -> None:
     """lru_gen_add_folio for a page that its fault, or reclaim's rejection, marked active: the youngest."""
     lruvec = m.lruvecs[g]
     gen = gen_of(lruvec.max_seq)
-    m.state[page] = with_gen(m.state[page] & ~ACTIVE, gen)
+    m.pages[page].state = with_gen(m.pages[page].state & ~ACTIVE, gen)
     change_gen(lruvec, -1, gen)
     list_add(m, list_head(lruvec, gen), page)
 
 
-@compiled
+@inlined
 def activate(m: Machine, g: int, page: int) -> None:
     """folio_activate: queues the page; a full batch is drained."""
     lruvec = m.lruvecs[g]
@@ -129,14 +126,14 @@ def activate(m: Machine, g: int, page: int) -> None:
         drain(m, g)
 
 
-@compiled
+@inlined
 def drain(m: Machine, g: int) -> None:
     """lru_add_drain: the queued pages that are still on a list go to the youngest generation."""
     lruvec = m.lruvecs[g]
     for i in range(lruvec.activate_count):
         page = lruvec.activate_batch[i]
-        gen = page_gen(m.state[page])
-        if gen < 0 or m.state[page] & ACTIVE:
+        gen = page_gen(m.pages[page].state)
+        if gen < 0 or m.pages[page].state & ACTIVE:
             continue
         list_del(m, page)
         change_gen(lruvec, gen, -1)
@@ -145,7 +142,7 @@ def drain(m: Machine, g: int) -> None:
     lruvec.activate_count = 0
 
 
-@compiled
+@inlined
 def forget_references(state: int) -> int:
     """Clears PG_referenced, PG_workingset and LRU_REFS."""
     return state & ~(REFERENCED | WORKINGSET | REFS_MASK)

@@ -19,6 +19,7 @@ from hostsim.state import (
     MAX_NR_GENS,
     MIN_LRU_BATCH,
     MM,
+    PAGE,
     PRESENT,
     PTRS_PER_PTE,
     RECLAIM,
@@ -58,11 +59,11 @@ class HostMemory:
         pages = table_count * PTRS_PER_PTE
         list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
         code = policy.encode()
+        rows = np.zeros(pages + list_heads, PAGE)
+        rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
         self.machine = Machine(
             bits=_cache_aligned(table_count * WORDS_PER_TABLE),
-            state=np.zeros(pages, np.uint8),
-            links=np.repeat(np.arange(pages + list_heads, dtype=np.int32)[:, None], 2, axis=1).copy(),
-            shadows=np.zeros(pages, np.uint32),
+            pages=rows,
             filters=np.zeros((table_count, 2), np.uint8),
             pmd_young=np.zeros(table_count, np.uint8),
             shadow_tables=np.zeros(table_count, np.uint8),
@@ -152,7 +153,7 @@ class HostMemory:
         page = int(list_tail(self.machine, head))
         while page != head:
             found.append(page - first)
-            page = int(self.machine.links[page, 1])
+            page = int(self.machine.pages[page]["towards_head"])
         return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hostsim.jit import compiled, popcount
+from hostsim.jit import inlined, popcount
 from hostsim.state import PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED, Machine
 from policies import Action, Answer, Condition, Enter, Lock, Mmu, When
 
@@ -48,7 +48,7 @@ _ENTER_PRIMARY = int(Enter.PRIMARY)
 _ENTER_PRIMARY_OR_FAST = int(Enter.PRIMARY_OR_FAST)
 
 
-@compiled
+@inlined
 def _count_lock(m: Machine, g: int, site: int, lock: int, pages: np.uint64, mapped: np.uint64) -> None:
     """Counts the acquisitions of one lock, one a page; a page without rmap entries needs no rmap lock."""
     if lock == _RMAP:
@@ -56,7 +56,7 @@ def _count_lock(m: Machine, g: int, site: int, lock: int, pages: np.uint64, mapp
     m.sites[g, site, LOCKS + lock] += popcount(pages)
 
 
-@compiled
+@inlined
 def call_kvm(
     m: Machine, g: int, site: int, word: int, pages: np.uint64, clear: bool, fast_only: bool
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
@@ -115,7 +115,7 @@ def call_kvm(
     return young, fast, failed
 
 
-@compiled
+@inlined
 def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.uint64, np.uint64]:
     """Is a page young, and clear what says so: ptep_clear_young_notify as the policy's site has it.
 
@@ -165,7 +165,7 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     return young, secondary & fast
 
 
-@compiled
+@inlined
 def unmap(m: Machine, g: int, page: int) -> bool:
     """invalidate_range: takes a page out of all page tables; true if an Accessed SPTE was zapped."""
     word = page >> 6

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from hostsim.jit import compiled
+from hostsim.jit import inlined
 from hostsim.state import ANON, FILE, MAX_NR_TIERS, MIN_LRU_BATCH, Record
 
 MAX_SWAPPINESS = 200
 FILE_TIER_GAIN = 2  # a tier must refault twice as much as tier 0 to be protected (get_tier_idx)
 
 
-@compiled
+@inlined
 def _refaults(lruvec: Record, kind: int, tier: int) -> int:
     return lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]  # type: ignore[no-any-return]
 
 
-@compiled
+@inlined
 def _total(lruvec: Record, kind: int, tier: int) -> int:
     total = lruvec.avg_total[kind, tier] + lruvec.evicted[kind, tier]
     if tier > 0:
@@ -22,7 +22,7 @@ def _total(lruvec: Record, kind: int, tier: int) -> int:
     return total  # type: ignore[no-any-return]
 
 
-@compiled
+@inlined
 def _may_evict(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, tier: int, gain: int) -> bool:
     """positive_ctrl_err: the tier refaults no more, in proportion, than the set point (tier 0 of sp_kind)."""
     refaulted = _refaults(lruvec, kind, tier)
@@ -32,7 +32,7 @@ def _may_evict(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, tier: int,
     )
 
 
-@compiled
+@inlined
 def tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int) -> int:
     """The highest tier of a type that may be evicted, judged against tier 0 of ``sp_kind``."""
     tier = 1
@@ -41,7 +41,7 @@ def tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int)
     return tier - 1
 
 
-@compiled
+@inlined
 def choose_type(lruvec: Record, swappiness: int) -> tuple[int, int]:
     """get_type_to_scan: the type to evict from, and the highest tier of it that is not protected."""
     if swappiness == 0:

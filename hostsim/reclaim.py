@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostsim.aging import age
 from hostsim.eviction import evict_pages
-from hostsim.jit import compiled
+from hostsim.jit import compiled, inlined
 from hostsim.lru import drain, gen_of
 from hostsim.state import ANON, FILE, MIN_NR_GENS, Machine, Record
 
@@ -122,7 +122,7 @@ def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) 
     return reclaim.nr_reclaimed  # type: ignore[no-any-return]
 
 
-@compiled
+@inlined
 def charge(m: Machine, g: int) -> None:
     """try_charge: one page, from the stock, by a batch of 64, or alone after reclaim.
 

@@ -157,6 +157,6 @@ def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
     pages = memory.pages(guest)
     words = memory.machine.bits[memory.words(guest), PRESENT]
     present = np.unpackbits(words.copy().view(np.uint8), bitorder="little")[: pages.stop - pages.start] == 1
-    states = memory.machine.state[pages].astype(np.uint16)
-    gone = np.where(memory.machine.shadows[pages] != 0, SWAPPED, NEVER_PRESENT).astype(np.uint16)
+    states = memory.machine.pages["state"][pages].astype(np.uint16)
+    gone = np.where(memory.machine.pages["shadow"][pages] != 0, SWAPPED, NEVER_PRESENT).astype(np.uint16)
     return np.where(present, states, gone)

@@ -43,7 +43,9 @@ class Schedule:
         if self.layout == "perm":
             shuffle(state, perm)
         kind = WORKLOADS.index(self.workload)
-        return _lists(kind, state, perm, self.accesses, self.rounds, zipf_weights(self.pages))
+        lists = np.empty((self.rounds, self.accesses), np.uint32)
+        _fill(lists, kind, state, perm, zipf_weights(self.pages))
+        return lists
 
 
 def zipf_weights(pages: int) -> npt.NDArray[np.uint64]:
@@ -92,19 +94,18 @@ def zipf_rank(state: npt.NDArray[np.uint64], weights: npt.NDArray[np.uint64], ra
 
 
 @compiled
-def _lists(
+def _fill(
+    out: npt.NDArray[np.uint32],
     kind: int,
     state: npt.NDArray[np.uint64],
     perm: npt.NDArray[np.uint32],
-    accesses: int,
-    rounds: int,
     weights: npt.NDArray[np.uint64],
-) -> npt.NDArray[np.uint32]:
+) -> None:
     n = len(perm)
     hot = n // 5
     window = n // 4
     cursor = 0
-    out = np.empty((rounds, accesses), np.uint32)
+    rounds, accesses = out.shape
     for r in range(rounds):
         base = r // 6 * window % n
         for i in range(accesses):
@@ -130,4 +131,3 @@ def _lists(
             else:  # fixed
                 rank = i * n // 4 // accesses
             out[r, i] = perm[rank]
-    return out

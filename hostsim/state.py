@@ -52,12 +52,24 @@ ACCESS_L2 = 1 << 31  # made by the nested VM
 ACCESS_WRITE = 1 << 30
 ACCESS_PAGE = ACCESS_WRITE - 1
 
+PAGE = np.dtype(
+    [
+        ("towards_tail", np.int32),  # neighbours on the generation's list
+        ("towards_head", np.int32),
+        ("shadow", np.uint32),  # 0 never swapped out, else the workingset shadow (hostsim.workingset)
+        ("state", np.uint8),
+        ("reserved", np.uint8, (3,)),
+    ],
+    align=True,
+)
+"""What bits can't hold, 16 bytes a page: a fault or an eviction then costs one cache miss instead of three."""
+
 LRUVEC = np.dtype(
     [
         ("max_seq", np.int64),
         ("min_seq", np.int64, (2,)),  # [type]
         ("nr_pages", np.int64, (MAX_NR_GENS, 2)),  # [gen][type]
-        ("lists", np.int64),  # row of links that is the head of list [gen 0][anon]; the others follow
+        ("lists", np.int64),  # row of pages that is the head of list [gen 0][anon]; the others follow
         ("avg_refaulted", np.int64, (2, MAX_NR_TIERS)),  # [type][tier], as are the next four
         ("avg_total", np.int64, (2, MAX_NR_TIERS)),
         ("refaulted", np.int64, (2, MAX_NR_TIERS)),
@@ -109,9 +121,8 @@ RECLAIM = np.dtype(
 class Machine(NamedTuple):
     """All that the compiled kernels work on; plain arrays, one element a page or a guest.
 
-    ``links``: int32 (pages + list heads, 2), the neighbours [towards tail, towards head] on a circular list
-    through its head, as the kernel's list_head: a page leaves its list without knowing which one it is.
-    ``shadows``: uint32, 0 never swapped out, else the workingset shadow (see hostsim.workingset).
+    ``pages``: PAGE rows; behind the pages stand the heads of the lists, which are circular through them as the
+    kernel's list_head is: a page leaves its list without knowing which one it is.
     ``filters``: uint8 (page tables, 2), the two Bloom filters as exact sets: a simulator does not know
     the kernel addresses that decide which tables collide.
     ``steps``, ``calls``: the policy (policies.PolicyCode); ``policy``: [number of steps, Enter].
@@ -122,9 +133,7 @@ class Machine(NamedTuple):
     """
 
     bits: npt.NDArray[np.uint64]
-    state: npt.NDArray[np.uint8]
-    links: npt.NDArray[np.int32]
-    shadows: npt.NDArray[np.uint32]
+    pages: npt.NDArray[Any]
     filters: npt.NDArray[np.uint8]
     pmd_young: npt.NDArray[np.uint8]
     shadow_tables: npt.NDArray[np.uint8]

@@ -8,30 +8,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from hostsim.jit import compiled
+from hostsim.jit import compiled, inlined
 from hostsim.lru import references, tier_of
 from hostsim.state import ANON, MAX_NR_TIERS, REFS_MASK, WORKINGSET, Machine, Record
 
 NEVER = np.uint32(0)  # the page was never swapped out
 
 
-@compiled
+@inlined
 def evicted(m: Machine, g: int, page: int) -> None:
     """Stores the shadow of a page that leaves memory and counts its tier."""
     lruvec = m.lruvecs[g]
-    refs = references(m.state[page])
+    refs = references(m.pages[page].state)
     token_refs = max(refs - 1, 0)
-    m.shadows[page] = np.uint32(1 | (refs != 0) << 1 | token_refs << 2 | lruvec.min_seq[ANON] << 4)
+    m.pages[page].shadow = np.uint32(1 | (refs != 0) << 1 | token_refs << 2 | lruvec.min_seq[ANON] << 4)
     lruvec.evicted[ANON, tier_of(refs)] += 1
 
 
-@compiled
+@inlined
 def refault(m: Machine, g: int, page: int) -> None:
     """A page comes back from swap, inside a fault; consumes its shadow."""
     lruvec = m.lruvecs[g]
     events = m.events[g]
-    shadow = np.int64(m.shadows[page])
-    m.shadows[page] = NEVER
+    shadow = np.int64(m.pages[page].shadow)
+    m.pages[page].shadow = NEVER
     events.workingset_refault_anon += 1
     if shadow >> 4 != lruvec.min_seq[ANON]:
         return
@@ -39,7 +39,7 @@ def refault(m: Machine, g: int, page: int) -> None:
     lruvec.refaulted[ANON, tier_of(refs)] += 1
     events.workingset_activate_anon += 1
     # inside a fault the page is taken for part of the working set whatever its references were
-    m.state[page] |= REFS_MASK | WORKINGSET
+    m.pages[page].state |= REFS_MASK | WORKINGSET
     events.workingset_restore_anon += 1
 
 

@@ -112,16 +112,18 @@ def alias_table(ranks: int, skew: float) -> npt.NDArray[np.uint64]:
     """
     weights = np.arange(1, ranks + 1, dtype=np.float64) ** -skew
     table = np.empty(ranks, np.uint64)
-    _build_alias(weights * (ranks / weights.sum()), table)
+    _build_alias(weights * (ranks / weights.sum()), np.empty((2, ranks), np.int64), table)
     table.setflags(write=False)
     return table
 
 
 @compiled
-def _build_alias(scaled: npt.NDArray[np.float64], table: npt.NDArray[np.uint64]) -> None:
+def _build_alias(
+    scaled: npt.NDArray[np.float64], scratch: npt.NDArray[np.int64], table: npt.NDArray[np.uint64]
+) -> None:
     n = len(scaled)
-    small = np.empty(n, np.int64)
-    large = np.empty(n, np.int64)
+    small = scratch[0]
+    large = scratch[1]
     small_count = large_count = 0
     for i in range(n):
         if scaled[i] < 1.0:
