@@ -54,7 +54,6 @@ def compare_recording(recording: Recording) -> Comparison:
         if differences and result.first is None:
             result.first = differences[0]
         result.worst_pages = max(result.worst_pages, page_deviation(kernel, ours))
-        ours["dump"] = ours.pop("states")
         result.simulated.append(ours)
     return result
 

@@ -186,4 +186,4 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int) -> int:
         scanned = 0
     if isolated:
         shrink_pages(m, g, reclaim, isolated)
-    return scanned  # type: ignore[no-any-return]
+    return scanned

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import numba
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import types
+from numba.extending import intrinsic as numba_intrinsic
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_njit: Any = numba.njit
+_intrinsic: Any = numba_intrinsic
 
 
 def compiled(function: _F) -> _F:
@@ -18,15 +21,15 @@ def compiled(function: _F) -> _F:
     The callers in Python own the arrays, so compiled code counts no references (it can't allocate either):
     counting them costs more than the work of the small functions.
     """
-    return njit(cache=True, error_model="numpy", _nrt=False)(function)  # type: ignore[no-any-return]
+    return cast(_F, _njit(cache=True, error_model="numpy", _nrt=False)(function))
 
 
 def inlined(function: _F) -> _F:
     """As compiled, for the small functions of the hot paths: their callers take them in whole."""
-    return njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)  # type: ignore[no-any-return]
+    return cast(_F, _njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)(function))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic  # type: ignore[untyped-decorator]
 def _ctpop(_typing: Any, word: Any) -> Any:
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
@@ -34,7 +37,7 @@ def _ctpop(_typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic  # type: ignore[untyped-decorator]
 def _cttz(_typing: Any, word: Any) -> Any:
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         from llvmlite import ir

@@ -11,7 +11,7 @@ FILE_TIER_GAIN = 2  # a tier must refault twice as much as tier 0 to be protecte
 
 @inlined
 def _refaults(lruvec: Record, kind: int, tier: int) -> int:
-    return lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]  # type: ignore[no-any-return]
+    return lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]
 
 
 @inlined
@@ -19,14 +19,14 @@ def _total(lruvec: Record, kind: int, tier: int) -> int:
     total = lruvec.avg_total[kind, tier] + lruvec.evicted[kind, tier]
     if tier > 0:
         total += lruvec.protected[kind, tier]
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 @inlined
 def _may_evict(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, tier: int, gain: int) -> bool:
     """positive_ctrl_err: the tier refaults no more, in proportion, than the set point (tier 0 of sp_kind)."""
     refaulted = _refaults(lruvec, kind, tier)
-    return refaulted < MIN_LRU_BATCH or (  # type: ignore[no-any-return]
+    return refaulted < MIN_LRU_BATCH or (
         refaulted * (_total(lruvec, sp_kind, 0) + MIN_LRU_BATCH) * sp_gain
         <= (_refaults(lruvec, sp_kind, 0) + 1) * _total(lruvec, kind, tier) * gain
     )

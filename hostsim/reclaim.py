@@ -79,7 +79,7 @@ def try_to_free_pages(m: Machine, g: int, nr_pages: int, proactive: bool) -> int
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
             break
         reclaim.priority -= 1
-    return reclaim.nr_reclaimed  # type: ignore[no-any-return]
+    return reclaim.nr_reclaimed
 
 
 @compiled
@@ -119,7 +119,7 @@ def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) 
     while reclaim.nr_reclaimed < nr_pages and lruvec.min_seq[kind] <= seq:
         if not evict_pages(m, g, reclaim, swappiness):
             break
-    return reclaim.nr_reclaimed  # type: ignore[no-any-return]
+    return reclaim.nr_reclaimed
 
 
 @inlined

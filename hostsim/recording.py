@@ -114,8 +114,9 @@ def read_recording(path: Path) -> Recording:
 
 def _read_header(path: Path, raw: dict[str, Any]) -> Header:
     def field(name: str, kind: type) -> Any:
-        value = raw.get(name)
-        if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
+        value: Any = raw.get(name)
+        good = isinstance(value, kind) and not isinstance(value, bool)
+        if not good or (kind is int and value < 0):
             raise UserError(f"{path}: header field {name!r} is {value!r}, not a {kind.__name__}")
         return value
 

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim.errors import UserError
-from hostsim.kernels import KERNELS
+from hostsim.kernels import KERNELS, Kernel
 from hostsim.lru import gen_of
 from hostsim.machine import HostMemory, Memslot
 from hostsim.recording import NEVER_PRESENT, SWAPPED, Header, Recording, page_state_hash, residency_hash
 from hostsim.schedule import Schedule, fnv1a
 from hostsim.state import ACCESS_L2, ACCESS_WRITE, ANON, MAX_NR_TIERS, PRESENT
-from policies import Policy, get_policy
+from policies import get_policy
 
 COUNTERS = (
     "pgscan",
@@ -64,23 +64,29 @@ def access_lists(recording: Recording) -> npt.NDArray[np.uint32]:
     return lists
 
 
-def policy_of(recording: Recording) -> Policy:
-    """The way in which the recorded kernel asks KVM."""
+def kernel_of(recording: Recording) -> Kernel:
+    """The kernel that was recorded; raises UserError if it isn't modelled."""
     kernel = KERNELS.get(recording.header.kernel)
     if kernel is None:
         raise UserError(
             f"{recording.path}: header field 'rel' names kernel {recording.header.kernel!r}; "
             f"known are {', '.join(KERNELS)}"
         )
-    return get_policy(kernel.policy)
+    return kernel
+
+
+def check_replayable(recording: Recording) -> None:
+    """Raises UserError, before anything is run, if the recording's kernel or schedule is not known."""
+    kernel_of(recording)
+    access_lists(recording)
 
 
 def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
     """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it."""
     header = recording.header
-    policy = policy_of(recording)
+    kernel = kernel_of(recording)
     lists = access_lists(recording)
-    memory = HostMemory([slot_of(recording)], KERNELS[header.kernel], policy)
+    memory = HostMemory([slot_of(recording)], kernel, get_policy(kernel.policy))
     for step in recording.steps:
         event = step["ev"]
         asked = _perform(memory, header, event, step["r"], lists)

@@ -7,6 +7,7 @@ of accesses a round. The FNV-1a hash of a list proves that it is the one that th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +74,9 @@ def splitmix64(state: npt.NDArray[np.uint64]) -> np.uint64:
 
 
 @compiled
-def below(state: npt.NDArray[np.uint64], bound: int) -> int:
+def below(state: npt.NDArray[np.uint64], bound: int) -> Any:
     """The next number modulo ``bound``."""
-    return np.int64(splitmix64(state) % np.uint64(bound))  # type: ignore[return-value]
+    return np.int64(splitmix64(state) % np.uint64(bound))
 
 
 @compiled
@@ -90,7 +91,7 @@ def shuffle(state: npt.NDArray[np.uint64], pages: npt.NDArray[np.uint32]) -> Non
 def zipf_rank(state: npt.NDArray[np.uint64], weights: npt.NDArray[np.uint64], ranks: int) -> int:
     """The smallest rank whose running weight is above a random number below the sum of ``ranks`` ranks."""
     r = splitmix64(state) % weights[ranks - 1]
-    return np.searchsorted(weights[:ranks], r, side="right")  # type: ignore[return-value]
+    return np.searchsorted(weights[:ranks], r, side="right")
 
 
 @compiled

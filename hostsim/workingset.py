@@ -30,7 +30,7 @@ def refault(m: Machine, g: int, page: int) -> None:
     """A page comes back from swap, inside a fault; consumes its shadow."""
     lruvec = m.lruvecs[g]
     events = m.events[g]
-    shadow = np.int64(m.pages[page].shadow)
+    shadow: int = np.int64(m.pages[page].shadow)  # type: ignore[assignment]
     m.pages[page].shadow = NEVER
     events.workingset_refault_anon += 1
     if shadow >> 4 != lruvec.min_seq[ANON]:

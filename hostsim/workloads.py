@@ -9,6 +9,7 @@ that L2 touches, each with its own hot set.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -150,9 +151,9 @@ def _build_alias(
 
 
 @compiled
-def _scaled(number: np.uint64, bound: int) -> int:
+def _scaled(number: np.uint64, bound: int) -> Any:
     """A 32-bit random number scaled to 0 .. bound-1."""
-    return np.int64((number * np.uint64(bound)) >> _32)  # type: ignore[return-value]
+    return np.int64((number * np.uint64(bound)) >> _32)
 
 
 @compiled
@@ -201,7 +202,8 @@ def _draw(
         elif kind == _ZIPF:
             column = _scaled(number, n)
             entry = l2_alias[column] if by_l2 else l1_alias[column]
-            rank = column if choice < entry >> _32 else np.int64(entry & np.uint64(0xFFFFFFFF))
+            alias = np.int64(entry & np.uint64(0xFFFFFFFF))
+            rank = column if choice < entry >> _32 else alias
         elif kind == _SCAN or (kind == _HOTSCAN and choice >= np.uint64(hot_access_share)):
             start = 0 if kind == _SCAN or hot == n else hot
             rank = start + cursors[np.int64(by_l2)] % (n - start)

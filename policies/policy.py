@@ -143,11 +143,26 @@ def policy(
     """Builds a policy from its text; raises :class:`PolicyError` naming the policy and the bad line."""
     try:
         parsed = tuple(Step.parse(text) for text in steps)
-        sites = [tuple(Call.parse(c) for c in text.split(";") if c.strip()) for text in (walk, look_around, evict)]
+        calls = {site: _parse_calls(text) for site, text in zip(Site, (walk, look_around, evict), strict=True)}
     except PolicyError as error:
         raise PolicyError(f"policy {name!r}: {error}") from None
-    if len(parsed) > MAX_STEPS or max(map(len, sites)) > MAX_CALLS:
+    if len(parsed) > MAX_STEPS or max(map(len, calls.values())) > MAX_CALLS:
         raise PolicyError(f"policy {name!r}: at most {MAX_STEPS} steps and {MAX_CALLS} calls a site")
-    if not sites[Site.EVICT]:
+    if not calls[Site.EVICT]:
         raise PolicyError(f"policy {name!r}: the eviction check asks nobody, so KVM's hot pages would be lost")
-    return Policy(name, summary, source, date, status, parsed, *sites, enter)
+    return Policy(
+        name,
+        summary,
+        source,
+        date,
+        status,
+        parsed,
+        walk=calls[Site.WALK],
+        look_around=calls[Site.LOOK_AROUND],
+        evict=calls[Site.EVICT],
+        enter=enter,
+    )
+
+
+def _parse_calls(text: str) -> tuple[Call, ...]:
+    return tuple(Call.parse(call) for call in text.split(";") if call.strip())

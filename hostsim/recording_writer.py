@@ -1,0 +1,39 @@
+"""Writes a simulated run in the recordings' own format, so that others can compare it with their tools."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hostsim.recording import NEVER_PRESENT, SWAPPED, Recording
+
+_LETTERS = "".join(chr(code) for code in range(ord("A"), ord("z") + 1) if chr(code).isalpha()) + "0123456789"
+_MORE_LETTERS = "".join(chr(code) for code in range(0xC0, 0x180))
+
+
+def write_recording(path: Path, recording: Recording, steps: list[dict[str, Any]], simulator: str) -> None:
+    """Writes the steps that the simulator made of a recording's schedule; raises FileExistsError if there is one."""
+    states = sorted({int(s) for step in steps for s in np.unique(step["states"])} - {SWAPPED, NEVER_PRESENT})
+    letters = dict(zip(states, _LETTERS + _MORE_LETTERS, strict=False))
+    header = {**recording.header.raw, "simulator": simulator, "legend": {letters[s]: s for s in states}}
+    table = np.full(NEVER_PRESENT + 1, "?", dtype="<U1")
+    for state, letter in {**letters, SWAPPED: ".", NEVER_PRESENT: "_"}.items():
+        table[state] = letter
+    with gzip.open(path, "xt", encoding="utf-8") as file:
+        _write(file, header)
+        for step in steps:
+            round_number = step["r"]
+            if step["ev"] == "touch" and round_number in recording.list_hashes:
+                listed = {"ev": "list", "r": round_number, "cnt": step["x"], "lh": recording.list_hashes[round_number]}
+                _write(file, listed)
+            shown = {name: value for name, value in step.items() if name != "states"}
+            _write(file, {**shown, "pg": "".join(table[step["states"]])})
+        _write(file, {"ev": "end"})
+
+
+def _write(file: Any, line: dict[str, Any]) -> None:
+    file.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
