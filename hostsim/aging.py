@@ -5,22 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from hostsim.jit import compiled, inlined, lowest_bit
-from hostsim.lru import (
-    change_gen,
-    forget_references,
-    gen_of,
-    list_add_tail,
-    list_del,
-    list_head,
-    list_tail,
-    page_gen,
-    with_gen,
-)
+from hostsim.lru import change_gen, gen_of, list_add_tail, list_del, list_head, list_tail, page_gen, with_gen
 from hostsim.notifier import ask
+from hostsim.refs import forget, is_saturated, page_tier, reported_young
 from hostsim.state import (
     ANON,
     FILE,
     MAX_NR_GENS,
+    PMD_POPULATED,
+    PMD_YOUNG,
     PRESENT,
     PTRS_PER_PTE,
     REFERENCED,
@@ -31,22 +24,28 @@ from hostsim.workingset import carry_over
 from policies import Site
 
 DENSE_SHARE = 8  # suitable_to_scan: a table is dense when 1 in 8 of its PTEs is young
+STACK_PAGES = 33  # pages of the mapping that holds a process' own pages: a stack of 132 KiB, mostly absent
 _WALK = int(Site.WALK)
 
 
 @inlined
 def promote(m: Machine, g: int, page: int) -> None:
     """update_gen for a page that a walk (or a look-around with a walk object) found young."""
+    f = m.features[0]
     lruvec = m.lruvecs[g]
     state = m.pages[page].state
     gen = page_gen(state)
     if gen < 0:
-        m.pages[page].state = state | REFERENCED  # isolated: tells the shrinker to keep it
+        if not f.two_touch:
+            m.pages[page].state = state | REFERENCED  # isolated: tells the shrinker to keep it
         return
-    youngest = gen_of(lruvec.max_seq)
-    m.pages[page].state = with_gen(forget_references(state), youngest)
-    if gen != youngest:
-        change_gen(lruvec, gen, youngest)
+    state, moves = reported_young(f, state)
+    if moves:
+        youngest = gen_of(lruvec.max_seq)
+        state = with_gen(state, youngest)
+        if gen != youngest:
+            change_gen(lruvec, gen, youngest)
+    m.pages[page].state = state
 
 
 @compiled
@@ -72,16 +71,18 @@ def _walk_table(m: Machine, g: int, table: int, pages: int) -> bool:
 @compiled
 def _walk_vma(m: Machine, g: int, first: int, pages: int, force_scan: bool, made: bool, now: int, then: int) -> None:
     """walk_pud_range over one mapping: the tables that the PMD's Accessed bit and the Bloom filter don't rule out."""
-    mm = m.mms[g]
+    f = m.features[0]
+    trusts_pmd = not m.mms[g].notifiers or m.policy[2]
     for start in range(0, pages, PTRS_PER_PTE):
         table = (first + start) // PTRS_PER_PTE
-        if not force_scan:
-            if not mm.notifiers:
-                if not m.pmd_young[table]:
-                    continue
-                m.pmd_young[table] = 0  # cleared even if the Bloom filter then says no
-            if made and not m.filters[table, now]:
+        if not m.pmds[table] & PMD_POPULATED:
+            continue
+        if trusts_pmd and (not force_scan or f.pmd_filter_even_if_forced):
+            if not m.pmds[table] & PMD_YOUNG:
                 continue
+            m.pmds[table] = PMD_POPULATED  # cleared even if the Bloom filter then says no
+        if not force_scan and made and not m.filters[table, now]:
+            continue
         if _walk_table(m, g, table, min(PTRS_PER_PTE, pages - start)):
             m.filters[table, then] = 1
 
@@ -99,22 +100,27 @@ def walk_mm(m: Machine, g: int, force_scan: bool) -> None:
     made = mm.filter_made[now] != 0
     mm.filter_made[then] = 1
     _walk_vma(m, g, mm.first, mm.pages, force_scan, made, now, then)
-    _walk_vma(m, g, mm.own_first, mm.own_pages, force_scan, made, now, then)
+    if mm.own_pages:
+        _walk_vma(m, g, mm.own_first, STACK_PAGES, force_scan, made, now, then)
     m.events[g].mm_walks += 1
 
 
 @compiled
 def inc_min_seq(m: Machine, g: int) -> None:
     """Pushes the oldest generation of anonymous pages into the next, taken from the tail to the tail."""
+    f = m.features[0]
     lruvec = m.lruvecs[g]
     old = gen_of(lruvec.min_seq[ANON])
     head = list_head(lruvec, old)
     page = list_tail(m, head)
     while page != head:
-        gen = page_gen(m.pages[page].state)
+        state = m.pages[page].state
+        if f.pid_all_tiers and not is_saturated(f, state):
+            lruvec.protected[ANON, page_tier(f, state)] += 1
+        gen = page_gen(state)
         if gen == old:
             gen = gen_of(lruvec.min_seq[ANON] + 1)
-            m.pages[page].state = with_gen(forget_references(m.pages[page].state), gen)
+            m.pages[page].state = with_gen(forget(f, state), gen)
             change_gen(lruvec, old, gen)
         list_del(m, page)
         list_add_tail(m, list_head(lruvec, gen), page)
@@ -133,7 +139,7 @@ def inc_max_seq(m: Machine, g: int, can_swap: bool) -> None:
     if lruvec.max_seq - lruvec.min_seq[ANON] + 1 == MAX_NR_GENS:
         if can_swap:
             inc_min_seq(m, g)
-        else:
+        else:  # the pages stay on their list, which the youngest generation will reuse
             carry_over(lruvec, ANON)
             lruvec.min_seq[ANON] += 1
     lruvec.max_seq += 1
@@ -149,9 +155,10 @@ def age(m: Machine, g: int, can_swap: bool, force_scan: bool) -> None:
     """
     mm = m.mms[g]
     force_scan = force_scan or not mm.walked
-    if force_scan or mm.used:
+    if force_scan or (mm.used and m.events[g].resident_pages >= m.features[0].min_mm_pages):
         mm.used = 0
-        walk_mm(m, g, force_scan)
+        if can_swap:
+            walk_mm(m, g, force_scan)
     mm.walked = 1
     mm.seq = m.lruvecs[g].max_seq
     inc_max_seq(m, g, can_swap)

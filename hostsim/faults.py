@@ -8,23 +8,26 @@ import numpy.typing as npt
 from hostsim.jit import compiled, inlined
 from hostsim.lru import add_page
 from hostsim.reclaim import charge
+from hostsim.refs import marked_accessed
 from hostsim.state import (
     ACCESS_L2,
     ACCESS_PAGE,
     ACCESS_WRITE,
+    ACTIVE,
     DIRTY,
+    PMD_POPULATED,
+    PMD_YOUNG,
     PRESENT,
     PRIMARY,
     PTRS_PER_PTE,
     REFERENCED,
-    REFS_MASK,
-    REFS_SHIFT,
     SHADOW,
     SHADOW_MAPPED,
+    SWAPCACHE,
     TDP,
     TDP_MAPPED,
     TOUCHED,
-    WORKINGSET,
+    WRITABLE,
     Machine,
 )
 from hostsim.workingset import NEVER, refault
@@ -34,33 +37,38 @@ SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tabl
 
 
 @inlined
-def mark_page_accessed(m: Machine, page: int) -> None:
-    """folio_mark_accessed as KVM calls it: referenced, then workingset, then LRU_REFS up to 3."""
-    state = m.pages[page].state
-    if not state & REFERENCED:
-        m.pages[page].state = state | REFERENCED
-    elif not state & WORKINGSET:
-        m.pages[page].state = state | WORKINGSET
-    elif state >> REFS_SHIFT < 3:
-        m.pages[page].state = (state & ~REFS_MASK) | ((state >> REFS_SHIFT) + 1) << REFS_SHIFT
+def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
+    """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young.
 
-
-@inlined
-def fault_in(m: Machine, g: int, page: int) -> None:
-    """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young."""
+    A page that is still in the swap cache is only mapped again.
+    """
     events = m.events[g]
     events.pgfault += 1
-    charge(m, g)
-    m.pages[page].state = 0
-    if m.pages[page].shadow != NEVER:
-        events.pgmajfault += 1
-        refault(m, g, page)
-    add_page(m, g, page)
+    row = m.pages[page]
+    swapped = row.shadow != NEVER or row.flags & SWAPCACHE
+    if not row.flags & SWAPCACHE:
+        charge(m, g)
+        row.state = ACTIVE
+        row.flags = 0
+        if swapped:
+            events.pgmajfault += 1
+            refault(m, g, page)
+        add_page(m, g, page)
+    if write or not swapped or m.features[0].read_swapin_writable:
+        row.flags |= WRITABLE
     bit = np.uint64(1) << np.uint64(page & 63)
     m.bits[page >> 6, PRESENT] |= bit
     m.bits[page >> 6, PRIMARY] |= bit
-    m.pmd_young[page // PTRS_PER_PTE] = 1
+    if not m.pmds[page // PTRS_PER_PTE]:
+        m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
     events.resident_pages += 1
+
+
+@inlined
+def _mark_by_fast_gup(m: Machine, page: int) -> None:
+    """KVM takes a page that is mapped and writable: get_user_pages_fast sets referenced, KVM's release marks."""
+    row = m.pages[page]
+    row.state = marked_accessed(m.features[0], row.state | REFERENCED)
 
 
 @inlined
@@ -77,51 +85,47 @@ def map_shadow(m: Machine, g: int, page: int) -> None:
     m.events[g].shadow_faults += 1
 
 
-@inlined
-def mark_after_fast_gup(m: Machine, g: int, page: int) -> None:
-    """The marks on a page that was present already: get_user_pages_fast sets referenced, KVM's release marks."""
-    if m.mms[g].kvm_marks:
-        m.pages[page].state |= REFERENCED
-        mark_page_accessed(m, page)
-
-
 @compiled
-def prefetch_shadow(m: Machine, g: int, page: int) -> None:
-    """FNAME(pte_prefetch): maps the resident pages behind a shadow fault, up to the end of its block of 8.
+def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
+    """FNAME(pte_prefetch): maps the resident pages of the aligned block of 8 around a shadow fault, upwards.
 
-    The SPTEs are born old. It stops at the first page that is not resident.
+    The SPTEs are born old. It stops at the first page that is not resident, or not writable.
     """
     mm = m.mms[g]
-    end = min((page | (PTE_PREFETCH_NUM - 1)) + 1, mm.first + mm.pages)
-    for neighbour in range(page & ~(PTE_PREFETCH_NUM - 1), end):
+    start = page & ~(PTE_PREFETCH_NUM - 1)
+    for neighbour in range(start, min(start + PTE_PREFETCH_NUM, mm.first + mm.pages)):
         word = neighbour >> 6
         bit = np.uint64(1) << np.uint64(neighbour & 63)
         if m.bits[word, SHADOW_MAPPED] & bit:
             continue
-        if not m.bits[word, PRESENT] & bit:
+        if not (m.bits[word, PRESENT] & bit and m.pages[neighbour].flags & WRITABLE):
             break
         m.bits[word, SHADOW_MAPPED] |= bit
-        mark_after_fast_gup(m, g, neighbour)
+        _mark_by_fast_gup(m, neighbour)
 
 
 @inlined
-def kvm_fault(m: Machine, g: int, page: int, shadow: bool) -> None:
-    """An EPT/NPT violation: faults the page in by GUP if it is not present, maps it, marks it accessed.
+def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
+    """An EPT/NPT violation: faults the page in by GUP if need be, maps it, and marks it accessed.
 
-    Up to 6.12 a fault that GUP resolved the slow way marks the page twice (by GUP and by KVM's release).
+    KVM tries the fast GUP first, for writing; where that fails, GUP and KVM's release mark the page once each.
     """
     word = page >> 6
     bit = np.uint64(1) << np.uint64(page & 63)
-    if m.bits[word, PRESENT] & bit:
-        mark_after_fast_gup(m, g, page)
+    present = m.bits[word, PRESENT] & bit != np.uint64(0)
+    if present and m.pages[page].flags & WRITABLE:
+        _mark_by_fast_gup(m, page)
     else:
-        fault_in(m, g, page)
-        for _ in range(m.mms[g].kvm_marks):
-            mark_page_accessed(m, page)
+        if not present:
+            fault_in(m, g, page, write)
+        if write:
+            m.pages[page].flags |= WRITABLE
+        f = m.features[0]
+        m.pages[page].state = marked_accessed(f, marked_accessed(f, m.pages[page].state))
     if shadow:
         m.bits[word, SHADOW_MAPPED] |= bit
         map_shadow(m, g, page)
-        prefetch_shadow(m, g, page)
+        _prefetch_shadow(m, g, page)
     else:
         m.bits[word, TDP_MAPPED] |= bit
         m.events[g].tdp_faults += 1
@@ -148,7 +152,8 @@ def touch_own_pages(m: Machine, g: int) -> None:
     for page in range(mm.own_first, mm.own_first + mm.own_pages):
         bit = np.uint64(1) << np.uint64(page & 63)
         if not m.bits[page >> 6, PRESENT] & bit:
-            fault_in(m, g, page)
+            fault_in(m, g, page, True)
+        m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
         m.bits[page >> 6, PRIMARY] |= bit
         m.bits[page >> 6, TOUCHED] |= bit
 
@@ -160,10 +165,10 @@ def _touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None
         page = first + np.int64(access & ACCESS_PAGE)
         word = page >> 6
         bit = np.uint64(1) << np.uint64(page & 63)
-        m.pmd_young[page // PTRS_PER_PTE] = 1
+        m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
         if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, PRESENT] & bit:
-                fault_in(m, g, page)
+                fault_in(m, g, page, access & ACCESS_WRITE != 0)
             m.bits[word, PRIMARY] |= bit
             m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:
@@ -185,7 +190,7 @@ def _touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
         accessed = SHADOW if shadow else TDP
         if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
-                kvm_fault(m, g, page, shadow)
+                kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
             m.bits[word, accessed] |= bit
             m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:

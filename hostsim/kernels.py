@@ -1,29 +1,118 @@
-"""Kernels as records of named features: how each version of Linux differs in what a simulation sees."""
+"""Kernels as records of named features: how each version of Linux differs in what a simulation sees.
+
+No code asks for a version: it asks for a feature. The classes A (6.1), B (6.12) and C (since 6.14) are those
+of docs/truth.md. Every feature was read from the kernel's rules and holds on the recordings of the build named
+in ``release``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
-FEATURES = np.dtype([("reserved", np.int64)], align=True)
-
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel: its name in studies and recordings, the exact build it was judged on, and its features."""
+    """One kernel. ``release`` is the exact build that it was judged on; ``policy`` how it asks KVM itself."""
 
     name: str
     release: str
     policy: str
-    kvm_marks: int
+    lru_batch: int = 31
+    """Pages of a per-CPU batch (lru_activate): PAGEVEC_SIZE."""
+
+    two_touch: bool = False
+    """The first young report only sets PG_referenced, the second promotes and sets PG_workingset (4d5d14a01e2c)."""
+    birth_by_distance: bool = False
+    """A faulted page starts in max_seq - 1, with PG_workingset in max_seq (lru_gen_folio_seq), not in max_seq."""
+
+    refault_counted_only_if_recent: bool = False
+    refault_window_by_max_seq: bool = False
+    """A refault is recent fewer than four max_seq steps after the eviction, not: while min_seq is the same."""
+    activate_counted_when_protected: bool = False
+    """workingset_activate counts the pages that sort_folio protects, not recent refaults."""
+    read_swapin_writable: bool = True
+    """A page that a read swapped in is mapped writable at once if nobody shares it."""
+
+    pmd_filter_even_if_forced: bool = False
+    """The walk skips a table whose PMD is not young also when it is forced."""
+    min_mm_pages: int = 0
+    """A walk that is not forced skips an mm with fewer pages."""
+    aging_by_generations_only: bool = False
+    """Aging is due with exactly three generations left, whatever they hold."""
+    min_seq_independent: bool = False
+    """Anonymous and file pages lose their oldest generations separately."""
+
+    look_around_marks_target: bool = False
+    """The window scan meets the checked page itself and leaves PG_referenced on it: it will be activated."""
+    look_around_moves_many: bool = False
+    """Young neighbours are collected: fewer than a batch are activated, more are renumbered in place."""
+    look_around_needs_aged_walk: bool = False
+    """A walk object that no aging has filled in says "no swap": look-around then skips anonymous pages."""
+    look_around_spares_isolated: bool = False
+    """Neighbours that are off the lists keep their Accessed bits."""
+
+    pid_all_tiers: bool = False
+    """The PID weighs types over all tiers, tiers 2:3, and counts protected pages of tier 0 too."""
+    protected_to_head: bool = False
+    """A protected page goes to the head of the next list, not to its tail."""
+    scan_budget: bool = False
+    """A batch looks at no more pages than the caller still wants, not always at up to 4,096."""
+    aging_ends_visit: bool = True
+    """A successful aging ends the visit to this lruvec instead of going on to evict."""
+    stops_once_swapped_enough: bool = False
+    """A visit ends when the target is met or max_seq grew by two (should_abort_scan of 6.1)."""
+
+    proactive_has_walk: bool = True
+    """memory.reclaim carries a walk object from the start."""
+    reclaim_request_quarter: bool = True
+    """memory.reclaim asks for a quarter of what is left at a time, not for all of it."""
 
     def encode(self) -> npt.NDArray[np.void]:
-        """The features as one record for the compiled kernels."""
-        return np.zeros(1, FEATURES)
+        """The features as one record (shape (1,)) for the compiled kernels."""
+        record = np.zeros(1, FEATURES)
+        for name in FEATURES.names or ():
+            record[name] = getattr(self, name)
+        return record
 
 
-KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel for kernel in (Kernel("6.12", "6.12.107+deb13-amd64", policy="locked-6.12", kvm_marks=2),)
-}
+_NOT_FEATURES = ("name", "release", "policy")
+FEATURES = np.dtype([(f.name, np.int64) for f in fields(Kernel) if f.name not in _NOT_FEATURES], align=True)
+
+_6_1 = Kernel(
+    "6.1",
+    "6.1.0-50-amd64",
+    policy="evict-only",
+    lru_batch=15,
+    refault_counted_only_if_recent=True,
+    activate_counted_when_protected=True,
+    read_swapin_writable=False,
+    pmd_filter_even_if_forced=True,
+    min_mm_pages=64,
+    look_around_marks_target=True,
+    look_around_moves_many=True,
+    look_around_needs_aged_walk=True,
+    aging_ends_visit=False,
+    stops_once_swapped_enough=True,
+    proactive_has_walk=False,
+    reclaim_request_quarter=False,
+)
+_6_12 = Kernel("6.12", "6.12.107+deb13-amd64", policy="locked-6.12")
+_6_16 = Kernel(
+    "6.16",
+    "6.16.12+deb13-amd64",
+    policy="lockless-6.15",
+    two_touch=True,
+    birth_by_distance=True,
+    refault_window_by_max_seq=True,
+    aging_by_generations_only=True,
+    min_seq_independent=True,
+    look_around_spares_isolated=True,
+    pid_all_tiers=True,
+    protected_to_head=True,
+)
+_6_18 = replace(_6_16, name="6.18", release="6.18.15+deb13-amd64", scan_budget=True)
+
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (_6_1, _6_12, _6_16, _6_18)}

@@ -5,15 +5,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from hostsim.aging import DENSE_SHARE, promote
-from hostsim.jit import inlined, lowest_bit, popcount
-from hostsim.lru import activate, forget_references, gen_of, page_gen
-from hostsim.notifier import ALL, ask
-from hostsim.state import ACTIVE, MIN_LRU_BATCH, PRESENT, PTRS_PER_PTE, REFERENCED, Machine
+from hostsim.aging import DENSE_SHARE, STACK_PAGES, promote
+from hostsim.jit import compiled, inlined, lowest_bit, popcount
+from hostsim.lru import activate, gen_of, page_gen
+from hostsim.notifier import ALL, NONE, ask
+from hostsim.refs import reported_young
+from hostsim.state import (
+    MIN_LRU_BATCH,
+    PRESENT,
+    PRIMARY,
+    PTRS_PER_PTE,
+    REFERENCED,
+    SHADOW,
+    TDP,
+    Machine,
+)
 from policies import Site
 
 _EVICT = int(Site.EVICT)
 _LOOK_AROUND = int(Site.LOOK_AROUND)
+_ONE = np.uint64(1)
 
 
 @inlined
@@ -34,33 +45,50 @@ def look_around_window(page: int, first: int, end: int) -> tuple[int, int]:
 
 
 @inlined
-def _reference_neighbour(m: Machine, g: int, page: int, walk: bool) -> None:
-    """A young neighbour: with a walk object its generation changes at once, else it is activated."""
-    if walk:
-        promote(m, g, page)
-        return
+def _activate_neighbour(m: Machine, g: int, page: int) -> None:
+    """A young neighbour, without a walk object: it goes to the youngest generation through the CPU's batch."""
+    f = m.features[0]
     state = m.pages[page].state
     gen = page_gen(state)
     if gen < 0:
-        m.pages[page].state = state | REFERENCED
-    elif gen != gen_of(m.lruvecs[g].max_seq):
-        m.pages[page].state = forget_references(state)
-        if not state & ACTIVE:
-            activate(m, g, page)
+        m.pages[page].state = state | REFERENCED  # isolated: tells the shrinker to keep it
+        return
+    youngest = gen_of(m.lruvecs[g].max_seq)
+    if not f.two_touch and gen == youngest:
+        return
+    m.pages[page].state, moves = reported_young(f, state)
+    if moves and gen != youngest:
+        activate(m, g, page)
 
 
 @inlined
+def _on_lists(m: Machine, word: int, pages: np.uint64) -> np.uint64:
+    """Of these pages of a word, those that are on a list, as far as an Accessed bit makes them matter."""
+    young = (m.bits[word, PRIMARY] | m.bits[word, TDP] | m.bits[word, SHADOW]) & pages
+    while young:
+        bit = young & (~young + _ONE)
+        young ^= bit
+        if page_gen(m.pages[word * 64 + lowest_bit(bit)].state) < 0:
+            pages &= ~bit
+    return pages
+
+
+@compiled
 def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
     """Asks for the neighbours of a young page, and tells the next aging if its table is worth a walk."""
+    f = m.features[0]
     mm = m.mms[g]
     if page < mm.own_first:
         low, high = look_around_window(page, mm.first, mm.first + mm.pages)
     else:
-        low, high = look_around_window(page, mm.own_first, mm.own_first + mm.own_pages)
-    if high - low == 1:
+        low, high = look_around_window(page, mm.own_first, mm.own_first + STACK_PAGES)
+    if high - low == 1 and not f.look_around_marks_target:
         return
+    if f.look_around_marks_target:
+        m.pages[page].state |= REFERENCED
     m.events[g].look_arounds += 1
-    young_count = 1
+    count = 1
+    candidates = 0
     for word in range(low >> 6, ((high - 1) >> 6) + 1):
         window = m.bits[word, PRESENT]
         base = word * 64
@@ -69,26 +97,46 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
         if base + 64 > high:
             window &= ALL >> np.uint64(base + 64 - high)
         if word == page >> 6:
-            window &= ~(np.uint64(1) << np.uint64(page & 63))
+            window &= ~(_ONE << np.uint64(page & 63))
+        if f.look_around_spares_isolated:
+            window = _on_lists(m, word, window)
         if not window:
             continue
         young, _ = ask(m, g, word, window, _LOOK_AROUND)
-        young_count += popcount(young)
+        count += popcount(young)
         while young:
             neighbour = base + lowest_bit(young)
-            young &= young - np.uint64(1)
-            _reference_neighbour(m, g, neighbour, walk)
-    if young_count * DENSE_SHARE >= high - low:
+            young &= young - _ONE
+            if f.look_around_moves_many:
+                gen = page_gen(m.pages[neighbour].state)
+                if gen < 0:
+                    m.pages[neighbour].state |= REFERENCED
+                elif gen != gen_of(m.lruvecs[g].max_seq):
+                    m.neighbours[candidates] = neighbour
+                    candidates += 1
+            elif walk:
+                promote(m, g, neighbour)
+            else:
+                _activate_neighbour(m, g, neighbour)
+    for i in range(candidates):
+        if walk or candidates >= f.lru_batch:
+            promote(m, g, m.neighbours[i])
+        else:
+            activate(m, g, m.neighbours[i])
+    if count * DENSE_SHARE >= high - low:
         current = m.lruvecs[g].max_seq % 2
         if mm.filter_made[current]:
             m.filters[page // PTRS_PER_PTE, current] = 1
 
 
 @inlined
-def check_references(m: Machine, g: int, page: int, walk: bool) -> bool:
+def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool) -> bool:
     """folio_referenced for an isolated page: true if it is young."""
-    bit = np.uint64(1) << np.uint64(page & 63)
-    young, enter = ask(m, g, page >> 6, bit, _EVICT)
-    if enter:
+    word = page >> 6
+    bit = _ONE << np.uint64(page & 63)
+    if not m.bits[word, PRESENT] & bit:
+        return False  # unmapped before, left in the swap cache
+    young, enter = ask(m, g, word, bit, _EVICT)
+    if enter and not (m.features[0].look_around_needs_aged_walk and walk and not walk_aged):
         look_around(m, g, page, walk)
-    return young != np.uint64(0)
+    return young != NONE

@@ -6,16 +6,13 @@ the number only, eviction moves the page when it meets it. ``nr_pages`` follows 
 
 from __future__ import annotations
 
-from hostsim.jit import inlined
+from hostsim.jit import compiled, inlined
 from hostsim.state import (
     ACTIVE,
     ANON,
+    BUSY,
     GEN_MASK,
     MAX_NR_GENS,
-    MAX_PAGEVEC,
-    REFERENCED,
-    REFS_MASK,
-    REFS_SHIFT,
     WORKINGSET,
     Machine,
     Record,
@@ -82,22 +79,6 @@ def list_tail(m: Machine, head: int) -> int:
 
 
 @inlined
-def references(state: int) -> int:
-    """How often a page was referenced, 0..4 (class A, B: refs field plus workingset)."""
-    return (state >> REFS_SHIFT) + ((state & WORKINGSET) != 0)
-
-
-@inlined
-def tier_of(refs: int) -> int:
-    """The tier of a page with so many references: ceil(log2(refs + 1))."""
-    if refs == 0:
-        return 0
-    if refs == 1:
-        return 1
-    return 3 if refs == 4 else 2
-
-
-@inlined
 def change_gen(lruvec: Record, old: int, new: int) -> None:
     """A page's number went from one generation to another (-1: from or to no list)."""
     if old >= 0:
@@ -107,42 +88,50 @@ def change_gen(lruvec: Record, old: int, new: int) -> None:
 
 
 @inlined
+def birth_seq(f: Record, lruvec: Record, state: int) -> int:
+    """lru_gen_folio_seq for an anonymous page that (re)enters the lists; PG_active speaks for the youngest."""
+    if not state & ACTIVE or (f.birth_by_distance and not state & WORKINGSET):
+        return lruvec.max_seq - 1
+    return lruvec.max_seq
+
+
+@inlined
 def add_page(m: Machine, g: int, page: int) -> None:
-    """lru_gen_add_folio for a page that its fault, or reclaim's rejection, marked active: the youngest."""
+    """lru_gen_add_folio: at the head of the generation that the page's flags call for; clears PG_active."""
     lruvec = m.lruvecs[g]
-    gen = gen_of(lruvec.max_seq)
-    m.pages[page].state = with_gen(m.pages[page].state & ~ACTIVE, gen)
+    state = m.pages[page].state
+    gen = gen_of(birth_seq(m.features[0], lruvec, state))
+    m.pages[page].state = with_gen(state & ~ACTIVE, gen)
     change_gen(lruvec, -1, gen)
     list_add(m, list_head(lruvec, gen), page)
 
 
 @inlined
 def activate(m: Machine, g: int, page: int) -> None:
-    """folio_activate: queues the page; a full batch is drained."""
-    lruvec = m.lruvecs[g]
-    lruvec.activate_batch[lruvec.activate_count] = page
-    lruvec.activate_count += 1
-    if lruvec.activate_count == MAX_PAGEVEC:
-        drain(m, g)
+    """folio_activate: queues the page, which can't be freed meanwhile; a full batch is drained."""
+    cpu = m.cpus[m.mms[g].cpu]
+    m.pages[page].flags |= BUSY
+    cpu.pages[cpu.count] = page
+    cpu.guests[cpu.count] = g
+    cpu.count += 1
+    if cpu.count == m.features[0].lru_batch:
+        drain(m, m.mms[g].cpu)
 
 
-@inlined
-def drain(m: Machine, g: int) -> None:
-    """lru_add_drain: the queued pages that are still on a list go to the youngest generation."""
-    lruvec = m.lruvecs[g]
-    for i in range(lruvec.activate_count):
-        page = lruvec.activate_batch[i]
+@compiled
+def drain(m: Machine, c: int) -> None:
+    """lru_add_drain of a CPU: the queued pages that are on a list go to the youngest generation."""
+    cpu = m.cpus[c]
+    for i in range(cpu.count):
+        page = cpu.pages[i]
+        g = cpu.guests[i]
+        m.pages[page].flags &= ~BUSY
         gen = page_gen(m.pages[page].state)
-        if gen < 0 or m.pages[page].state & ACTIVE:
+        if gen < 0:
             continue
         list_del(m, page)
-        change_gen(lruvec, gen, -1)
+        change_gen(m.lruvecs[g], gen, -1)
+        m.pages[page].state |= ACTIVE
         add_page(m, g, page)
         m.events[g].pgactivate += 1
-    lruvec.activate_count = 0
-
-
-@inlined
-def forget_references(state: int) -> int:
-    """Clears PG_referenced, PG_workingset and LRU_REFS."""
-    return state & ~(REFERENCED | WORKINGSET | REFS_MASK)
+    cpu.count = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import faults, reclaim
+from hostsim import faults, lru, reclaim
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
 from hostsim.lru import list_tail
@@ -15,6 +15,7 @@ from hostsim.notifier import SITE_COLUMNS
 from hostsim.state import (
     ANON,
     BIT_COLUMNS,
+    CPU,
     LRUVEC,
     MAX_NR_GENS,
     MIN_LRU_BATCH,
@@ -65,19 +66,21 @@ class HostMemory:
             bits=_cache_aligned(table_count * WORDS_PER_TABLE),
             pages=rows,
             filters=np.zeros((table_count, 2), np.uint8),
-            pmd_young=np.zeros(table_count, np.uint8),
+            pmds=np.zeros(table_count, np.uint8),
             shadow_tables=np.zeros(table_count, np.uint8),
             lruvecs=np.zeros(len(slots), LRUVEC),
             mms=np.zeros(len(slots), MM),
+            cpus=np.zeros(len(slots), CPU),
             events=np.zeros(len(slots), EVENTS),
             sites=np.zeros((len(slots), len(Site), SITE_COLUMNS), np.int64),
             step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
             steps=code.steps,
             calls=code.calls,
-            policy=np.array([code.count, code.enter], np.int64),
+            policy=np.array([code.length, code.enter, code.trusts_pmd], np.int64),
             features=kernel.encode(),
             reclaim=np.zeros(1, RECLAIM),
             victims=np.zeros(MIN_LRU_BATCH, np.int32),
+            neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
         )
         first = 0
         for g, slot in enumerate(slots):
@@ -92,7 +95,7 @@ class HostMemory:
             mm["own_pages"] = slot.own_pages
             mm["notifiers"] = slot.kvm
             mm["tdp"] = slot.tdp
-            mm["kvm_marks"] = kernel.kvm_marks
+            mm["cpu"] = g
             mm["max_pages"] = slot.max_pages
             mm["seq"] = FIRST_SEQ - 1
             first += (tables[g] + own_tables[g]) * PTRS_PER_PTE
@@ -101,6 +104,11 @@ class HostMemory:
         """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
         self.machine.mms[guest]["used"] = 1
         faults.touch_pages(self.machine, guest, accesses)
+
+    def drain(self) -> None:
+        """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""
+        for cpu in range(len(self.machine.cpus)):
+            lru.drain(self.machine, cpu)
 
     def touch_own(self, guest: int) -> None:
         """The guest's process touches the pages of its own beside the memslot."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from hostsim.jit import inlined, popcount
-from hostsim.state import PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED, Machine
+from hostsim.state import BIT_COLUMNS, PRESENT, PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED, Machine
 from policies import Action, Answer, Condition, Enter, Lock, Mmu, When
 
 # --- what is counted at each site: the columns of Machine.sites ---------------------------------------
@@ -156,7 +156,7 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     counters[MISSED] += popcount(touched & ~young)
     counters[FALSE] += popcount(young & ~touched)
     enter = m.policy[1]
-    if enter == _ENTER_YOUNG:
+    if enter == _ENTER_YOUNG or not m.mms[g].notifiers:
         return young, young
     if enter == _ENTER_PRIMARY:
         return young, primary
@@ -166,11 +166,11 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
 
 
 @inlined
-def unmap(m: Machine, g: int, page: int) -> bool:
-    """invalidate_range: takes a page out of all page tables; true if an Accessed SPTE was zapped."""
+def unmap(m: Machine, page: int) -> bool:
+    """invalidate_range: takes a page out of all page tables; true if the primary MMU had it."""
     word = page >> 6
-    keep = ~(np.uint64(1) << np.uint64(page & 63))
-    accessed = (m.bits[word, TDP] | m.bits[word, SHADOW]) & ~keep
-    for column in range(m.bits.shape[1]):
-        m.bits[word, column] &= keep
-    return accessed != NONE
+    bit = np.uint64(1) << np.uint64(page & 63)
+    present = m.bits[word, PRESENT] & bit != NONE
+    for column in range(BIT_COLUMNS):
+        m.bits[word, column] &= ~bit
+    return present

@@ -1,4 +1,4 @@
-"""The PID controller: which type to evict, and which tiers of it to protect (mm/vmscan.c, class A and B)."""
+"""The PID controller: which type to evict, and which tiers of it to protect (mm/vmscan.c)."""
 
 from __future__ import annotations
 
@@ -6,54 +6,60 @@ from hostsim.jit import inlined
 from hostsim.state import ANON, FILE, MAX_NR_TIERS, MIN_LRU_BATCH, Record
 
 MAX_SWAPPINESS = 200
-FILE_TIER_GAIN = 2  # a tier must refault twice as much as tier 0 to be protected (get_tier_idx)
 
 
 @inlined
-def _refaults(lruvec: Record, kind: int, tier: int) -> int:
-    return lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]
+def _position(lruvec: Record, kind: int, first: int, end: int) -> tuple[int, int]:
+    """read_ctrl_pos: refaulted and total pages of the tiers ``first`` .. ``end`` - 1 of a type."""
+    refaulted = total = 0
+    for tier in range(first, end):
+        refaulted += lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]
+        total += lruvec.avg_total[kind, tier] + lruvec.evicted[kind, tier] + lruvec.protected[kind, tier]
+    return refaulted, total
 
 
 @inlined
-def _total(lruvec: Record, kind: int, tier: int) -> int:
-    total = lruvec.avg_total[kind, tier] + lruvec.evicted[kind, tier]
-    if tier > 0:
-        total += lruvec.protected[kind, tier]
-    return total
-
-
-@inlined
-def _may_evict(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, tier: int, gain: int) -> bool:
-    """positive_ctrl_err: the tier refaults no more, in proportion, than the set point (tier 0 of sp_kind)."""
-    refaulted = _refaults(lruvec, kind, tier)
+def _may_evict(set_point: tuple[int, int], sp_gain: int, value: tuple[int, int], gain: int) -> bool:
+    """positive_ctrl_err: what is asked about refaults no more, in proportion, than the set point."""
+    refaulted, total = value
     return refaulted < MIN_LRU_BATCH or (
-        refaulted * (_total(lruvec, sp_kind, 0) + MIN_LRU_BATCH) * sp_gain
-        <= (_refaults(lruvec, sp_kind, 0) + 1) * _total(lruvec, kind, tier) * gain
+        refaulted * (set_point[1] + MIN_LRU_BATCH) * sp_gain <= (set_point[0] + 1) * total * gain
     )
 
 
 @inlined
-def tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int) -> int:
+def _tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int) -> int:
     """The highest tier of a type that may be evicted, judged against tier 0 of ``sp_kind``."""
+    set_point = _position(lruvec, sp_kind, 0, 1)
     tier = 1
-    while tier < MAX_NR_TIERS and _may_evict(lruvec, sp_kind, sp_gain, kind, tier, gain):
+    while tier < MAX_NR_TIERS and _may_evict(set_point, sp_gain, _position(lruvec, kind, tier, tier + 1), gain):
         tier += 1
     return tier - 1
 
 
 @inlined
-def choose_type(lruvec: Record, swappiness: int) -> tuple[int, int]:
-    """get_type_to_scan: the type to evict from, and the highest tier of it that is not protected."""
-    if swappiness == 0:
-        return FILE, tier_limit(lruvec, FILE, 1, FILE, FILE_TIER_GAIN)
-    if lruvec.min_seq[ANON] < lruvec.min_seq[FILE]:
-        return ANON, tier_limit(lruvec, ANON, 1, ANON, FILE_TIER_GAIN)
-    if swappiness == 1:
-        return FILE, tier_limit(lruvec, FILE, 1, FILE, FILE_TIER_GAIN)
-    if swappiness >= MAX_SWAPPINESS:
-        return ANON, tier_limit(lruvec, ANON, 1, ANON, FILE_TIER_GAIN)
-    anon_gain = swappiness
+def get_tier_idx(f: Record, lruvec: Record, kind: int) -> int:
+    """The highest tier of a type that may be evicted: higher ones refault too much against its tier 0."""
+    if f.pid_all_tiers:
+        return _tier_limit(lruvec, kind, 2, kind, 3)
+    return _tier_limit(lruvec, kind, 1, kind, 2)
+
+
+@inlined
+def get_type_to_scan(f: Record, lruvec: Record, swappiness: int) -> tuple[int, int]:
+    """The type to evict from, and the highest tier of it that is not protected."""
+    anon_first = not f.pid_all_tiers and lruvec.min_seq[ANON] < lruvec.min_seq[FILE]
+    if swappiness == 0 or (swappiness == 1 and not anon_first):
+        return FILE, get_tier_idx(f, lruvec, FILE)
+    if swappiness >= MAX_SWAPPINESS or anon_first:
+        return ANON, get_tier_idx(f, lruvec, ANON)
+    tiers = MAX_NR_TIERS if f.pid_all_tiers else 1
+    anon = _position(lruvec, ANON, 0, tiers)
+    file = _position(lruvec, FILE, 0, tiers)
     file_gain = MAX_SWAPPINESS - swappiness
-    if _may_evict(lruvec, ANON, anon_gain, FILE, 0, file_gain):
-        return FILE, tier_limit(lruvec, ANON, anon_gain, FILE, file_gain)
-    return ANON, tier_limit(lruvec, FILE, file_gain, ANON, anon_gain)
+    kind = FILE if _may_evict(anon, swappiness, file, file_gain) else ANON
+    if f.pid_all_tiers:
+        return kind, get_tier_idx(f, lruvec, kind)
+    if kind == FILE:
+        return FILE, _tier_limit(lruvec, ANON, swappiness, FILE, file_gain)
+    return ANON, _tier_limit(lruvec, FILE, file_gain, ANON, swappiness)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hostsim.aging import age
-from hostsim.eviction import evict_pages
+from hostsim.eviction import evict_pages, oldest_evictable
 from hostsim.jit import compiled, inlined
 from hostsim.lru import drain, gen_of
-from hostsim.state import ANON, FILE, MIN_NR_GENS, Machine, Record
+from hostsim.state import ANON, MIN_NR_GENS, Machine, Record
 
 DEF_PRIORITY = 12
 SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
@@ -14,15 +14,13 @@ MAX_RECLAIM_RETRIES = 16
 MEMCG_CHARGE_BATCH = 64  # pages
 
 
-@compiled
-def should_run_aging(lruvec: Record, swappiness: int) -> tuple[bool, int]:
-    """Whether the cold pages run out; and the pages that may be scanned (0 if aging can't wait)."""
-    kind = ANON if swappiness else FILE
-    oldest = lruvec.min_seq[kind]
-    must = oldest + MIN_NR_GENS > lruvec.max_seq
+@inlined
+def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, int]:
+    """Whether the cold pages run out; and the pages that may be scanned (0 if aging must come first)."""
+    oldest = oldest_evictable(f, lruvec, swappiness)
     total = young = old = 0
-    seq = oldest
-    while seq <= lruvec.max_seq:
+    seq = lruvec.min_seq[ANON]
+    while swappiness and seq <= lruvec.max_seq:
         pages = max(lruvec.nr_pages[gen_of(seq), ANON], 0)
         total += pages
         if seq == lruvec.max_seq:
@@ -30,8 +28,10 @@ def should_run_aging(lruvec: Record, swappiness: int) -> tuple[bool, int]:
         elif seq + MIN_NR_GENS == lruvec.max_seq:
             old += pages
         seq += 1
-    if must:
-        return True, 0
+    if oldest + MIN_NR_GENS > lruvec.max_seq:
+        return True, 0 if f.aging_ends_visit else total
+    if f.aging_by_generations_only:
+        return oldest + MIN_NR_GENS == lruvec.max_seq, total
     if oldest + MIN_NR_GENS < lruvec.max_seq:
         return False, total
     return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total, total
@@ -39,29 +39,41 @@ def should_run_aging(lruvec: Record, swappiness: int) -> tuple[bool, int]:
 
 @compiled
 def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
-    """Pages to scan on this visit; ages first if cold pages run out, and then ends the visit (-1)."""
+    """Pages to scan on this visit; ages first if cold pages run out. -1 ends the visit."""
+    f = m.features[0]
     lruvec = m.lruvecs[g]
-    aging, total = should_run_aging(lruvec, reclaim.swappiness)
-    if not aging or reclaim.priority == DEF_PRIORITY:
+    aging, total = should_run_aging(f, lruvec, reclaim.swappiness)
+    if not aging:
         return total >> reclaim.priority
-    age(m, g, reclaim.swappiness != 0, False)
-    return -1
+    if reclaim.priority < DEF_PRIORITY:
+        reclaim.walk = reclaim.walk_aged = 1
+        age(m, g, reclaim.swappiness != 0, False)
+        return -1 if f.aging_ends_visit else total >> reclaim.priority
+    two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
+    return 0 if two_left else total >> reclaim.priority
 
 
 @compiled
 def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
-    """lru_gen_shrink_lruvec: one visit to a lruvec at one priority; memcg reclaim does not stop at its target."""
-    drain(m, g)
+    """lru_gen_shrink_lruvec: one visit to a lruvec at one priority; since 6.12 it does not stop at its target."""
+    f = m.features[0]
+    drain(m, m.mms[g].cpu)
+    reclaim.walk = reclaim.proactive and f.proactive_has_walk
+    reclaim.walk_aged = 0
     scanned = 0
+    first_seq = m.lruvecs[g].max_seq
     while True:
         nr_to_scan = get_nr_to_scan(m, g, reclaim)
         if nr_to_scan <= 0:
             break
-        progress = evict_pages(m, g, reclaim, reclaim.swappiness)
+        progress = evict_pages(m, g, reclaim, reclaim.swappiness, nr_to_scan)
         if not progress:
             break
         scanned += progress
         if scanned >= nr_to_scan:
+            break
+        enough = reclaim.nr_reclaimed >= reclaim.nr_to_reclaim or m.lruvecs[g].max_seq > first_seq + 1
+        if enough and f.stops_once_swapped_enough:
             break
 
 
@@ -71,7 +83,7 @@ def try_to_free_pages(m: Machine, g: int, nr_pages: int, proactive: bool) -> int
     reclaim = m.reclaim[0]
     reclaim.nr_to_reclaim = max(nr_pages, SWAP_CLUSTER_MAX)
     reclaim.nr_reclaimed = 0
-    reclaim.walk = proactive
+    reclaim.proactive = proactive
     reclaim.swappiness = m.lruvecs[g].swappiness
     reclaim.priority = DEF_PRIORITY
     while reclaim.priority >= 0:
@@ -84,11 +96,12 @@ def try_to_free_pages(m: Machine, g: int, nr_pages: int, proactive: bool) -> int
 
 @compiled
 def memory_reclaim(m: Machine, g: int, nr_pages: int) -> int:
-    """memory.reclaim: asks for a quarter of what is left at a time; returns the pages reclaimed."""
+    """memory.reclaim: asks again until that much is reclaimed; returns the pages reclaimed."""
     reclaimed = 0
     retries = MAX_RECLAIM_RETRIES
     while reclaimed < nr_pages:
-        got = try_to_free_pages(m, g, (nr_pages - reclaimed) // 4, True)
+        left = nr_pages - reclaimed
+        got = try_to_free_pages(m, g, left // 4 if m.features[0].reclaim_request_quarter else left, True)
         if got == 0:
             if retries == 0:
                 break
@@ -100,24 +113,25 @@ def memory_reclaim(m: Machine, g: int, nr_pages: int) -> int:
 @compiled
 def debugfs_age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
     """`+ memcg node max_seq swappiness force_scan` written to lru_gen."""
-    drain(m, g)
+    drain(m, m.mms[g].cpu)
     age(m, g, swappiness != 0, force_scan)
 
 
 @compiled
 def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) -> int:
     """`- memcg node seq swappiness nr` written to lru_gen; returns the pages reclaimed."""
-    drain(m, g)
+    f = m.features[0]
+    drain(m, m.mms[g].cpu)
     lruvec = m.lruvecs[g]
     reclaim = m.reclaim[0]
     reclaim.nr_to_reclaim = nr_pages
     reclaim.nr_reclaimed = 0
-    reclaim.walk = True
+    reclaim.walk = 1
+    reclaim.walk_aged = 0
     reclaim.swappiness = swappiness
     reclaim.priority = 0
-    kind = ANON if swappiness else FILE
-    while reclaim.nr_reclaimed < nr_pages and lruvec.min_seq[kind] <= seq:
-        if not evict_pages(m, g, reclaim, swappiness):
+    while reclaim.nr_reclaimed < nr_pages and oldest_evictable(f, lruvec, swappiness) <= seq:
+        if not evict_pages(m, g, reclaim, swappiness, nr_pages - reclaim.nr_reclaimed):
             break
     return reclaim.nr_reclaimed
 

@@ -18,7 +18,7 @@ from hostsim.lru import gen_of
 from hostsim.machine import HostMemory, Memslot
 from hostsim.recording import NEVER_PRESENT, SWAPPED, Header, Recording, page_state_hash, residency_hash
 from hostsim.schedule import Schedule, fnv1a
-from hostsim.state import ACCESS_L2, ACCESS_WRITE, ANON, MAX_NR_TIERS, PRESENT
+from hostsim.state import ACCESS_L2, ACCESS_WRITE, ANON, MAX_NR_TIERS, PRESENT, SWAPCACHE
 from policies import get_policy
 
 COUNTERS = (
@@ -90,6 +90,7 @@ def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
     for step in recording.steps:
         event = step["ev"]
         asked = _perform(memory, header, event, step["r"], lists)
+        memory.drain()
         yield {"ev": event, "r": step["r"], "x": asked, **observe(memory)}
 
 
@@ -163,6 +164,7 @@ def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
     pages = memory.pages(guest)
     words = memory.machine.bits[memory.words(guest), PRESENT]
     present = np.unpackbits(words.copy().view(np.uint8), bitorder="little")[: pages.stop - pages.start] == 1
-    states = memory.machine.pages["state"][pages].astype(np.uint16)
-    gone = np.where(memory.machine.pages["shadow"][pages] != 0, SWAPPED, NEVER_PRESENT).astype(np.uint16)
-    return np.where(present, states, gone)
+    rows = memory.machine.pages[pages]
+    swapped = (rows["shadow"] != 0) | (rows["flags"] & SWAPCACHE != 0)
+    gone = np.where(swapped, SWAPPED, NEVER_PRESENT).astype(np.uint16)
+    return np.where(present, rows["state"].astype(np.uint16), gone)

@@ -35,6 +35,15 @@ REFS_SHIFT = 6  # LRU_REFS, 2 bits
 REFS_MASK = 0xC0
 REFS_FLAGS = 0xFF & ~(GEN_MASK | ACTIVE)  # all that counts as a reference
 
+# --- flags of a page that recordings don't show -------------------------------------------------------
+BUSY = 1  # waits in a per-CPU batch, which holds a reference: it can't be freed now
+SWAPCACHE = 2  # unmapped, but still in memory, in the swap cache
+WRITABLE = 4  # the primary PTE allows writing
+
+# --- Accessed bit of a PMD, and whether it has a PTE table --------------------------------------------
+PMD_YOUNG = 1
+PMD_POPULATED = 2
+
 # --- constants of mm/vmscan.c and include/linux/mmzone.h ----------------------------------------------
 MIN_NR_GENS = 2
 MAX_NR_GENS = 4
@@ -45,7 +54,7 @@ ANON = 0
 FILE = 1
 PTRS_PER_PTE = 512  # PTEs of one table
 WORDS_PER_TABLE = PTRS_PER_PTE // 64
-MAX_PAGEVEC = 31  # pages of the per-CPU lru_activate batch
+MAX_PAGEVEC = 31  # pages of the per-CPU lru_activate batch (15 up to 6.1)
 
 # --- an access, as one uint32: page of the guest, and how ----------------------------------------------
 ACCESS_L2 = 1 << 31  # made by the nested VM
@@ -58,7 +67,8 @@ PAGE = np.dtype(
         ("towards_head", np.int32),
         ("shadow", np.uint32),  # 0 never swapped out, else the workingset shadow (hostsim.workingset)
         ("state", np.uint8),
-        ("reserved", np.uint8, (3,)),
+        ("flags", np.uint8),
+        ("reserved", np.uint8, (2,)),
     ],
     align=True,
 )
@@ -76,8 +86,6 @@ LRUVEC = np.dtype(
         ("evicted", np.int64, (2, MAX_NR_TIERS)),
         ("protected", np.int64, (2, MAX_NR_TIERS)),
         ("swappiness", np.int64),  # 0..200
-        ("activate_count", np.int64),  # pages waiting in the lru_activate batch
-        ("activate_batch", np.int32, (MAX_PAGEVEC + 1,)),
     ],
     align=True,
 )
@@ -96,10 +104,19 @@ MM = np.dtype(
         ("tdp", np.int64),  # tdp_mmu_enabled
         ("had_rmaps", np.int64),  # sticky: a shadow root was made once
         ("indirect_shadow_pages", np.int64),
-        ("kvm_marks", np.int64),  # mark_page_accessed calls of one KVM fault
+        ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("charged", np.int64),  # memory.current in pages, the stock included
         ("stock", np.int64),  # pages charged in advance, per CPU
+    ],
+    align=True,
+)
+
+CPU = np.dtype(
+    [
+        ("count", np.int64),  # pages waiting in the lru_activate batch
+        ("pages", np.int32, (MAX_PAGEVEC,)),
+        ("guests", np.int32, (MAX_PAGEVEC,)),
     ],
     align=True,
 )
@@ -109,9 +126,10 @@ RECLAIM = np.dtype(
         ("nr_to_reclaim", np.int64),
         ("nr_reclaimed", np.int64),
         ("priority", np.int64),
+        ("proactive", np.int64),  # memory.reclaim
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
+        ("walk_aged", np.int64),  # ... and an aging has filled it in
         ("swappiness", np.int64),
-        ("debugfs", np.int64),  # no cgroup reclaim: sc.target_mem_cgroup is NULL
     ],
     align=True,
 )
@@ -125,20 +143,21 @@ class Machine(NamedTuple):
     kernel's list_head is: a page leaves its list without knowing which one it is.
     ``filters``: uint8 (page tables, 2), the two Bloom filters as exact sets: a simulator does not know
     the kernel addresses that decide which tables collide.
-    ``steps``, ``calls``: the policy (policies.PolicyCode); ``policy``: [number of steps, Enter].
+    ``steps``, ``calls``: the policy (policies.PolicyCode); ``policy``: [number of steps, Enter, trusts_pmd].
     ``sites``: int64 (guests, 3 sites, hostsim.notifier.SITE_COLUMNS), what each site asked and was told.
     ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
-    ``pmd_young``, ``shadow_tables``: uint8 a page table: the PMD's Accessed bit; the shadow MMU has a table.
-    ``victims``: scratch, the isolated pages of one batch.
+    ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
+    ``victims``, ``neighbours``: scratch, the isolated pages of one batch and the young ones of one window.
     """
 
     bits: npt.NDArray[np.uint64]
     pages: npt.NDArray[Any]
     filters: npt.NDArray[np.uint8]
-    pmd_young: npt.NDArray[np.uint8]
+    pmds: npt.NDArray[np.uint8]
     shadow_tables: npt.NDArray[np.uint8]
     lruvecs: npt.NDArray[Any]
     mms: npt.NDArray[Any]
+    cpus: npt.NDArray[Any]
     events: npt.NDArray[Any]
     sites: npt.NDArray[np.int64]
     step_pages: npt.NDArray[np.int64]
@@ -148,3 +167,4 @@ class Machine(NamedTuple):
     features: npt.NDArray[Any]
     reclaim: npt.NDArray[Any]
     victims: npt.NDArray[np.int32]
+    neighbours: npt.NDArray[np.int32]

@@ -8,49 +8,66 @@ from __future__ import annotations
 
 import numpy as np
 
-from hostsim.jit import compiled, inlined
-from hostsim.lru import references, tier_of
-from hostsim.state import ANON, MAX_NR_TIERS, REFS_MASK, WORKINGSET, Machine, Record
+from hostsim.jit import inlined
+from hostsim.refs import page_tier, references, tier_of
+from hostsim.state import ANON, MAX_NR_GENS, MAX_NR_TIERS, REFS_MASK, REFS_SHIFT, WORKINGSET, Machine, Record
 
 NEVER = np.uint32(0)  # the page was never swapped out
 
 
 @inlined
 def evicted(m: Machine, g: int, page: int) -> None:
-    """Stores the shadow of a page that leaves memory and counts its tier."""
+    """lru_gen_eviction: stores the shadow of a page that leaves memory and counts its tier."""
+    f = m.features[0]
     lruvec = m.lruvecs[g]
-    refs = references(m.pages[page].state)
-    token_refs = max(refs - 1, 0)
-    m.pages[page].shadow = np.uint32(1 | (refs != 0) << 1 | token_refs << 2 | lruvec.min_seq[ANON] << 4)
-    lruvec.evicted[ANON, tier_of(refs)] += 1
+    state = m.pages[page].state
+    refs = references(f, state)
+    workingset = state & WORKINGSET != 0 if f.two_touch else refs != 0
+    m.pages[page].shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[ANON] << 4)
+    lruvec.evicted[ANON, page_tier(f, state)] += 1
+
+
+@inlined
+def is_recent(f: Record, lruvec: Record, min_seq: int) -> bool:
+    """Whether a page evicted at this min_seq is back soon enough to belong to the working set."""
+    if f.refault_window_by_max_seq:
+        return abs(lruvec.max_seq - min_seq) < MAX_NR_GENS
+    return lruvec.min_seq[ANON] == min_seq
 
 
 @inlined
 def refault(m: Machine, g: int, page: int) -> None:
-    """A page comes back from swap, inside a fault; consumes its shadow."""
+    """lru_gen_refault: a page comes back from swap, inside a fault; consumes its shadow."""
+    f = m.features[0]
     lruvec = m.lruvecs[g]
     events = m.events[g]
     shadow: int = np.int64(m.pages[page].shadow)  # type: ignore[assignment]
     m.pages[page].shadow = NEVER
-    events.workingset_refault_anon += 1
-    if shadow >> 4 != lruvec.min_seq[ANON]:
+    recent = is_recent(f, lruvec, shadow >> 4)
+    if recent or not f.refault_counted_only_if_recent:
+        events.workingset_refault_anon += 1
+    if not recent:
         return
-    refs = (shadow >> 2 & 3) + (shadow >> 1 & 1)
-    lruvec.refaulted[ANON, tier_of(refs)] += 1
-    events.workingset_activate_anon += 1
-    # inside a fault the page is taken for part of the working set whatever its references were
-    m.pages[page].state |= REFS_MASK | WORKINGSET
+    workingset = shadow >> 1 & 1
+    refs = (shadow >> 2 & 3) + (1 if f.two_touch else workingset)
+    lruvec.refaulted[ANON, tier_of(f, refs, workingset != 0)] += 1
+    if not f.activate_counted_when_protected:
+        events.workingset_activate_anon += 1
+    if f.two_touch and not workingset:
+        m.pages[page].state |= (refs - 1) << REFS_SHIFT
+        return
+    # before two_touch a page that faults is taken for part of the working set whatever its references were
+    m.pages[page].state |= WORKINGSET if f.two_touch else WORKINGSET | REFS_MASK
     events.workingset_restore_anon += 1
 
 
-@compiled
+@inlined
 def carry_over(lruvec: Record, kind: int) -> None:
     """reset_ctrl_pos: min_seq of a type moved on, its refault statistics fade by half."""
     for tier in range(MAX_NR_TIERS):
-        lruvec.avg_refaulted[kind, tier] = (lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]) // 2
-        total = lruvec.avg_total[kind, tier] + lruvec.evicted[kind, tier]
-        if tier > 0:
-            total += lruvec.protected[kind, tier]
+        refaulted = lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]
+        total = lruvec.avg_total[kind, tier] + lruvec.evicted[kind, tier] + lruvec.protected[kind, tier]
+        lruvec.avg_refaulted[kind, tier] = refaulted // 2
         lruvec.avg_total[kind, tier] = total // 2
         lruvec.refaulted[kind, tier] = 0
         lruvec.evicted[kind, tier] = 0

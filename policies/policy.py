@@ -81,14 +81,15 @@ class Call:
 class PolicyCode(NamedTuple):
     """A policy as arrays, for the compiled kernels.
 
-    steps: int64 (MAX_STEPS, 6): action, operand, lock, mask, value, young_is_fast; rows behind ``count`` are 0.
+    steps: int64 (MAX_STEPS, 6): action, operand, lock, mask, value, young_is_fast; rows behind ``length`` are 0.
     calls: int64 (3 sites, MAX_CALLS, 5): present, clear, fast_only, flush, when.
     """
 
     steps: npt.NDArray[np.int64]
-    count: int
+    length: int
     calls: npt.NDArray[np.int64]
     enter: int
+    trusts_pmd: bool
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,13 @@ class Policy:
     look_around: tuple[Call, ...]
     evict: tuple[Call, ...]
     enter: Enter
+    trusts_pmd: bool = False
+    """The walk skips a VM's table whose PMD is not young, though secondary MMUs never set that bit."""
 
     @property
     def digest(self) -> str:
         """A hash of what the policy does (not of its name or its prose), 16 hex digits."""
-        what = repr((self.steps, self.walk, self.look_around, self.evict, self.enter))
+        what = repr((self.steps, self.walk, self.look_around, self.evict, self.enter, self.trusts_pmd))
         return hashlib.sha256(what.encode()).hexdigest()[:16]
 
     def encode(self) -> PolicyCode:
@@ -124,7 +127,7 @@ class Policy:
         for site, made in zip(calls, (self.walk, self.look_around, self.evict), strict=True):
             for row, c in zip(site, made, strict=False):
                 row[:] = 1, c.clear, c.fast_only, c.flush, c.when
-        return PolicyCode(steps, len(self.steps), calls, int(self.enter))
+        return PolicyCode(steps, len(self.steps), calls, int(self.enter), self.trusts_pmd)
 
 
 def policy(
@@ -139,6 +142,7 @@ def policy(
     look_around: str,
     evict: str,
     enter: Enter,
+    trusts_pmd: bool = False,
 ) -> Policy:
     """Builds a policy from its text; raises :class:`PolicyError` naming the policy and the bad line."""
     try:
@@ -161,6 +165,7 @@ def policy(
         look_around=calls[Site.LOOK_AROUND],
         evict=calls[Site.EVICT],
         enter=enter,
+        trusts_pmd=trusts_pmd,
     )
 
 

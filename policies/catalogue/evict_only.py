@@ -5,7 +5,7 @@ from policies.policy import Enter, policy
 POLICY = policy(
     "evict-only",
     summary="Aging sees only the primary MMU; the eviction check asks every MMU under mmu_lock.",
-    source="mainline up to v6.11: mm/rmap.c folio_referenced_one, virt/kvm/kvm_main.c kvm_mmu_notifier_clear_flush_young",
+    source="mainline up to v6.11: folio_referenced_one (mm/rmap.c), kvm_mmu_notifier_clear_flush_young",
     date="2022-09-18",
     status="merged",
     steps=(
@@ -18,4 +18,5 @@ POLICY = policy(
     look_around="",
     evict="clear flush",
     enter=Enter.PRIMARY,
+    trusts_pmd=True,
 )
