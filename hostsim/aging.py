@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hostsim.jit import compiled, inlined, lowest_bit
+from hostsim.jit import compiled, inlined, lowest_bit, popcount
 from hostsim.lru import change_gen, gen_of, list_add_tail, list_del, list_head, list_tail, page_gen, with_gen
 from hostsim.notifier import ask
 from hostsim.refs import forget, is_saturated, page_tier, reported_young
@@ -17,6 +17,7 @@ from hostsim.state import (
     PRESENT,
     PTRS_PER_PTE,
     REFERENCED,
+    TOUCHED,
     WORDS_PER_TABLE,
     Machine,
 )
@@ -68,6 +69,13 @@ def _walk_table(m: Machine, g: int, table: int, pages: int) -> bool:
     return young_count * DENSE_SHARE >= pages
 
 
+@inlined
+def _skip_table(m: Machine, g: int, table: int) -> None:
+    """A populated table is not walked: what was touched in it since it was last asked stays unseen."""
+    for word in range(table * WORDS_PER_TABLE, (table + 1) * WORDS_PER_TABLE):
+        m.events[g].missed_young_skipped += popcount(m.bits[word, TOUCHED] & m.bits[word, PRESENT])
+
+
 @compiled
 def _walk_vma(m: Machine, g: int, first: int, pages: int, force_scan: bool, made: bool, now: int, then: int) -> None:
     """walk_pud_range over one mapping: the tables that the PMD's Accessed bit and the Bloom filter don't rule out."""
@@ -78,10 +86,13 @@ def _walk_vma(m: Machine, g: int, first: int, pages: int, force_scan: bool, made
         if not m.pmds[table] & PMD_POPULATED:
             continue
         if trusts_pmd and (not force_scan or f.pmd_filter_even_if_forced):
-            if not m.pmds[table] & PMD_YOUNG:
-                continue
+            young = m.pmds[table] & PMD_YOUNG
             m.pmds[table] = PMD_POPULATED  # cleared even if the Bloom filter then says no
+            if not young:
+                _skip_table(m, g, table)
+                continue
         if not force_scan and made and not m.filters[table, now]:
+            _skip_table(m, g, table)
             continue
         if _walk_table(m, g, table, min(PTRS_PER_PTE, pages - start)):
             m.filters[table, then] = 1

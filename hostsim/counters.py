@@ -56,6 +56,9 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("missed_young_look_around", "pages", "the same for the neighbours of look-around"),
     Counter("missed_young_evict", "pages", "the same for the eviction check: hot pages lost"),
+    Counter(
+        "missed_young_skipped", "pages", "touched pages in the tables that an aging did not walk (PMD, Bloom filter)"
+    ),
     Counter("false_young_walk", "pages", "pages reported young by the walk though not touched since last asked"),
     Counter("false_young_look_around", "pages", "the same for the neighbours of look-around"),
     Counter("false_young_evict", "pages", "the same for the eviction check"),
@@ -73,15 +76,23 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("fault_cpu_ns", "ns", "CPU time of faults: mapping, swap-in, KVM; without the reclaim they ran into"),
 )
 
-_DERIVED_PREFIXES = ("young_", "missed_young_", "false_young_", "notifier_", "rcu_", "rmap_", "mmu_lock_")
-_DERIVED = ("indirect_shadow_pages", "tlb_flushes", "aging_cpu_ns", "reclaim_cpu_ns", "fault_cpu_ns")
+_SITES = ("walk", "look_around", "evict")
+_DERIVED = {
+    *(f"{what}_{site}" for what in ("young", "missed_young", "false_young", "notifier_calls") for site in _SITES),
+    "notifier_failed",
+    "rcu_walks",
+    "rmap_lock_acquisitions",
+    "mmu_lock_read_acquisitions",
+    "mmu_lock_write_acquisitions",
+    "tlb_flushes",
+    "indirect_shadow_pages",
+    "aging_cpu_ns",
+    "reclaim_cpu_ns",
+    "fault_cpu_ns",
+}
 
 EVENTS = np.dtype(
-    [
-        (counter.name, np.int64)
-        for counter in COUNTERS
-        if counter.name not in _DERIVED and not counter.name.startswith(_DERIVED_PREFIXES)
-    ],
+    [(counter.name, np.int64) for counter in COUNTERS if counter.name not in _DERIVED],
     align=True,
 )
 """One record a memcg: the counters that the compiled kernels keep; the others are derived at the end."""
