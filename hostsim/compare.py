@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hostsim.observe import COUNTERS
 from hostsim.recording import Recording
-from hostsim.replay import COUNTERS, simulate_recording
+from hostsim.replay import simulate_recording
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Comparison:
 def compare_recording(recording: Recording) -> Comparison:
     """Replays a recording and compares every step; raises UserError where the recording can't be replayed."""
     result = Comparison(recording)
-    base = recording.steps[0]["st"]
+    base = {step.get("c"): step["st"] for step in recording.steps if step["ev"] == "start"}
     for number, (kernel, ours) in enumerate(zip(recording.steps, simulate_recording(recording), strict=True)):
-        differences = list(compare_step(recording, base, kernel, ours, number))
+        differences = list(compare_step(recording, base.get(kernel.get("c"), {}), kernel, ours, number))
         result.steps += 1
         result.exact += not differences
         if differences and result.first is None:
@@ -67,10 +68,9 @@ def compare_step(
         return Difference(number, kernel["ev"], kernel["r"], name, kernel_value, our_value)
 
     for name in ("x", "res", "min", "max"):
-        if kernel[name] != ours[name]:
-            yield difference(name, kernel[name], ours[name])
-    generations = {seq: anon for seq, anon, _ in kernel["lg"]}
-    our_generations = {seq: anon for seq, anon, _ in ours["lg"]}
+        if kernel.get(name) != ours.get(name):
+            yield difference(name, kernel.get(name), ours.get(name))
+    generations, our_generations = _generations(kernel), _generations(ours)
     for seq in sorted(generations.keys() | our_generations.keys()):
         if generations.get(seq) != our_generations.get(seq):
             yield difference(f"generation {seq}", generations.get(seq), our_generations.get(seq))
@@ -78,7 +78,7 @@ def compare_step(
         value = kernel["st"].get(name, 0) - base.get(name, 0)
         if value != ours["st"].get(name, 0):
             yield difference(name, value, ours["st"].get(name, 0))
-    if "lgf" in kernel and kernel["lgf"] is not None and kernel["lgf"]["tiers"] != ours["lgf"]["tiers"]:
+    if kernel.get("lgf") and kernel["lgf"]["tiers"] != ours["lgf"]["tiers"]:
         yield difference("tiers", kernel["lgf"]["tiers"], ours["lgf"]["tiers"])
     states = recording.page_states(kernel)
     if states is not None:
@@ -93,9 +93,13 @@ def compare_step(
 
 def page_deviation(kernel: dict[str, Any], ours: dict[str, Any]) -> int:
     """The largest difference of a step in residency or in a generation's count, in pages."""
-    generations = {seq: anon for seq, anon, _ in kernel["lg"]}
-    our_generations = {seq: anon for seq, anon, _ in ours["lg"]}
-    worst = abs(kernel["res"] - ours["res"])
+    generations, our_generations = _generations(kernel), _generations(ours)
+    worst = abs(kernel.get("res", 0) - ours.get("res", 0))
     for seq in generations.keys() | our_generations.keys():
         worst = max(worst, abs(generations.get(seq, 0) - our_generations.get(seq, 0)))
     return int(worst)
+
+
+def _generations(step: dict[str, Any]) -> dict[int, int]:
+    """Anonymous pages by seq; a step of a parent memcg has none."""
+    return {seq: anon for seq, anon, _ in step.get("lg", [])}

@@ -214,6 +214,7 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
         events.pgsteal += 1
         events.pswpout += 1
         m.mms[g].charged -= 1
+        m.parent[0].charged -= 1
         reclaim.nr_reclaimed += 1
     for i in range(kept):
         _put_back(m, g, m.victims[i])
@@ -230,6 +231,7 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan
     if lruvec.max_seq - oldest_evictable(f, lruvec, swappiness) + 1 <= MIN_NR_GENS:
         scanned = 0
     if isolated:
+        reclaim.swapped = 1
         shrink_pages(m, g, reclaim, isolated)
     return scanned
 

@@ -65,6 +65,8 @@ class Kernel:
     stops_once_swapped_enough: bool = False
     """A visit ends when the target is met or max_seq grew by two (should_abort_scan of 6.1)."""
 
+    partial_tree_walk: bool = True
+    """Reclaim of a parent stops at the memcg that meets the goal, and goes on behind it the next time."""
     proactive_has_walk: bool = True
     """memory.reclaim carries a walk object from the start."""
     reclaim_request_quarter: bool = True
@@ -96,6 +98,7 @@ _6_1 = Kernel(
     look_around_needs_aged_walk=True,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
+    partial_tree_walk=False,
     proactive_has_walk=False,
     reclaim_request_quarter=False,
 )

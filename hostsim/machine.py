@@ -21,6 +21,7 @@ from hostsim.state import (
     MIN_LRU_BATCH,
     MM,
     PAGE,
+    PARENT,
     PRESENT,
     PTRS_PER_PTE,
     RECLAIM,
@@ -39,11 +40,13 @@ class Memslot:
     """The memory of one guest.
 
     ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM).
+    ``kernel_pages``: kernel memory charged to the memcg (page tables, KVM).
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
     """
 
     pages: int
     own_pages: int = 0
+    kernel_pages: int = 0
     kvm: bool = True
     tdp: bool = True
     max_pages: int = 0
@@ -51,9 +54,21 @@ class Memslot:
 
 
 class HostMemory:
-    """The pages of a host under one kernel and one policy; guests are numbered in the order of the slots."""
+    """The pages of a host under one kernel and one policy; guests are numbered in the order of the slots.
 
-    def __init__(self, slots: list[Memslot], kernel: Kernel, policy: Policy) -> None:
+    ``parent_max_pages``: memory.max of the memcg above all guests' (0: none). ``shared_cpu``: all guests run on
+    one CPU and share its batches, else each has a CPU of its own.
+    """
+
+    def __init__(
+        self,
+        slots: list[Memslot],
+        kernel: Kernel,
+        policy: Policy,
+        *,
+        parent_max_pages: int = 0,
+        shared_cpu: bool = False,
+    ) -> None:
         tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
         own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
         table_count = sum(tables) + sum(own_tables)
@@ -70,7 +85,8 @@ class HostMemory:
             shadow_tables=np.zeros(table_count, np.uint8),
             lruvecs=np.zeros(len(slots), LRUVEC),
             mms=np.zeros(len(slots), MM),
-            cpus=np.zeros(len(slots), CPU),
+            cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
+            parent=np.array([(parent_max_pages, sum(slot.kernel_pages for slot in slots), -1)], PARENT),
             events=np.zeros(len(slots), EVENTS),
             sites=np.zeros((len(slots), len(Site), SITE_COLUMNS), np.int64),
             step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
@@ -95,7 +111,8 @@ class HostMemory:
             mm["own_pages"] = slot.own_pages
             mm["notifiers"] = slot.kvm
             mm["tdp"] = slot.tdp
-            mm["cpu"] = g
+            mm["charged"] = slot.kernel_pages
+            mm["cpu"] = 0 if shared_cpu else g
             mm["max_pages"] = slot.max_pages
             mm["seq"] = FIRST_SEQ - 1
             first += (tables[g] + own_tables[g]) * PTRS_PER_PTE
@@ -125,6 +142,10 @@ class HostMemory:
     def memory_reclaim(self, guest: int, nr_pages: int) -> int:
         """memory.reclaim of the guest's memcg; returns the pages reclaimed."""
         return reclaim.memory_reclaim(self.machine, guest, nr_pages)
+
+    def memory_reclaim_parent(self, nr_pages: int) -> int:
+        """memory.reclaim of the memcg above all guests'; returns the pages reclaimed."""
+        return reclaim.memory_reclaim(self.machine, reclaim.PARENT_MEMCG, nr_pages)
 
     def stop_nested(self, guest: int) -> None:
         """L1 stops its nested VM."""

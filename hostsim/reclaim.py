@@ -12,6 +12,8 @@ DEF_PRIORITY = 12
 SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
 MAX_RECLAIM_RETRIES = 16
 MEMCG_CHARGE_BATCH = 64  # pages
+PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
+UNLIMITED = 1 << 62
 
 
 @inlined
@@ -59,7 +61,7 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
     f = m.features[0]
     drain(m, m.mms[g].cpu)
     reclaim.walk = reclaim.proactive and f.proactive_has_walk
-    reclaim.walk_aged = 0
+    reclaim.walk_aged = reclaim.swapped = 0
     scanned = 0
     first_seq = m.lruvecs[g].max_seq
     while True:
@@ -72,22 +74,50 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
         scanned += progress
         if scanned >= nr_to_scan:
             break
-        enough = reclaim.nr_reclaimed >= reclaim.nr_to_reclaim or m.lruvecs[g].max_seq > first_seq + 1
-        if enough and f.stops_once_swapped_enough:
+        enough = reclaim.swapped and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim
+        if f.stops_once_swapped_enough and (enough or m.lruvecs[g].max_seq > first_seq + 1):
             break
 
 
 @compiled
-def try_to_free_pages(m: Machine, g: int, nr_pages: int, proactive: bool) -> int:
-    """try_to_free_mem_cgroup_pages: priorities 12 to 0 until at least 32 pages are reclaimed; returns how many."""
+def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
+    """shrink_node_memcgs at one priority: the target's lruvec, or those below the parent.
+
+    With partial walks reclaim goes on after the member that it visited last, and stops as soon as it has enough.
+    """
+    if target != PARENT_MEMCG:
+        shrink_lruvec(m, target, reclaim)
+        return
+    guests = len(m.mms)
+    if not m.features[0].partial_tree_walk:
+        for g in range(guests):
+            shrink_lruvec(m, g, reclaim)
+        return
+    parent = m.parent[0]
+    first = parent.position + 1
+    for member in range(0 if first > guests else first, guests + 1):
+        if member > 0:  # the parent has no pages of its own
+            shrink_lruvec(m, member - 1, reclaim)
+        parent.position = member
+        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
+            return
+    parent.position = -1
+
+
+@compiled
+def try_to_free_pages(m: Machine, target: int, nr_pages: int, proactive: bool) -> int:
+    """try_to_free_mem_cgroup_pages: priorities 12 to 0 until at least 32 pages are reclaimed; returns how many.
+
+    ``target``: a guest's memcg, or PARENT_MEMCG.
+    """
     reclaim = m.reclaim[0]
     reclaim.nr_to_reclaim = max(nr_pages, SWAP_CLUSTER_MAX)
     reclaim.nr_reclaimed = 0
     reclaim.proactive = proactive
-    reclaim.swappiness = m.lruvecs[g].swappiness
+    reclaim.swappiness = m.lruvecs[max(target, 0)].swappiness
     reclaim.priority = DEF_PRIORITY
     while reclaim.priority >= 0:
-        shrink_lruvec(m, g, reclaim)
+        shrink_memcgs(m, target, reclaim)
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
             break
         reclaim.priority -= 1
@@ -95,13 +125,13 @@ def try_to_free_pages(m: Machine, g: int, nr_pages: int, proactive: bool) -> int
 
 
 @compiled
-def memory_reclaim(m: Machine, g: int, nr_pages: int) -> int:
+def memory_reclaim(m: Machine, target: int, nr_pages: int) -> int:
     """memory.reclaim: asks again until that much is reclaimed; returns the pages reclaimed."""
     reclaimed = 0
     retries = MAX_RECLAIM_RETRIES
     while reclaimed < nr_pages:
         left = nr_pages - reclaimed
-        got = try_to_free_pages(m, g, left // 4 if m.features[0].reclaim_request_quarter else left, True)
+        got = try_to_free_pages(m, target, left // 4 if m.features[0].reclaim_request_quarter else left, True)
         if got == 0:
             if retries == 0:
                 break
@@ -137,25 +167,69 @@ def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) 
 
 
 @inlined
-def charge(m: Machine, g: int) -> None:
-    """try_charge: one page, from the stock, by a batch of 64, or alone after reclaim.
+def _room(m: Machine, g: int) -> int:
+    """Pages that may still be charged to a guest's memcg: the least margin on the way up."""
+    room = UNLIMITED
+    if m.mms[g].max_pages:
+        room = m.mms[g].max_pages - m.mms[g].charged
+    if m.parent[0].max_pages:
+        room = min(room, m.parent[0].max_pages - m.parent[0].charged)
+    return room
+
+
+@inlined
+def _add_charge(m: Machine, g: int, pages: int) -> None:
+    m.mms[g].charged += pages
+    m.parent[0].charged += pages
+
+
+@compiled
+def drain_stock(m: Machine, c: int) -> None:
+    """Gives back what a CPU had charged in advance."""
+    cpu = m.cpus[c]
+    _add_charge(m, cpu.stock_guest, -cpu.stock)
+    cpu.stock = 0
+
+
+@compiled
+def charge_at_limit(m: Machine, g: int) -> None:
+    """try_charge_memcg where even one page does not fit: reclaims until it does, the CPUs' stocks included.
 
     When nothing can be reclaimed the charge goes through nevertheless: there is no OOM killer here.
     """
-    mm = m.mms[g]
-    if not mm.max_pages:
-        mm.charged += 1
-        return
-    if mm.stock:
-        mm.stock -= 1
-        return
     retries = MAX_RECLAIM_RETRIES
-    if mm.charged + MEMCG_CHARGE_BATCH <= mm.max_pages:
-        mm.charged += MEMCG_CHARGE_BATCH
-        mm.stock = MEMCG_CHARGE_BATCH - 1
-        return
-    while mm.charged + 1 > mm.max_pages and retries:
+    drained = False
+    while _room(m, g) < 1 and retries:
+        mm = m.mms[g]
+        own_limit = mm.max_pages and mm.charged + 1 > mm.max_pages
         m.events[g].limit_hits += 1
-        if not try_to_free_pages(m, g, 1, False):
+        reclaimed = try_to_free_pages(m, g if own_limit else PARENT_MEMCG, 1, False)
+        if _room(m, g) >= 1:
+            break
+        if not drained:
+            for c in range(len(m.cpus)):
+                drain_stock(m, c)
+            drained = True
+        elif not reclaimed:
             retries -= 1
-    mm.charged += 1
+    _add_charge(m, g, 1)
+
+
+@inlined
+def charge(m: Machine, g: int) -> None:
+    """try_charge: one page, from the CPU's stock, by a batch of 64, or alone."""
+    cpu = m.cpus[m.mms[g].cpu]
+    if cpu.stock and cpu.stock_guest == g:
+        cpu.stock -= 1
+        return
+    room = _room(m, g)
+    if room >= MEMCG_CHARGE_BATCH:
+        _add_charge(m, g, MEMCG_CHARGE_BATCH)
+        if cpu.stock:
+            drain_stock(m, m.mms[g].cpu)
+        cpu.stock_guest = g
+        cpu.stock = MEMCG_CHARGE_BATCH - 1
+    elif room >= 1:
+        _add_charge(m, g, 1)
+    else:
+        charge_at_limit(m, g)

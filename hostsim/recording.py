@@ -17,43 +17,58 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim.errors import UserError
+from hostsim.mix_schedule import WORKLOADS as MIX_WORKLOADS
 from hostsim.schedule import LAYOUTS, WORKLOADS, fnv1a
 
-KINDS = ("host", "vm", "shadow", "nested", "rmap")
+GUEST_KINDS = ("host", "vm", "shadow", "nested", "rmap", "mix")
+DUO = "duo"
 MODES = ("debugfs", "reclaim", "ageonly", "limit")
-STEP_EVENTS = ("start", "populate", "touch", "age", "evict", "reclaim")
+STEP_EVENTS = ("start", "populate", "touch", "age", "evict", "reclaim", "parent")
 
 SWAPPED = 256  # page states beyond the state byte
 NEVER_PRESENT = 257
 
+MAX_GUESTS = 2
+MAX_SWAPPINESS = 200
+OP_WRITE = 2  # header field op: the rounds' touches write
+
+
+@dataclass(frozen=True)
+class RecordedGuest:
+    """Who touched a memcg's memory, by which schedule. ``mixed``: L1 and L2 as in hostsim.mix_schedule."""
+
+    kind: str
+    workload: str
+    seed: int
+    mixed: bool
+
 
 @dataclass(frozen=True)
 class Header:
-    """What was recorded: kernel, guest, schedule and mode."""
+    """What was recorded: kernel, guests, schedule and mode. Two guests are children of one parent memcg."""
 
     kernel: str
-    kind: str
-    workload: str
+    guests: tuple[RecordedGuest, ...]
     mode: str
     pages: int
     accesses: int
     rounds: int
-    seed: int
     layout: str
     target: int
     swappiness: int
     evict_swappiness: int
+    writes: bool
     raw: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording: its header, its steps in order, and the hash of each round's accesses where given."""
+    """One recording: its header, its steps in order, and the hashes of lists of accesses: [guest, round]."""
 
     path: Path
     header: Header
     steps: list[dict[str, Any]]
-    list_hashes: dict[int, str]
+    list_hashes: dict[tuple[int, int], str]
 
     def page_states(self, step: dict[str, Any]) -> npt.NDArray[np.uint16] | None:
         """The dump of all pages at a step: state bytes, SWAPPED or NEVER_PRESENT; None if it has none."""
@@ -66,6 +81,10 @@ class Recording:
         except KeyError as error:
             message = f"{self.path}: page dump of round {step['r']} has {error}, which the legend lacks"
             raise UserError(message) from None
+
+    def guest_of(self, step: dict[str, Any], field: str = "c") -> int:
+        """The guest that a step describes ("c"), or whose half round it is ("h")."""
+        return "ab".index(step.get(field, "a"))
 
 
 def page_state_hash(states: npt.NDArray[np.uint16]) -> str:
@@ -106,7 +125,8 @@ def read_recording(path: Path) -> Recording:
         raise UserError(f"{path}: cut: the last line is not ev=end; get a whole copy")
     header = _read_header(path, lines[0])
     steps = [line for line in lines if line["ev"] in STEP_EVENTS]
-    hashes = {line["r"]: line["lh"] for line in lines if line["ev"] == "list"}
+    listed = [line for line in lines if line["ev"] == "list"]
+    hashes = {("ab".index(line.get("c", "a")), line["r"]): line["lh"] for line in listed}
     recording = Recording(path, header, steps, hashes)
     _check_steps(recording)
     return recording
@@ -129,36 +149,62 @@ def _read_header(path: Path, raw: dict[str, Any]) -> Header:
     if not isinstance(raw.get("legend"), dict):
         raise UserError(f"{path}: header field 'legend' is missing")
     release: str = field("rel", str)
-    if raw.get("mix"):
-        raise UserError(f"{path}: header field 'mix' is set; schedules of L1 and L2 mixed are not known here")
+    duo = raw.get("kind") == DUO
+    if raw.get("lru_gen_enabled") == "0x0000":
+        raise UserError(f"{path}: header field 'lru_gen_enabled' is 0x0000; the classic LRU is not modelled")
     return Header(
         kernel=".".join(release.split(".")[:2]),
-        kind=choice("kind", KINDS),
-        workload=choice("wl", WORKLOADS),
+        guests=_read_guests(path, raw) if duo else _read_guests(path, _as_duo(raw)),
         mode=choice("mode", MODES),
         pages=field("n", int),
         accesses=field("acc", int),
         rounds=field("rounds", int),
-        seed=field("seed", int),
         layout=choice("layout", LAYOUTS),
         target=field("target", int),
         swappiness=field("swappiness", int),
-        evict_swappiness=field("evict_swappiness", int),
+        evict_swappiness=raw.get("evict_swappiness", MAX_SWAPPINESS),
+        writes=raw.get("op") == OP_WRITE,
         raw=raw,
     )
+
+
+def _as_duo(raw: dict[str, Any]) -> dict[str, Any]:
+    """The header of one guest, written as that of a duo."""
+    return {**raw, "kinds": [raw.get("kind")], "wls": [raw.get("wl")], "seeds": [raw.get("seed")]}
+
+
+def _read_guests(path: Path, raw: dict[str, Any]) -> tuple[RecordedGuest, ...]:
+    mixed = raw.get("mix") == 1
+    known = {"kinds": GUEST_KINDS, "wls": MIX_WORKLOADS if mixed else WORKLOADS}
+    for name, values in known.items():
+        given = raw.get(name)
+        if not isinstance(given, list) or not 1 <= len(given) <= MAX_GUESTS or not set(given) <= set(values):
+            raise UserError(f"{path}: header field {name.rstrip('s')!r} is {given}; known are {', '.join(values)}")
+    seeds = raw.get("seeds")
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+        raise UserError(f"{path}: header field 'seed' is {seeds}, not a number")
+    if not len(raw["kinds"]) == len(raw["wls"]) == len(seeds):
+        raise UserError(f"{path}: header fields 'kinds', 'wls' and 'seeds' have different lengths")
+    described = zip(raw["kinds"], raw["wls"], seeds, strict=True)
+    return tuple(RecordedGuest(kind, workload, seed, mixed) for kind, workload, seed in described)
 
 
 def _check_steps(recording: Recording) -> None:
     path = recording.path
     for step in recording.steps:
         where = f"{path}: ev={step['ev']} of round {step.get('r')}"
-        for name in ("r", "x", "res", "min", "max"):
+        if step.get("c", "a") not in "ab" or step.get("h", "a") not in "ab":
+            raise UserError(f"{where}: field 'c' or 'h' names neither 'a' nor 'b'")
+        numbers = ("r", "x") if step["ev"] == "parent" else ("r", "x", "res", "min", "max")
+        for name in numbers:
             if not isinstance(step.get(name), int):
                 raise UserError(f"{where}: field {name!r} is {step.get(name)!r}, not a number")
-        if not isinstance(step.get("lg"), list) or not isinstance(step.get("st"), dict):
+        listed = isinstance(step.get("lg"), list) or step["ev"] == "parent"
+        if not listed or not isinstance(step.get("st"), dict):
             raise UserError(f"{where}: field 'lg' or 'st' is missing")
         dump = step.get("pg")
         if dump is not None and len(dump) != recording.header.pages:
             raise UserError(f"{where}: dump of {len(dump)} pages where the header says {recording.header.pages}")
-    if [step["ev"] for step in recording.steps[:2]] != ["start", "populate"]:
+    own = [step["ev"] for step in recording.steps if step["ev"] != "parent"]
+    if own[: len(recording.header.guests) + 1] != ["start"] * len(recording.header.guests) + ["populate"]:
         raise UserError(f"{path}: cut: it does not begin with ev=start and ev=populate")

@@ -17,7 +17,9 @@ _MORE_LETTERS = "".join(chr(code) for code in range(0xC0, 0x180))
 
 def write_recording(path: Path, recording: Recording, steps: list[dict[str, Any]], simulator: str) -> None:
     """Writes the steps that the simulator made of a recording's schedule; raises FileExistsError if there is one."""
-    states = sorted({int(s) for step in steps for s in np.unique(step["states"])} - {SWAPPED, NEVER_PRESENT})
+    states = sorted(
+        {int(s) for step in steps if "states" in step for s in np.unique(step["states"])} - {SWAPPED, NEVER_PRESENT}
+    )
     letters = dict(zip(states, _LETTERS + _MORE_LETTERS, strict=False))
     header = {**recording.header.raw, "simulator": simulator, "legend": {letters[s]: s for s in states}}
     table = np.full(NEVER_PRESENT + 1, "?", dtype="<U1")
@@ -26,12 +28,13 @@ def write_recording(path: Path, recording: Recording, steps: list[dict[str, Any]
     with gzip.open(path, "xt", encoding="utf-8") as file:
         _write(file, header)
         for step in steps:
-            round_number = step["r"]
-            if step["ev"] == "touch" and round_number in recording.list_hashes:
-                listed = {"ev": "list", "r": round_number, "cnt": step["x"], "lh": recording.list_hashes[round_number]}
+            key = (recording.guest_of(step), step["r"])
+            if step["ev"] in ("populate", "touch") and step["x"] and key in recording.list_hashes:
+                child = {"c": step["c"]} if "c" in step else {}
+                listed = {"ev": "list", **child, "r": step["r"], "cnt": step["x"], "lh": recording.list_hashes[key]}
                 _write(file, listed)
-            shown = {name: value for name, value in step.items() if name != "states"}
-            _write(file, {**shown, "pg": "".join(table[step["states"]])})
+            dump = {"pg": "".join(table[step["states"]])} if "states" in step else {}
+            _write(file, {**{name: value for name, value in step.items() if name != "states"}, **dump})
         _write(file, {"ev": "end"})
 
 

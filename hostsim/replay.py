@@ -5,7 +5,6 @@ The steps come out in the recordings' own format (tests/recordings/README.md), s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,54 +13,13 @@ import numpy.typing as npt
 
 from hostsim.errors import UserError
 from hostsim.kernels import KERNELS, Kernel
-from hostsim.lru import gen_of
 from hostsim.machine import HostMemory, Memslot
-from hostsim.recording import NEVER_PRESENT, SWAPPED, Header, Recording, page_state_hash, residency_hash
+from hostsim.mix_schedule import MixSchedule
+from hostsim.observe import memory_stat, observe
+from hostsim.recording import Header, RecordedGuest, Recording
 from hostsim.schedule import Schedule, fnv1a
-from hostsim.state import ACCESS_L2, ACCESS_WRITE, ANON, MAX_NR_TIERS, PRESENT, SWAPCACHE
+from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE, MIN_NR_GENS, PAGE_BYTES
 from policies import get_policy
-
-COUNTERS = (
-    "pgscan",
-    "pgsteal",
-    "pgrefill",
-    "pgactivate",
-    "pgmajfault",
-    "workingset_refault_anon",
-    "workingset_activate_anon",
-    "workingset_restore_anon",
-)
-"""The counters of memory.stat that the model claims."""
-
-
-def slot_of(recording: Recording) -> Memslot:
-    """The recorded guest's memory: kind, MMUs, limit, and the pages that its VMM had before it ran."""
-    header = recording.header
-    start = recording.steps[0]
-    return Memslot(
-        pages=header.pages,
-        own_pages=sum(anon for _, anon, _ in start["lg"]),
-        kvm=header.kind != "host",
-        tdp=header.kind not in ("shadow", "rmap"),
-        max_pages=header.target if header.mode == "limit" else 0,
-        swappiness=header.swappiness,
-    )
-
-
-def access_lists(recording: Recording) -> npt.NDArray[np.uint32]:
-    """The recorder's accesses, uint32 (rounds, accesses); raises UserError where a hash contradicts them."""
-    header = recording.header
-    lists = Schedule(header.workload, header.pages, header.accesses, header.rounds, header.seed, header.layout).lists()
-    for round_number, digest in recording.list_hashes.items():
-        if not 1 <= round_number <= header.rounds:
-            raise UserError(f"{recording.path}: ev=list of round {round_number}, of {header.rounds} rounds")
-        ours = f"{int(fnv1a(lists[round_number - 1])):016x}"
-        if ours != digest:
-            raise UserError(
-                f"{recording.path}: round {round_number}: schedule hash is {digest}, but this header's schedule "
-                f"gives {ours}: header or recording was changed"
-            )
-    return lists
 
 
 def kernel_of(recording: Recording) -> Kernel:
@@ -78,93 +36,136 @@ def kernel_of(recording: Recording) -> Kernel:
 def check_replayable(recording: Recording) -> None:
     """Raises UserError, before anything is run, if the recording's kernel or schedule is not known."""
     kernel_of(recording)
-    access_lists(recording)
+    _all_lists(recording)
+
+
+def slots_of(recording: Recording) -> list[Memslot]:
+    """The recorded guests' memory: MMUs, limit, and the pages and kernel memory that each had beside it."""
+    header = recording.header
+    own_limit = header.mode == "limit" and len(header.guests) == 1
+    slots = []
+    for number, guest in enumerate(header.guests):
+        steps = [step for step in recording.steps if step["ev"] != "parent" and recording.guest_of(step) == number]
+        slots.append(
+            Memslot(
+                pages=header.pages,
+                own_pages=sum(anon for _, anon, _ in steps[0]["lg"]),
+                kernel_pages=max(step["st"].get("kernel", 0) for step in steps) // PAGE_BYTES,
+                kvm=guest.kind != "host",
+                tdp=guest.kind not in ("shadow", "rmap"),
+                max_pages=header.target if own_limit else 0,
+                swappiness=header.swappiness,
+            )
+        )
+    return slots
+
+
+def first_writes(header: Header, guest: RecordedGuest) -> npt.NDArray[np.uint32]:
+    """Round 0: every page is written, in order."""
+    if guest.mixed:
+        return _by_kind(_mix(header, guest).first_writes(), guest) | np.uint32(ACCESS_WRITE)
+    return _by_kind(np.arange(header.pages, dtype=np.uint32), guest) | np.uint32(ACCESS_WRITE)
+
+
+def access_lists(header: Header, guest: RecordedGuest) -> npt.NDArray[np.uint32]:
+    """The accesses as the recorder listed them, uint32 (rounds, accesses)."""
+    if guest.mixed:
+        return _mix(header, guest).lists()
+    schedule = Schedule(guest.workload, header.pages, header.accesses, header.rounds, guest.seed, header.layout)
+    return schedule.lists()
+
+
+def _mix(header: Header, guest: RecordedGuest) -> MixSchedule:
+    return MixSchedule(guest.workload, header.pages, header.accesses, header.rounds, guest.seed, header.layout)
+
+
+def _all_lists(recording: Recording) -> list[npt.NDArray[np.uint32]]:
+    """Every guest's lists; raises UserError where a hash in the recording contradicts them."""
+    header = recording.header
+    lists = [access_lists(header, guest) for guest in header.guests]
+    for (guest, round_number), digest in recording.list_hashes.items():
+        if guest >= len(lists) or not 0 <= round_number <= header.rounds:
+            raise UserError(f"{recording.path}: ev=list of guest {guest}, round {round_number}: there is none")
+        if round_number:
+            listed = lists[guest][round_number - 1]
+        else:
+            listed = first_writes(header, header.guests[guest]) & np.uint32(ACCESS_PAGE)
+        ours = f"{int(fnv1a(listed)):016x}"
+        if ours != digest:
+            raise UserError(
+                f"{recording.path}: round {round_number}: schedule hash is {digest}, but this header's schedule "
+                f"gives {ours}: header or recording was changed"
+            )
+    return lists
+
+
+def _by_kind(accesses: npt.NDArray[np.uint32], guest: RecordedGuest) -> npt.NDArray[np.uint32]:
+    """Who makes the accesses: a nested guest's L2 all of them, a mix' L2 those marked, else L1."""
+    if guest.kind == "nested":
+        return accesses | np.uint32(ACCESS_L2)
+    return accesses if guest.kind == "mix" else accesses & np.uint32(ACCESS_PAGE)
 
 
 def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
     """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it."""
     header = recording.header
     kernel = kernel_of(recording)
-    lists = access_lists(recording)
-    memory = HostMemory([slot_of(recording)], kernel, get_policy(kernel.policy))
+    lists = _all_lists(recording)
+    parent_limit = header.target if header.mode == "limit" and len(header.guests) > 1 else 0
+    memory = HostMemory(
+        slots_of(recording), kernel, get_policy(kernel.policy), parent_max_pages=parent_limit, shared_cpu=True
+    )
+    guests = list(range(len(header.guests)))
+    done: tuple[str, int, int] | None = None
+    asked = 0
     for step in recording.steps:
-        event = step["ev"]
-        asked = _perform(memory, header, event, step["r"], lists)
-        memory.drain()
-        yield {"ev": event, "r": step["r"], "x": asked, **observe(memory)}
+        half = recording.guest_of(step, "h")
+        action = (step["ev"], step["r"], half)
+        if step["ev"] != "parent" and action != done:
+            asked = _perform(memory, header, lists, *action)
+            memory.drain()
+            done = action
+        fields: dict[str, Any] = {name: step[name] for name in ("ev", "of", "r", "c", "h") if name in step}
+        if step["ev"] == "parent":
+            yield {**fields, "x": asked, "st": memory_stat(memory, guests)}
+            continue
+        guest = recording.guest_of(step)
+        idle = step["ev"] in ("populate", "touch") and guest != half
+        yield {**fields, "x": 0 if idle else asked, **observe(memory, guest)}
 
 
-def _perform(memory: HostMemory, header: Header, event: str, round_number: int, lists: npt.NDArray[np.uint32]) -> int:
+def _perform(
+    memory: HostMemory,
+    header: Header,
+    lists: list[npt.NDArray[np.uint32]],
+    event: str,
+    round_number: int,
+    guest: int,
+) -> int:
     """Does what the recorder did before it wrote the step; returns the step's x."""
+    recorded = header.guests[guest]
     if event == "start":
-        memory.touch_own(0)
-    elif event == "populate":
-        memory.touch(0, _by_kind(header, np.arange(header.pages, dtype=np.uint32)) | np.uint32(ACCESS_WRITE))
+        for g in range(len(header.guests)):
+            memory.touch_own(g)
+        return 0
+    if event == "populate":
+        memory.touch(guest, first_writes(header, recorded))
         return header.pages
-    elif event == "touch":
-        write = ACCESS_WRITE if header.raw.get("op") == 2 else 0
-        memory.touch(0, _by_kind(header, lists[round_number - 1]) | np.uint32(write))
+    if event == "touch":
+        write = ACCESS_WRITE if header.writes else 0
+        memory.touch(guest, _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write))
         return header.accesses
-    elif event == "age":
-        memory.age(0)
+    if event == "age":
+        memory.age(guest)
+        return 0
+    surplus = sum(memory.resident(g) for g in range(len(header.guests))) - header.target
+    if surplus <= 0:
+        return 0
+    if event == "evict":
+        oldest_evictable = int(memory.lruvec(guest)["max_seq"]) - MIN_NR_GENS
+        memory.evict(guest, oldest_evictable, header.evict_swappiness, surplus)
+    elif len(header.guests) > 1:
+        memory.memory_reclaim_parent(surplus)
     else:
-        surplus = max(memory.resident(0) - header.target, 0)
-        if event == "evict" and surplus:
-            memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, header.evict_swappiness, surplus)
-        elif surplus:
-            memory.memory_reclaim(0, surplus)
-        return surplus
-    return 0
-
-
-def _by_kind(header: Header, pages: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    return pages | np.uint32(ACCESS_L2) if header.kind == "nested" else pages
-
-
-def observe(memory: HostMemory, guest: int = 0) -> dict[str, Any]:
-    """A step's observations of one guest: what the recorder reads from /proc, debugfs and memory.stat."""
-    lruvec = memory.lruvec(guest)
-    max_seq = int(lruvec["max_seq"])
-    min_seq = int(lruvec["min_seq"][ANON])
-    states = page_states(memory, guest)
-    counters = {name: int(memory.events(guest)[name]) for name in COUNTERS}
-    return {
-        "res": memory.resident(guest),
-        "min": min_seq,
-        "max": max_seq,
-        "lg": [[seq, int(lruvec["nr_pages"][gen_of(seq), ANON]), 0] for seq in range(min_seq, max_seq + 1)],
-        "st": {name: value for name, value in counters.items() if value},
-        "lgf": {"tiers": tiers(memory, guest)},
-        "pgh": page_state_hash(states),
-        "resh": residency_hash(states),
-        "states": states,
-    }
-
-
-def tiers(memory: HostMemory, guest: int) -> dict[str, dict[str, list[str]]]:
-    """The non-zero tier counters of lru_gen_full: refaulted, evicted, protected of the oldest generation; the
-    averages (R, T) of the youngest."""
-    lruvec = memory.lruvec(guest)
-
-    def shown(columns: dict[str, str]) -> dict[str, list[str]]:
-        rows = {
-            str(tier): [f"{int(lruvec[name][ANON, tier])}{letter}" for name, letter in columns.items()]
-            for tier in range(MAX_NR_TIERS)
-        }
-        return {tier: kept for tier, row in rows.items() if (kept := [v for v in row if not re.match("0[a-zA-Z]", v)])}
-
-    oldest = shown({"refaulted": "r", "evicted": "e", "protected": "p"})
-    youngest = shown({"avg_refaulted": "R", "avg_total": "T"})
-    named = ((lruvec["min_seq"][ANON], oldest), (lruvec["max_seq"], youngest))
-    return {str(seq): found for seq, found in named if found}
-
-
-def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
-    """Every page of the guest: its state byte, SWAPPED or NEVER_PRESENT."""
-    pages = memory.pages(guest)
-    words = memory.machine.bits[memory.words(guest), PRESENT]
-    present = np.unpackbits(words.copy().view(np.uint8), bitorder="little")[: pages.stop - pages.start] == 1
-    rows = memory.machine.pages[pages]
-    swapped = (rows["shadow"] != 0) | (rows["flags"] & SWAPCACHE != 0)
-    gone = np.where(swapped, SWAPPED, NEVER_PRESENT).astype(np.uint16)
-    return np.where(present, rows["state"].astype(np.uint16), gone)
+        memory.memory_reclaim(guest, surplus)
+    return surplus

@@ -15,6 +15,8 @@ import numpy.typing as npt
 Record = Any
 """One element of a structured array; compiled code sees a struct with attributes."""
 
+PAGE_BYTES = 4096  # x86-64 base page
+
 # --- bits of a page: the column in Machine.bits -----------------------------------------------------
 PRESENT = 0  # mapped by the primary MMU
 PRIMARY = 1  # Accessed bit of the primary PTE
@@ -107,7 +109,6 @@ MM = np.dtype(
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("charged", np.int64),  # memory.current in pages, the stock included
-        ("stock", np.int64),  # pages charged in advance, per CPU
     ],
     align=True,
 )
@@ -117,6 +118,17 @@ CPU = np.dtype(
         ("count", np.int64),  # pages waiting in the lru_activate batch
         ("pages", np.int32, (MAX_PAGEVEC,)),
         ("guests", np.int32, (MAX_PAGEVEC,)),
+        ("stock", np.int64),  # pages charged in advance ...
+        ("stock_guest", np.int64),  # ... to this guest's memcg
+    ],
+    align=True,
+)
+
+PARENT = np.dtype(
+    [
+        ("max_pages", np.int64),  # memory.max of the memcg above all guests'; 0: none
+        ("charged", np.int64),
+        ("position", np.int64),  # the member that reclaim visited last: 0 the parent, g + 1 guest g, -1 none
     ],
     align=True,
 )
@@ -128,6 +140,7 @@ RECLAIM = np.dtype(
         ("priority", np.int64),
         ("proactive", np.int64),  # memory.reclaim
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
+        ("swapped", np.int64),  # this visit isolated anonymous pages (need_swapping)
         ("walk_aged", np.int64),  # ... and an aging has filled it in
         ("swappiness", np.int64),
     ],
@@ -158,6 +171,7 @@ class Machine(NamedTuple):
     lruvecs: npt.NDArray[Any]
     mms: npt.NDArray[Any]
     cpus: npt.NDArray[Any]
+    parent: npt.NDArray[Any]
     events: npt.NDArray[Any]
     sites: npt.NDArray[np.int64]
     step_pages: npt.NDArray[np.int64]

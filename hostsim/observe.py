@@ -1,0 +1,80 @@
+"""What a recorder reads of a guest at a step: residency, generations, counters, tiers, the state of every page."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hostsim.lru import gen_of
+from hostsim.machine import HostMemory
+from hostsim.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
+from hostsim.state import ANON, MAX_NR_TIERS, PRESENT, SWAPCACHE
+
+COUNTERS = (
+    "pgscan",
+    "pgsteal",
+    "pgrefill",
+    "pgactivate",
+    "pgmajfault",
+    "workingset_refault_anon",
+    "workingset_activate_anon",
+    "workingset_restore_anon",
+)
+"""The counters of memory.stat that the model claims."""
+
+
+def memory_stat(memory: HostMemory, guests: list[int]) -> dict[str, int]:
+    """The claimed counters that aren't 0, summed over guests."""
+    counters = {name: sum(int(memory.events(guest)[name]) for guest in guests) for name in COUNTERS}
+    return {name: value for name, value in counters.items() if value}
+
+
+def observe(memory: HostMemory, guest: int) -> dict[str, Any]:
+    """A step's observations of one guest, by the names that the recordings give them."""
+    lruvec = memory.lruvec(guest)
+    max_seq = int(lruvec["max_seq"])
+    min_seq = int(lruvec["min_seq"][ANON])
+    states = page_states(memory, guest)
+    return {
+        "res": memory.resident(guest),
+        "min": min_seq,
+        "max": max_seq,
+        "lg": [[seq, int(lruvec["nr_pages"][gen_of(seq), ANON]), 0] for seq in range(min_seq, max_seq + 1)],
+        "st": memory_stat(memory, [guest]),
+        "lgf": {"tiers": tiers(memory, guest)},
+        "pgh": page_state_hash(states),
+        "resh": residency_hash(states),
+        "states": states,
+    }
+
+
+def tiers(memory: HostMemory, guest: int) -> dict[str, dict[str, list[str]]]:
+    """The non-zero tier counters of lru_gen_full: refaulted, evicted, protected of the oldest generation; the
+    averages (R, T) of the youngest."""
+    lruvec = memory.lruvec(guest)
+
+    def shown(columns: dict[str, str]) -> dict[str, list[str]]:
+        rows = {
+            str(tier): [f"{int(lruvec[name][ANON, tier])}{letter}" for name, letter in columns.items()]
+            for tier in range(MAX_NR_TIERS)
+        }
+        return {tier: kept for tier, row in rows.items() if (kept := [v for v in row if not re.match("0[a-zA-Z]", v)])}
+
+    oldest = shown({"refaulted": "r", "evicted": "e", "protected": "p"})
+    youngest = shown({"avg_refaulted": "R", "avg_total": "T"})
+    named = ((lruvec["min_seq"][ANON], oldest), (lruvec["max_seq"], youngest))
+    return {str(seq): found for seq, found in named if found}
+
+
+def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
+    """Every page of the guest: its state byte, SWAPPED or NEVER_PRESENT."""
+    pages = memory.pages(guest)
+    words = memory.machine.bits[memory.words(guest), PRESENT]
+    present = np.unpackbits(words.copy().view(np.uint8), bitorder="little")[: pages.stop - pages.start] == 1
+    rows = memory.machine.pages[pages]
+    swapped = (rows["shadow"] != 0) | (rows["flags"] & SWAPCACHE != 0)
+    gone = np.where(swapped, SWAPPED, NEVER_PRESENT).astype(np.uint16)
+    return np.where(present, rows["state"].astype(np.uint16), gone)
