@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostsim.jit import compiled, inlined
+from hostsim.jit import compiled, inlined, spliced
 from hostsim.lookaround import check_references
 from hostsim.lru import (
     add_page,
@@ -37,7 +37,7 @@ from hostsim.state import (
 from hostsim.workingset import carry_over, evicted
 
 
-@inlined
+@spliced
 def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
     """sort_folio: a page that is not to be evicted moves to a younger list; true if it did."""
     f = m.features[0]
@@ -68,7 +68,7 @@ def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
     return True
 
 
-@inlined
+@spliced
 def isolate_page(m: Machine, g: int, page: int) -> None:
     """isolate_folio: off its list; an unreferenced page loses what is left of its references."""
     f = m.features[0]
@@ -83,7 +83,7 @@ def isolate_page(m: Machine, g: int, page: int) -> None:
     list_del(m, page)
 
 
-@inlined
+@spliced
 def scan_pages(m: Machine, g: int, limit: int, budget: int) -> tuple[int, int]:
     """scan_folios for anonymous pages: fills m.victims, oldest first; returns (scanned, isolated).
 
@@ -110,7 +110,7 @@ def scan_pages(m: Machine, g: int, limit: int, budget: int) -> tuple[int, int]:
     return scanned, isolated
 
 
-@inlined
+@spliced
 def try_to_inc_min_seq(m: Machine, g: int, swappiness: int) -> bool:
     """Drops the empty oldest generations; true if anything moved. File lists are empty."""
     lruvec = m.lruvecs[g]
@@ -143,7 +143,7 @@ def try_to_inc_min_seq(m: Machine, g: int, swappiness: int) -> bool:
     return moved
 
 
-@inlined
+@spliced
 def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int) -> tuple[int, int]:
     """isolate_folios: the chosen type first, the other one if that yields nothing. File lists are empty."""
     f = m.features[0]
@@ -157,7 +157,7 @@ def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int) -> tuple
     return scan_pages(m, g, limit, budget)
 
 
-@inlined
+@spliced
 def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     """The shrinker's verdict on one isolated page; a page that is kept may be activated at that."""
     f = m.features[0]
@@ -175,7 +175,7 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     return True
 
 
-@inlined
+@spliced
 def _put_back(m: Machine, g: int, page: int) -> None:
     """move_folios_to_lru: a rejected page never returns to the oldest generation."""
     f = m.features[0]
@@ -186,7 +186,7 @@ def _put_back(m: Machine, g: int, page: int) -> None:
     add_page(m, g, page)
 
 
-@inlined
+@spliced
 def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
     """shrink_folio_list and move_folios_to_lru for the isolated pages, oldest first.
 

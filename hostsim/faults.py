@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hostsim.jit import compiled, inlined
+from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import add_page
 from hostsim.reclaim import charge
 from hostsim.refs import marked_accessed
@@ -36,7 +36,7 @@ PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 
 
-@inlined
+@spliced
 def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young.
 
@@ -104,7 +104,7 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
         _mark_by_fast_gup(m, neighbour)
 
 
-@inlined
+@spliced
 def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     """An EPT/NPT violation: faults the page in by GUP if need be, maps it, and marks it accessed.
 
@@ -158,8 +158,8 @@ def touch_own_pages(m: Machine, g: int) -> None:
         m.bits[page >> 6, TOUCHED] |= bit
 
 
-@inlined
-def _touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+@compiled
+def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
     first = m.mms[g].first
     for access in accesses:
         page = first + np.int64(access & ACCESS_PAGE)
@@ -175,8 +175,8 @@ def _touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None
             m.bits[word, DIRTY] |= bit
 
 
-@inlined
-def _touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
+@compiled
+def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
     """The same by a VM's vCPUs: L1 through the TDP MMU if there is one, L2 through the shadow MMU."""
     first = m.mms[g].first
     without_tdp = m.mms[g].tdp == 0
@@ -195,17 +195,5 @@ def _touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
             m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:
             m.bits[word, DIRTY] |= bit
-    return level2_count
-
-
-@compiled
-def touch_pages(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
-    """The guest makes these accesses, in order: the loop that everything else hangs on.
-
-    A page whose Accessed bit and TOUCHED are set is present and mapped, so that one test is enough for it.
-    """
-    if m.mms[g].notifiers:
-        m.events[g].l2_accesses += _touch_guest(m, g, accesses)
-    else:
-        _touch_process(m, g, accesses)
+    m.events[g].l2_accesses += level2_count
     m.events[g].accesses += len(accesses)

@@ -19,7 +19,7 @@ from hostsim.state import (
 )
 
 
-@inlined
+@compiled
 def gen_of(seq: int) -> int:
     """The list index of a generation."""
     return seq % MAX_NR_GENS
@@ -72,7 +72,7 @@ def list_del(m: Machine, page: int) -> None:
     m.pages[towards_head].towards_tail = towards_tail
 
 
-@inlined
+@compiled
 def list_tail(m: Machine, head: int) -> int:
     """The page that eviction finds first; the head itself if the list is empty."""
     return m.pages[head].towards_head

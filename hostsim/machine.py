@@ -120,7 +120,8 @@ class HostMemory:
     def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
         self.machine.mms[guest]["used"] = 1
-        faults.touch_pages(self.machine, guest, accesses)
+        touch = faults.touch_guest if self.machine.mms[guest]["notifiers"] else faults.touch_process
+        touch(self.machine, guest, accesses)
 
     def drain(self) -> None:
         """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""

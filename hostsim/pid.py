@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostsim.jit import inlined
+from hostsim.jit import compiled, inlined
 from hostsim.state import ANON, FILE, MAX_NR_TIERS, MIN_LRU_BATCH, Record
 
 MAX_SWAPPINESS = 200
@@ -27,7 +27,7 @@ def _may_evict(set_point: tuple[int, int], sp_gain: int, value: tuple[int, int],
     )
 
 
-@inlined
+@compiled
 def _tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int) -> int:
     """The highest tier of a type that may be evicted, judged against tier 0 of ``sp_kind``."""
     set_point = _position(lruvec, sp_kind, 0, 1)
@@ -37,7 +37,7 @@ def _tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int
     return tier - 1
 
 
-@inlined
+@compiled
 def get_tier_idx(f: Record, lruvec: Record, kind: int) -> int:
     """The highest tier of a type that may be evicted: higher ones refault too much against its tier 0."""
     if f.pid_all_tiers:
@@ -45,7 +45,7 @@ def get_tier_idx(f: Record, lruvec: Record, kind: int) -> int:
     return _tier_limit(lruvec, kind, 1, kind, 2)
 
 
-@inlined
+@compiled
 def get_type_to_scan(f: Record, lruvec: Record, swappiness: int) -> tuple[int, int]:
     """The type to evict from, and the highest tier of it that is not protected."""
     anon_first = not f.pid_all_tiers and lruvec.min_seq[ANON] < lruvec.min_seq[FILE]

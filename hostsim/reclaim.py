@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostsim.aging import age
 from hostsim.eviction import evict_pages, oldest_evictable
-from hostsim.jit import compiled, inlined
+from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import drain, gen_of
 from hostsim.state import ANON, MIN_NR_GENS, Machine, Record
 
@@ -79,7 +79,7 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
             break
 
 
-@compiled
+@spliced
 def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
     """shrink_node_memcgs at one priority: the target's lruvec, or those below the parent.
 
@@ -215,7 +215,7 @@ def charge_at_limit(m: Machine, g: int) -> None:
     _add_charge(m, g, 1)
 
 
-@inlined
+@spliced
 def charge(m: Machine, g: int) -> None:
     """try_charge: one page, from the CPU's stock, by a batch of 64, or alone."""
     cpu = m.cpus[m.mms[g].cpu]
