@@ -199,6 +199,7 @@ def charge_at_limit(m: Machine, g: int) -> None:
     """
     retries = MAX_RECLAIM_RETRIES
     drained = False
+    m.mms[g].used = 1  # a CPU switched to this mm since the limit was last hit: the recordings' walks show it
     while _room(m, g) < 1 and retries:
         mm = m.mms[g]
         own_limit = mm.max_pages and mm.charged + 1 > mm.max_pages
