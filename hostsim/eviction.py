@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostsim.jit import compiled, inlined, spliced
+from hostsim.jit import compiled, inlined, prefetch, spliced
 from hostsim.lookaround import check_references
 from hostsim.lru import (
     add_page,
@@ -195,8 +195,11 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
     """
     events = m.events[g]
     kept = 0
+    runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[ANON]))
     for i in range(isolated):
         page = m.victims[i]
+        runner = m.pages[runner].towards_head  # runs ahead on the list, so that the next batch is in the cache
+        prefetch(m.pages, runner)
         if _is_kept(m, g, page, reclaim):
             m.victims[kept] = page
             kept += 1

@@ -85,6 +85,13 @@ def map_shadow(m: Machine, g: int, page: int) -> None:
     m.events[g].shadow_faults += 1
 
 
+@inlined
+def _mark_by_gup(m: Machine, page: int) -> None:
+    """KVM takes a page by the slow path: GUP and KVM's release mark it once each."""
+    f = m.features[0]
+    m.pages[page].state = marked_accessed(f, marked_accessed(f, m.pages[page].state))
+
+
 @compiled
 def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
     """FNAME(pte_prefetch): maps the resident pages of the aligned block of 8 around a shadow fault, upwards.
@@ -108,20 +115,24 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
 def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     """An EPT/NPT violation: faults the page in by GUP if need be, maps it, and marks it accessed.
 
-    KVM tries the fast GUP first, for writing; where that fails, GUP and KVM's release mark the page once each.
+    KVM tries the fast GUP first, for writing. A fault that had to reclaim the guest's own pages is repeated.
     """
     word = page >> 6
     bit = np.uint64(1) << np.uint64(page & 63)
-    present = m.bits[word, PRESENT] & bit != np.uint64(0)
-    if present and m.pages[page].flags & WRITABLE:
-        _mark_by_fast_gup(m, page)
-    else:
-        if not present:
-            fault_in(m, g, page, write)
-        if write:
-            m.pages[page].flags |= WRITABLE
-        f = m.features[0]
-        m.pages[page].state = marked_accessed(f, marked_accessed(f, m.pages[page].state))
+    events = m.events[g]
+    takes = 1
+    if not m.bits[word, PRESENT] & bit:
+        unmapped = events.pgsteal
+        fault_in(m, g, page, write)
+        _mark_by_gup(m, page)
+        takes = 1 if events.pgsteal != unmapped else 0  # the notifier sequence has moved on: KVM tries again
+    for _ in range(takes):
+        if m.pages[page].flags & WRITABLE:
+            _mark_by_fast_gup(m, page)
+        else:
+            _mark_by_gup(m, page)
+    if write:
+        m.pages[page].flags |= WRITABLE
     if shadow:
         m.bits[word, SHADOW_MAPPED] |= bit
         map_shadow(m, g, page)

@@ -92,3 +92,25 @@ def popcount(word: np.uint64) -> int:
 def lowest_bit(word: np.uint64) -> int:
     """Index of the lowest set bit of a word that is not 0."""
     return np.int64(_cttz(word))  # type: ignore[return-value]
+
+
+@_intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_typing: Any, array: Any, index: Any) -> Any:
+    """Asks the CPU to bring an element of a one-dimensional array into its cache; never fails."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        import numba.core.cgutils
+        import numba.np.arrayobj
+        from llvmlite import ir
+
+        cgutils: Any = numba.core.cgutils
+        arrayobj: Any = numba.np.arrayobj
+        view = arrayobj.make_array(signature.args[0])(context, builder, args[0])
+        pointer = cgutils.get_item_pointer(context, builder, signature.args[0], view, [args[1]], wraparound=False)
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [builder.bitcast(pointer, byte), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), codegen

@@ -53,12 +53,11 @@ def _activate_neighbour(m: Machine, g: int, page: int) -> None:
     if gen < 0:
         m.pages[page].state = state | REFERENCED  # isolated: tells the shrinker to keep it
         return
-    youngest = gen_of(m.lruvecs[g].max_seq)
-    if not f.two_touch and gen == youngest:
-        return
-    m.pages[page].state, moves = reported_young(f, state)
-    if moves and gen != youngest:
-        activate(m, g, page)
+    moves = True
+    if f.two_touch:
+        m.pages[page].state, moves = reported_young(f, state)
+    if moves and gen != gen_of(m.lruvecs[g].max_seq):
+        activate(m, g, page)  # with its references: 6.12.107 clears them only where a walk object exists
 
 
 @inlined

@@ -6,7 +6,7 @@ the number only, eviction moves the page when it meets it. ``nr_pages`` follows 
 
 from __future__ import annotations
 
-from hostsim.jit import compiled, inlined
+from hostsim.jit import compiled, inlined, prefetch
 from hostsim.state import (
     ACTIVE,
     ANON,
@@ -111,6 +111,8 @@ def activate(m: Machine, g: int, page: int) -> None:
     """folio_activate: queues the page, which can't be freed meanwhile; a full batch is drained."""
     cpu = m.cpus[m.mms[g].cpu]
     m.pages[page].flags |= BUSY
+    prefetch(m.pages, m.pages[page].towards_tail)  # the drain will need them
+    prefetch(m.pages, m.pages[page].towards_head)
     cpu.pages[cpu.count] = page
     cpu.guests[cpu.count] = g
     cpu.count += 1
