@@ -1,0 +1,85 @@
+"""coldfleet run: one cell of a study again, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cluster.plan import Plan
+    from cluster.work import Rows
+
+
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
+    cell: Annotated[str, typer.Option(help="The cell's id: column cell_id of the results. Its beginning is enough.")],
+    replicate: Annotated[int, typer.Option(min=0, help="Which replicate, from 0.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the rows of all tables as JSON.")] = False,
+) -> int:
+    """Run one cell again, and print its rows.
+
+    It runs in this process, without Ray. The rows are those that a sweep writes for this cell, bit for bit.
+
+    \b
+    Examples:
+      coldfleet run configs/quickstart.toml --cell 3f2a9c
+      coldfleet run configs/quickstart.toml --cell 3f2a9c --replicate 2 --json
+    """
+    from cluster import output
+    from cluster.plan import Run
+    from cluster.study_file import read_study
+    from cluster.work import simulate_run
+    from hostsim.errors import UserError
+
+    plan = read_study(study)
+    number = _find(plan, cell)
+    if replicate >= plan.replicates:
+        raise UserError(f"replicate {replicate}: the study has 0 to {plan.replicates - 1}")
+    chosen = plan.cell(number)
+    rows = simulate_run(Run(plan.index_of(chosen.cell_id, replicate), chosen, replicate))
+    if json:
+        output.print_json(rows)
+    else:
+        _print(rows)
+    return 0
+
+
+def _find(plan: Plan, beginning: str) -> int:
+    from hostsim.errors import UserError
+
+    found = [number for number, cell_id in enumerate(plan.cell_ids) if cell_id.startswith(beginning)]
+    if not beginning or not found:
+        example = plan.cell_ids[0]
+        raise UserError(f"no cell {beginning!r} among the {plan.cell_count} of {plan.name}; the first is {example}")
+    if len(found) > 1:
+        raise UserError(f"{beginning!r} begins the ids of {len(found)} cells: write more of it")
+    return found[0]
+
+
+def _print(rows: Rows) -> None:
+    """The row of the cell, downwards, and the main figures of each guest."""
+    from rich.table import Table
+
+    from cluster import output
+    from cluster.schemas import schema
+    from cluster.summary import METRICS, WIDTH
+
+    downwards = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    downwards.add_column()
+    downwards.add_column(justify="right")
+    downwards.add_column(style="dim")
+    for field in schema("cells"):
+        value = rows["cells"][0][field.name]
+        unit = field.metadata[b"unit"].decode()
+        downwards.add_row(field.name, f"{value:,}" if unit and isinstance(value, int) else str(value), unit)
+    output.print_rich(downwards, WIDTH)
+    output.print_text("")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("host", "guest", "nested", *(metric.title for metric in METRICS)):
+        table.add_column(title, justify="right")
+    for row in rows["guests"]:
+        figures = [f"{metric.value(row):,.6g}" for metric in METRICS]
+        table.add_row(str(row["host"]), str(row["guest"]), "yes" if row["nested"] else "no", *figures)
+    output.print_rich(table, WIDTH)

@@ -1,0 +1,29 @@
+"""What commands print on stdout."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def print_json(data: Any) -> None:
+    """Plain data, for scripts."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_text(text: str) -> None:
+    """A line as it is."""
+    print(text)
+
+
+def print_rich(what: RenderableType, width: int) -> None:
+    """A table of rich, at most so wide; in a pipe without colours."""
+    from rich.console import Console
+
+    console = Console(width=width, highlight=False)
+    with console.capture() as captured:  # rich would end the program if the pipe is closed
+        console.print(what)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -1,0 +1,131 @@
+"""How a sweep tells a person what it is doing, on stderr: a bar with an ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_EVERY_S = 10.0
+
+
+class Reporter(Protocol):
+    """Is told what happens."""
+
+    def say(self, text: str) -> None:
+        """A line of news."""
+
+    def begin(self, done: int, total: int) -> None:
+        """The runs start; some may be done already."""
+
+    def advance(self, runs: int, failed: int) -> None:
+        """So many runs ended, of which so many failed."""
+
+    def end(self) -> None:
+        """No more runs."""
+
+
+def make_reporter() -> Bar | Lines:
+    """The reporter that suits stderr."""
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+class Lines:
+    """One line every ten seconds, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._done = self._failed = self._total = self._begun = 0
+        self._start = self._last = 0.0
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def begin(self, done: int, total: int) -> None:
+        self._done = self._begun = done
+        self._total = total
+        self._start = self._last = time.monotonic()
+
+    def advance(self, runs: int, failed: int) -> None:
+        self._done += runs
+        self._failed += failed
+        now = time.monotonic()
+        if now - self._last >= _EVERY_S or self._done == self._total:
+            self._last = now
+            rate = (self._done - self._begun) / max(now - self._start, 1e-9)
+            left = (self._total - self._done) / rate if rate else 0.0
+            errors = f", {self._failed} failed" if self._failed else ""
+            self.say(
+                f"{self._done}/{self._total} runs{errors}, {duration(now - self._start)} gone, {duration(left)} left"
+            )
+
+    def end(self) -> None:
+        pass
+
+
+class Bar:
+    """A progress bar."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._failed = 0
+
+    def say(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def begin(self, done: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Elapsed(),
+            TextColumn("left"),
+            Remaining(),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
+        self._task = self._progress.add_task("runs", total=total, completed=done)
+        self._progress.start()
+
+    def advance(self, runs: int, failed: int) -> None:
+        self._failed += failed
+        if self._progress is not None and self._task is not None:
+            text = f"runs ({self._failed} failed)" if self._failed else "runs"
+            self._progress.update(self._task, advance=runs, description=text)
+
+    def end(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def begin(self, done: int, total: int) -> None: ...
+
+    def advance(self, runs: int, failed: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def duration(seconds: float) -> str:
+    """42 -> "42 s", 90 -> "1 min 30 s", 7260 -> "2 h 1 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

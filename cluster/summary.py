@@ -1,0 +1,129 @@
+"""What a sweep found, in one table: by policy, nested ratio and whatever else the grid varies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.results import Results
+from cluster.schemas import column_of
+from cluster.statistics import Mean, mean_interval
+from cluster.study import Scalar
+from hostsim.units import format_pages
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDTH = 100
+_SITES = ("walk", "look_around", "evict")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of the summary: a sum of counters, times a scale. ``key`` names it in JSON."""
+
+    key: str
+    title: str
+    counters: tuple[str, ...]
+    scale: float = 1.0
+
+    def value(self, row: Mapping[str, Any]) -> float:
+        """The figure of one row of a table."""
+        return self.scale * float(sum(row[name] for name in self.counters))
+
+
+METRICS = (
+    Metric("refaults", "refaults", ("pgmajfault",)),
+    Metric("missed_young", "missed young", tuple(f"missed_young_{site}" for site in _SITES)),
+    Metric("false_young", "false young", tuple(f"false_young_{site}" for site in _SITES)),
+    Metric("notifier_calls", "notifier calls", tuple(f"notifier_calls_{site}" for site in _SITES)),
+    Metric("mmu_lock_write", "mmu_lock writes", ("mmu_lock_write_acquisitions",)),
+    Metric("reclaim_cpu_s", "reclaim CPU s", ("reclaim_cpu_ns",), 1e-9),
+)
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One cell: the values of its axes, the number of replicates that are done, and each metric's mean."""
+
+    axes: Mapping[str, Scalar]
+    replicates: int
+    means: Mapping[str, Mean]
+
+
+def summarise(results: Results) -> list[SummaryRow]:
+    """The rows in the order of the grid, without cells of which nothing is done."""
+    plan = results.plan
+    counters = sorted({name for metric in METRICS for name in metric.counters})
+    table = results.table("cells", ["cell_id", *counters])
+    values: dict[str, dict[str, list[float]]] = {}
+    for row in table.to_pylist():
+        of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in METRICS})
+        for metric in METRICS:
+            of_cell[metric.key].append(metric.value(row))
+    rows = []
+    for number, cell_id in enumerate(plan.cell_ids):
+        if cell_id in values:
+            parameters = plan.cell(number).spec.parameters()
+            axes = {path: parameters[path] for path in ("policy", "nested_ratio", *plan.axes)}
+            means = {key: mean_interval(numbers) for key, numbers in values[cell_id].items()}
+            rows.append(SummaryRow(axes, len(values[cell_id]["refaults"]), means))
+    return rows
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """The summary as plain data."""
+    plan = results.plan
+    return {
+        "study": plan.name,
+        "title": plan.title,
+        "directory": str(results.directory),
+        "runs": len(plan),
+        "done": len(results.receipts) - len(results.failed),
+        "failed": [
+            {"cell_id": receipt.cell_id, "replicate": receipt.replicate, "error": receipt.error}
+            for receipt in results.failed
+        ],
+        "missing": len(results.missing),
+        "summary": [
+            {
+                **{column_of(path): value for path, value in row.axes.items()},
+                "replicates": row.replicates,
+                **{key: {"mean": mean.mean, "ci95": mean.half_width} for key, mean in row.means.items()},
+            }
+            for row in summarise(results)
+        ],
+    }
+
+
+def as_table(results: Results) -> RenderableType:
+    """The summary for a terminal, at most :data:`WIDTH` columns: one table for each setting of the other axes."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    tables: dict[str, Table] = {}
+    last: dict[str, Scalar] = {}
+    for row in summarise(results):
+        others = {path: value for path, value in row.axes.items() if path not in ("policy", "nested_ratio")}
+        caption = ", ".join(f"{path} = {_shown(path, value)}" for path, value in others.items())
+        if caption not in tables:
+            table = tables[caption] = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+            table.add_column("policy", no_wrap=True)
+            table.add_column("nested", justify="right", no_wrap=True)
+            for metric in METRICS:
+                table.add_column(metric.title, justify="right")
+            parts += [Text(f"\n{caption}", style="bold"), table] if caption else [table]
+        policy, ratio = row.axes["policy"], row.axes["nested_ratio"]
+        if last.get(caption) not in (None, policy):
+            tables[caption].add_section()
+        shown = "" if last.get(caption) == policy else str(policy)
+        last[caption] = policy
+        tables[caption].add_row(shown, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in METRICS))
+    return Group(*parts)
+
+
+def _shown(path: str, value: Scalar) -> str:
+    return format_pages(int(value)) if column_of(path).endswith("_pages") else str(value)
