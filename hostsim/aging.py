@@ -8,6 +8,7 @@ from hostsim.jit import compiled, inlined, lowest_bit, popcount
 from hostsim.lru import change_gen, gen_of, list_add_tail, list_del, list_head, list_tail, page_gen, with_gen
 from hostsim.notifier import ask
 from hostsim.refs import forget, is_saturated, page_tier, reported_young
+from hostsim.rows import page_row
 from hostsim.state import (
     ANON,
     FILE,
@@ -34,11 +35,11 @@ def promote(m: Machine, g: int, page: int) -> None:
     """update_gen for a page that a walk (or a look-around with a walk object) found young."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
-    state = m.pages[page].state
+    state = page_row(m, page).state
     gen = page_gen(state)
     if gen < 0:
         if not f.two_touch:
-            m.pages[page].state = state | REFERENCED  # isolated: tells the shrinker to keep it
+            page_row(m, page).state = state | REFERENCED  # isolated: tells the shrinker to keep it
         return
     state, moves = reported_young(f, state)
     if moves:
@@ -46,7 +47,7 @@ def promote(m: Machine, g: int, page: int) -> None:
         state = with_gen(state, youngest)
         if gen != youngest:
             change_gen(lruvec, gen, youngest)
-    m.pages[page].state = state
+    page_row(m, page).state = state
 
 
 @compiled
@@ -125,13 +126,13 @@ def inc_min_seq(m: Machine, g: int) -> None:
     head = list_head(lruvec, old)
     page = list_tail(m, head)
     while page != head:
-        state = m.pages[page].state
+        state = page_row(m, page).state
         if f.pid_all_tiers and not is_saturated(f, state):
             lruvec.protected[ANON, page_tier(f, state)] += 1
         gen = page_gen(state)
         if gen == old:
             gen = gen_of(lruvec.min_seq[ANON] + 1)
-            m.pages[page].state = with_gen(forget(f, state), gen)
+            page_row(m, page).state = with_gen(forget(f, state), gen)
             change_gen(lruvec, old, gen)
         list_del(m, page)
         list_add_tail(m, list_head(lruvec, gen), page)

@@ -20,6 +20,7 @@ from hostsim.lru import (
 from hostsim.notifier import unmap
 from hostsim.pid import get_tier_idx, get_type_to_scan
 from hostsim.refs import forget, is_saturated, page_tier, reported_young
+from hostsim.rows import page_row
 from hostsim.state import (
     ACTIVE,
     ANON,
@@ -42,7 +43,7 @@ def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
     """sort_folio: a page that is not to be evicted moves to a younger list; true if it did."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
-    state = m.pages[page].state
+    state = page_row(m, page).state
     gen = page_gen(state)
     oldest = gen_of(lruvec.min_seq[ANON])
     if gen != oldest:  # a walk has promoted it
@@ -54,7 +55,7 @@ def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
     if tier <= limit and not saturated:
         return False
     younger = gen_of(lruvec.min_seq[ANON] + 1)
-    m.pages[page].state = with_gen(forget(f, state), younger)
+    page_row(m, page).state = with_gen(forget(f, state), younger)
     change_gen(lruvec, oldest, younger)
     list_del(m, page)
     if f.protected_to_head:
@@ -72,13 +73,13 @@ def sort_page(m: Machine, g: int, page: int, limit: int) -> bool:
 def isolate_page(m: Machine, g: int, page: int) -> None:
     """isolate_folio: off its list; an unreferenced page loses what is left of its references."""
     f = m.features[0]
-    state = m.pages[page].state
+    state = page_row(m, page).state
     gen = page_gen(state)
     if not state & REFERENCED:
         state = forget(f, state)
     elif not f.two_touch:
         state &= ~REFERENCED
-    m.pages[page].state = state & ~GEN_MASK
+    page_row(m, page).state = state & ~GEN_MASK
     change_gen(m.lruvecs[g], gen, -1)
     list_del(m, page)
 
@@ -161,16 +162,16 @@ def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int) -> tuple
 def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     """The shrinker's verdict on one isolated page; a page that is kept may be activated at that."""
     f = m.features[0]
-    if m.pages[page].state & REFERENCED and not f.two_touch:
+    if page_row(m, page).state & REFERENCED and not f.two_touch:
         return True  # the look-around for an earlier page of this batch met it
     if not check_references(m, g, page, reclaim.walk != 0, reclaim.walk_aged != 0):
         return False
     if f.two_touch:
-        m.pages[page].state, activated = reported_young(f, m.pages[page].state)
+        page_row(m, page).state, activated = reported_young(f, page_row(m, page).state)
     else:
-        activated = m.pages[page].state & REFERENCED != 0
+        activated = page_row(m, page).state & REFERENCED != 0
     if activated:
-        m.pages[page].state |= ACTIVE
+        page_row(m, page).state |= ACTIVE
         m.events[g].pgactivate += 1
     return True
 
@@ -179,10 +180,10 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
 def _put_back(m: Machine, g: int, page: int) -> None:
     """move_folios_to_lru: a rejected page never returns to the oldest generation."""
     f = m.features[0]
-    state = m.pages[page].state
+    state = page_row(m, page).state
     lruvec = m.lruvecs[g]
     if not f.two_touch or birth_seq(f, lruvec, state) == lruvec.min_seq[ANON]:
-        m.pages[page].state = forget(f, state) | ACTIVE
+        page_row(m, page).state = forget(f, state) | ACTIVE
     add_page(m, g, page)
 
 
@@ -198,7 +199,7 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
     runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[ANON]))
     for i in range(isolated):
         page = m.victims[i]
-        runner = m.pages[runner].towards_head  # runs ahead on the list, so that the next batch is in the cache
+        runner = page_row(m, runner).towards_head  # runs ahead on the list, so that the next batch is in the cache
         prefetch(m.pages, runner)
         if _is_kept(m, g, page, reclaim):
             m.victims[kept] = page
@@ -206,14 +207,14 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
             continue
         if unmap(m, page):
             events.resident_pages -= 1
-        if m.pages[page].flags & BUSY:
-            m.pages[page].flags |= SWAPCACHE
+        if page_row(m, page).flags & BUSY:
+            page_row(m, page).flags |= SWAPCACHE
             m.victims[kept] = page
             kept += 1
             continue
         evicted(m, g, page)
-        m.pages[page].state = 0
-        m.pages[page].flags = 0
+        page_row(m, page).state = 0
+        page_row(m, page).flags = 0
         events.pgsteal += 1
         events.pswpout += 1
         m.mms[g].charged -= 1

@@ -9,6 +9,7 @@ from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import add_page
 from hostsim.reclaim import charge
 from hostsim.refs import marked_accessed
+from hostsim.rows import page_row
 from hostsim.state import (
     ACCESS_L2,
     ACCESS_PAGE,
@@ -44,7 +45,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     """
     events = m.events[g]
     events.pgfault += 1
-    row = m.pages[page]
+    row = page_row(m, page)
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
     if not row.flags & SWAPCACHE:
         charge(m, g)
@@ -57,8 +58,9 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     if write or not swapped or m.features[0].read_swapin_writable:
         row.flags |= WRITABLE
     bit = np.uint64(1) << np.uint64(page & 63)
-    m.bits[page >> 6, PRESENT] |= bit
-    m.bits[page >> 6, PRIMARY] |= bit
+    word = np.uint64(page >> 6)
+    m.bits[word, PRESENT] |= bit
+    m.bits[word, PRIMARY] |= bit
     if not m.pmds[page // PTRS_PER_PTE]:
         m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
     events.resident_pages += 1
@@ -67,7 +69,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
 @inlined
 def _mark_by_fast_gup(m: Machine, page: int) -> None:
     """KVM takes a page that is mapped and writable: get_user_pages_fast sets referenced, KVM's release marks."""
-    row = m.pages[page]
+    row = page_row(m, page)
     row.state = marked_accessed(m.features[0], row.state | REFERENCED)
 
 
@@ -89,7 +91,7 @@ def map_shadow(m: Machine, g: int, page: int) -> None:
 def _mark_by_gup(m: Machine, page: int) -> None:
     """KVM takes a page by the slow path: GUP and KVM's release mark it once each."""
     f = m.features[0]
-    m.pages[page].state = marked_accessed(f, marked_accessed(f, m.pages[page].state))
+    page_row(m, page).state = marked_accessed(f, marked_accessed(f, page_row(m, page).state))
 
 
 @compiled
@@ -105,7 +107,7 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
         bit = np.uint64(1) << np.uint64(neighbour & 63)
         if m.bits[word, SHADOW_MAPPED] & bit:
             continue
-        if not (m.bits[word, PRESENT] & bit and m.pages[neighbour].flags & WRITABLE):
+        if not (m.bits[word, PRESENT] & bit and page_row(m, neighbour).flags & WRITABLE):
             break
         m.bits[word, SHADOW_MAPPED] |= bit
         _mark_by_fast_gup(m, neighbour)
@@ -127,12 +129,12 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
         _mark_by_gup(m, page)
         takes = 1 if events.pgsteal != unmapped else 0  # the notifier sequence has moved on: KVM tries again
     for _ in range(takes):
-        if m.pages[page].flags & WRITABLE:
+        if page_row(m, page).flags & WRITABLE:
             _mark_by_fast_gup(m, page)
         else:
             _mark_by_gup(m, page)
     if write:
-        m.pages[page].flags |= WRITABLE
+        page_row(m, page).flags |= WRITABLE
     if shadow:
         m.bits[word, SHADOW_MAPPED] |= bit
         map_shadow(m, g, page)
@@ -174,9 +176,9 @@ def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
     first = m.mms[g].first
     for access in accesses:
         page = first + np.int64(access & ACCESS_PAGE)
-        word = page >> 6
+        word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
-        m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
+        m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
         if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, PRESENT] & bit:
                 fault_in(m, g, page, access & ACCESS_WRITE != 0)
@@ -194,7 +196,7 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
     level2_count = 0
     for access in accesses:
         page = first + np.int64(access & ACCESS_PAGE)
-        word = page >> 6
+        word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
         level2_count += access >> 31
         shadow = without_tdp or access & ACCESS_L2 != 0

@@ -10,6 +10,7 @@ from hostsim.jit import compiled, inlined, lowest_bit, popcount
 from hostsim.lru import activate, gen_of, page_gen
 from hostsim.notifier import ALL, NONE, ask
 from hostsim.refs import reported_young
+from hostsim.rows import page_row
 from hostsim.state import (
     MIN_LRU_BATCH,
     PRESENT,
@@ -48,14 +49,14 @@ def look_around_window(page: int, first: int, end: int) -> tuple[int, int]:
 def _activate_neighbour(m: Machine, g: int, page: int) -> None:
     """A young neighbour, without a walk object: it goes to the youngest generation through the CPU's batch."""
     f = m.features[0]
-    state = m.pages[page].state
+    state = page_row(m, page).state
     gen = page_gen(state)
     if gen < 0:
-        m.pages[page].state = state | REFERENCED  # isolated: tells the shrinker to keep it
+        page_row(m, page).state = state | REFERENCED  # isolated: tells the shrinker to keep it
         return
     moves = True
     if f.two_touch:
-        m.pages[page].state, moves = reported_young(f, state)
+        page_row(m, page).state, moves = reported_young(f, state)
     if moves and gen != gen_of(m.lruvecs[g].max_seq):
         activate(m, g, page)  # with its references: 6.12.107 clears them only where a walk object exists
 
@@ -67,7 +68,7 @@ def _on_lists(m: Machine, word: int, pages: np.uint64) -> np.uint64:
     while young:
         bit = young & (~young + _ONE)
         young ^= bit
-        if page_gen(m.pages[word * 64 + lowest_bit(bit)].state) < 0:
+        if page_gen(page_row(m, word * 64 + lowest_bit(bit)).state) < 0:
             pages &= ~bit
     return pages
 
@@ -84,7 +85,7 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
     if high - low == 1 and not f.look_around_marks_target:
         return
     if f.look_around_marks_target:
-        m.pages[page].state |= REFERENCED
+        page_row(m, page).state |= REFERENCED
     m.events[g].look_arounds += 1
     count = 1
     candidates = 0
@@ -107,9 +108,9 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
             neighbour = base + lowest_bit(young)
             young &= young - _ONE
             if f.look_around_moves_many:
-                gen = page_gen(m.pages[neighbour].state)
+                gen = page_gen(page_row(m, neighbour).state)
                 if gen < 0:
-                    m.pages[neighbour].state |= REFERENCED
+                    page_row(m, neighbour).state |= REFERENCED
                 elif gen != gen_of(m.lruvecs[g].max_seq):
                     m.neighbours[candidates] = neighbour
                     candidates += 1
@@ -131,11 +132,11 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
 @inlined
 def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool) -> bool:
     """folio_referenced for an isolated page: true if it is young."""
-    word = page >> 6
+    word = np.uint64(page >> 6)
     bit = _ONE << np.uint64(page & 63)
     if not m.bits[word, PRESENT] & bit:
         return False  # unmapped before, left in the swap cache
-    young, enter = ask(m, g, word, bit, _EVICT)
+    young, enter = ask(m, g, page >> 6, bit, _EVICT)
     if enter and not (m.features[0].look_around_needs_aged_walk and walk and not walk_aged):
         look_around(m, g, page, walk)
     return young != NONE

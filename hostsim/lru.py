@@ -7,6 +7,7 @@ the number only, eviction moves the page when it meets it. ``nr_pages`` follows 
 from __future__ import annotations
 
 from hostsim.jit import compiled, inlined, prefetch
+from hostsim.rows import page_row
 from hostsim.state import (
     ACTIVE,
     ANON,
@@ -46,36 +47,36 @@ def list_head(lruvec: Record, gen: int) -> int:
 @inlined
 def list_add(m: Machine, head: int, page: int) -> None:
     """Puts a page at the head of a list: eviction finds it last."""
-    first = m.pages[head].towards_tail
-    m.pages[page].towards_tail = first
-    m.pages[page].towards_head = head
-    m.pages[first].towards_head = page
-    m.pages[head].towards_tail = page
+    first = page_row(m, head).towards_tail
+    page_row(m, page).towards_tail = first
+    page_row(m, page).towards_head = head
+    page_row(m, first).towards_head = page
+    page_row(m, head).towards_tail = page
 
 
 @inlined
 def list_add_tail(m: Machine, head: int, page: int) -> None:
     """Puts a page at the tail of a list: eviction finds it first."""
-    last = m.pages[head].towards_head
-    m.pages[page].towards_head = last
-    m.pages[page].towards_tail = head
-    m.pages[last].towards_tail = page
-    m.pages[head].towards_head = page
+    last = page_row(m, head).towards_head
+    page_row(m, page).towards_head = last
+    page_row(m, page).towards_tail = head
+    page_row(m, last).towards_tail = page
+    page_row(m, head).towards_head = page
 
 
 @inlined
 def list_del(m: Machine, page: int) -> None:
     """Takes a page off whatever list it lies on."""
-    towards_tail = m.pages[page].towards_tail
-    towards_head = m.pages[page].towards_head
-    m.pages[towards_tail].towards_head = towards_head
-    m.pages[towards_head].towards_tail = towards_tail
+    towards_tail = page_row(m, page).towards_tail
+    towards_head = page_row(m, page).towards_head
+    page_row(m, towards_tail).towards_head = towards_head
+    page_row(m, towards_head).towards_tail = towards_tail
 
 
 @compiled
 def list_tail(m: Machine, head: int) -> int:
     """The page that eviction finds first; the head itself if the list is empty."""
-    return m.pages[head].towards_head
+    return page_row(m, head).towards_head
 
 
 @inlined
@@ -99,9 +100,9 @@ def birth_seq(f: Record, lruvec: Record, state: int) -> int:
 def add_page(m: Machine, g: int, page: int) -> None:
     """lru_gen_add_folio: at the head of the generation that the page's flags call for; clears PG_active."""
     lruvec = m.lruvecs[g]
-    state = m.pages[page].state
+    state = page_row(m, page).state
     gen = gen_of(birth_seq(m.features[0], lruvec, state))
-    m.pages[page].state = with_gen(state & ~ACTIVE, gen)
+    page_row(m, page).state = with_gen(state & ~ACTIVE, gen)
     change_gen(lruvec, -1, gen)
     list_add(m, list_head(lruvec, gen), page)
 
@@ -110,9 +111,9 @@ def add_page(m: Machine, g: int, page: int) -> None:
 def activate(m: Machine, g: int, page: int) -> None:
     """folio_activate: queues the page, which can't be freed meanwhile; a full batch is drained."""
     cpu = m.cpus[m.mms[g].cpu]
-    m.pages[page].flags |= BUSY
-    prefetch(m.pages, m.pages[page].towards_tail)  # the drain will need them
-    prefetch(m.pages, m.pages[page].towards_head)
+    page_row(m, page).flags |= BUSY
+    prefetch(m.pages, page_row(m, page).towards_tail)  # the drain will need them
+    prefetch(m.pages, page_row(m, page).towards_head)
     cpu.pages[cpu.count] = page
     cpu.guests[cpu.count] = g
     cpu.count += 1
@@ -127,13 +128,13 @@ def drain(m: Machine, c: int) -> None:
     for i in range(cpu.count):
         page = cpu.pages[i]
         g = cpu.guests[i]
-        m.pages[page].flags &= ~BUSY
-        gen = page_gen(m.pages[page].state)
+        page_row(m, page).flags &= ~BUSY
+        gen = page_gen(page_row(m, page).state)
         if gen < 0:
             continue
         list_del(m, page)
         change_gen(m.lruvecs[g], gen, -1)
-        m.pages[page].state |= ACTIVE
+        page_row(m, page).state |= ACTIVE
         add_page(m, g, page)
         m.events[g].pgactivate += 1
     cpu.count = 0

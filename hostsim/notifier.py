@@ -66,6 +66,7 @@ def call_kvm(
     """
     mm = m.mms[g]
     young = fast = failed = NONE
+    row = np.uint64(word)
     state = 0
     if clear:
         state |= _CLEARING
@@ -93,10 +94,10 @@ def call_kvm(
         operand = m.steps[i, 1]
         if action == _AGE:
             column = TDP if operand == _TDP_MMU else SHADOW
-            _count_lock(m, g, site, m.steps[i, 2], acting, m.bits[word, SHADOW_MAPPED])
-            found = m.bits[word, column] & acting
+            _count_lock(m, g, site, m.steps[i, 2], acting, m.bits[row, SHADOW_MAPPED])
+            found = m.bits[row, column] & acting
             if clear:
-                m.bits[word, column] &= ~acting
+                m.bits[row, column] &= ~acting
             young |= found
             if m.steps[i, 5]:
                 fast |= found
@@ -122,10 +123,11 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     Returns masks of the pages that are young by any MMU asked, and (of use at eviction) of those whose youth
     calls for a look-around.
     """
-    primary = m.bits[word, PRIMARY] & pages
-    m.bits[word, PRIMARY] &= ~pages
-    touched = m.bits[word, TOUCHED] & pages
-    m.bits[word, TOUCHED] &= ~pages
+    row = np.uint64(word)
+    primary = m.bits[row, PRIMARY] & pages
+    m.bits[row, PRIMARY] &= ~pages
+    touched = m.bits[row, TOUCHED] & pages
+    m.bits[row, TOUCHED] &= ~pages
     secondary = fast = failed = NONE
     counters = m.sites[g, site]
     if m.mms[g].notifiers:
@@ -168,7 +170,7 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
 @inlined
 def unmap(m: Machine, page: int) -> bool:
     """invalidate_range: takes a page out of all page tables; true if the primary MMU had it."""
-    word = page >> 6
+    word = np.uint64(page >> 6)
     bit = np.uint64(1) << np.uint64(page & 63)
     present = m.bits[word, PRESENT] & bit != NONE
     for column in range(BIT_COLUMNS):

@@ -10,6 +10,7 @@ import numpy as np
 
 from hostsim.jit import inlined
 from hostsim.refs import page_tier, references, tier_of
+from hostsim.rows import page_row
 from hostsim.state import ANON, MAX_NR_GENS, MAX_NR_TIERS, REFS_MASK, REFS_SHIFT, WORKINGSET, Machine, Record
 
 NEVER = np.uint32(0)  # the page was never swapped out
@@ -20,10 +21,10 @@ def evicted(m: Machine, g: int, page: int) -> None:
     """lru_gen_eviction: stores the shadow of a page that leaves memory and counts its tier."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
-    state = m.pages[page].state
+    state = page_row(m, page).state
     refs = references(f, state)
     workingset = state & WORKINGSET != 0 if f.two_touch else refs != 0
-    m.pages[page].shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[ANON] << 4)
+    page_row(m, page).shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[ANON] << 4)
     lruvec.evicted[ANON, page_tier(f, state)] += 1
 
 
@@ -41,8 +42,8 @@ def refault(m: Machine, g: int, page: int) -> None:
     f = m.features[0]
     lruvec = m.lruvecs[g]
     events = m.events[g]
-    shadow: int = np.int64(m.pages[page].shadow)  # type: ignore[assignment]
-    m.pages[page].shadow = NEVER
+    shadow: int = np.int64(page_row(m, page).shadow)  # type: ignore[assignment]
+    page_row(m, page).shadow = NEVER
     recent = is_recent(f, lruvec, shadow >> 4)
     if recent or not f.refault_counted_only_if_recent:
         events.workingset_refault_anon += 1
@@ -54,10 +55,10 @@ def refault(m: Machine, g: int, page: int) -> None:
     if not f.activate_counted_when_protected:
         events.workingset_activate_anon += 1
     if f.two_touch and not workingset:
-        m.pages[page].state |= (refs - 1) << REFS_SHIFT
+        page_row(m, page).state |= (refs - 1) << REFS_SHIFT
         return
     # before two_touch a page that faults is taken for part of the working set whatever its references were
-    m.pages[page].state |= WORKINGSET if f.two_touch else WORKINGSET | REFS_MASK
+    page_row(m, page).state |= WORKINGSET if f.two_touch else WORKINGSET | REFS_MASK
     events.workingset_restore_anon += 1
 
 
