@@ -60,6 +60,18 @@ class Header:
     writes: bool
     raw: dict[str, Any]
 
+    @property
+    def label(self) -> str:
+        """What was recorded, in a word: host, vm, hostident, mixvm, duovm, write ..."""
+        if len(self.guests) > 1:
+            return {"host host": "duo", "vm host": "duovm", "host vm": "duohv"}.get(
+                " ".join(guest.kind for guest in self.guests), "duo"
+            )
+        guest = self.guests[0]
+        if guest.mixed and guest.kind != "mix":
+            return f"mix{guest.kind}"
+        return "write" if self.writes else guest.kind + ("ident" if self.layout == "ident" else "")
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -186,7 +198,16 @@ def _read_guests(path: Path, raw: dict[str, Any]) -> tuple[RecordedGuest, ...]:
     if not len(raw["kinds"]) == len(raw["wls"]) == len(seeds):
         raise UserError(f"{path}: header fields 'kinds', 'wls' and 'seeds' have different lengths")
     described = zip(raw["kinds"], raw["wls"], seeds, strict=True)
-    return tuple(RecordedGuest(kind, workload, seed, mixed) for kind, workload, seed in described)
+    return tuple(RecordedGuest(_mmu_kind(raw, kind), workload, seed, mixed) for kind, workload, seed in described)
+
+
+def _mmu_kind(raw: dict[str, Any], kind: str) -> str:
+    """The kind of guest, told apart by which MMU maps it: a recorder calls all plain guests "vm"."""
+    if kind == "vm" and raw.get("npt") == "N":
+        return "shadow"
+    if kind == "vm" and raw.get("tdp_mmu") == "N":
+        return "rmap"
+    return kind
 
 
 def _check_steps(recording: Recording) -> None:

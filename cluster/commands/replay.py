@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from hostsim.compare import Comparison
     from hostsim.recording import Recording
 
@@ -22,6 +24,7 @@ def replay(
     """Replay recordings of real kernels, and compare every step.
 
     The schedule is made again from a recording's header and runs through the same engine that sweeps use.
+    Folders are summed up by kernel, kind and mode.
     Exit code 0: every step of every recording is exact; 1: not all are; 2: bad input.
 
     \b
@@ -54,6 +57,8 @@ def replay(
     reporter.end()
     if json:
         output.print_json([_as_json(result) for result in results])
+    elif any(path.is_dir() for path in recordings):
+        _print_matrix(results)
     else:
         _print(results)
     return 0 if all(result.exact == result.steps for result in results) else 1
@@ -115,21 +120,52 @@ def _as_json(result: Comparison) -> dict[str, object]:
     }
 
 
-def _print(results: list[Comparison]) -> None:
-    from rich.table import Table
-
+def _print(results: list[Comparison], of: int | None = None) -> None:
+    """A line for each recording; ``of``: how many there were in all, if these are only the different ones."""
     from cluster import output
     from cluster.summary import WIDTH
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("recording", overflow="fold")
-    for title in ("steps", "exact", "pages off"):
-        table.add_column(title, justify="right")
-    table.add_column("first difference", overflow="fold")
+    table = _table("recording", "steps", "exact", "pages off", "first difference")
     for result in results:
         name = result.recording.path.name.removesuffix(".jsonl.gz")
         difference = "" if result.first is None else str(result.first)
         table.add_row(name, str(result.steps), str(result.exact), str(result.worst_pages), difference)
     output.print_rich(table, WIDTH)
     exact = sum(result.exact == result.steps for result in results)
-    output.print_text(f"{exact} of {len(results)} recordings are exact at every step")
+    total = len(results) if of is None else of
+    output.print_text(f"{exact + total - len(results)} of {total} recordings are exact at every step")
+
+
+def _print_matrix(results: list[Comparison]) -> None:
+    """A line for each kernel, kind and mode, then the recordings that aren't exact."""
+    from cluster import output
+    from cluster.summary import WIDTH
+
+    groups: dict[tuple[str, str, str], list[Comparison]] = {}
+    for result in results:
+        header = result.recording.header
+        groups.setdefault((header.kernel, header.label, header.mode), []).append(result)
+    table = _table("kernel", "kind", "mode", "recordings", "exact", "steps", "exact steps", "pages off")
+    for (kernel, label, mode), group in sorted(groups.items(), key=lambda item: _by_version(item[0])):
+        exact = sum(result.exact == result.steps for result in group)
+        steps = sum(result.steps for result in group)
+        exact_steps = sum(result.exact for result in group)
+        worst = max(result.worst_pages for result in group)
+        table.add_row(kernel, label, mode, *map(str, (len(group), exact, steps, exact_steps, worst)))
+    output.print_rich(table, WIDTH)
+    output.print_text("")
+    _print([result for result in results if result.first is not None], of=len(results))
+
+
+def _by_version(key: tuple[str, str, str]) -> tuple[list[int], str, str]:
+    return [int(part) for part in key[0].split(".")], key[1], key[2]
+
+
+def _table(*titles: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        text = title in ("recording", "kernel", "kind", "mode", "first difference")
+        table.add_column(title, justify="left" if text else "right", overflow="fold")
+    return table
