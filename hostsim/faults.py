@@ -37,6 +37,13 @@ PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 
 
+@compiled
+def make_table(m: Machine, g: int, table: int) -> None:
+    """A PTE table for 2 MiB, charged to the memcg as its pages are; its PMD is born young."""
+    m.pmds[table] = PMD_YOUNG | PMD_POPULATED
+    charge(m, g)
+
+
 @spliced
 def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young.
@@ -45,6 +52,8 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     """
     events = m.events[g]
     events.pgfault += 1
+    if not m.pmds[page // PTRS_PER_PTE]:
+        make_table(m, g, page // PTRS_PER_PTE)
     row = page_row(m, page)
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
     if not row.flags & SWAPCACHE:
@@ -61,8 +70,6 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     word = np.uint64(page >> 6)
     m.bits[word, PRESENT] |= bit
     m.bits[word, PRIMARY] |= bit
-    if not m.pmds[page // PTRS_PER_PTE]:
-        m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
     events.resident_pages += 1
 
 
@@ -178,12 +185,12 @@ def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
-        m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
         if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, PRESENT] & bit:
                 fault_in(m, g, page, access & ACCESS_WRITE != 0)
             m.bits[word, PRIMARY] |= bit
             m.bits[word, TOUCHED] |= bit
+        m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
         if access & ACCESS_WRITE:
             m.bits[word, DIRTY] |= bit
 

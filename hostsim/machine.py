@@ -40,7 +40,7 @@ class Memslot:
     """The memory of one guest.
 
     ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM).
-    ``kernel_pages``: kernel memory charged to the memcg (page tables, KVM).
+    ``kernel_pages``: kernel memory charged to the memcg beside its PTE tables.
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
     """
 

@@ -18,7 +18,7 @@ from hostsim.mix_schedule import MixSchedule
 from hostsim.observe import memory_stat, observe
 from hostsim.recording import Header, RecordedGuest, Recording
 from hostsim.schedule import Schedule, fnv1a
-from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE, MIN_NR_GENS, PAGE_BYTES
+from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE, MIN_NR_GENS, PAGE_BYTES, PTRS_PER_PTE
 from policies import get_policy
 
 
@@ -46,11 +46,13 @@ def slots_of(recording: Recording) -> list[Memslot]:
     slots = []
     for number, guest in enumerate(header.guests):
         steps = [step for step in recording.steps if step["ev"] != "parent" and recording.guest_of(step) == number]
+        kernel_pages = max(step["st"].get("kernel", 0) for step in steps) // PAGE_BYTES
+        tables = -(-header.pages // PTRS_PER_PTE)  # the engine charges these itself
         slots.append(
             Memslot(
                 pages=header.pages,
                 own_pages=sum(anon for _, anon, _ in steps[0]["lg"]),
-                kernel_pages=max(step["st"].get("kernel", 0) for step in steps) // PAGE_BYTES,
+                kernel_pages=max(kernel_pages - tables, 0),
                 kvm=guest.kind != "host",
                 tdp=guest.kind not in ("shadow", "rmap"),
                 max_pages=header.target if own_limit else 0,
