@@ -1,0 +1,111 @@
+"""A small study, a fake simulator for tests that are about something else, and the command line in process."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cluster.cli import run_command
+from cluster.plan import Plan
+from cluster.study_file import read_study
+from hostsim.counters import COUNTERS
+from hostsim.model import GuestResult, HostResult, HostSpec
+from policies import Policy
+
+STUDY = """\
+title = "a small study"
+seed = 7
+replicates = 3
+ticks = 4
+overcommit = 1.5
+
+[fleet]
+hosts = 2
+guests_per_host = 2
+
+[guest]
+memory = "4 MiB"
+accesses_per_tick = 2048
+
+[guest.workload]
+kind = "zipf"
+
+[nested]
+l2_only_share = 0.25
+
+[reclaim]
+mode = "limit"
+
+[grid]
+policy = ["evict-only", "six-steps"]
+nested_ratio = [0, 0.5, 1]
+"""
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def study_text() -> str:
+    return STUDY
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def plan(study_file: Path) -> Plan:
+    return read_study(study_file)
+
+
+@pytest.fixture
+def coldfleet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Runs a command in this process."""
+
+    def call(*arguments: object) -> Said:
+        capsys.readouterr()
+        code = run_command([str(argument) for argument in arguments])
+        return Said(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
+    """Replaces simulate_host by something quick and deterministic; the list collects what it was asked for."""
+    asked: list[HostSpec] = []
+
+    def simulate(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, host: int) -> HostResult:
+        asked.append(spec)
+        guests = []
+        for number, guest in enumerate(spec.guests):
+            base = hash((seed, replicate, host, number)) % 1000 + len(policy.steps)
+            counters = {counter.name: base + place for place, counter in enumerate(COUNTERS)}
+            guests.append(GuestResult(guest.name, guest.nested is not None, base, counters, (1,) * len(policy.steps)))
+        return HostResult(tuple(guests))
+
+    monkeypatch.setattr("hostsim.host.simulate_host", simulate)
+    return asked
+
+
+@pytest.fixture(scope="session")
+def ray_token() -> str:
+    """A token for the Rays of these tests, so that none is written to the home directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        token = secrets.token_hex(32)
+        patch.setenv("RAY_AUTH_TOKEN", token)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield token

@@ -1,0 +1,114 @@
+"""The command line: quick to answer, one line for a mistake, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import COMMANDS
+from policies import POLICIES
+from tests.cluster.conftest import Said
+
+Command = Callable[..., Said]
+NAMES = [command.__name__ for command in COMMANDS]
+
+
+@pytest.mark.parametrize("name", ["", *NAMES])
+def test_help_answers_at_once(name: str) -> None:
+    code = (
+        "import sys; from cluster.cli import run_command; code = run_command(sys.argv[1:]);"
+        "slow = {'numpy', 'numba', 'pyarrow', 'ray'} & set(sys.modules); print(code, sorted(slow))"
+    )
+    arguments = [name, "--help"] if name else ["--help"]
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=60
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert min(spent) < 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_has_examples(name: str, coldfleet: Command) -> None:
+    said = coldfleet(name, "--help")
+    assert said.code == 0
+    assert "Examples:" in said.out
+    assert f"coldfleet {name}" in said.out
+
+
+def test_no_command_prints_the_help(coldfleet: Command) -> None:
+    said = coldfleet()
+    assert said.code == 0
+    assert all(name in said.out for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["swep"], "No such command 'swep'"), (["sweep"], "Missing argument"), (["run", "x.toml"], "--cell"),
+     (["sweep", "x.toml", "--exectuor", "ray"], "--exectuor"), (["sweep", "x.toml", "--workers", "0"], "--workers"),
+     (["sweep", "x.toml", "--executor", "cloud"], "cloud"), (["sweep", "nowhere.toml"], "nowhere.toml: No such file"),
+     (["policies", "was-fas"], "did you mean 'was-fast'?")],
+)  # fmt: skip
+def test_mistake_is_one_line(arguments: list[str], expected: str, coldfleet: Command) -> None:
+    said = coldfleet(*arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert expected in said.err
+
+
+def test_serial_executor_has_no_workers(coldfleet: Command, study_file: Path, tmp_path: Path) -> None:
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "o", "--executor", "serial", "--address", "head:6379")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert not (tmp_path / "o").exists()
+
+
+def test_bug_is_one_line_too(coldfleet: Command, study_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.delenv("COLDFLEET_DEBUG", raising=False)
+    monkeypatch.setattr("cluster.study_file.read_study", broken)
+    said = coldfleet("sweep", study_file)
+    assert (said.code, said.err.count("\n")) == (3, 1)
+    assert "KeyError" in said.err
+
+
+def test_closed_pipe_ends_quietly() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.cli", "policies"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_policies_lists_all(coldfleet: Command) -> None:
+    said = coldfleet("policies")
+    assert said.code == 0
+    assert all(name in said.out for name in POLICIES)
+    assert max(map(len, said.out.splitlines())) <= 100
+    data = json.loads(coldfleet("policies", "--json").out)
+    assert [policy["name"] for policy in data] == list(POLICIES)
+    assert all(policy["source"] and policy["digest"] for policy in data)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policies_shows_steps_sites_and_source(name: str, coldfleet: Command) -> None:
+    policy = POLICIES[name]
+    said = coldfleet("policies", name)
+    for number, step in enumerate(policy.steps, 1):
+        assert f"{number}. {step.text}" in said.out
+    assert policy.source in said.out
+    assert all(f"{site}:" in said.out for site in ("walk", "look_around", "evict"))
+    assert json.loads(coldfleet("policies", name, "--json").out)["steps"] == [step.text for step in policy.steps]

@@ -1,0 +1,83 @@
+"""The documentation says what the code does, and its examples run."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import COMMANDS
+from cluster.executor import SerialExecutor
+from cluster.plan import Plan
+from cluster.reference import pages
+from cluster.study_file import read_study
+from cluster.sweep import sweep
+from hostsim.model import HostSpec
+from tests.cluster.conftest import Said
+
+ROOT = Path(__file__).parents[2]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Every code block in that language, with a name."""
+    found = []
+    for path in TEXTS:
+        for number, code in enumerate(re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)):
+            found.append((f"{path.stem}-{number}", code))
+    return found
+
+
+PYTHON = blocks("python")
+
+
+@pytest.mark.parametrize("name", pages())
+def test_reference_page_is_current(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == pages()[name], "run: python -m cluster.reference docs"
+
+
+@pytest.mark.parametrize("code", [code for _, code in PYTHON], ids=[name for name, _ in PYTHON])
+def test_python_example_runs(
+    code: str, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_engine: list[HostSpec]
+) -> None:
+    for package in ("duckdb", "polars"):
+        if f"import {package}" in code:
+            pytest.importorskip(package)
+    sweep(plan, tmp_path / "results" / "quickstart", SerialExecutor())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "example", "exec"), {})
+
+
+def test_example_studies_are_good(tmp_path: Path) -> None:
+    for _, text in blocks("toml"):
+        tomllib.loads(text)
+        path = tmp_path / "example.toml"
+        path.write_text(text)
+        assert read_study(path).cell_count > 1
+
+
+def test_links_lead_somewhere() -> None:
+    for path in TEXTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_commands_in_the_texts_exist() -> None:
+    names = {command.__name__ for command in COMMANDS}
+    for path in TEXTS:
+        for name in re.findall(r"(?:^    |`|&& )coldfleet ([a-z]+)", path.read_text(), re.M):
+            assert name in names, f"{path.name}: coldfleet {name}"
+
+
+def test_cell_in_the_readme_exists() -> None:
+    study, cell = re.search(r"coldfleet run (\S+) --cell (\w+)", TEXTS[0].read_text()).groups()  # type: ignore[union-attr]
+    assert any(cell_id.startswith(cell) for cell_id in read_study(ROOT / study).cell_ids)
+
+
+def test_policy_in_the_docs_is_as_printed(coldfleet: Callable[..., Said]) -> None:
+    shown = [line.strip() for line in coldfleet("policies", "was-fast").out.splitlines()]
+    text = (ROOT / "docs" / "policies.md").read_text()
+    assert all(line in text for line in shown)

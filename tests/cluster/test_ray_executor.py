@@ -1,0 +1,237 @@
+"""The pool of actors: what it does when workers die, on a fake Ray; and that real Ray changes no number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import ray_cluster, ray_executor
+from cluster.executor import SerialExecutor
+from cluster.host_actor import Hello, HostActor
+from cluster.interrupt import StopRequest
+from cluster.journal import BatchReceipt
+from cluster.plan import Plan
+from cluster.ray_executor import IN_FLIGHT, MAX_ATTEMPTS, RayExecutor
+from cluster.results import Results
+from cluster.schemas import TABLES
+from cluster.study_file import read_study
+from cluster.sweep import sweep
+from cluster.work import Batch
+from hostsim.errors import UserError
+from hostsim.model import HostSpec
+from tests.cluster.conftest import Said
+from tests.cluster.fake_ray import ActorDiedError, FakeRay
+
+
+@pytest.fixture
+def fake_ray(monkeypatch: pytest.MonkeyPatch, fake_engine: list[HostSpec]) -> FakeRay:
+    ray = FakeRay()
+    monkeypatch.setattr(ray_cluster, "start", lambda workers: ray)
+    return ray
+
+
+@pytest.fixture
+def expected(plan: Plan, tmp_path: Path) -> Results:
+    """What the serial executor makes of the plan."""
+    return sweep(plan, tmp_path / "serial", SerialExecutor())
+
+
+def assert_same_tables(left: Results, right: Results) -> None:
+    for table in TABLES:
+        assert left.table(table).equals(right.table(table), check_metadata=True)
+
+
+def test_pool_gives_the_same_tables_within_its_window(
+    fake_ray: FakeRay, expected: Results, plan: Plan, tmp_path: Path
+) -> None:
+    results = sweep(plan, tmp_path / "out", RayExecutor())
+    assert_same_tables(results, expected)
+    assert len(fake_ray.actors) == 2
+    assert fake_ray.most_in_flight <= IN_FLIGHT
+    assert fake_ray.shut_down
+
+
+def test_batches_of_a_dead_worker_are_done_by_another(
+    fake_ray: FakeRay, expected: Results, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = HostActor.run
+    deaths = []
+
+    def die_sometimes(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
+        if batch.runs[0].index in (3, 4, 11) and batch.attempt == 0:
+            deaths.append(batch)
+            raise ActorDiedError("killed")
+        return run(self, batch, directory)
+
+    monkeypatch.setattr(HostActor, "run", die_sometimes)
+    results = sweep(plan, tmp_path / "out", RayExecutor())
+    assert deaths
+    assert not results.failed
+    assert_same_tables(results, expected)
+    assert len(fake_ray.actors) == 2 + len(deaths)
+
+
+def test_run_that_kills_every_worker_fails_alone(
+    fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = HostActor.run
+    attempts = []
+
+    def die_of_one(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
+        if any(run.index == 9 for run in batch.runs):
+            attempts.append(len(batch.runs))
+            raise ActorDiedError("out of memory")
+        return run(self, batch, directory)
+
+    monkeypatch.setattr(HostActor, "run", die_of_one)
+    monkeypatch.setattr("cluster.batching.Batches.__next__", _pairs)
+    results = sweep(plan, tmp_path / "out", RayExecutor())
+    assert attempts == [2, 1, 1]
+    assert not results.missing
+    assert [results.plan.index_of(r.cell_id, r.replicate) for r in results.failed] == [9]
+    assert f"{MAX_ATTEMPTS} workers died of it" in results.failed[0].error
+    assert "\n" not in results.failed[0].error
+
+
+def _pairs(batches: Any) -> Batch:
+    """Cuts batches of two, whatever was measured."""
+    start = batches._next
+    if start >= len(batches._indices):
+        raise StopIteration
+    batches._next += 2
+    return Batch(start, tuple(batches._plan.run(index) for index in batches._indices[start : start + 2]))
+
+
+def test_workers_that_never_live_end_the_sweep(
+    fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
+        raise ActorDiedError("no luck")
+
+    monkeypatch.setattr(HostActor, "run", die)
+    with pytest.raises(UserError, match="workers die as fast as they start"):
+        sweep(plan, tmp_path / "out", RayExecutor())
+    assert fake_ray.shut_down
+
+
+def test_worker_that_cannot_write_ends_the_sweep_in_one_line(
+    fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cluster.work.write_part", full)
+    with pytest.raises(UserError, match=r"can't write its results: .*No space left on device"):
+        sweep(plan, tmp_path / "out", RayExecutor())
+
+
+def test_worker_with_another_simulator_is_refused_before_anything_is_written(
+    fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostActor, "hello", lambda self: Hello("node7", 1, "0123"))
+    with pytest.raises(UserError, match="node7 has another version of coldfleet"):
+        sweep(plan, tmp_path / "out", RayExecutor())
+    assert not (tmp_path / "out").exists()
+
+
+def test_busy_cluster_is_one_line(
+    fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_executor, "START_WITHIN_S", 0.0)
+    with pytest.raises(UserError, match="Ray gave no worker within 0 s"):
+        sweep(plan, tmp_path / "out", RayExecutor())
+    assert not (tmp_path / "out").exists()
+
+
+def test_stop_request_keeps_what_came_back(
+    fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = HostActor.run
+
+    def interrupt(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
+        if batch.runs[0].index == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return run(self, batch, directory)
+
+    monkeypatch.setattr("cluster.batching.MAX_RUNS", 1)
+    monkeypatch.setattr(HostActor, "run", interrupt)
+    results = sweep(plan, tmp_path / "out", RayExecutor())
+    assert 6 <= len(results.receipts) < len(plan)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9 within 4 s"), ("ray://head:10001", "HOST:PORT"),
+     ("nonsense", "can't join the Ray cluster at nonsense")],
+)  # fmt: skip
+def test_unreachable_address_is_one_line_and_nothing_is_written(
+    address: str,
+    expected: str,
+    coldfleet: Callable[..., Said],
+    study_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert ray_cluster.ANSWER_WITHIN_S < 18  # the promise is 20 s in all
+    monkeypatch.setattr(ray_cluster, "ANSWER_WITHIN_S", 4.0)
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out", "--address", address)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert expected in said.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="session")
+def real_address(ray_token: str) -> Iterator[str]:
+    """A Ray cluster of two nodes with one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        cluster.add_node(**{key: value for key, value in node.items() if key != "include_dashboard"})
+        cluster.wait_for_nodes()
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+class KillingExecutor(RayExecutor):
+    """Kills the process of a busy worker after the first batch."""
+
+    def run(self, batches: Iterator[Batch], directory: Path, stop: StopRequest) -> Iterator[BatchReceipt]:
+        for number, receipt in enumerate(super().run(batches, directory, stop)):
+            if number == 0:
+                victim = next(slot for slot in self._pool if slot.batches)
+                os.kill(self._ray.get(victim.hello).pid, signal.SIGKILL)
+            yield receipt
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("kind", "workers"), [(RayExecutor, 1), (RayExecutor, 2), (KillingExecutor, 2)], ids=["one", "two", "killed"]
+)
+def test_ray_gives_the_tables_of_the_serial_executor(
+    kind: type[RayExecutor], workers: int, real_address: str, expected: Results, plan: Plan, tmp_path: Path
+) -> None:
+    results = sweep(plan, tmp_path / "out", kind(workers, real_address))
+    assert not results.missing
+    assert not results.failed
+    assert_same_tables(results, expected)
+
+
+@pytest.mark.cluster
+def test_command_starts_a_ray_of_its_own(ray_token: str, expected: Results, study_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cluster.cli", "sweep", study_file, "--out", tmp_path / "out", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "on ray, 2 workers" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert_same_tables(Results.open(tmp_path / "out"), expected)
+    assert read_study(study_file) == expected.plan

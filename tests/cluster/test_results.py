@@ -1,0 +1,187 @@
+"""What a crash can leave in a results directory, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.executor import SerialExecutor
+from cluster.journal import BatchReceipt, Journal, RunReceipt, read_journal
+from cluster.parts import write_atomically
+from cluster.plan import Plan
+from cluster.results import Results
+from cluster.schemas import SORT_KEYS, TABLES, schema
+from cluster.sweep import sweep, warm_up_shapes
+from hostsim.errors import UserError
+from hostsim.model import HostSpec
+
+pytestmark = pytest.mark.usefixtures("fake_engine")
+
+
+@pytest.fixture
+def done(plan: Plan, tmp_path: Path) -> Path:
+    """The directory of a finished sweep."""
+    sweep(plan, tmp_path / "out", SerialExecutor())
+    return tmp_path / "out"
+
+
+def tables(directory: Path) -> dict[str, pa.Table]:
+    results = Results.open(directory)
+    return {table: results.table(table) for table in TABLES}
+
+
+def test_tables_have_the_declared_schema_and_order(done: Path, plan: Plan) -> None:
+    rows = {"cells": len(plan), "hosts": 2 * len(plan), "guests": 4 * len(plan)}
+    for name, table in tables(done).items():
+        assert table.schema.equals(schema(name), check_metadata=True)
+        assert table.num_rows == rows[name]
+        assert all(column.null_count == 0 for column in table.columns)
+        keys = table.select(SORT_KEYS[name]).to_pylist()
+        assert keys == sorted(keys, key=lambda row: tuple(row.values()))
+        for field in table.schema:
+            assert field.metadata[b"description"]
+            assert b"unit" in field.metadata
+
+
+def test_parts_carry_unit_and_description(done: Path) -> None:
+    for part in (done / "parts").iterdir():
+        written = pq.read_schema(part)
+        assert written.equals(schema(part.name.partition("-")[0]), check_metadata=True)
+
+
+def test_cells_are_the_sums_of_hosts_and_guests(done: Path) -> None:
+    found = tables(done)
+    for counter in ("accesses", "pgmajfault", "reclaim_cpu_ns"):
+        sums = {pa.compute.sum(table[counter]).as_py() for table in found.values()}
+        assert len(sums) == 1
+
+
+def test_receipts_tell_where_each_run_is(done: Path, plan: Plan) -> None:
+    lines = [json.loads(line) for line in (done / "journal.jsonl").read_text().splitlines()]
+    runs = [run for line in lines for run in line["runs"]]
+    assert len(runs) == len(plan)
+    assert {run["status"] for run in runs} == {"done"}
+    for line in lines:
+        assert {part["table"] for part in line["parts"]} == set(TABLES)
+        for part in line["parts"]:
+            assert (done / "parts" / part["name"]).exists()
+            assert part["rows"] == sum(run["rows"][part["table"]] for run in line["runs"])
+
+
+def lose_a_part(directory: Path) -> None:
+    next((directory / "parts").glob("hosts-*")).unlink()
+
+
+def tear_a_part(directory: Path) -> None:
+    part = next((directory / "parts").glob("cells-*"))
+    part.write_bytes(part.read_bytes()[:-100])
+
+
+def flip_a_byte(directory: Path) -> None:
+    part = next((directory / "parts").glob("guests-*"))
+    content = bytearray(part.read_bytes())
+    content[100] ^= 1
+    part.write_bytes(content)
+
+
+def tear_the_journal(directory: Path) -> None:
+    journal = directory / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-30])
+
+
+def spoil_a_line(directory: Path) -> None:
+    journal = directory / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([lines[0], "{}\n", *lines[2:]]))
+
+
+def lose_the_journal(directory: Path) -> None:
+    (directory / "journal.jsonl").unlink()
+
+
+def lose_the_plan(directory: Path) -> None:
+    (directory / "plan.parquet").unlink()
+    tear_the_journal(directory)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lose_a_part, tear_a_part, flip_a_byte, tear_the_journal, spoil_a_line, lose_the_journal, lose_the_plan],
+)
+def test_damage_is_seen_and_mended_by_the_same_sweep(
+    damage: Callable[[Path], None], done: Path, plan: Plan, fake_engine: list[HostSpec]
+) -> None:
+    before = tables(done)
+    plan_before = (done / "plan.parquet").read_bytes()
+    damage(done)
+    missing = Results.open(done).missing
+    assert missing
+    assert all(row["cell_id"] for row in tables(done)["cells"].to_pylist())  # what is left can be read
+    fake_engine.clear()
+    results = sweep(plan, done, SerialExecutor())
+    assert len(fake_engine) == 2 * len(missing) + len(warm_up_shapes(plan))  # hosts: nothing is done twice
+    assert not results.missing
+    assert tables(done) == before
+    assert (done / "plan.parquet").read_bytes() == plan_before
+    named = {part.name for batch in results.batches for part in batch.parts}
+    assert {path.name for path in (done / "parts").iterdir()} == named  # no orphans: parts/*.parquet is the truth
+
+
+def test_lost_part_that_comes_back_counts_once(done: Path, plan: Plan) -> None:
+    before = tables(done)
+    kept = {path: path.read_bytes() for path in (done / "parts").iterdir()}
+    lose_a_part(done)
+    sweep(plan, done, SerialExecutor())
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert tables(done) == before
+
+
+def test_files_of_others_in_parts_are_left_alone(done: Path, plan: Plan) -> None:
+    mine = done / "parts" / "notes.txt"
+    mine.write_text("keep")
+    tear_the_journal(done)
+    sweep(plan, done, SerialExecutor())
+    assert mine.exists()
+
+
+def test_journal_is_held_by_one_sweep_at_a_time(done: Path) -> None:
+    with Journal(done / "journal.jsonl"), pytest.raises(UserError, match="another sweep is writing there"):
+        Journal(done / "journal.jsonl")
+    Journal(done / "journal.jsonl").__exit__(None, None, None)
+
+
+def test_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    receipts = [BatchReceipt(f"b{n}", (), (RunReceipt("c", n, "failed", {}, 0.5, "Why: äöü"),)) for n in range(3)]
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        for receipt in receipts[:2]:
+            journal.append(receipt)
+    with open(tmp_path / "journal.jsonl", "ab") as file:
+        file.write(b'{"batch": "torn')
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.append(receipts[2])
+    assert list(read_journal(tmp_path / "journal.jsonl")) == receipts
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_atomically(tmp_path / "a", "text")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("", "can't be read"), ("[]", "not the head"), ('{"format": "x"}', "not the head"),
+     ('{"format": "coldfleet results", "schema_version": 99}', "version 99"),
+     ('{"format": "coldfleet results", "schema_version": 1}', "damaged")],
+)  # fmt: skip
+def test_head_that_is_none_is_one_line(content: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(UserError, match=expected) as caught:
+        Results.open(tmp_path)
+    assert "\n" not in str(caught.value)
