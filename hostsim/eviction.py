@@ -195,6 +195,7 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
     page, then it stays in memory, in the swap cache.
     """
     events = m.events[g]
+    reclaim.isolated = isolated
     kept = 0
     runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[ANON]))
     for i in range(isolated):
@@ -207,6 +208,7 @@ def shrink_pages(m: Machine, g: int, reclaim: Record, isolated: int) -> None:
             continue
         if unmap(m, page):
             events.resident_pages -= 1
+            m.mms[g].unmapped += 1
         if page_row(m, page).flags & BUSY:
             page_row(m, page).flags |= SWAPCACHE
             m.victims[kept] = page

@@ -128,14 +128,14 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     """
     word = page >> 6
     bit = np.uint64(1) << np.uint64(page & 63)
-    events = m.events[g]
-    takes = 1
+    again = True
     if not m.bits[word, PRESENT] & bit:
-        unmapped = events.pgsteal
+        unmapped = m.mms[g].unmapped
         fault_in(m, g, page, write)
         _mark_by_gup(m, page)
-        takes = 1 if events.pgsteal != unmapped else 0  # the notifier sequence has moved on: KVM tries again
-    for _ in range(takes):
+        # the notifier sequence may have moved on meanwhile: then KVM tries again
+        again = m.features[0].stale_fault_marks != 0 and m.mms[g].unmapped != unmapped
+    if again:
         if page_row(m, page).flags & WRITABLE:
             _mark_by_fast_gup(m, page)
         else:

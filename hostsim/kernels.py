@@ -36,6 +36,9 @@ class Kernel:
     read_swapin_writable: bool = True
     """A page that a read swapped in is mapped writable at once if nobody shares it."""
 
+    stale_fault_marks: bool = True
+    """A KVM fault that had to unmap the guest's own pages is repeated, and marks its page accessed once more."""
+
     pmd_filter_even_if_forced: bool = False
     """The walk skips a table whose PMD is not young also when it is forced."""
     min_mm_pages: int = 0
@@ -107,6 +110,7 @@ _6_16 = Kernel(
     "6.16",
     "6.16.12+deb13-amd64",
     policy="lockless-6.15",
+    stale_fault_marks=False,
     two_touch=True,
     birth_by_distance=True,
     refault_window_by_max_seq=True,

@@ -14,11 +14,8 @@ from hostsim.rows import page_row
 from hostsim.state import (
     MIN_LRU_BATCH,
     PRESENT,
-    PRIMARY,
     PTRS_PER_PTE,
     REFERENCED,
-    SHADOW,
-    TDP,
     Machine,
 )
 from policies import Site
@@ -62,14 +59,11 @@ def _activate_neighbour(m: Machine, g: int, page: int) -> None:
 
 
 @inlined
-def _on_lists(m: Machine, word: int, pages: np.uint64) -> np.uint64:
-    """Of these pages of a word, those that are on a list, as far as an Accessed bit makes them matter."""
-    young = (m.bits[word, PRIMARY] | m.bits[word, TDP] | m.bits[word, SHADOW]) & pages
-    while young:
-        bit = young & (~young + _ONE)
-        young ^= bit
-        if page_gen(page_row(m, word * 64 + lowest_bit(bit)).state) < 0:
-            pages &= ~bit
+def _without_isolated(m: Machine, word: int, pages: np.uint64) -> np.uint64:
+    """Of these pages of a word, those that this batch has not taken off the lists."""
+    for i in range(m.reclaim[0].isolated):
+        if m.victims[i] >> 6 == word:
+            pages &= ~(_ONE << np.uint64(m.victims[i] & 63))
     return pages
 
 
@@ -99,7 +93,7 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
         if word == page >> 6:
             window &= ~(_ONE << np.uint64(page & 63))
         if f.look_around_spares_isolated:
-            window = _on_lists(m, word, window)
+            window = _without_isolated(m, word, window)
         if not window:
             continue
         young, _ = ask(m, g, word, window, _LOOK_AROUND)

@@ -106,6 +106,7 @@ MM = np.dtype(
         ("tdp", np.int64),  # tdp_mmu_enabled
         ("had_rmaps", np.int64),  # sticky: a shadow root was made once
         ("indirect_shadow_pages", np.int64),
+        ("unmapped", np.int64),  # pages that reclaim took out of this mm: KVM's notifier sequence
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("charged", np.int64),  # memory.current in pages, the stock included
@@ -140,6 +141,7 @@ RECLAIM = np.dtype(
         ("priority", np.int64),
         ("proactive", np.int64),  # memory.reclaim
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
+        ("isolated", np.int64),  # pages of the present batch, in Machine.victims
         ("swapped", np.int64),  # this visit isolated anonymous pages (need_swapping)
         ("walk_aged", np.int64),  # ... and an aging has filled it in
         ("swappiness", np.int64),

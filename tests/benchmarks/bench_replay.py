@@ -1,0 +1,134 @@
+"""Requests per second of one trace: coldfleet's full MGLRU engine beside libCacheSim's LRU, both on one core.
+
+    pip install '.[benchmark]' && python tests/benchmarks/bench_replay.py
+
+The trace: 20 million accesses, Zipf(0.9) over 262,144 pages in random order; the memory holds 30 % of them.
+libCacheSim reads it in C from a binary file in its oracleGeneral format, coldfleet from an array. The runs of both
+alternate, so that the machine's other work disturbs them alike. Compilation and construction are not timed.
+Ratios are to libCacheSim as it comes; it is faster with a hash table of the cache's size, which is shown too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the checkout that this file belongs to
+
+from hostsim.kernels import KERNELS
+from hostsim.machine import HostMemory, Memslot
+from policies import get_policy
+
+PAGES = 262_144
+SKEW = 0.9
+RESIDENT_SHARE = 0.3
+KERNEL = "6.12"
+ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next_access", "<i8")])
+UNKNOWN = -2  # next_access of a trace that doesn't say
+DEFAULT_HASHPOWER = 24  # libCacheSim's hash table: 2^24 buckets, far more than the capacity needs
+FITTING_HASHPOWER = 17  # the power of two above the capacity
+Run = Callable[[], tuple[float, float]]
+"""One replay: (seconds, miss ratio)."""
+
+
+def zipf_trace(accesses: int, seed: int = 1) -> npt.NDArray[np.uint32]:
+    """Page numbers, hot pages scattered."""
+    random = np.random.default_rng(seed)
+    cumulative = np.cumsum(np.arange(1, PAGES + 1, dtype=np.float64) ** -SKEW)
+    ranks = np.searchsorted(cumulative, random.random(accesses) * cumulative[-1])
+    return random.permutation(PAGES).astype(np.uint32)[ranks]
+
+
+def write_for_libcachesim(trace: npt.NDArray[np.uint32], file: Path) -> None:
+    """The trace in the oracleGeneral format: 24 bytes a request."""
+    rows = np.zeros(len(trace), ORACLE_GENERAL)
+    rows["id"] = trace + 1  # it takes 0 for no object
+    rows["size"] = 1
+    rows["next_access"] = UNKNOWN
+    rows.tofile(file)
+
+
+def load_libcachesim() -> Any:
+    try:
+        import libcachesim
+    except ImportError:
+        sys.exit("libcachesim isn't installed: pip install '.[benchmark]'")
+    return libcachesim
+
+
+def libcachesim_run(library: Any, file: Path, hashpower: int) -> Run:
+    """One replay of a trace file through libCacheSim's LRU."""
+
+    def run() -> tuple[float, float]:
+        parameters = library.ReaderInitParam(ignore_obj_size=True)
+        reader = library.TraceReader(str(file), library.TraceType.ORACLE_GENERAL_TRACE, parameters)
+        cache = library.LRU(cache_size=capacity(), hashpower=hashpower)
+        start = time.perf_counter()
+        missed, _ = cache.process_trace(reader)
+        return time.perf_counter() - start, float(missed)
+
+    return run
+
+
+def coldfleet_run(trace: npt.NDArray[np.uint32], *, kvm: bool) -> Run:
+    """One replay through the engine: a process (primary MMU) or a VM (TDP MMU and notifiers)."""
+    kernel = KERNELS[KERNEL]
+    slot = Memslot(PAGES, kvm=kvm, max_pages=capacity())
+
+    def run() -> tuple[float, float]:
+        memory = HostMemory([slot], kernel, get_policy(kernel.policy))
+        start = time.perf_counter()
+        memory.touch(0, trace)
+        seconds = time.perf_counter() - start
+        return seconds, int(memory.events(0)["pgfault"]) / len(trace)
+
+    HostMemory([slot], kernel, get_policy(kernel.policy)).touch(0, trace[:1])  # compiles, or loads from the cache
+    return run
+
+
+def capacity() -> int:
+    return int(PAGES * RESIDENT_SHARE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--accesses", type=int, default=20_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    library = load_libcachesim()
+    trace = zipf_trace(arguments.accesses)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.oracleGeneral.bin"
+        contestants = {
+            "libcachesim LRU": libcachesim_run(library, file, DEFAULT_HASHPOWER),
+            "  with a fitting table": libcachesim_run(library, file, FITTING_HASHPOWER),
+            "coldfleet, process": coldfleet_run(trace, kvm=False),
+            "coldfleet, vm": coldfleet_run(trace, kvm=True),
+        }
+        write_for_libcachesim(trace, file)
+        runs: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+        for _ in range(arguments.runs):
+            for name, run in contestants.items():
+                runs[name].append(run())
+    print(f"{len(trace):,} accesses, Zipf({SKEW}) over {PAGES:,} pages, {capacity():,} resident; M requests/s")
+    print(f"{'':22} {'median':>8} {'min':>8} {'max':>8} {'ratio':>7} {'misses':>7}")
+    baseline = 0.0
+    for name, found in runs.items():
+        rates = [len(trace) / seconds / 1e6 for seconds, _ in found]
+        median = statistics.median(rates)
+        baseline = baseline or median
+        figures = f"{median:8.2f} {min(rates):8.2f} {max(rates):8.2f} {median / baseline:6.1f}x {found[0][1]:7.2%}"
+        print(f"{name:22} {figures}")
+
+
+if __name__ == "__main__":
+    main()

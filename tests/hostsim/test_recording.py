@@ -1,0 +1,220 @@
+"""Recordings are read and checked at the door: what is damaged, changed or unknown is refused in one line."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hostsim.compare import compare_recording
+from hostsim.errors import UserError
+from hostsim.recording import NEVER_PRESENT, SWAPPED, page_state_hash, read_recording, residency_hash
+from hostsim.replay import check_replayable
+from tests.hostsim.small_recordings import Lines, make_recording, read_lines, write_lines
+from tests.reference.schedule import fnv1a as plain_fnv1a
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small recording without fault."""
+    path = tmp_path_factory.mktemp("recording") / "whole.jsonl.gz"
+    make_recording(path)
+    return path
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    return tmp_path / "damaged.jsonl.gz"
+
+
+def complaint(path: Path) -> str:
+    """The one line that refuses a file, after the file's name."""
+    with pytest.raises(UserError) as caught:
+        check_replayable(read_recording(path))
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert len(text.splitlines()) == 1
+    return text.removeprefix(f"{path}: ")
+
+
+def test_a_whole_recording_is_read(whole: Path) -> None:
+    recording = read_recording(whole)
+    assert [step["ev"] for step in recording.steps] == ["start", "populate", *["touch", "age", "evict"] * 3]
+    assert recording.header.kernel == "6.12"
+    assert [guest.kind for guest in recording.header.guests] == ["host"]
+    assert sorted(recording.list_hashes) == [(0, 1), (0, 2), (0, 3)]
+
+
+def test_page_states_come_back_from_the_dump(whole: Path) -> None:
+    recording = read_recording(whole)
+    for step in recording.steps:
+        states = recording.page_states(step)
+        assert states is not None
+        assert page_state_hash(states) == step["pgh"]
+        assert residency_hash(states) == step["resh"]
+        assert (states < SWAPPED).sum() == step["res"]
+    assert recording.page_states({"r": 1}) is None
+
+
+def test_page_state_hashes_are_those_of_the_written_rules() -> None:
+    states = [0x33, SWAPPED, NEVER_PRESENT, 0, 0xF4]
+    array = np.array(states, np.uint16)
+    assert page_state_hash(array) == f"{plain_fnv1a(b'33..__00f4'):016x}"
+    assert residency_hash(array) == f"{plain_fnv1a([2, 0, 1, 2, 2]):016x}"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.25, 0.5, 0.9, 0.999])
+def test_a_cut_file_is_refused(whole: Path, damaged: Path, share: float) -> None:
+    content = whole.read_bytes()
+    damaged.write_bytes(content[: int(share * len(content))])
+    assert complaint(damaged)
+
+
+def test_a_file_cut_between_two_lines_and_zipped_again_is_refused(whole: Path, damaged: Path) -> None:
+    lines = read_lines(whole)
+    for kept in range(len(lines)):
+        write_lines(damaged, lines[:kept])
+        assert "not a recording" in complaint(damaged) if kept == 0 else "cut" in complaint(damaged)
+
+
+def test_a_byte_cut_off_or_added_in_the_gzip_is_refused(whole: Path, damaged: Path) -> None:
+    content = whole.read_bytes()
+    damaged.write_bytes(content[:-1])
+    assert "cut or damaged, not a whole gzip file" in complaint(damaged)
+    damaged.write_bytes(content + b"?")
+    assert "cut or damaged, not a whole gzip file" in complaint(damaged)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "not a recording: every line is to be a JSON object"),
+        (b"not gzip at all", "cut or damaged, not a whole gzip file"),
+        (gzip.compress(b""), "not a recording: every line is to be a JSON object"),
+        (gzip.compress(b"{}\n"), "not a recording: every line is to be a JSON object with an 'ev'"),
+        (gzip.compress(b"[1, 2]\n"), "not a recording: every line is to be a JSON object with an 'ev'"),
+        (gzip.compress(b'{"ev": "hdr"}\n{"ev": "en'), "line that is not JSON"),
+        (gzip.compress(b'{"ev": "start"}\n{"ev": "end"}\n'), "the first line is not ev=hdr"),
+        (gzip.compress(b'{"ev": "hdr"}\n{"ev": "end"}\n'), "header field 'legend' is missing"),
+        (gzip.compress(b"\xff\xfe\n"), "cut or damaged"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recording_is_refused(damaged: Path, content: bytes, why: str) -> None:
+    damaged.write_bytes(content)
+    assert why in complaint(damaged)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert complaint(tmp_path / "absent.jsonl.gz") == "no such recording"
+    assert "not a whole gzip file" in complaint(tmp_path)
+
+
+Damage = Callable[[Lines], object]
+
+
+def in_header(**changes: Any) -> Damage:
+    return lambda lines: lines[0].update(changes)
+
+
+def in_step(number: int, **changes: Any) -> Damage:
+    return lambda lines: [line for line in lines if line["ev"] != "list"][number].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (in_header(rel="7.3.4+deb13-amd64"), "header field 'rel' names kernel '7.3'; known are 6.1, 6.12, 6.16, 6.18"),
+        (in_header(rel=612), "header field 'rel' is 612, not a str"),
+        (in_header(kind="container"), "header field 'kind' is ['container']; known are host, vm"),
+        (in_header(wl="zipff"), "header field 'wl' is ['zipff']; known are hotcold, zipf"),
+        (in_header(mode="kswapd"), "header field 'mode' is 'kswapd'; known are debugfs, reclaim"),
+        (in_header(layout="random"), "header field 'layout' is 'random'; known are perm, ident"),
+        (in_header(lru_gen_enabled="0x0000"), "the classic LRU is not modelled"),
+        (in_header(n="700"), "header field 'n' is '700', not a int"),
+        (in_header(n=True), "header field 'n' is True, not a int"),
+        (in_header(acc=-1), "header field 'acc' is -1, not a int"),
+        (in_header(rounds=None), "header field 'rounds' is None, not a int"),
+        (in_header(target=[1]), "header field 'target' is [1], not a int"),
+        (in_header(seed="9"), "header field 'seed' is ['9'], not a number"),
+        (in_header(legend=3), "header field 'legend' is missing"),
+        (in_header(seed=10), "round 1: schedule hash is"),
+        (in_header(acc=399), "round 1: schedule hash is"),
+        (in_header(wl="uniform"), "round 1: schedule hash is"),
+        (in_header(layout="ident"), "round 1: schedule hash is"),
+        (in_header(rounds=2), "round 3: there is none"),
+        (in_header(n=701), "dump of 700 pages where the header says 701"),
+        (in_step(1, ev="touch"), "cut: it does not begin with ev=start and ev=populate"),
+        (in_step(3, pg="A" * 699), "dump of 699 pages where the header says 700"),
+        (in_step(3, res="700"), "ev=touch of round 1: field 'res' is '700', not a number"),
+        (in_step(4, max=None), "ev=age of round 1: field 'max' is None, not a number"),
+        (in_step(4, x=1.5), "ev=age of round 1: field 'x' is 1.5, not a number"),
+        (in_step(4, lg=None), "ev=age of round 1: field 'lg' or 'st' is missing"),
+        (in_step(4, st=[]), "ev=age of round 1: field 'lg' or 'st' is missing"),
+        (in_step(4, c="z"), "field 'c' or 'h' names neither 'a' nor 'b'"),
+        (lambda lines: lines[3].update(lh="0" * 16), "round 1: schedule hash is 0000000000000000, but this header's"),
+        (lambda lines: lines.pop(), "cut: the last line is not ev=end"),
+        (lambda lines: lines.pop(0), "the first line is not ev=hdr"),
+        (lambda lines: lines.pop(1), "cut: it does not begin with ev=start and ev=populate"),
+    ],
+)  # fmt: skip
+def test_a_changed_recording_is_refused(whole: Path, damaged: Path, damage: Damage, why: str) -> None:
+    lines = copy.deepcopy(read_lines(whole))
+    damage(lines)
+    write_lines(damaged, lines)
+    assert why in complaint(damaged)
+
+
+def test_a_page_state_that_the_legend_lacks_is_refused(whole: Path, damaged: Path) -> None:
+    lines = read_lines(whole)
+    lines[2]["pg"] = "?" + lines[2]["pg"][1:]
+    write_lines(damaged, lines)
+    with pytest.raises(UserError, match="page dump of round 0 has '\\?', which the legend lacks"):
+        compare_recording(read_recording(damaged))
+
+
+@pytest.mark.parametrize("field", ["x", "res", "min", "max", "lg", "st", "pg", "pgh", "resh", "lgf"])
+def test_any_changed_field_of_a_step_is_a_difference(whole: Path, damaged: Path, field: str) -> None:
+    lines = read_lines(whole)
+    step = lines[-2]
+    assert step["ev"] == "evict"
+    changed = {
+        "lg": [[seq, pages + 1, 0] for seq, pages, _ in step["lg"]],
+        "st": {**step["st"], "pgsteal": step["st"]["pgsteal"] + 1},
+        "pg": step["pg"][::-1],
+        "pgh": step["resh"],
+        "resh": step["pgh"],
+        "lgf": {"tiers": {"1": {"0": ["5e"]}}},
+    }
+    step[field] = changed.get(field, 77)
+    write_lines(damaged, lines)
+    comparison = compare_recording(read_recording(damaged))
+    assert comparison.exact == comparison.steps - 1
+    assert comparison.first is not None
+    assert (comparison.first.step, comparison.first.event, comparison.first.round) == (10, "evict", 3)
+
+
+SHIPPED = Path(__file__).parents[1] / "recordings" / "k6.12_vm_scan_debugfs_r2.jsonl.gz"
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_every_flipped_byte_of_the_gzip_is_refused_or_a_difference(whole: Path, damaged: Path, shipped: bool) -> None:
+    content = (SHIPPED if shipped else whole).read_bytes()
+    named = content[3] & 8  # the gzip header ends with the file's name
+    start = content.index(b"\0", 10) + 1 if named else 10
+    random = np.random.default_rng(1)
+    for position in random.choice(np.arange(start, len(content)), 100, replace=False).tolist():
+        flipped = bytearray(content)
+        flipped[position] ^= int(random.integers(1, 256))
+        damaged.write_bytes(flipped)
+        try:
+            comparison = compare_recording(read_recording(damaged))
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1  # noqa: PT017 - either way will do
+            assert str(error).startswith(f"{damaged}: ")  # noqa: PT017
+        else:
+            assert comparison.exact < comparison.steps

@@ -1,0 +1,183 @@
+"""Guests' access streams: shares are met, distributions have their exact shape, and only the key decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hostsim.model import WORKLOAD_KINDS, GuestSpec, NestedSpec, WorkloadSpec
+from hostsim.schedule import fnv1a
+from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
+from hostsim.workloads import GuestStream, alias_table
+
+PAGES = 600
+PER_TICK = 20_000
+Array = npt.NDArray[Any]
+
+
+def stream(nested: NestedSpec | None = None, pages: int = PAGES, guest: int = 0, **load: Any) -> GuestStream:
+    spec = GuestSpec("g", pages, accesses_per_tick=PER_TICK, workload=WorkloadSpec(**load), nested=nested)
+    return GuestStream(spec, seed=11, replicate=2, host=5, guest=guest)
+
+
+def drawn(source: GuestStream, ticks: int) -> Array:
+    """The accesses of ticks 1 to ``ticks``, (ticks, accesses)."""
+    return np.array([source.draw(tick) for tick in range(1, ticks + 1)])
+
+
+def ranks_of(source: GuestStream, accesses: Array) -> Array:
+    """The ranks, from 0, of L1's accesses."""
+    rank_of_page = np.empty(PAGES, np.int64)
+    rank_of_page[source.l1_pages] = np.arange(len(source.l1_pages))
+    return rank_of_page[accesses & ACCESS_PAGE]
+
+
+def assert_share(hits: Array, share: float) -> None:
+    """A binomial share, within five standard deviations."""
+    assert abs(hits.mean() - share) < 5 * np.sqrt(share * (1 - share) / hits.size) + 1e-9
+
+
+def assert_distribution(ranks: Array, weights: Array) -> None:
+    """Chi-square, within five standard deviations of its expectation."""
+    expected = weights / weights.sum() * ranks.size
+    observed = np.bincount(ranks.ravel(), minlength=len(weights))
+    chi_square = ((observed - expected) ** 2 / expected).sum()
+    freedom = len(weights) - 1
+    assert chi_square < freedom + 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.5, 0.9, 1.0, 1.3])
+def test_alias_table_has_exactly_the_zipf_weights(skew: float) -> None:
+    table = alias_table(PAGES, skew)
+    own = (table >> np.uint64(32)).astype(np.float64) / 2**32
+    alias = (table & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    weights = own.copy()
+    np.add.at(weights, alias, 1 - own)
+    exact = np.arange(1, PAGES + 1, dtype=np.float64) ** -skew
+    assert weights.sum() == pytest.approx(PAGES, abs=1e-6)
+    np.testing.assert_allclose(weights / PAGES, exact / exact.sum(), atol=1e-9)
+
+
+@pytest.mark.parametrize("skew", [0.6, 0.9, 1.2])
+def test_zipf_frequencies_follow_the_exact_distribution(skew: float) -> None:
+    source = stream(kind="zipf", skew=skew)
+    ranks = ranks_of(source, drawn(source, 10))
+    assert_distribution(ranks, np.arange(1, PAGES + 1, dtype=np.float64) ** -skew)
+
+
+def test_uniform_touches_every_page_alike() -> None:
+    source = stream(kind="uniform")
+    assert_distribution(ranks_of(source, drawn(source, 10)), np.ones(PAGES))
+
+
+def test_hotcold_gives_the_hot_pages_their_share() -> None:
+    source = stream(kind="hotcold", hot_share=0.1, hot_access_share=0.7)
+    ranks = ranks_of(source, drawn(source, 10))
+    assert_share(ranks < 60, 0.7)
+    assert_distribution(ranks, np.where(np.arange(PAGES) < 60, 0.7 / 60, 0.3 / 540))
+
+
+def test_scan_goes_round_and_round_in_order() -> None:
+    source = stream(kind="scan", layout="ordered")
+    pages = drawn(source, 2).ravel() & ACCESS_PAGE
+    assert (pages == np.arange(2 * PER_TICK) % PAGES).all()
+
+
+def test_phases_move_their_window_by_its_own_size() -> None:
+    source = stream(kind="phases", hot_share=0.25, hot_access_share=0.9, phase_ticks=2)
+    ranks = ranks_of(source, drawn(source, 10))
+    in_window = 0.9 + 0.1 * 0.25  # the rest goes anywhere, into the window too
+    for tick in range(1, 11):
+        first = (tick - 1) // 2 * 150 % PAGES
+        assert_share((ranks[tick - 1] - first) % PAGES < 150, in_window)
+
+
+def test_hotscan_scans_the_rest_in_order() -> None:
+    source = stream(kind="hotscan", hot_share=0.2, hot_access_share=0.5)
+    ranks = ranks_of(source, drawn(source, 3)).ravel()
+    assert_share(ranks < 120, 0.5)
+    scanned = ranks[ranks >= 120] - 120
+    assert (scanned == np.arange(len(scanned)) % 480).all()
+
+
+@pytest.mark.parametrize("layout", ["shuffled", "ordered"])
+def test_layout_scatters_the_ranks_or_keeps_them_in_address_order(layout: str) -> None:
+    order = stream(layout=layout).l1_pages
+    assert sorted(order) == list(range(PAGES))
+    neighbours = (np.abs(np.diff(order.astype(np.int64))) == 1).mean()
+    assert neighbours == 1 if layout == "ordered" else neighbours < 0.02
+
+
+@pytest.mark.parametrize("write_share", [0.0, 0.3, 1.0])
+def test_writes_have_their_share(write_share: float) -> None:
+    accesses = drawn(stream(write_share=write_share), 4)
+    assert_share(accesses & ACCESS_WRITE != 0, write_share)
+
+
+NESTED = [(0.5, 0.5, 0.25), (0.2, 0.3, 0.3), (0.9, 1.0, 0.0), (0.7, 0.1, 0.05)]
+
+
+@pytest.mark.parametrize("kind", WORKLOAD_KINDS)
+@pytest.mark.parametrize(("access_share", "exposed_share", "l2_only_share"), NESTED)
+def test_nested_shares_are_met(kind: str, access_share: float, exposed_share: float, l2_only_share: float) -> None:
+    source = stream(NestedSpec(access_share, exposed_share, l2_only_share), kind=kind, skew=0.3, hot_access_share=0.4)
+    accesses = drawn(source, 10)
+    by_l2 = accesses & ACCESS_L2 != 0
+    assert_share(by_l2, access_share)
+    pages = accesses & ACCESS_PAGE
+    l1, l2 = set(pages[~by_l2].tolist()), set(pages[by_l2].tolist())
+    assert l2 == set(source.l2_pages.tolist())  # so many accesses leave out no page
+    assert len(l2) == round(exposed_share * PAGES)
+    assert l1 == set(source.l1_pages.tolist())
+    assert l2 - l1 == set(source.l2_only_pages.tolist())
+    assert len(l2 - l1) == round(l2_only_share * PAGES)
+    assert len(l1 | l2) == PAGES
+
+
+def test_l2_runs_only_in_its_ticks() -> None:
+    source = stream(NestedSpec(access_share=0.5, start_tick=2, stop_tick=4))
+    assert [source.l2_runs(tick) for tick in range(6)] == [False, False, True, True, False, False]
+    by_l2 = [bool((source.draw(tick) & ACCESS_L2).any()) for tick in range(1, 6)]
+    assert by_l2 == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("start_tick", [0, 3])
+def test_every_page_is_written_first_in_page_order(start_tick: int) -> None:
+    source = stream(NestedSpec(exposed_share=0.5, l2_only_share=0.25, start_tick=start_tick))
+    first = [source.populate(tick) for tick in range(6)]
+    for accesses in first:
+        assert (np.diff((accesses & ACCESS_PAGE).astype(np.int64)) > 0).all()
+        assert (accesses & ACCESS_WRITE != 0).all()
+    by_l2 = np.concatenate(first) & ACCESS_L2 != 0
+    pages = np.concatenate(first) & ACCESS_PAGE
+    assert sorted(pages.tolist()) == list(range(PAGES))
+    assert sorted(pages[by_l2].tolist()) == source.l2_only_pages.tolist()
+    assert [len(accesses) for accesses in first if len(accesses)] == ([PAGES] if not start_tick else [450, 150])
+
+
+def test_a_tick_s_accesses_depend_on_its_key_and_nothing_else() -> None:
+    after_others = stream(kind="zipf")
+    drawn(after_others, 6)
+    assert (after_others.draw(7) == stream(kind="zipf").draw(7)).all()
+    assert (stream(kind="zipf").draw(7) != stream(kind="zipf").draw(8)).any()
+    spec = GuestSpec("g", PAGES, accesses_per_tick=50)
+    keys = [(11, 2, 5, 0), (12, 2, 5, 0), (11, 3, 5, 0), (11, 2, 6, 0), (11, 2, 5, 1)]
+    streams = [GuestStream(spec, seed=a, replicate=b, host=c, guest=d) for a, b, c, d in keys]
+    assert len({tuple(source.draw(1).tolist()) for source in streams}) == len(keys)
+    assert len({tuple(source.l1_pages.tolist()) for source in streams}) == len(keys)
+
+
+def test_digest_is_the_hash_of_all_that_was_drawn() -> None:
+    source = stream(NestedSpec(), write_share=0.5)
+    everything = np.concatenate([source.populate(0), source.draw(1), source.draw(2)])
+    assert source.digest == fnv1a(everything)
+
+
+@pytest.mark.parametrize("kind", WORKLOAD_KINDS)
+def test_the_smallest_guests_work(kind: str) -> None:
+    for pages in (1, 2, 3):
+        source = stream(NestedSpec(exposed_share=1.0, l2_only_share=0.0), pages=pages, kind=kind)
+        assert set((drawn(source, 1) & ACCESS_PAGE).ravel().tolist()) == set(range(pages))

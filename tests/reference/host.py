@@ -1,0 +1,240 @@
+"""One memcg with one process or one VM in it: the operations a test drives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from .aging import try_to_inc_max_seq
+from .constants import MEMCG_CHARGE_BATCH
+from .cpu import Cpu
+from .folio import Folio
+from .kernels import KERNELS, Kernel
+from .lruvec import Lruvec
+from .mmu import Mm
+from .policies import POLICIES, no_notifiers
+from .reclaim import (
+    ScanControl,
+    memory_reclaim,
+    run_eviction,
+    shrink_lruvec,
+    try_to_free_mem_cgroup_pages,
+)
+from .refs import CountedRefs, TwoTouchRefs
+from .workingset import workingset_refault
+
+
+class ReferenceHost:
+    """A memcg's anonymous memory under one kernel and one aging policy.
+
+    ``kind`` "host" is an ordinary process, "vm" one with KVM's notifiers; swap is synchronous zram.
+    ``extra_pages`` belong to the process too (its stack ...), outside the numbered mapping.
+    """
+
+    def __init__(self, n_pages: int, kernel: str | Kernel = "6.12", policy: str | None = None,
+                 kind: str = "host", limit_pages: int | None = None, tdp: bool = True,
+                 extra_pages: int = 0, kernel_pages: int = 0,
+                 cpu: Cpu | None = None) -> None:
+        self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
+        self.policy = POLICIES[policy or self.kernel.default_policy]
+        self.kind = kind
+        self.mm = Mm(n_pages, kind, tdp, extra_pages)
+        self.effective_policy = self.policy if self.mm.has_notifiers else no_notifiers
+        self.lruvec = Lruvec(self.kernel)
+        self.refs = TwoTouchRefs() if self.kernel.two_touch else CountedRefs()
+        self.counters: Counter[str] = Counter()
+        self.swappiness = 60
+        self.has_walk = False
+        self.walk_aged = False
+        """The walk object has been used by an aging since it was made."""
+        self.limit_pages = limit_pages
+        self.charged = kernel_pages
+        self.stock = 0
+        self.switch_before_reclaim = True
+        """Direct reclaims are so far apart that the process was switched to in between."""
+        self.used_at_aging: dict[int, bool] = {}
+        """For replays: max_seq at an aging -> the mm's ``used`` bit, where luck decided it."""
+        self.cpu = cpu or Cpu(self.kernel.lru_add_batch)
+        for folio in self.mm.extra:
+            self.touch(folio, "host", write=True)
+
+    @property
+    def folios(self) -> list[Folio]:
+        return self.mm.folios
+
+    @property
+    def max_seq(self) -> int:
+        return self.lruvec.max_seq
+
+    @property
+    def min_seq(self) -> list[int]:
+        return self.lruvec.min_seq
+
+    # Accesses and faults (section 4 and 9).
+    def access(self, page: int, via: str = "host", write: bool = False) -> None:
+        self.touch(self.mm.folios[page], via, write)
+
+    def touch(self, folio: Folio, via: str, write: bool = False) -> None:
+        if via == "host":
+            if self.mm.tlb and folio.present and self.mm.tlb.hit(folio.index):
+                return
+            if not folio.present:
+                self.fault(folio, write)
+            if self.mm.tlb:
+                self.mm.tlb.fill(folio.index)
+            folio.p = True
+            folio.writable |= write
+            folio.table.pmd_young = True
+        elif via == "l1":
+            if not folio.t_mapped:
+                self.kvm_fault(folio, write)
+                folio.t_mapped = True
+            folio.t = True
+        elif via == "l2":
+            if not folio.s_mapped:
+                self.kvm_fault(folio, write)
+                self.mm.map_shadow(folio)
+                self.prefetch_shadow(folio)
+            folio.s = True
+        else:
+            raise ValueError(f"unknown accessor {via!r}")
+
+    def kvm_fault(self, folio: Folio, write: bool) -> None:
+        """KVM takes a page for an SPTE: GUP faults it in if needed, and both mark it accessed.
+
+        KVM first tries the fast GUP path for writing, which needs a writable PTE. If the fault had
+        to reclaim (unmapping other pages of the guest), KVM finds its own fault stale and repeats.
+        """
+        unmapped = self.mm.nr_unmapped
+        self.kvm_take_page(folio, write)
+        if self.mm.nr_unmapped != unmapped and self.kernel.stale_fault_marks:
+            self.kvm_take_page(folio, write)
+
+    def kvm_take_page(self, folio: Folio, write: bool) -> None:
+        if folio.present and folio.writable:
+            folio.referenced = True
+        else:
+            if not folio.present:
+                self.fault(folio, write)
+            folio.writable |= write
+            self.mark_accessed(folio)
+        self.mark_accessed(folio)
+
+    def prefetch_shadow(self, folio: Folio) -> None:
+        """The shadow MMU also maps what is resident among the eight PTEs around a faulted one.
+
+        It goes upwards and gives up at the first page that is not there (and writable). Such an SPTE starts
+        without its Accessed bit, but taking the page marks it accessed like the fast GUP path.
+        """
+        first = folio.index & ~7
+        for neighbour in self.mm.folios[first:first + 8]:
+            if neighbour is folio or neighbour.s_mapped:
+                continue
+            if not (neighbour.present and neighbour.writable):
+                break
+            neighbour.s_mapped = True
+            neighbour.referenced = True
+            self.mark_accessed(neighbour)
+
+    def fault(self, folio: Folio, write: bool) -> None:
+        """An anonymous page fault: zero-fill, or swap-in from a synchronous device."""
+        self.counters["pgfault"] += 1
+        if not folio.table.populated:
+            folio.table.populated = folio.table.pmd_young = True
+            self.charge(1)
+        if folio.swapcache:  # still in memory: a minor fault
+            folio.swapped = False
+            folio.present = folio.p = True
+            folio.writable = write or self.kernel.read_swapin_writable
+            return
+        self.charge(1)
+        folio.reset_flags()
+        folio.writable = write or self.kernel.read_swapin_writable
+        if folio.swapped:
+            self.counters["pgmajfault"] += 1
+            folio.swapped = False
+            self.refault(folio)
+        self.folio_add_lru(folio)
+        folio.present = folio.p = True
+
+    def drain(self) -> None:
+        self.cpu.drain()
+
+    # What the LRU in use makes of it; the classic LRU has its own answers.
+    def refault(self, folio: Folio) -> None:
+        workingset_refault(self, folio, folio.shadow)
+
+    def mark_accessed(self, folio: Folio) -> None:
+        self.refs.mark_accessed(folio)
+
+    def folio_add_lru(self, folio: Folio) -> None:
+        folio.active = True  # in a fault: a word to add_to_lists
+        self.cpu.add(self, folio)
+
+    def add_to_lists(self, folio: Folio) -> None:
+        self.lruvec.add_folio(folio)
+
+    def activate_now(self, folio: Folio) -> None:
+        if folio.gen < 0:
+            return  # being reclaimed right now
+        self.lruvec.del_folio(folio)
+        folio.active = True
+        self.lruvec.add_folio(folio)
+        self.counters["pgactivate"] += 1
+
+    def shrink(self, sc: ScanControl) -> None:
+        shrink_lruvec(self, sc)
+
+    def reclaim_ended(self) -> None:
+        """A try_to_free call is over."""
+
+    # Charging (section 8).
+    def charge(self, nr: int) -> None:
+        if self.stock >= nr:
+            self.stock -= nr
+            return
+        batch = MEMCG_CHARGE_BATCH
+        limit = self.limit_pages
+        while limit is not None and self.charged + batch > limit:
+            if batch > nr:
+                batch = nr
+                continue
+            self.counters["max"] += 1
+            if self.switch_before_reclaim:
+                self.context_switch()
+            try_to_free_mem_cgroup_pages(self, nr, proactive=False)
+        self.charged += batch
+        self.stock += batch - nr
+
+    def charge_kernel(self, nr: int) -> None:
+        """Kernel memory is charged page by page, like everything else."""
+        for _ in range(nr):
+            self.charge(1)
+
+    def uncharge(self, nr: int) -> None:
+        self.charged -= nr
+
+    def context_switch(self) -> None:
+        """The scheduler switched to the process: its mm will be walked by the next aging."""
+        self.mm.used = True
+
+    def switched_to(self) -> None:
+        """The process runs after another one: it was switched to, and its TLB entries are gone."""
+        self.context_switch()
+        if self.mm.tlb:
+            self.mm.tlb.flush()
+
+    # Orders from user space.
+    def age(self, swappiness: int = 1, force_scan: bool = True) -> None:
+        """debugfs ``+ memcg node max_seq swappiness force_scan``."""
+        try_to_inc_max_seq(self, swappiness, force_scan)
+
+    def evict(self, seq: int, swappiness: int = 200, nr: int = 1 << 62) -> None:
+        run_eviction(self, seq, swappiness, nr)
+
+    def memcgs(self, sc: ScanControl) -> Iterator[ReferenceHost]:
+        """The memcgs that a reclaim of this one visits."""
+        yield self
+
+    def memory_reclaim(self, nr: int) -> int:
+        return memory_reclaim(self, nr)

@@ -1,0 +1,100 @@
+"""What differs between kernel classes, as named features (specification, sections 0 and 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel's rules. Every flag names a behaviour; nothing in the model asks for a version."""
+
+    name: str
+    default_policy: str
+    lru_add_batch: int = 31
+    """Pages that wait per CPU before they join the lists."""
+
+    # Section 2: references and promotion.
+    two_touch: bool = False
+    """A page table's first young report only sets PG_referenced; the second one promotes."""
+    birth_by_distance: bool = False
+    """Faulted pages start in max_seq - 1 (max_seq with PG_workingset), not in max_seq."""
+
+    # Section 4: refaults.
+    refault_counted_only_if_recent: bool = False
+    refault_window_by_max_seq: bool = False
+    """Recent means fewer than four max_seq steps ago, not: same min_seq."""
+    activate_counted_when_protected: bool = False
+    """workingset_activate counts pages protected by sort_folio instead of recent refaults."""
+
+    read_swapin_writable: bool = True
+    """A page swapped in for a read is mapped writable at once if nobody shares it."""
+
+    stale_fault_marks: bool = True
+    """A KVM fault that must be repeated marks the page accessed in both attempts."""
+
+    # Section 5: aging.
+    pmd_filter_even_if_forced: bool = False
+    min_mm_pages: int = 0
+    """A walk skips an mm with fewer pages, unless forced."""
+    aging_by_generations_only: bool = False
+    min_seq_independent: bool = False
+    """anon and file lose their oldest generations separately."""
+
+    # Section 6: look-around.
+    look_around_marks_target: bool = False
+    """The window scan meets the checked page itself and leaves PG_referenced on it."""
+    look_around_moves_many: bool = False
+    """Without a walk object, 15 or more neighbours are renumbered in place."""
+    look_around_needs_aged_walk: bool = False
+    """A walk object that no aging has filled in yet says "no swap": look-around skips anon pages.
+
+    So eviction through the debugfs file never looks around.
+    """
+    look_around_spares_isolated: bool = False
+    """Neighbours that are off the lists keep their Accessed bits."""
+
+    # Section 7: eviction.
+    pid_all_tiers: bool = False
+    protected_to_head: bool = False
+    scan_budget: bool = False
+    """A batch looks at no more pages than the caller still wants, not always at up to 4096."""
+    aging_ends_visit: bool = True
+    """A successful aging ends this lruvec's visit instead of going on to evict (section 7.2)."""
+    stops_once_swapped_enough: bool = False
+
+    # The classic LRU.
+    rotations_cost: bool = True
+    """A kept page counts towards anon's reclaim cost, a page-out 32 times as much."""
+
+    reclaim_flushes_stats: bool = False
+    """Every pass over a memcg first brings its statistics up to date."""
+
+    # Section 8: callers.
+    partial_tree_walk: bool = True
+    """Reclaim of a parent stops at the memcg that meets the goal; the next one goes on there."""
+    proactive_has_walk: bool = True
+    """memory.reclaim carries a walk object from the start (section 5.2)."""
+    reclaim_request_quarter: bool = True
+    """memory.reclaim asks for a quarter of what is left at a time (section 8)."""
+
+
+A = Kernel(
+    name="6.1", default_policy="evict-only", lru_add_batch=15,
+    refault_counted_only_if_recent=True, activate_counted_when_protected=True,
+    read_swapin_writable=False,
+    pmd_filter_even_if_forced=True, min_mm_pages=64,
+    look_around_marks_target=True, look_around_moves_many=True, look_around_needs_aged_walk=True,
+    aging_ends_visit=False, stops_once_swapped_enough=True,
+    rotations_cost=False, reclaim_flushes_stats=True,
+    partial_tree_walk=False, proactive_has_walk=False, reclaim_request_quarter=False,
+)
+B = Kernel(name="6.12", default_policy="locked-6.12")
+C = Kernel(
+    name="6.16", default_policy="lockless-6.15",
+    stale_fault_marks=False, two_touch=True, birth_by_distance=True, refault_window_by_max_seq=True,
+    aging_by_generations_only=True, min_seq_independent=True, look_around_spares_isolated=True,
+    pid_all_tiers=True, protected_to_head=True,
+)
+
+KERNELS = {kernel.name: kernel for kernel in (A, B, C, replace(C, name="6.18", scan_budget=True))}

@@ -1,0 +1,96 @@
+"""Page tables: the primary MMU's, the TDP MMU's and the shadow MMU's Accessed bits.
+
+Notation of the policy catalogue, section 0.1: P, T and S bits of a page, ``EVER`` (a shadow root was
+ever made), ``NSP`` (indirect shadow pages now), ``W()`` (mmu_lock for write), ``R()`` (RCU).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .constants import PTRS_PER_PTE
+from .folio import Folio
+from .tlb import Tlb
+
+
+STACK_PAGES = 33  # the stack's mapping is mostly absent, so look-around never finds it dense
+
+
+class PageTable:
+    """One 2 MiB leaf table of the primary MMU: its PMD entry's Accessed bit and its pages."""
+
+    def __init__(self, number: int, folios: list[Folio]) -> None:
+        self.number = number
+        self.folios = folios
+        self.pmd_young = False
+        self.populated = False
+        for folio in folios:
+            folio.table = self
+
+
+class Mm:
+    """One address space. ``used`` is the bit that a context switch to it sets (section 5)."""
+
+    def __init__(self, n_pages: int, kind: str, tdp: bool, extra_pages: int = 0) -> None:
+        self.has_notifiers = kind != "host"
+        self.folios = [Folio(i) for i in range(n_pages)]
+        self.extra = [Folio(n_pages + i) for i in range(extra_pages)]
+        self.tables = [PageTable(i // PTRS_PER_PTE, self.folios[i:i + PTRS_PER_PTE])
+                       for i in range(0, n_pages, PTRS_PER_PTE)]
+        if self.extra:
+            absent = [Folio(n_pages + i) for i in range(extra_pages, STACK_PAGES)]
+            self.tables.append(PageTable(-1, self.extra + absent))
+        self.used = False
+        self.nr_unmapped = 0
+        self.tlb: Tlb | None = None
+        # KVM
+        self.tdp = tdp
+        self.shadow_root_ever = kind != "host" and not tdp
+        self.shadow_pages: set[tuple[int, int]] = set()
+        self.notifier_calls: Counter[str] = Counter()
+        self.locks: Counter[str] = Counter({"mmu_lock_write": 0, "rcu": 0, "rmap": 0})
+
+    @property
+    def indirect_shadow_pages(self) -> int:
+        return len(self.shadow_pages)
+
+    @property
+    def may_have_shadow(self) -> bool:
+        """Shadow SPTEs may exist right now (not sticky)."""
+        return not self.tdp or bool(self.shadow_pages)
+
+    def map_shadow(self, folio: Folio) -> None:
+        """First L2 touch: an rmap entry, and the shadow pages down from one root."""
+        folio.s_mapped = True
+        self.shadow_root_ever = True
+        index = folio.index
+        for level in range(1, 5):
+            index //= PTRS_PER_PTE
+            self.shadow_pages.add((level, index))
+
+    def stop_l2(self) -> None:
+        """L2 is gone: shadow pages are freed; that they once existed is not forgotten."""
+        self.shadow_pages.clear()
+        for folio in self.folios:
+            folio.s = folio.s_mapped = False
+
+    def unmap(self, folio: Folio) -> None:
+        """Unmap for eviction; the notifier zaps both secondary MMUs' entries."""
+        self.nr_unmapped += 1
+        if self.tlb:
+            self.tlb.drop(folio.index)
+        folio.present = False
+        folio.p = folio.t = folio.s = folio.t_mapped = folio.s_mapped = False
+
+    # What a policy's steps are made of.
+    def clear_p(self, folio: Folio) -> bool:
+        young, folio.p = folio.p, False
+        return young
+
+    def age_t(self, folio: Folio) -> bool:
+        young, folio.t = folio.t, False
+        return young
+
+    def age_s(self, folio: Folio) -> bool:
+        young, folio.s = folio.s, False
+        return young
