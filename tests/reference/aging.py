@@ -52,8 +52,7 @@ def walk_mm(host: ReferenceHost, seq: int, force_scan: bool) -> None:
         if not table.populated:
             lruvec.walk_stats["T"] += 1
             continue
-        if host.effective_policy.skips_old_pmd and (
-                not force_scan or host.kernel.pmd_filter_even_if_forced):
+        if host.effective_policy.skips_old_pmd and (not force_scan or host.kernel.pmd_filter_even_if_forced):
             if not table.pmd_young:
                 continue
             table.pmd_young = False

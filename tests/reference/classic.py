@@ -104,8 +104,7 @@ class ClassicHost(ReferenceHost):
         classic = self.classic
         eviction, workingset = folio.shadow
         self.counters["workingset_refault_anon"] += 1
-        if classic.nonresident_age - eviction > sum(classic.flushed_size.values()) \
-                - classic.flushed_size[False]:
+        if classic.nonresident_age - eviction > sum(classic.flushed_size.values()) - classic.flushed_size[False]:
             return
         folio.active = True
         classic.nonresident_age += 1
@@ -121,8 +120,8 @@ class ClassicHost(ReferenceHost):
             self.flush_stats()
         classic = self.classic
         self.may_deactivate = (
-            classic.flushed_activations != classic.activations_at_last_reclaim
-            or classic.inactive_is_low())
+            classic.flushed_activations != classic.activations_at_last_reclaim or classic.inactive_is_low()
+        )
         yield self
 
     def reclaim_ended(self) -> None:
@@ -198,4 +197,3 @@ class ClassicHost(ReferenceHost):
         self.counters["pgsteal"] += reclaimed
         self.classic.note_cost(reclaimed, len(taken) - reclaimed)
         return reclaimed
-

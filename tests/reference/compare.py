@@ -12,8 +12,16 @@ from .folio import Folio
 from .host import ReferenceHost
 from .schedule import fnv1a
 
-COUNTERS = ("pgscan", "pgsteal", "pgrefill", "pgactivate", "workingset_refault_anon",
-            "workingset_activate_anon", "workingset_restore_anon", "pgmajfault")
+COUNTERS = (
+    "pgscan",
+    "pgsteal",
+    "pgrefill",
+    "pgactivate",
+    "workingset_refault_anon",
+    "workingset_activate_anon",
+    "workingset_restore_anon",
+    "pgmajfault",
+)
 HEX_STATES = [f"{state:02x}".encode() for state in range(256)]
 STAT_FLUSH_THRESHOLD = 64  # updates that memory.stat may miss, per CPU
 
@@ -28,13 +36,11 @@ class Difference:
     kernel: Any
 
     def __str__(self) -> str:
-        return (f"step {self.step} {self.event} round {self.round}: {self.field} "
-                f"model {self.model} kernel {self.kernel}")
+        return f"step {self.step} {self.event} round {self.round}: {self.field} model {self.model} kernel {self.kernel}"
 
     def is_late_stat(self) -> bool:
         """The record may simply have been read before the statistics were flushed."""
-        return (self.field.startswith("st.")
-                and 0 < self.model - self.kernel < STAT_FLUSH_THRESHOLD)
+        return self.field.startswith("st.") and 0 < self.model - self.kernel < STAT_FLUSH_THRESHOLD
 
 
 def page_state(host: ReferenceHost, folio: Folio) -> bytes:
@@ -62,8 +68,10 @@ def observe(host: ReferenceHost, with_hashes: bool) -> dict[str, Any]:
     if not isinstance(host, ClassicHost):
         seen["min"] = lruvec.min_seq[ANON]
         seen["max"] = lruvec.max_seq
-        seen["lg"] = [[seq, max(lruvec.nr_pages[seq % MAX_NR_GENS][ANON], 0)]
-                      for seq in range(lruvec.min_seq[ANON], lruvec.max_seq + 1)]
+        seen["lg"] = [
+            [seq, max(lruvec.nr_pages[seq % MAX_NR_GENS][ANON], 0)]
+            for seq in range(lruvec.min_seq[ANON], lruvec.max_seq + 1)
+        ]
     if host.limit_pages is not None:
         seen["cur"] = host.charged
     for name in COUNTERS:
@@ -76,8 +84,7 @@ def observe(host: ReferenceHost, with_hashes: bool) -> dict[str, Any]:
 
 def expect(record: dict[str, Any]) -> dict[str, Any]:
     """The kernel's values."""
-    seen = {name: record[name] for name in ("res", "min", "max", "cur", "pgh", "resh")
-            if name in record}
+    seen = {name: record[name] for name in ("res", "min", "max", "cur", "pgh", "resh") if name in record}
     seen["lg"] = [[seq, anon] for seq, anon, _ in record["lg"]]
     for name in COUNTERS:
         seen[f"st.{name}"] = record["st"].get(name, 0)

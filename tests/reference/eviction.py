@@ -50,8 +50,7 @@ def isolate_folio(host: ReferenceHost, folio: Folio) -> None:
     host.lruvec.del_folio(folio)
 
 
-def scan_folios(host: ReferenceHost, kind: int, limit: int,
-                budget: int) -> tuple[int, list[Folio]]:
+def scan_folios(host: ReferenceHost, kind: int, limit: int, budget: int) -> tuple[int, list[Folio]]:
     """(scanned, isolated oldest first); scanned is 0 when nothing was isolated in budget."""
     lruvec = host.lruvec
     if lruvec.nr_gens(kind) == MIN_NR_GENS:
@@ -87,8 +86,7 @@ def type_and_tier(host: ReferenceHost, swappiness: int) -> tuple[int, int]:
             kind = ANON
         else:
             every = range(MAX_NR_TIERS)
-            kind = FILE if positive(anon.position(every, gain[ANON]),
-                                    file.position(every, gain[FILE])) else ANON
+            kind = FILE if positive(anon.position(every, gain[ANON]), file.position(every, gain[FILE])) else ANON
     elif swappiness == 0:
         kind = FILE
     elif lruvec.min_seq[ANON] < lruvec.min_seq[FILE]:
@@ -99,11 +97,9 @@ def type_and_tier(host: ReferenceHost, swappiness: int) -> tuple[int, int]:
         kind = ANON
     else:
         first = range(1)
-        kind = FILE if positive(anon.position(first, gain[ANON]),
-                                file.position(first, gain[FILE])) else ANON
+        kind = FILE if positive(anon.position(first, gain[ANON]), file.position(first, gain[FILE])) else ANON
         other = 1 - kind
-        return kind, tier_limit(lruvec.stats[kind],
-                                lruvec.stats[other].position(first, gain[other]), gain[kind])
+        return kind, tier_limit(lruvec.stats[kind], lruvec.stats[other].position(first, gain[other]), gain[kind])
     return kind, get_tier_idx(host, kind)
 
 
@@ -113,8 +109,7 @@ def get_tier_idx(host: ReferenceHost, kind: int) -> int:
     return tier_limit(stats, stats.position(range(1), setpoint_gain), gain)
 
 
-def isolate_folios(host: ReferenceHost, swappiness: int,
-                   nr_to_scan: int) -> tuple[int, list[Folio]]:
+def isolate_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tuple[int, list[Folio]]:
     budget = min(nr_to_scan, MAX_LRU_BATCH) if host.kernel.scan_budget else MAX_LRU_BATCH
     kind, limit = type_and_tier(host, swappiness)
     scanned, isolated = scan_folios(host, kind, limit, budget)

@@ -12,10 +12,29 @@ class Folio:
     The flags live and die with the physical page; ``present``/``swapped`` belong to the address.
     """
 
-    __slots__ = ("index", "table", "gen", "refs", "referenced", "workingset", "active", "reclaim",
-                 "present", "swapped", "swapcache", "busy", "writable",
-                 "shadow", "p", "t", "s", "t_mapped", "s_mapped", "prev",
-                 "next")
+    __slots__ = (
+        "active",
+        "busy",
+        "gen",
+        "index",
+        "next",
+        "p",
+        "present",
+        "prev",
+        "reclaim",
+        "referenced",
+        "refs",
+        "s",
+        "s_mapped",
+        "shadow",
+        "swapcache",
+        "swapped",
+        "t",
+        "t_mapped",
+        "table",
+        "workingset",
+        "writable",
+    )
 
     def __init__(self, index: int = -1) -> None:
         self.index = index
@@ -46,8 +65,7 @@ class Folio:
     @property
     def state(self) -> int:
         """The state byte as the recordings write it."""
-        return (self.gen + 1 | self.active << 3 | self.referenced << 4 | self.workingset << 5
-                | self.refs << 6)
+        return self.gen + 1 | self.active << 3 | self.referenced << 4 | self.workingset << 5 | self.refs << 6
 
 
 class FolioList:

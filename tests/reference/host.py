@@ -31,10 +31,18 @@ class ReferenceHost:
     ``extra_pages`` belong to the process too (its stack ...), outside the numbered mapping.
     """
 
-    def __init__(self, n_pages: int, kernel: str | Kernel = "6.12", policy: str | None = None,
-                 kind: str = "host", limit_pages: int | None = None, tdp: bool = True,
-                 extra_pages: int = 0, kernel_pages: int = 0,
-                 cpu: Cpu | None = None) -> None:
+    def __init__(
+        self,
+        n_pages: int,
+        kernel: str | Kernel = "6.12",
+        policy: str | None = None,
+        kind: str = "host",
+        limit_pages: int | None = None,
+        tdp: bool = True,
+        extra_pages: int = 0,
+        kernel_pages: int = 0,
+        cpu: Cpu | None = None,
+    ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
         self.kind = kind
@@ -127,7 +135,7 @@ class ReferenceHost:
         without its Accessed bit, but taking the page marks it accessed like the fast GUP path.
         """
         first = folio.index & ~7
-        for neighbour in self.mm.folios[first:first + 8]:
+        for neighbour in self.mm.folios[first : first + 8]:
             if neighbour is folio or neighbour.s_mapped:
                 continue
             if not (neighbour.present and neighbour.writable):

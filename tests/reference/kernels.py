@@ -80,21 +80,38 @@ class Kernel:
 
 
 A = Kernel(
-    name="6.1", default_policy="evict-only", lru_add_batch=15,
-    refault_counted_only_if_recent=True, activate_counted_when_protected=True,
+    name="6.1",
+    default_policy="evict-only",
+    lru_add_batch=15,
+    refault_counted_only_if_recent=True,
+    activate_counted_when_protected=True,
     read_swapin_writable=False,
-    pmd_filter_even_if_forced=True, min_mm_pages=64,
-    look_around_marks_target=True, look_around_moves_many=True, look_around_needs_aged_walk=True,
-    aging_ends_visit=False, stops_once_swapped_enough=True,
-    rotations_cost=False, reclaim_flushes_stats=True,
-    partial_tree_walk=False, proactive_has_walk=False, reclaim_request_quarter=False,
+    pmd_filter_even_if_forced=True,
+    min_mm_pages=64,
+    look_around_marks_target=True,
+    look_around_moves_many=True,
+    look_around_needs_aged_walk=True,
+    aging_ends_visit=False,
+    stops_once_swapped_enough=True,
+    rotations_cost=False,
+    reclaim_flushes_stats=True,
+    partial_tree_walk=False,
+    proactive_has_walk=False,
+    reclaim_request_quarter=False,
 )
 B = Kernel(name="6.12", default_policy="locked-6.12")
 C = Kernel(
-    name="6.16", default_policy="lockless-6.15",
-    stale_fault_marks=False, two_touch=True, birth_by_distance=True, refault_window_by_max_seq=True,
-    aging_by_generations_only=True, min_seq_independent=True, look_around_spares_isolated=True,
-    pid_all_tiers=True, protected_to_head=True,
+    name="6.16",
+    default_policy="lockless-6.15",
+    stale_fault_marks=False,
+    two_touch=True,
+    birth_by_distance=True,
+    refault_window_by_max_seq=True,
+    aging_by_generations_only=True,
+    min_seq_independent=True,
+    look_around_spares_isolated=True,
+    pid_all_tiers=True,
+    protected_to_head=True,
 )
 
 KERNELS = {kernel.name: kernel for kernel in (A, B, C, replace(C, name="6.18", scan_budget=True))}

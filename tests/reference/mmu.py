@@ -12,7 +12,6 @@ from .constants import PTRS_PER_PTE
 from .folio import Folio
 from .tlb import Tlb
 
-
 STACK_PAGES = 33  # the stack's mapping is mostly absent, so look-around never finds it dense
 
 
@@ -35,8 +34,9 @@ class Mm:
         self.has_notifiers = kind != "host"
         self.folios = [Folio(i) for i in range(n_pages)]
         self.extra = [Folio(n_pages + i) for i in range(extra_pages)]
-        self.tables = [PageTable(i // PTRS_PER_PTE, self.folios[i:i + PTRS_PER_PTE])
-                       for i in range(0, n_pages, PTRS_PER_PTE)]
+        self.tables = [
+            PageTable(i // PTRS_PER_PTE, self.folios[i : i + PTRS_PER_PTE]) for i in range(0, n_pages, PTRS_PER_PTE)
+        ]
         if self.extra:
             absent = [Folio(n_pages + i) for i in range(extra_pages, STACK_PAGES)]
             self.tables.append(PageTable(-1, self.extra + absent))

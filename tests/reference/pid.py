@@ -19,8 +19,7 @@ class TypeStats:
         """The oldest generation is gone: halve the history, start counting afresh."""
         for tier in range(MAX_NR_TIERS):
             self.avg_refaulted[tier] = (self.avg_refaulted[tier] + self.refaulted[tier]) // 2
-            self.avg_total[tier] = (self.avg_total[tier] + self.evicted[tier]
-                                    + self.protected[tier]) // 2
+            self.avg_total[tier] = (self.avg_total[tier] + self.evicted[tier] + self.protected[tier]) // 2
             self.refaulted[tier] = self.evicted[tier] = self.protected[tier] = 0
 
     def position(self, tiers: range, gain: int) -> tuple[int, int, int]:
@@ -34,9 +33,10 @@ def positive(setpoint: tuple[int, int, int], variable: tuple[int, int, int]) -> 
     """True when the process variable refaults no more than the set point allows."""
     sp_refaulted, sp_total, sp_gain = setpoint
     pv_refaulted, pv_total, pv_gain = variable
-    return (pv_refaulted < MIN_LRU_BATCH
-            or pv_refaulted * (sp_total + MIN_LRU_BATCH) * sp_gain
-            <= (sp_refaulted + 1) * pv_total * pv_gain)
+    return (
+        pv_refaulted < MIN_LRU_BATCH
+        or pv_refaulted * (sp_total + MIN_LRU_BATCH) * sp_gain <= (sp_refaulted + 1) * pv_total * pv_gain
+    )
 
 
 def tier_limit(stats: TypeStats, setpoint: tuple[int, int, int], gain: int) -> int:

@@ -79,6 +79,7 @@ def locked_young(site: str) -> Callable[[Mm, Folio], bool]:
         p = mm.clear_p(folio)
         _call(mm, site)
         return _age_all_under_write_lock(mm, folio) or p
+
     return young
 
 
@@ -99,6 +100,7 @@ def lockless_young(site: str) -> Callable[[Mm, Folio], bool]:
                 mm.locks["rmap"] += 1
             secondary |= mm.age_s(folio)
         return secondary or p
+
     return young
 
 
@@ -129,6 +131,7 @@ def fast_only_young(site: str) -> Callable[[Mm, Folio], bool]:
             _fast_only(mm, folio, True, site)
         mm.clear_p(folio)
         return True
+
     return young
 
 
@@ -165,6 +168,7 @@ def was_fast_young(site: str) -> Callable[[Mm, Folio], bool]:
     def young(mm: Mm, folio: Folio) -> bool:
         p = mm.clear_p(folio)
         return _was_fast_age(mm, folio, True, site)[0] or p
+
     return young
 
 
@@ -193,6 +197,7 @@ def six_steps_young(site: str) -> Callable[[Mm, Folio], bool]:
     def young(mm: Mm, folio: Folio) -> bool:
         p = mm.clear_p(folio)
         return _six_steps_age(mm, folio, True, site)[0] or p
+
     return young
 
 
@@ -203,14 +208,14 @@ def six_steps_checked(mm: Mm, folio: Folio) -> Checked:
     return Checked(young, young and fast)
 
 
-POLICIES = {policy.name: policy for policy in (
-    Policy("evict-only", p_only, p_only, evict_only_checked, skips_old_pmd=True),
-    Policy("fast-only-v5", fast_only_young("walk"), fast_only_young("look_around"),
-           fast_only_checked),
-    Policy("was-fast", was_fast_young("walk"), was_fast_young("look_around"), was_fast_checked),
-    Policy("six-steps", six_steps_young("walk"), six_steps_young("look_around"),
-           six_steps_checked),
-    Policy("locked-6.12", locked_young("walk"), locked_young("look_around"), locked_checked),
-    Policy("lockless-6.15", lockless_young("walk"), lockless_young("look_around"),
-           lockless_checked),
-)}
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        Policy("evict-only", p_only, p_only, evict_only_checked, skips_old_pmd=True),
+        Policy("fast-only-v5", fast_only_young("walk"), fast_only_young("look_around"), fast_only_checked),
+        Policy("was-fast", was_fast_young("walk"), was_fast_young("look_around"), was_fast_checked),
+        Policy("six-steps", six_steps_young("walk"), six_steps_young("look_around"), six_steps_checked),
+        Policy("locked-6.12", locked_young("walk"), locked_young("look_around"), locked_checked),
+        Policy("lockless-6.15", lockless_young("walk"), lockless_young("look_around"), lockless_checked),
+    )
+}

@@ -80,13 +80,11 @@ def get_nr_to_scan(host: ReferenceHost, sc: ScanControl) -> int:
     return 0 if two_gens else total >> sc.priority
 
 
-def should_abort_scan(host: ReferenceHost, sc: ScanControl, max_seq: int,
-                      need_swapping: bool) -> bool:
+def should_abort_scan(host: ReferenceHost, sc: ScanControl, max_seq: int, need_swapping: bool) -> bool:
     """Memcg reclaim goes on until it scanned enough, except where noted (section 7.3)."""
     if not host.kernel.stops_once_swapped_enough:
         return False
-    return (host.max_seq - max_seq > 1
-            or (need_swapping and sc.nr_reclaimed >= sc.nr_to_reclaim))
+    return host.max_seq - max_seq > 1 or (need_swapping and sc.nr_reclaimed >= sc.nr_to_reclaim)
 
 
 def shrink_lruvec(host: ReferenceHost, sc: ScanControl) -> None:

@@ -25,7 +25,7 @@ def look_around_window(folio: Folio) -> list[Folio]:
         lo = len(folios) - MIN_LRU_BATCH
     else:
         lo = at - half
-    return folios[lo:lo + MIN_LRU_BATCH]
+    return folios[lo : lo + MIN_LRU_BATCH]
 
 
 def folio_referenced(host: ReferenceHost, folio: Folio) -> bool:

@@ -48,8 +48,7 @@ def zipf_table(n: int) -> list[int]:
     return table
 
 
-def rounds(workload: str, n: int, acc: int, nr_rounds: int, seed: int,
-           layout: str = "perm") -> Iterator[list[int]]:
+def rounds(workload: str, n: int, acc: int, nr_rounds: int, seed: int, layout: str = "perm") -> Iterator[list[int]]:
     """Yield the page list of round 1, 2, ... of a one-level workload."""
     rnd = SplitMix64(seed)
     perm = list(range(n))
