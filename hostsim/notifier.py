@@ -130,7 +130,10 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     m.bits[row, TOUCHED] &= ~pages
     secondary = fast = failed = NONE
     counters = m.sites[g, site]
-    if m.mms[g].notifiers:
+    if not m.mms[g].notifiers:
+        if not primary | touched:
+            return NONE, NONE  # the common case: nothing to say, nothing to count
+    else:
         for c in range(m.calls.shape[1]):
             if not m.calls[site, c, 0]:
                 break
