@@ -35,6 +35,7 @@ from tests.reference import POLICIES as REFERENCE_POLICIES
 from tests.reference import ReferenceHost
 from tests.reference.constants import FIRST_MAX_SEQ
 from tests.reference.folio import Folio
+from tests.reference.lruvec import Lruvec
 from tests.reference.mmu import Mm
 from tests.reference.policies import Checked
 from tests.reference.reclaim import ScanControl
@@ -82,10 +83,28 @@ class Reference(ReferenceHost):
 
     A charge that hits the limit finds the mm switched to once, not before each of its reclaims; and reclaim that
     stays fruitless ends.
+
+    It also does as the engine does with pages in the swap cache, where the reference is nearer to the kernel:
+    such a page keeps the writability of its last mapping, and is reborn like any other anonymous page.
     """
 
     switched = False
     fruitless = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.lruvec.folio_seq = self.birth_seq  # type: ignore[method-assign]
+
+    def birth_seq(self, folio: Folio) -> int:
+        in_swapcache, folio.swapcache = folio.swapcache, False
+        seq = Lruvec.folio_seq(self.lruvec, folio)
+        folio.swapcache = in_swapcache
+        return seq
+
+    def fault(self, folio: Folio, write: bool) -> None:
+        was_writable = folio.swapcache and folio.writable
+        super().fault(folio, write)
+        folio.writable |= was_writable
 
     def charge(self, nr: int) -> None:
         self.switched = False

@@ -43,7 +43,7 @@ class ClassicLruvec:
 
     def isolate(self, active: bool, nr: int) -> list[Folio]:
         """Up to nr pages from the tail, oldest first."""
-        taken = []
+        taken: list[Folio] = []
         while len(taken) < nr and (folio := self.lists[active].tail) is not None:
             self.remove(folio)
             taken.append(folio)

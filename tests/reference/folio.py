@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .mmu import PageTable
 
 
 class Folio:
@@ -38,7 +41,7 @@ class Folio:
 
     def __init__(self, index: int = -1) -> None:
         self.index = index
-        self.table: Any = None
+        self.table: PageTable
         self.present = False
         self.swapped = False
         self.writable = False  # the primary PTE allows writing

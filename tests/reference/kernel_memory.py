@@ -19,10 +19,15 @@ class KernelMemory(NamedTuple):
 HOST = KernelMemory(4, 0)
 GUESTS = {
     ("6.1", "vm"): KernelMemory(94, 38),
+    ("6.1", "mixvm"): KernelMemory(94, 38),
     ("6.12", "vm"): KernelMemory(91, 37),
     ("6.12", "shadow"): KernelMemory(180, 73),
+    ("6.12", "nested"): KernelMemory(182, 37),
+    ("6.12", "mixvm"): KernelMemory(91, 37),
     ("6.16", "vm"): KernelMemory(91, 38),
     ("6.18", "vm"): KernelMemory(83, 38),
+    ("6.18", "mixvm"): KernelMemory(83, 38),
+    ("6.18", "nested"): KernelMemory(182, 38),
 }
 
 

@@ -92,7 +92,7 @@ class Lruvec:
             trial[FILE] = max(trial[ANON], self.min_seq[FILE])
         moved = False
         for kind in (ANON, FILE) if can_swap else (FILE,):
-            if trial[kind] != self.min_seq[kind]:
+            if trial[kind] > self.min_seq[kind]:
                 self.advance_min_seq(kind, trial[kind])
                 moved = True
         return moved
