@@ -133,11 +133,11 @@ def try_to_inc_min_seq(m: Machine, g: int, swappiness: int) -> bool:
         anon = min(anon, file)
         file = max(anon, lruvec.min_seq[FILE])
     moved = False
-    if anon != lruvec.min_seq[ANON]:
+    if anon > lruvec.min_seq[ANON]:
         carry_over(lruvec, ANON)
         lruvec.min_seq[ANON] = anon
         moved = True
-    if file != lruvec.min_seq[FILE]:
+    if file > lruvec.min_seq[FILE]:
         carry_over(lruvec, FILE)
         lruvec.min_seq[FILE] = file
         moved = True
