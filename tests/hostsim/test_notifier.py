@@ -16,7 +16,7 @@ import pytest
 from hostsim.machine import HostMemory
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from hostsim.state import PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED
-from policies import POLICIES, Lock, Site, get_policy
+from policies import POLICIES, Enter, Lock, Site, get_policy, policy
 from tests.hostsim.one_word import ask_word, new_word, set_bits, under
 
 PAGE = 37  # any bit of the word
@@ -211,3 +211,18 @@ def test_a_page_is_missed_or_falsely_young_against_what_was_touched(
     assert m.sites[0, site, MISSED] == (0b0000_1111 & ~young).bit_count()
     assert m.sites[0, site, FALSE] == (young & 0b1111_0000).bit_count()
     assert m.bits[0, TOUCHED] == 0  # from now on it counts anew
+
+
+def test_a_later_call_s_answer_replaces_that_of_an_earlier_one(one_word: HostMemory) -> None:
+    asks_twice = policy(
+        "asks-twice",
+        summary="", source="", date="", status="control",
+        steps=("if tdp: age tdp", "if fast_only: return fast", "return slow"),
+        walk="", look_around="", evict="clear fast_only; clear if young", enter=Enter.PRIMARY_OR_FAST,
+    )  # fmt: skip
+    m = under(one_word, asks_twice)
+    set_bits(m, t=0b01, p=0b10)
+    young, look_around = ask_word(m, 0b111, Site.EVICT)
+    assert young == 0b011
+    assert look_around == 0b010  # the first page was young fast, but the second call had the last word: slow
+    assert m.sites[0, Site.EVICT, CALLS] == 3 + 2

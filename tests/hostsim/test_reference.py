@@ -13,25 +13,22 @@ from hostsim.kernels import KERNELS
 from policies import POLICIES
 from tests.hostsim.side_by_side import NothingToReclaim, Operation, Shape, SideBySide
 
-SHARES = [0.0, 0.1, 0.3, 0.5, 0.9, 1.0]
+SHARES = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
 SIZES = st.sampled_from([1, 7, 63, 64, 65, 100, 448, 511, 512, 513, 600, 1000, 1024, 1025, 1200, 1500, 1536])
 
 
-def operations(kernel: str) -> st.SearchStrategy[Operation]:
-    # 0 lets the file generations run ahead of the others, which the engine takes back where they are independent
-    swappiness = [1, 60, 140, 200] if KERNELS[kernel].min_seq_independent else [0, 1, 60, 140, 200]
-    share, switch, seed = st.sampled_from(SHARES), st.booleans(), st.integers(0, 99)
-    touch = st.tuples(st.just("touch"), share, share, st.integers(1, 700), share, share, switch, seed)
-    return st.one_of(
-        st.tuples(st.just("populate"), share),
-        touch,
-        touch,
-        st.tuples(st.just("age"), st.sampled_from([1, 60, 200]), st.booleans()),
-        st.tuples(st.just("evict"), st.integers(2, 3), st.sampled_from(swappiness), st.integers(1, 900)),
-        st.tuples(st.just("memory_reclaim"), st.integers(1, 900)),
-        st.tuples(st.just("stop_nested")),
-        st.tuples(st.just("touch_own")),
-    )
+SEEDS = st.integers(0, 99)
+TOUCH = st.tuples(st.just("touch"), SHARES, SHARES, st.integers(1, 700), SHARES, SHARES, st.booleans(), SEEDS)
+OPERATIONS = st.one_of(
+    st.tuples(st.just("populate"), SHARES),
+    TOUCH,
+    TOUCH,
+    st.tuples(st.just("age"), st.sampled_from([1, 60, 200]), st.booleans()),
+    st.tuples(st.just("evict"), st.integers(2, 3), st.sampled_from([0, 1, 60, 140, 200]), st.integers(1, 900)),
+    st.tuples(st.just("memory_reclaim"), st.integers(1, 900)),
+    st.tuples(st.just("stop_nested")),
+    st.tuples(st.just("touch_own")),
+)
 
 
 @st.composite
@@ -44,10 +41,10 @@ def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
     return Shape(kernel, policy, kind, pages, own_pages, limit, draw(st.sampled_from([1, 60, 100, 200])))
 
 
-def check(shape: Shape, chosen: list[Operation]) -> None:
+def check(shape: Shape, operations: list[Operation]) -> None:
     both = SideBySide(shape)
     assert not both.differences(), "at the start"
-    for number, (name, *arguments) in enumerate([("populate", 1.0), *chosen]):
+    for number, (name, *arguments) in enumerate([("populate", 1.0), *operations]):
         try:
             getattr(both, name)(*arguments)
         except NothingToReclaim:
@@ -59,9 +56,9 @@ def check(shape: Shape, chosen: list[Operation]) -> None:
 def check_many(kernel: str, policy: str, examples: int) -> None:
     @seed(zlib.crc32(f"{kernel} {policy}".encode()))
     @settings(max_examples=examples, deadline=None, database=None)
-    @given(shape=shapes(kernel, policy), chosen=st.lists(operations(kernel), min_size=3, max_size=14))
-    def engine_equals_reference(shape: Shape, chosen: list[Operation]) -> None:
-        check(shape, chosen)
+    @given(shape=shapes(kernel, policy), operations=st.lists(OPERATIONS, min_size=3, max_size=14))
+    def engine_equals_reference(shape: Shape, operations: list[Operation]) -> None:
+        check(shape, operations)
 
     engine_equals_reference()
 
