@@ -7,12 +7,14 @@ import math
 
 from cluster.plan import Run
 from cluster.study import CellSpec
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, WorkloadSpec
+from hostsim.model import GuestSpec, HostSpec, NestedSpec, RecordedWorkload, WorkloadSpec
 
 
 def build_hosts(run: Run) -> list[HostSpec]:
     """The fleet of one run, host 0 first."""
     spec = run.cell.spec
+    if spec.scene:
+        return [_scene_host(spec)] * spec.fleet.hosts
     nested = nested_guests(spec, run.cell.seed, run.replicate)
     return [
         HostSpec(
@@ -26,6 +28,36 @@ def build_hosts(run: Run) -> list[HostSpec]:
         )
         for host in range(spec.fleet.hosts)
     ]
+
+
+def _scene_host(spec: CellSpec) -> HostSpec:
+    """A host with the guests of a scene. Several share what all of them may keep, one has a limit of its own."""
+    from hostsim.scene import KINDS, parse_scene
+
+    guests = []
+    for number, guest in enumerate(parse_scene(spec.scene)):
+        layout = "ident" if "ident" in guest.options else "perm"
+        guests.append(
+            GuestSpec(
+                name=f"{number} {guest}",
+                memory_pages=spec.guest.memory,
+                limit_pages=limit_pages(spec),
+                accesses_per_tick=spec.guest.accesses_per_tick,
+                kind=guest.kind,
+                recorded=RecordedWorkload(guest.workload, layout, "write" in guest.options),
+                own_pages=KINDS[guest.kind].own_pages,
+                kernel_pages=KINDS[guest.kind].kernel_pages,
+            )
+        )
+    return HostSpec(
+        kernel=spec.kernel,
+        guests=tuple(guests),
+        ticks=spec.ticks,
+        mode=spec.reclaim.mode,
+        aging_every_ticks=spec.reclaim.aging_every_ticks,
+        parent_pages=int(len(guests) * spec.guest.memory / spec.overcommit) if len(guests) > 1 else 0,
+        scene=True,
+    )
 
 
 def nested_guests(spec: CellSpec, seed: int, replicate: int) -> set[tuple[int, int]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from cluster.study import CellSpec, Scalar, in_pages, walk_keys
+from cluster.study import KERNELS_OWN, CellSpec, Scalar, in_pages, walk_keys
 from hostsim.errors import UserError
 from hostsim.units import format_pages
 from policies import Policy, get_policy
@@ -79,7 +79,7 @@ class Plan:
         except ValueError as error:
             where = ", ".join(f"{path} = {values[path]}" for path in self.axes)
             raise UserError(f"the cell {where}: {first_message(error)}") from None
-        policy = get_policy(spec.policy)
+        policy = policy_of(spec)
         return Cell(_cell_id(self.seed, spec, policy), self.seed, spec, policy)
 
     def run(self, index: int) -> Run:
@@ -151,6 +151,15 @@ class Plan:
         if list(self.axes) != list(other.axes):
             return "the grid's axes stand in another order there"
         return ""
+
+
+def policy_of(spec: CellSpec) -> Policy:
+    """The aging policy of a cell."""
+    if spec.policy != KERNELS_OWN:
+        return get_policy(spec.policy)
+    from hostsim.hybrid import get_kernel
+
+    return get_policy(get_kernel(spec.kernel).policy)
 
 
 def as_tree(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,20 +16,29 @@ from hostsim.errors import UserError
 from hostsim.units import parse_pages
 from policies import get_policy
 
+KERNELS_OWN = "kernel"
+"""As a policy: the one that the cell's kernel has itself."""
+
 Scalar = str | int | float
 """A value of one key. Grids are made of these."""
 
 
 def _known_policy(name: str) -> str:
-    return get_policy(name).name
+    return name if name == KERNELS_OWN else get_policy(name).name
 
 
 def _known_kernel(name: str) -> str:
-    from hostsim.kernels import KERNELS
+    from hostsim.hybrid import get_kernel
 
-    if name not in KERNELS:
-        raise UserError(f"unknown kernel {name!r}: one of: " + ", ".join(KERNELS))
-    return name
+    return get_kernel(name).name
+
+
+def _known_scene(text: str) -> str:
+    if not text:
+        return text
+    from hostsim.scene import parse_scene  # imports the compiler
+
+    return ", ".join(map(str, parse_scene(text)))
 
 
 def _pages_with_unit(value: object) -> int:
@@ -44,6 +53,7 @@ class InPages:
 
 PolicyName = Annotated[str, AfterValidator(_known_policy)]
 KernelName = Annotated[str, AfterValidator(_known_kernel)]
+SceneText = Annotated[str, AfterValidator(_known_scene)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Tick = Annotated[int, Field(ge=0, lt=2**31)]
@@ -125,8 +135,15 @@ class Reclaim(Table):
 class CellSpec(Table):
     """One cell of a study: everything that decides what a fleet does, but the random numbers."""
 
-    kernel: KernelName = _key("version of the kernel whose MGLRU the hosts run", default="6.12")
-    policy: PolicyName = _key("aging policy; `coldfleet policies` lists them")
+    kernel: KernelName = _key(
+        'kernel whose MGLRU the hosts run, or a hybrid such as "6.12 with two_touch of 6.18"', default="6.12"
+    )
+    policy: PolicyName = _key('aging policy; `coldfleet policies` lists them; "kernel": the kernel\'s own')
+    scene: SceneText = _key(
+        'the guests of each host, taking turns under one parent memcg: "vm hotcold, process scan"; '
+        "empty: all guests are as [guest] says",
+        default="",
+    )
     nested_ratio: Share = _key("share of the fleet's guests that run a nested VM", "share", 0.0)
     overcommit: float = _key(
         "memory of a guest over its limit: 1.5 means memory.max = memory / 1.5", "", ge=1, le=100, allow_inf_nan=False
@@ -136,6 +153,21 @@ class CellSpec(Table):
     guest: Guest
     nested: Nested = Nested()
     reclaim: Reclaim = Reclaim()
+
+    @model_validator(mode="after")
+    def _check_scene(self) -> CellSpec:
+        guests = len(self.scene.split(","))
+        if not self.scene:
+            return self
+        if self.fleet.guests_per_host != guests:
+            raise UserError(f"fleet.guests_per_host is {self.fleet.guests_per_host}, but the scene has {guests}")
+        if self.nested_ratio or self.nested != Nested():
+            raise UserError("scene says which guests are nested: leave nested_ratio and [nested] out")
+        if self.guest.workload != Workload():
+            raise UserError("scene says what its guests do: leave [guest.workload] out")
+        if self.reclaim.mode == "debugfs" and guests > 1:
+            raise UserError('reclaim.mode: "debugfs" acts on one guest, but the scene has a parent memcg of several')
+        return self
 
     def parameters(self) -> dict[str, Scalar]:
         """Every key by its dotted name, in the order of the file."""

@@ -47,6 +47,8 @@ def sweep(plan: Plan, directory: Path, executor: Executor, reporter: Reporter | 
 def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
     """Tiny hosts that run every kernel that the plan needs: each kind of workload and mode of reclaim, with L2."""
     host = build_hosts(plan.run(0))[0]
+    if host.scene:
+        return tuple(_tiny(build_hosts(plan.run(number))[0]) for number in _scenes(plan))
     guest = replace(host.guests[0], memory_pages=_TINY_PAGES, limit_pages=_TINY_PAGES // 2, accesses_per_tick=2048)
     kinds, modes, kernels = (
         [str(value) for value in plan.axes.get(path, (plan.base.get(path),))]
@@ -67,6 +69,21 @@ def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
         for kernel in kernels
         for mode in modes
     )
+
+
+def _scenes(plan: Plan) -> list[int]:
+    """One cell of each scene and mode of reclaim."""
+    found: dict[tuple[str, str], int] = {}
+    for number in range(plan.cell_count):
+        spec = plan.cell(number).spec
+        found.setdefault((spec.scene, spec.reclaim.mode), number)
+    return list(found.values())
+
+
+def _tiny(host: HostSpec) -> HostSpec:
+    half = _TINY_PAGES // 2
+    guests = [replace(guest, memory_pages=_TINY_PAGES, limit_pages=half) for guest in host.guests]
+    return replace(host, guests=tuple(guests), ticks=2, parent_pages=half * len(guests) if host.parent_pages else 0)
 
 
 def _work(results: Results, journal: Journal, executor: Executor, reporter: Reporter) -> None:

@@ -32,6 +32,11 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("indirect_shadow_pages", "pages", "page tables that the shadow MMU holds at the end"),
     Counter("resident_pages", "pages", "pages of the guest in memory at the end"),
+    Counter(
+        "resident_page_ticks",
+        "page ticks",
+        "pages in memory at the end of each tick but 0, summed over the ticks: over their number, the mean residency",
+    ),
     Counter("pswpout", "pages", "pages written to swap"),
     Counter("workingset_refault_anon", "pages", "refaults as the kernel counts them"),
     Counter("workingset_activate_anon", "pages", "refaults that the kernel takes for recent"),

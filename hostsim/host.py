@@ -5,13 +5,16 @@ from __future__ import annotations
 from hostsim.costs import cpu_ns
 from hostsim.counters import COUNTERS, EVENTS
 from hostsim.errors import UserError
-from hostsim.kernels import KERNELS
+from hostsim.hybrid import get_kernel
 from hostsim.machine import HostMemory, Memslot
-from hostsim.model import GuestResult, HostResult, HostSpec
+from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
+from hostsim.scene import RecordedStream
 from hostsim.state import MIN_NR_GENS
 from hostsim.workloads import GuestStream
 from policies import Lock, Policy, Site
+
+Stream = GuestStream | RecordedStream
 
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
 
@@ -21,30 +24,47 @@ def simulate_host(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, 
 
     Raises UserError for an unknown kernel or mode, or a host without guests.
     """
-    if spec.kernel not in KERNELS:
-        raise UserError(f"unknown kernel {spec.kernel!r}; known are {', '.join(KERNELS)}")
+    kernel = get_kernel(spec.kernel)
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
+    limited = spec.mode == "limit"
     slots = [
         Memslot(
             pages=guest.memory_pages,
-            kvm=guest.kind == "vm",
-            max_pages=guest.limit_pages if spec.mode == "limit" else 0,
+            own_pages=guest.own_pages,
+            kernel_pages=guest.kernel_pages,
+            kvm=guest.kind != "process",
+            tdp=guest.kind not in ("shadow", "rmap"),
+            max_pages=guest.limit_pages if limited and not spec.parent_pages else 0,
         )
         for guest in spec.guests
     ]
-    memory = HostMemory(slots, KERNELS[spec.kernel], policy)
-    streams = [
-        GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=g) for g, guest in enumerate(spec.guests)
-    ]
+    parent_limit = spec.parent_pages if limited else 0
+    memory = HostMemory(slots, kernel, policy, parent_max_pages=parent_limit, shared_cpu=spec.scene)
+    streams = [_stream(guest, spec.ticks, (seed, replicate, host, g)) for g, guest in enumerate(spec.guests)]
+    for g, guest in enumerate(spec.guests):
+        if guest.own_pages:
+            memory.touch_own(g)
     for tick in range(spec.ticks + 1):
         for g, stream in enumerate(streams):
             _run_guest(memory, spec, g, stream, tick)
+        if tick:
+            for g in range(len(streams)):
+                memory.events(g)["resident_page_ticks"] += memory.resident(g)
     results = (_result(memory, policy, spec, g, stream) for g, stream in enumerate(streams))
     return HostResult(tuple(results))
 
 
-def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: GuestStream, tick: int) -> None:
+def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Stream:
+    seed, replicate, host, number = who
+    if guest.recorded is not None:
+        return RecordedStream(
+            guest, guest.recorded, ticks=ticks, seed=seed, replicate=replicate, host=host, guest=number
+        )
+    return GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=number)
+
+
+def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: Stream, tick: int) -> None:
     """One tick of one guest: its accesses, then the reclaim that user space asks for."""
     if tick and stream.l2_runs(tick - 1) and not stream.l2_runs(tick):
         memory.stop_nested(g)
@@ -55,10 +75,22 @@ def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: GuestStream, 
         memory.touch(g, stream.draw(tick))
     if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         memory.age(g, force_scan=False)
+    if spec.scene:
+        memory.drain()
+    if spec.parent_pages:
+        _reclaim_parent(memory, spec)
+    else:
+        _reclaim(memory, spec, g, tick)
+    if spec.scene:
+        memory.drain()
+
+
+def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> None:
+    """What user space asks for after a guest's tick, but for the one that populates."""
     surplus = memory.resident(g) - spec.guests[g].limit_pages
-    if spec.mode == "limit" or not spec.guests[g].limit_pages:
+    if spec.mode == "limit" or not spec.guests[g].limit_pages or not tick:
         return
-    if spec.mode == "debugfs" and tick:
+    if spec.mode == "debugfs":
         memory.age(g)
         if surplus > 0:
             oldest_evictable = int(memory.lruvec(g)["max_seq"]) - MIN_NR_GENS
@@ -67,10 +99,17 @@ def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: GuestStream, 
         memory.memory_reclaim(g, surplus)
 
 
-def _result(memory: HostMemory, policy: Policy, spec: HostSpec, g: int, stream: GuestStream) -> GuestResult:
+def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> None:
+    """The same, if it asks the memcg above all guests: after every guest's turn, also as they populate."""
+    surplus = sum(memory.resident(g) for g in range(len(spec.guests))) - spec.parent_pages
+    if spec.mode == "proactive" and surplus > 0:
+        memory.memory_reclaim_parent(surplus)
+
+
+def _result(memory: HostMemory, policy: Policy, spec: HostSpec, g: int, stream: Stream) -> GuestResult:
     return GuestResult(
         name=spec.guests[g].name,
-        nested=spec.guests[g].nested is not None,
+        nested=spec.guests[g].nested is not None or spec.guests[g].kind == "nested",
         access_hash=int(stream.digest),
         counters=collect(memory, g),
         step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),

@@ -37,6 +37,18 @@ class WorkloadSpec:
 
 
 @dataclass(frozen=True)
+class RecordedWorkload:
+    """The accesses of the recordings of real kernels: ``kind`` is one of hostsim.scene.WORKLOADS.
+
+    ``layout``: "perm" or "ident", as in hostsim.schedule. ``writes``: the rounds' accesses write.
+    """
+
+    kind: str
+    layout: str = "perm"
+    writes: bool = False
+
+
+@dataclass(frozen=True)
 class NestedSpec:
     """How a guest uses a nested VM (L2).
 
@@ -57,7 +69,9 @@ class GuestSpec:
     """One guest: a memslot of ``memory_pages`` 4 KiB pages in a memcg of its own.
 
     ``limit_pages``: memory.max (mode "limit") or the size that reclaim brings the guest back to after every
-    tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM) or "process" (no secondary MMU).
+    tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
+    hostsim.scene.KINDS. ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel memory charged to it.
+    ``recorded``: what the guest does if not ``workload``.
     """
 
     name: str
@@ -66,16 +80,21 @@ class GuestSpec:
     accesses_per_tick: int = 8192
     kind: str = "vm"
     workload: WorkloadSpec = field(default_factory=WorkloadSpec)
+    recorded: RecordedWorkload | None = None
     nested: NestedSpec | None = None
+    own_pages: int = 0
+    kernel_pages: int = 0
 
 
 @dataclass(frozen=True)
 class HostSpec:
-    """One hypervisor host: its kernel (a name in hostsim.kernels.KERNELS), guests and reclaim.
+    """One hypervisor host: its kernel (a name for hostsim.hybrid.get_kernel), guests and reclaim.
 
     Tick 0 populates every guest's memory in page order; ticks 1..``ticks`` run the workloads.
     mode: "limit" (direct reclaim under memory.max), "proactive" (memory.reclaim after every tick) or
     "debugfs" (`+` and `-` of lru_gen after every tick). ``aging_every_ticks`` > 0 runs one more `+` that often.
+    ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
+    them (0: on each guest). ``scene``: the guests share one CPU, whose batches are drained after every turn.
     """
 
     kernel: str
@@ -83,6 +102,8 @@ class HostSpec:
     ticks: int
     mode: str = "limit"
     aging_every_ticks: int = 0
+    parent_pages: int = 0
+    scene: bool = False
 
 
 @dataclass(frozen=True)

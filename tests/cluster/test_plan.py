@@ -15,6 +15,7 @@ from cluster.fleet import build_hosts, limit_pages, nested_guests
 from cluster.plan import Plan
 from cluster.results import create
 from cluster.schemas import schema
+from cluster.study_file import read_study
 
 BASE = {"ticks": 1, "overcommit": 1.5, "fleet.hosts": 3, "fleet.guests_per_host": 7, "guest.memory": "2 MiB"}
 
@@ -88,3 +89,16 @@ def test_hosts_are_what_the_study_says(plan: Plan) -> None:
     assert {guest.memory_pages for guest in guests} == {1024}
     assert {guest.limit_pages for guest in guests} == {limit_pages(run.cell.spec)} == {682}
     assert len({guest.name for guest in guests}) == 4
+
+
+def test_policy_kernel_is_the_kernels_own(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        study_text.replace(
+            'policy = ["evict-only", "six-steps"]',
+            'policy = ["kernel"]\nkernel = ["6.1", "6.12", "6.12 with policy of 6.18"]',
+        ).replace("nested_ratio = [0, 0.5, 1]", "")
+    )
+    plan = read_study(path)
+    own = [plan.cell(number).policy.name for number in range(plan.cell_count)]
+    assert own == ["evict-only", "locked-6.12", "lockless-6.15"]

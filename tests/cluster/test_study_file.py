@@ -35,6 +35,12 @@ MISTAKES = {
     "set twice": ("ticks = 4", "ticks = 4\nnested_ratio = 0.5", "nested_ratio is both in [grid] and set"),
     "unknown policy": ('"six-steps"', '"six-step"', ":25: grid.policy: unknown policy 'six-step': did you mean"),
     "unknown kernel": ("ticks = 4", 'ticks = 4\nkernel = "2.4"', ":5: kernel: unknown kernel '2.4': one of"),
+    "unknown feature": (
+        "ticks = 4", 'ticks = 4\nkernel = "6.12 with two_tuch of 6.18"', ":5: kernel: unknown kernel feature 'two_tuch'"
+    ),
+    "bad scene": ("ticks = 4", 'ticks = 4\nscene = "vm hotcld"', ":5: scene: unknown workload 'hotcld' in 'vm hotcld'"),
+    "scene and fleet": ("ticks = 4", 'ticks = 4\nscene = "vm scan"', "guests_per_host is 2, but the scene has 1"),
+    "scene and nested": ("ticks = 4", 'ticks = 4\nscene = "vm scan, vm scan"', "leave nested_ratio and [nested] out"),
     "missing key": ("overcommit = 1.5", "", "overcommit is missing: set it at the top of the file or in [grid]"),
     "missing table": ('[fleet]\nhosts = 2\nguests_per_host = 2', "", "fleet is missing: add a table [fleet]"),
     "text for a number": ("ticks = 4", 'ticks = "4"', ":4: ticks = '4' is not a whole number"),
