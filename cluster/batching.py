@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cluster.journal import BatchReceipt
-from cluster.plan import Plan
 from cluster.work import Batch
 
 TARGET_S = 5.0  # of work in a batch: the loss if its worker dies, and the rhythm of the progress bar
@@ -16,8 +15,7 @@ _MEMORY = 0.8  # weight of what was measured before, when a new time arrives
 class Batches(Iterator[Batch]):
     """Cuts runs into batches as they are asked for, by the run times measured so far. It starts with single runs."""
 
-    def __init__(self, plan: Plan, indices: Sequence[int], slots: int, first_number: int = 0) -> None:
-        self._plan = plan
+    def __init__(self, indices: Sequence[int], slots: int, first_number: int = 0) -> None:
         self._indices = indices
         self._shares = 3 * max(slots, 1)  # no batch is more than this part of what is left
         self._next = 0
@@ -33,7 +31,7 @@ class Batches(Iterator[Batch]):
         chosen = self._indices[self._next : self._next + size]
         self._next += size
         self._number += 1
-        return Batch(self._number - 1, tuple(self._plan.run(index) for index in chosen))
+        return Batch(self._number - 1, tuple(chosen))
 
     def observe(self, receipt: BatchReceipt) -> None:
         """Learns how long runs take."""

@@ -12,17 +12,20 @@ from typing import Any
 
 import typer
 
-from cluster.commands import policies, replay, run, sweep
+from cluster.commands import compact, policies, replay, resume, retry, run, status, sweep, verify
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     sweep.sweep,
+    status.status,
+    resume.resume,
+    retry.retry,
+    verify.verify,
+    compact.compact,
     run.run,
     replay.replay,
     policies.policies,
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="coldfleet",
@@ -52,7 +55,7 @@ def run_command(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+        return _complain("interrupted", 130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from cluster.interrupt import StopRequest
 from cluster.journal import BatchReceipt
+from cluster.plan import Plan
+from cluster.storage import Storage
 from cluster.work import Batch, run_batch, warm_up
-from hostsim.model import HostSpec
 
 
 class Executor(Protocol):
@@ -28,10 +28,10 @@ class Executor(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def start(self, shapes: tuple[HostSpec, ...]) -> None:
-        """Gets workers, and has the kernels that these tiny hosts need compiled: once on each machine."""
+    def start(self, plan: Plan) -> None:
+        """Gets workers, and has the kernels that the plan needs compiled: once on each machine."""
 
-    def run(self, batches: Iterator[Batch], directory: Path, stop: StopRequest) -> Iterator[BatchReceipt]:
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
         """Takes batches as it has room for them; yields receipts as they come, in any order.
 
         After ``stop.requested`` it begins nothing more, yields what has already come back, and ends.
@@ -52,14 +52,15 @@ class SerialExecutor:
     ) -> None:
         pass
 
-    def start(self, shapes: tuple[HostSpec, ...]) -> None:
-        warm_up(shapes)
+    def start(self, plan: Plan) -> None:
+        self._plan = plan
+        warm_up(plan)
 
-    def run(self, batches: Iterator[Batch], directory: Path, stop: StopRequest) -> Iterator[BatchReceipt]:
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
         while not stop.requested and (batch := next(batches, None)) is not None:
             stop.urgent = True  # nothing of this batch is worth keeping, and a run may take minutes
             try:
-                receipt = run_batch(batch, directory)
+                receipt = run_batch(self._plan, batch, storage)
             except KeyboardInterrupt:
                 return
             finally:

@@ -1,55 +1,32 @@
-"""Parts: small Parquet files that appear whole or not at all."""
+"""Parts: small Parquet files of rows. Equal rows give equal bytes."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.schemas import schema
+from cluster.storage import Storage
+
+Rows = dict[str, list[dict[str, Any]]]
+"""For each table, its rows."""
 
 
-def write_part(path: Path, table: str, rows: list[dict[str, Any]]) -> str:
-    """Writes rows as a Parquet file and returns its sha256 (hex)."""
+def parquet_bytes(table: str, chunks: Iterable[list[dict[str, Any]]]) -> pa.Buffer:
+    """Rows as a Parquet file in memory, a row group for each chunk of them."""
     data = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema(table)), data, compression="zstd")
-    content = data.getvalue()
-    write_atomically(path, content)
+    with pq.ParquetWriter(data, schema(table), compression="zstd") as writer:
+        for rows in chunks:
+            writer.write_table(pa.Table.from_pylist(rows, schema(table)))
+    return data.getvalue()
+
+
+def write_part(storage: Storage, name: str, table: str, rows: list[dict[str, Any]]) -> str:
+    """Writes rows as a Parquet file and returns its sha256 (hex)."""
+    content = parquet_bytes(table, [rows])
+    storage.write(name, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
-    """Writes beside the file, flushes to disk, then renames: readers and crashes see all of it or nothing."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Makes a rename in this directory survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a file's bytes, "" if there is no such file."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from cluster.schemas import column_of
 from cluster.study import KERNELS_OWN, CellSpec, Scalar, in_pages, walk_keys
 from hostsim.errors import UserError
 from hostsim.units import format_pages
@@ -68,6 +69,10 @@ class Plan:
     def __len__(self) -> int:
         return self.cell_count * self.replicates
 
+    def values(self, path: str) -> tuple[Scalar, ...]:
+        """Every value that a key has in some cell."""
+        return self.axes[path] if path in self.axes else (self.cell(0).spec.parameters()[path],)
+
     def cell(self, number: int) -> Cell:
         """The cell of that number; the last axis of the grid runs fastest. Raises :class:`UserError`."""
         values = dict(self.base)
@@ -89,13 +94,7 @@ class Plan:
 
     def runs(self) -> Iterator[Run]:
         """Every run, in order."""
-        cells = [self.cell(number) for number in range(self.cell_count)] if self.cell_count <= 1000 else None
-        for index in range(len(self)):
-            if cells is None:
-                yield self.run(index)
-            else:
-                replicate, number = divmod(index, self.cell_count)
-                yield Run(index, cells[number], replicate)
+        return map(self.run, range(len(self)))
 
     @cached_property
     def cell_ids(self) -> list[str]:
@@ -160,6 +159,12 @@ def policy_of(spec: CellSpec) -> Policy:
     from hostsim.hybrid import get_kernel
 
     return get_policy(get_kernel(spec.kernel).policy)
+
+
+def run_parameters(run: Run) -> dict[str, Any]:
+    """The parameter columns of a run."""
+    values: dict[str, Any] = {column_of(path): value for path, value in run.cell.spec.parameters().items()}
+    return {**values, "seed": run.cell.seed, "policy_digest": run.cell.policy.digest}
 
 
 def as_tree(values: Mapping[str, Any]) -> dict[str, Any]:

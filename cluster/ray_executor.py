@@ -1,6 +1,8 @@
 """Runs batches on a pool of HostActors: one a CPU slot, a bounded number of batches in flight, and none lost.
 
-A batch is a pure function of its runs, so whatever happens to an actor, its batches are simply done again by another.
+A batch is a pure function of its runs, so whatever happens to an actor - killed, out of memory, preempted, its
+machine gone or out of reach - its batches are simply done again by another. The pool follows the cluster: machines
+may join and leave.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,16 +19,19 @@ from cluster import ray_cluster
 from cluster.host_actor import Hello, HostActor
 from cluster.interrupt import StopRequest
 from cluster.journal import BatchReceipt
+from cluster.memory import worker_bytes
+from cluster.plan import Plan
+from cluster.storage import Storage
 from cluster.versions import engine_digest
 from cluster.work import Batch, failed, warm_up
 from hostsim.errors import UserError
-from hostsim.model import HostSpec
 
 IN_FLIGHT = 2  # batches at each actor: one that runs and one that waits, so that it never waits for us
 MAX_ATTEMPTS = 3  # workers that may die of a run before it counts as failed
 MAX_DEATHS = 5  # deaths in a row, for each slot, without a batch done between them, before the sweep gives up
 START_WITHIN_S = 90.0  # for the first worker
 OTHERS_WITHIN_S = 15.0  # for the others after it; later ones join as they come
+RESIZE_EVERY_S = 5.0  # how soon a machine that joins gets work
 _POLL_S = 0.5
 
 
@@ -50,9 +54,12 @@ class RayExecutor:
         self._workers = workers
         self._address = address
         self._ray: Any = None
+        self._plan: Any = None
+        self._plan_ref: Any = None
         self._pool: list[_Slot] = []
         self._again: deque[Batch] = deque()
         self._deaths = 0
+        self._resized = 0.0
         self.slots = 0
 
     def __enter__(self) -> Self:
@@ -68,19 +75,20 @@ class RayExecutor:
                 self._ray.kill(slot.actor)
             self._ray.shutdown()
 
-    def start(self, shapes: tuple[HostSpec, ...]) -> None:
+    def start(self, plan: Plan) -> None:
+        self._plan = plan
         if self._address:
             self._hire()
-            self._compile_on_each_machine(shapes)
+            self._compile_on_each_machine()
             return
-        with _Compilation(shapes):  # here, while Ray starts
+        with _Compilation(plan):  # here, while Ray starts
             self._ray = ray_cluster.start(self._workers)
             self._hire()
 
     def _hire(self) -> None:
         """Starts the actors and waits for most of them: on a busy cluster the others come much later, or never."""
-        self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        self._pool = [self._new_slot() for _ in range(self.slots)]
+        self._plan_ref = self._ray.put(self._plan)
+        self._resize()
         deadline = time.monotonic() + START_WITHIN_S
         while (waiting := self._starting()) and time.monotonic() < deadline:
             for ref in self._finished(list(waiting)):
@@ -88,24 +96,42 @@ class RayExecutor:
                 if any(slot.machine for slot in self._pool):
                     deadline = min(deadline, time.monotonic() + OTHERS_WITHIN_S)
         if not any(slot.machine for slot in self._pool):
-            raise UserError(f"Ray gave no worker within {START_WITHIN_S:.0f} s: are all of its CPUs taken?")
+            size = worker_bytes(self._plan) >> 20
+            raise UserError(
+                f"Ray gave no worker of 1 CPU and {size} MiB within {START_WITHIN_S:.0f} s: is that free anywhere?"
+            )
 
-    def _compile_on_each_machine(self, shapes: tuple[HostSpec, ...]) -> None:
+    def _resize(self) -> None:
+        """Makes the pool as large as the cluster is now; actors that wait for a place in vain are the first to go."""
+        self._resized = time.monotonic()
+        self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        while len(self._pool) < self.slots:
+            self._pool.append(self._new_slot())
+        for slot in [slot for slot in self._pool if not slot.machine][: len(self._pool) - self.slots]:
+            self._pool.remove(slot)
+            self._ray.kill(slot.actor)
+
+    def _compile_on_each_machine(self) -> None:
         first = {slot.machine: slot for slot in reversed(self._pool) if slot.machine}
         try:
-            self._ray.get([slot.actor.warm_up.remote(shapes) for slot in first.values()])
-        except self._ray.exceptions.RayError as error:
+            self._ray.get([slot.actor.warm_up.remote() for slot in first.values()])
+        except self._ray.exceptions.RayTaskError as error:
             raise UserError(f"the simulator doesn't run on a worker: {_cause(error)}") from None
+        except self._ray.exceptions.RayError:
+            pass  # a worker died: the others compile as they begin
 
-    def run(self, batches: Iterator[Batch], directory: Path, stop: StopRequest) -> Iterator[BatchReceipt]:
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+        where = storage.uri if storage.local is None else storage.root
         while not stop.requested:
-            none_left = self._hand_out(batches, str(directory.resolve()))
+            none_left = self._hand_out(batches, where)
             if none_left and not any(slot.batches for slot in self._pool):
                 return
             yield from self._collect(_POLL_S)
+            if time.monotonic() - self._resized > RESIZE_EVERY_S:
+                self._resize()
         yield from self._collect(0)
 
-    def _hand_out(self, batches: Iterator[Batch], directory: str) -> bool:
+    def _hand_out(self, batches: Iterator[Batch], where: str) -> bool:
         """Fills the ready slots, one batch each in turn; returns whether there is no batch left to give."""
         for depth in range(IN_FLIGHT):
             for slot in self._pool:
@@ -114,7 +140,7 @@ class RayExecutor:
                 batch = self._again.popleft() if self._again else next(batches, None)
                 if batch is None:
                     return True
-                slot.batches[slot.actor.run.remote(batch, directory)] = batch
+                slot.batches[slot.actor.run.remote(batch, where)] = batch
         return False
 
     def _collect(self, patience_s: float) -> Iterator[BatchReceipt]:
@@ -150,7 +176,8 @@ class RayExecutor:
             self._again.extend(replace(suspect, runs=(run,), attempt=attempt) for run in suspect.runs)
             return
         why = f"{MAX_ATTEMPTS} workers died of it, the last with {type(error).__name__}: {_cause(error)}"
-        yield BatchReceipt(f"{suspect.number:06d}-lost", (), tuple(failed(run, why) for run in suspect.runs))
+        lost = tuple(failed(self._plan.run(index), why) for index in suspect.runs)
+        yield BatchReceipt(f"{suspect.number:06d}-lost", (), lost)
 
     def _start_or_replace(self, slot: _Slot) -> None:
         try:
@@ -164,11 +191,12 @@ class RayExecutor:
             raise UserError(f"workers die as fast as they start, the last of {_cause(error)}")
         self._pool.remove(slot)
         self._ray.kill(slot.actor)
-        self._pool.append(self._new_slot())
+        self._resize()
 
     def _new_slot(self) -> _Slot:
-        remote = self._ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(HostActor)
-        actor = remote.remote()
+        size = worker_bytes(self._plan)
+        remote = self._ray.remote(num_cpus=1, memory=size, max_restarts=0, scheduling_strategy="SPREAD")(HostActor)
+        actor = remote.remote(self._plan_ref)
         return _Slot(actor, actor.hello.remote())
 
     def _welcome(self, slot: _Slot) -> None:
@@ -189,6 +217,7 @@ class RayExecutor:
     def _finished(self, refs: list[Any], patience_s: float = _POLL_S) -> list[Any]:
         """The references whose answers are there, after waiting at most so long for the first."""
         if not refs:
+            time.sleep(patience_s)
             return []
         self._ray.wait(refs, num_returns=1, timeout=patience_s, fetch_local=False)
         ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
@@ -198,13 +227,14 @@ class RayExecutor:
 class _Compilation:
     """Compiles the kernels in a thread; leaving it waits for the end, or raises what went wrong."""
 
-    def __init__(self, shapes: tuple[HostSpec, ...]) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._compile, args=(shapes,), daemon=True)
+        self._thread = threading.Thread(target=self._compile, daemon=True)
 
-    def _compile(self, shapes: tuple[HostSpec, ...]) -> None:
+    def _compile(self) -> None:
         try:
-            warm_up(shapes)
+            warm_up(self._plan)
         except Exception as error:
             self._error = error
 

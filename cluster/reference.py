@@ -24,7 +24,7 @@ def columns_page() -> str:
     """Every column of every result table."""
     lines = ["# Columns of the result tables", "", _NOTE, ""]
     lines += ["The same units and meanings are in the metadata of every Parquet file, field by field.", ""]
-    for table in (*TABLES, "plan"):
+    for table in (*TABLES, "failures", "plan"):
         declared = schema(table)
         lines += [f"## {table}", "", f"{declared.metadata[b'table'].decode().capitalize()}.", ""]
         lines += ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from cluster.study import in_pages, scalar_type, unit_of, walk_keys
 from hostsim.counters import COUNTERS
 
-SCHEMA_VERSION = 1  # of the tables; raise it when a column changes its meaning or goes away
+SCHEMA_VERSION = 2  # of the tables; raise it when a column changes its meaning or goes away
 
 TABLES = ("cells", "hosts", "guests")
 SORT_KEYS = {
@@ -21,12 +21,14 @@ SORT_KEYS = {
     "cells": ("cell_id", "replicate"),
     "hosts": ("cell_id", "replicate", "host"),
     "guests": ("cell_id", "replicate", "host", "guest"),
+    "failures": ("cell_id", "replicate"),
 }
 _WHAT = {
     "plan": "one row for each run (cell x replicate) that the sweep will make",
     "cells": "one row for each run: counters summed over the fleet",
     "hosts": "one row for each host of a run: counters summed over its guests",
     "guests": "one row for each guest of a run",
+    "failures": "one row for each run that failed, with all that it takes to see it again",
 }
 
 
@@ -43,6 +45,7 @@ def schema(table: str) -> pa.Schema:
         "cells": [*_who(), _SEED, *_parameters(), _NESTED_GUESTS, _hash_of("the fleet"), *_counters()],
         "hosts": [*_who(), *_main_parameters(), _HOST, _GUESTS, _NESTED_GUESTS, _hash_of("the host"), *_counters()],
         "guests": [*_who(), *_main_parameters(), _HOST, *_guest(), _hash_of("the guest"), *_counters(), _STEPS],
+        "failures": [*_who(), _field("error", pa.string(), "", "what went wrong"), _SEED, *_parameters()],
     }[table]
     return pa.schema(fields, {"table": _WHAT[table], "schema_version": str(SCHEMA_VERSION)})
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from cluster.results import Results
 from cluster.schemas import column_of
 from cluster.statistics import Mean, mean_interval
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDTH = 100
+MOST_CELLS = 200  # more than anyone reads in a terminal
 _SITES = ("walk", "look_around", "evict")
 
 
@@ -52,18 +55,19 @@ class SummaryRow:
     means: Mapping[str, Mean]
 
 
-def summarise(results: Results) -> list[SummaryRow]:
-    """The rows in the order of the grid, without cells of which nothing is done."""
+def summarise(results: Results, most: int | None = None) -> list[SummaryRow]:
+    """The rows in the order of the plan, without cells of which nothing is done; only of the first ``most`` cells."""
     plan = results.plan
     counters = sorted({name for metric in METRICS for name in metric.counters})
-    table = results.table("cells", ["cell_id", *counters])
+    chosen = None if most is None else pc.field("cell_id").isin(plan.cell_ids[:most])
+    table = results.table("cells", ["cell_id", *counters], chosen)
     values: dict[str, dict[str, list[float]]] = {}
     for row in table.to_pylist():
         of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in METRICS})
         for metric in METRICS:
             of_cell[metric.key].append(metric.value(row))
     rows = []
-    for number, cell_id in enumerate(plan.cell_ids):
+    for number, cell_id in enumerate(plan.cell_ids[:most]):
         if cell_id in values:
             parameters = plan.cell(number).spec.parameters()
             axes = {path: parameters[path] for path in ("policy", "nested_ratio", *plan.axes)}
@@ -78,9 +82,9 @@ def as_json(results: Results) -> dict[str, Any]:
     return {
         "study": plan.name,
         "title": plan.title,
-        "directory": str(results.directory),
+        "directory": str(results.storage),
         "runs": len(plan),
-        "done": len(results.receipts) - len(results.failed),
+        "done": results.ledger.done,
         "failed": [
             {"cell_id": receipt.cell_id, "replicate": receipt.replicate, "error": receipt.error}
             for receipt in results.failed
@@ -98,7 +102,10 @@ def as_json(results: Results) -> dict[str, Any]:
 
 
 def as_table(results: Results) -> RenderableType:
-    """The summary for a terminal, at most :data:`WIDTH` columns: one table for each setting of the other axes."""
+    """The summary for a terminal, at most :data:`WIDTH` columns: one table for each setting of the other axes.
+
+    Of a large sweep it shows the first :data:`MOST_CELLS`, and where the others are.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -106,7 +113,7 @@ def as_table(results: Results) -> RenderableType:
     parts: list[RenderableType] = []
     tables: dict[str, Table] = {}
     last: dict[str, Scalar] = {}
-    for row in summarise(results):
+    for row in summarise(results, MOST_CELLS):
         others = {path: value for path, value in row.axes.items() if path not in ("policy", "nested_ratio")}
         caption = ", ".join(f"{path} = {_shown(path, value)}" for path, value in others.items())
         if caption not in tables:
@@ -122,6 +129,8 @@ def as_table(results: Results) -> RenderableType:
         shown = "" if last.get(caption) == policy else str(policy)
         last[caption] = policy
         tables[caption].add_row(shown, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in METRICS))
+    if (more := results.plan.cell_count - MOST_CELLS) > 0:
+        parts.append(Text(f'\nand {more:,} more cells: table "cells" has them all (docs/results.md)'))
     return Group(*parts)
 
 

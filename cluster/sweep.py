@@ -5,99 +5,117 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from cluster.batching import Batches
 from cluster.executor import Executor
-from cluster.fleet import build_hosts
-from cluster.interrupt import StopRequest
+from cluster.interrupt import INTERRUPTED, StoppedError, StopRequest
 from cluster.journal import Journal
 from cluster.plan import Plan
 from cluster.progress import Reporter, Silent
-from cluster.results import Results, check_directory, create, remove_orphans
-from hostsim.model import HostSpec, NestedSpec
+from cluster.results import Results, create, find_results, tidy
+from cluster.storage import Storage, open_storage
 
-_TINY_PAGES = 1024
 _SAY_AFTER_S = 12.0  # Ray alone takes up to ten
 
 
-def sweep(plan: Plan, directory: Path, executor: Executor, reporter: Reporter | None = None) -> Results:
-    """Runs what is missing of a plan and returns the results, which lack something only if it was interrupted.
+def sweep(
+    plan: Plan,
+    where: Storage | Path | str,
+    executor: Executor,
+    reporter: Reporter | None = None,
+    *,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+) -> Results:
+    """Runs what is missing of a plan and returns the results.
 
-    Raises :class:`hostsim.errors.UserError`, with nothing written, if the directory or the executor can't be used.
+    ``retry_failed``: runs that failed before are run again instead. ``fail_fast``: stops at the first run
+    that fails. Raises :class:`cluster.interrupt.StoppedError` if it was interrupted or stopped, and
+    :class:`hostsim.errors.UserError`, with nothing written, if the directory or the executor can't be used.
     """
+    storage = where if isinstance(where, Storage) else open_storage(str(where))
     reporter = reporter or Silent()
-    results = check_directory(directory, plan)
-    if results is not None and not results.missing:
+    results = find_results(storage, plan)
+    if results is not None and not _to_do(results, retry_failed):
         return results
-    with executor:
-        reporter.say(f"{len(plan)} runs = {plan.cell_count} cells x {plan.replicates} replicates")
-        with _hint(reporter, "getting ready (the first run compiles the kernels, about a minute)"):
-            executor.start(warm_up_shapes(plan))
-        reporter.say(f"on {executor.name}, {executor.slots} worker{'s' if executor.slots > 1 else ''}")
-        create(directory, plan)
-        with Journal(directory / "journal.jsonl") as journal:
-            results = Results.open(directory)
-            remove_orphans(results, journal)
-            _work(results, journal, executor, reporter)
-    return Results.open(directory)
-
-
-def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
-    """Tiny hosts that run every kernel that the plan needs: each kind of workload and mode of reclaim, with L2."""
-    host = build_hosts(plan.run(0))[0]
-    if host.scene:
-        return tuple(_tiny(build_hosts(plan.run(number))[0]) for number in _scenes(plan))
-    guest = replace(host.guests[0], memory_pages=_TINY_PAGES, limit_pages=_TINY_PAGES // 2, accesses_per_tick=2048)
-    kinds, modes, kernels = (
-        [str(value) for value in plan.axes.get(path, (plan.base.get(path),))]
-        for path in ("guest.workload.kind", "reclaim.mode", "kernel")
-    )
-    return tuple(
-        HostSpec(
-            kernel,
-            tuple(
-                replace(guest, workload=replace(guest.workload, kind=kind), nested=nested)
-                for kind in kinds
-                for nested in (None, NestedSpec(stop_tick=2))
-            ),
-            ticks=3,
-            mode=mode,
-            aging_every_ticks=1,
+    with StopRequest("interrupted before the first run; the same command begins again") as stop:
+        try:
+            left = _make_or_continue(plan, storage, executor, reporter, stop, retry_failed, fail_fast)
+        except KeyboardInterrupt:
+            raise StoppedError(stop.last_words) from None
+        if not stop.requested:
+            with Journal(storage) as journal:
+                results = Results.open(storage)
+                tidy(results, journal)
+    why = "interrupted" if stop.requested else "stopped at the first run that failed"
+    if left:
+        raise StoppedError(
+            f"{why}, with {left} of {len(plan)} runs to do; go on with: coldfleet resume {storage}",
+            INTERRUPTED if stop.requested else 1,
         )
-        for kernel in kernels
-        for mode in modes
-    )
+    return Results.open(storage) if results is None else results
 
 
-def _scenes(plan: Plan) -> list[int]:
-    """One cell of each scene and mode of reclaim."""
-    found: dict[tuple[str, str], int] = {}
-    for number in range(plan.cell_count):
-        spec = plan.cell(number).spec
-        found.setdefault((spec.scene, spec.reclaim.mode), number)
-    return list(found.values())
+def _make_or_continue(
+    plan: Plan,
+    storage: Storage,
+    executor: Executor,
+    reporter: Reporter,
+    stop: StopRequest,
+    retry_failed: bool,
+    fail_fast: bool,
+) -> int:
+    """Does the work, and returns how many runs are left to do."""
+    with executor:
+        _start(executor, plan, reporter, stop)
+        create(storage, plan)
+        stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
+        with Journal(storage) as journal:
+            results = Results.open(storage)
+            tidy(results, journal)
+            return _work(results, _to_do(results, retry_failed), journal, executor, reporter, stop, fail_fast)
 
 
-def _tiny(host: HostSpec) -> HostSpec:
-    half = _TINY_PAGES // 2
-    guests = [replace(guest, memory_pages=_TINY_PAGES, limit_pages=half) for guest in host.guests]
-    return replace(host, guests=tuple(guests), ticks=2, parent_pages=half * len(guests) if host.parent_pages else 0)
+def _to_do(results: Results, retry_failed: bool) -> list[int]:
+    return sorted(results.ledger.failures) if retry_failed else results.missing
 
 
-def _work(results: Results, journal: Journal, executor: Executor, reporter: Reporter) -> None:
-    missing = results.missing
-    batches = Batches(results.plan, missing, executor.slots, first_number=len(results.batches))
-    reporter.begin(len(results.plan) - len(missing), len(results.plan))
+def _start(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest) -> None:
+    reporter.say(f"{len(plan)} runs = {plan.cell_count} cells x {plan.replicates} replicates")
+    stop.urgent = True
+    with _hint(reporter, "getting ready (the first run compiles the kernels, about a minute)"):
+        executor.start(plan)
+    stop.urgent = False
+    reporter.say(f"on {executor.name}, {executor.slots} worker{'s' if executor.slots > 1 else ''}")
+
+
+def _work(
+    results: Results,
+    indices: list[int],
+    journal: Journal,
+    executor: Executor,
+    reporter: Reporter,
+    stop: StopRequest,
+    fail_fast: bool,
+) -> int:
+    """Has the runs done and their receipts written; returns how many of them are left."""
+    batches = Batches(indices, executor.slots, first_number=results.ledger.batches)
+    left = len(indices)
+    reporter.begin(len(results.plan) - left, len(results.plan))
+    receipts = executor.run(batches, results.storage, stop)
     try:
-        with StopRequest() as stop:
-            for receipt in executor.run(batches, results.directory, stop):
-                journal.append(receipt)
-                batches.observe(receipt)
-                reporter.advance(len(receipt.runs), sum(run.status == "failed" for run in receipt.runs))
+        for receipt in receipts:
+            journal.append(receipt)
+            batches.observe(receipt)
+            failures = sum(run.status == "failed" for run in receipt.runs)
+            left -= len(receipt.runs)
+            reporter.advance(len(receipt.runs), failures)
+            if failures and fail_fast:
+                break
     finally:
         reporter.end()
+    return left
 
 
 @contextmanager

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 from cluster.fleet import build_hosts
 from cluster.journal import BatchReceipt, PartReceipt, RunReceipt
-from cluster.parts import write_part
-from cluster.plan import Run
-from cluster.schemas import TABLES, column_of
+from cluster.parts import Rows, write_part
+from cluster.plan import Plan, Run, run_parameters
+from cluster.schemas import TABLES
+from cluster.storage import Storage
 from hostsim.counters import COUNTERS
-from hostsim.model import HostResult, HostSpec
+from hostsim.model import HostResult, HostSpec, NestedSpec
 
-Rows = dict[str, list[dict[str, Any]]]
-"""For each table, its rows."""
+_TINY_PAGES = 1024
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Runs that travel together and share their parts. ``attempt`` counts the workers that died of it."""
+    """Runs, by their indices in the plan, that travel together and share their parts.
+
+    ``attempt`` counts the workers that died of it.
+    """
 
     number: int
-    runs: tuple[Run, ...]
+    runs: tuple[int, ...]
     attempt: int = 0
 
 
@@ -49,38 +52,35 @@ def simulate_run(run: Run) -> Rows:
     return rows
 
 
-def run_parameters(run: Run) -> dict[str, Any]:
-    """The parameter columns of a run."""
-    values: dict[str, Any] = {column_of(path): value for path, value in run.cell.spec.parameters().items()}
-    return {**values, "seed": run.cell.seed, "policy_digest": run.cell.policy.digest}
-
-
-def run_batch(batch: Batch, directory: Path) -> BatchReceipt:
+def run_batch(plan: Plan, batch: Batch, storage: Storage) -> BatchReceipt:
     """Simulates the runs of a batch, writes one part a table, and returns the receipt.
 
     A run that fails becomes a receipt with its error; the others go on.
     """
     rows: Rows = {table: [] for table in TABLES}
     receipts: list[RunReceipt] = []
-    for run in batch.runs:
-        start = time.perf_counter()
+    for index in batch.runs:
+        run = plan.run(index)
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             new = simulate_run(run)
         except Exception as error:  # whatever it is, it belongs to this run and must not stop the others
-            receipts.append(failed(run, describe(error), time.perf_counter() - start))
+            receipts.append(failed(run, describe(error)))
             continue
         counts = {table: len(new[table]) for table in TABLES}
-        receipts.append(RunReceipt(run.cell.cell_id, run.replicate, "done", counts, time.perf_counter() - start))
+        spent = time.perf_counter() - wall, time.process_time() - cpu
+        receipts.append(RunReceipt(run.cell.cell_id, run.replicate, "done", counts, *spent))
         for table in TABLES:
             rows[table] += new[table]
     name = f"{batch.number:06d}-{uuid4().hex[:12]}"
-    parts = tuple(_write(directory, table, name, rows[table]) for table in TABLES if rows[table])
-    return BatchReceipt(name, parts, tuple(receipts))
+    parts = tuple(_write(storage, table, name, rows[table]) for table in TABLES if rows[table])
+    rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return BatchReceipt(name, parts, tuple(receipts), rss_bytes)
 
 
-def failed(run: Run, error: str, wall_s: float = 0.0) -> RunReceipt:
+def failed(run: Run, error: str) -> RunReceipt:
     """The receipt of a run that didn't end well."""
-    return RunReceipt(run.cell.cell_id, run.replicate, "failed", {}, wall_s, error)
+    return RunReceipt(run.cell.cell_id, run.replicate, "failed", error=error)
 
 
 def describe(error: BaseException) -> str:
@@ -89,18 +89,59 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def warm_up(specs: tuple[HostSpec, ...]) -> None:
+def warm_up(plan: Plan) -> None:
     """Simulates tiny hosts, so that the kernels are compiled, or loaded, before the work starts."""
     from hostsim.host import simulate_host
-    from policies import POLICIES
 
-    for spec in specs:
-        simulate_host(spec, next(iter(POLICIES.values())), seed=0, replicate=0, host=0)
+    policy = plan.cell(0).policy
+    for spec in warm_up_shapes(plan):
+        simulate_host(spec, policy, seed=0, replicate=0, host=0)
 
 
-def _write(directory: Path, table: str, name: str, rows: list[dict[str, Any]]) -> PartReceipt:
+def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
+    """Tiny hosts that run every kernel that the plan needs: each kind of workload and mode of reclaim, with L2."""
+    host = build_hosts(plan.run(0))[0]
+    if host.scene:
+        return tuple(_tiny(build_hosts(plan.run(number))[0]) for number in _scenes(plan))
+    guest = replace(host.guests[0], memory_pages=_TINY_PAGES, limit_pages=_TINY_PAGES // 2, accesses_per_tick=2048)
+    kinds, modes, kernels = (
+        [str(value) for value in plan.values(path)] for path in ("guest.workload.kind", "reclaim.mode", "kernel")
+    )
+    return tuple(
+        HostSpec(
+            kernel,
+            tuple(
+                replace(guest, workload=replace(guest.workload, kind=kind), nested=nested)
+                for kind in kinds
+                for nested in (None, NestedSpec(stop_tick=2))
+            ),
+            ticks=3,
+            mode=mode,
+            aging_every_ticks=1,
+        )
+        for kernel in kernels
+        for mode in modes
+    )
+
+
+def _scenes(plan: Plan) -> list[int]:
+    """One cell of each scene and mode of reclaim."""
+    found: dict[tuple[str, str], int] = {}
+    for number in range(plan.cell_count):
+        spec = plan.cell(number).spec
+        found.setdefault((spec.scene, spec.reclaim.mode), number)
+    return list(found.values())
+
+
+def _tiny(host: HostSpec) -> HostSpec:
+    half = _TINY_PAGES // 2
+    guests = [replace(guest, memory_pages=_TINY_PAGES, limit_pages=half) for guest in host.guests]
+    return replace(host, guests=tuple(guests), ticks=2, parent_pages=half * len(guests) if host.parent_pages else 0)
+
+
+def _write(storage: Storage, table: str, name: str, rows: list[dict[str, Any]]) -> PartReceipt:
     part = f"{table}-{name}.parquet"
-    return PartReceipt(table, part, len(rows), write_part(directory / "parts" / part, table, rows))
+    return PartReceipt(table, part, len(rows), write_part(storage, f"parts/{part}", table, rows))
 
 
 def _guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str, Any]]:

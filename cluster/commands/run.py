@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from cluster.parts import Rows
     from cluster.plan import Plan
-    from cluster.work import Rows
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
+    study: Annotated[str, typer.Argument(help="The study file, or a sweep's results.", metavar="STUDY.toml|DIR")],
     cell: Annotated[str, typer.Option(help="The cell's id: column cell_id of the results. Its beginning is enough.")],
     replicate: Annotated[int, typer.Option(min=0, help="Which replicate, from 0.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the rows of all tables as JSON.")] = False,
@@ -25,15 +25,16 @@ def run(
     \b
     Examples:
       coldfleet run configs/quickstart.toml --cell 3f2a9c
-      coldfleet run configs/quickstart.toml --cell 3f2a9c --replicate 2 --json
+      coldfleet run results/quickstart --cell 3f2a9c --replicate 2 --json
     """
     from cluster import output
     from cluster.plan import Run
+    from cluster.results import Results
     from cluster.study_file import read_study
     from cluster.work import simulate_run
     from hostsim.errors import UserError
 
-    plan = read_study(study)
+    plan = read_study(Path(study)) if study.endswith(".toml") else Results.open(study).plan
     number = _find(plan, cell)
     if replicate >= plan.replicates:
         raise UserError(f"replicate {replicate}: the study has 0 to {plan.replicates - 1}")

@@ -79,13 +79,15 @@ class FakeRay:
         self.actors: list[Actor] = []
         self.most_in_flight = 0
         self.shut_down = False
+        self.cpus = 2.0
 
     def remote(self, **options: Any) -> Callable[[type], Any]:
         assert options["num_cpus"] == 1
+        assert options["memory"] > 200 << 20
 
         def make(kind: type) -> Any:
-            def create() -> Actor:
-                self.actors.append(Actor(kind(), self))
+            def create(*arguments: Any) -> Actor:
+                self.actors.append(Actor(kind(*arguments), self))
                 return self.actors[-1]
 
             return SimpleNamespace(remote=create)
@@ -93,7 +95,10 @@ class FakeRay:
         return make
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 2.0}
+        return {"CPU": self.cpus}
+
+    def put(self, value: Any) -> Any:
+        return value
 
     def wait(self, refs: list[Ref], *, num_returns: int, timeout: float, fetch_local: bool) -> tuple[list[Ref], None]:
         if timeout:

@@ -15,6 +15,7 @@ from cluster.fleet import build_hosts, limit_pages, nested_guests
 from cluster.plan import Plan
 from cluster.results import create
 from cluster.schemas import schema
+from cluster.storage import open_storage
 from cluster.study_file import read_study
 
 BASE = {"ticks": 1, "overcommit": 1.5, "fleet.hosts": 3, "fleet.guests_per_host": 7, "guest.memory": "2 MiB"}
@@ -53,7 +54,7 @@ def test_plan_survives_json_and_runs_survive_pickle(plan: Plan) -> None:
 
 
 def test_plan_file_has_parameters_as_columns_with_units(plan: Plan, tmp_path: Path) -> None:
-    create(tmp_path / "out", plan)
+    create(open_storage(str(tmp_path / "out")), plan)
     table = pq.read_table(tmp_path / "out" / "plan.parquet")
     assert table.schema.equals(schema("plan"), check_metadata=True)
     assert table.num_rows == len(plan)

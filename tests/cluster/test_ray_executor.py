@@ -15,12 +15,13 @@ import pytest
 from cluster import ray_cluster, ray_executor
 from cluster.executor import SerialExecutor
 from cluster.host_actor import Hello, HostActor
-from cluster.interrupt import StopRequest
+from cluster.interrupt import StoppedError, StopRequest
 from cluster.journal import BatchReceipt
 from cluster.plan import Plan
 from cluster.ray_executor import IN_FLIGHT, MAX_ATTEMPTS, RayExecutor
 from cluster.results import Results
 from cluster.schemas import TABLES
+from cluster.storage import Storage
 from cluster.study_file import read_study
 from cluster.sweep import sweep
 from cluster.work import Batch
@@ -64,11 +65,11 @@ def test_batches_of_a_dead_worker_are_done_by_another(
     run = HostActor.run
     deaths = []
 
-    def die_sometimes(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
-        if batch.runs[0].index in (3, 4, 11) and batch.attempt == 0:
+    def die_sometimes(self: HostActor, batch: Batch, where: str) -> BatchReceipt:
+        if batch.runs[0] in (3, 4, 11) and batch.attempt == 0:
             deaths.append(batch)
             raise ActorDiedError("killed")
-        return run(self, batch, directory)
+        return run(self, batch, where)
 
     monkeypatch.setattr(HostActor, "run", die_sometimes)
     results = sweep(plan, tmp_path / "out", RayExecutor())
@@ -84,11 +85,11 @@ def test_run_that_kills_every_worker_fails_alone(
     run = HostActor.run
     attempts = []
 
-    def die_of_one(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
-        if any(run.index == 9 for run in batch.runs):
+    def die_of_one(self: HostActor, batch: Batch, where: str) -> BatchReceipt:
+        if 9 in batch.runs:
             attempts.append(len(batch.runs))
             raise ActorDiedError("out of memory")
-        return run(self, batch, directory)
+        return run(self, batch, where)
 
     monkeypatch.setattr(HostActor, "run", die_of_one)
     monkeypatch.setattr("cluster.batching.Batches.__next__", _pairs)
@@ -106,13 +107,13 @@ def _pairs(batches: Any) -> Batch:
     if start >= len(batches._indices):
         raise StopIteration
     batches._next += 2
-    return Batch(start, tuple(batches._plan.run(index) for index in batches._indices[start : start + 2]))
+    return Batch(start, tuple(batches._indices[start : start + 2]))
 
 
 def test_workers_that_never_live_end_the_sweep(
     fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
+    def die(self: HostActor, batch: Batch, where: str) -> BatchReceipt:
         raise ActorDiedError("no luck")
 
     monkeypatch.setattr(HostActor, "run", die)
@@ -145,7 +146,7 @@ def test_busy_cluster_is_one_line(
     fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_executor, "START_WITHIN_S", 0.0)
-    with pytest.raises(UserError, match="Ray gave no worker within 0 s"):
+    with pytest.raises(UserError, match=r"Ray gave no worker of 1 CPU and \d+ MiB within 0 s"):
         sweep(plan, tmp_path / "out", RayExecutor())
     assert not (tmp_path / "out").exists()
 
@@ -155,15 +156,16 @@ def test_stop_request_keeps_what_came_back(
 ) -> None:
     run = HostActor.run
 
-    def interrupt(self: HostActor, batch: Batch, directory: str) -> BatchReceipt:
-        if batch.runs[0].index == 5:
+    def interrupt(self: HostActor, batch: Batch, where: str) -> BatchReceipt:
+        if batch.runs[0] == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return run(self, batch, directory)
+        return run(self, batch, where)
 
     monkeypatch.setattr("cluster.batching.MAX_RUNS", 1)
     monkeypatch.setattr(HostActor, "run", interrupt)
-    results = sweep(plan, tmp_path / "out", RayExecutor())
-    assert 6 <= len(results.receipts) < len(plan)
+    with pytest.raises(StoppedError, match=r"interrupted, with \d+ of 18 runs to do; go on with: coldfleet resume"):
+        sweep(plan, tmp_path / "out", RayExecutor())
+    assert 6 <= Results.open(tmp_path / "out").ledger.done < len(plan)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +207,8 @@ def real_address(ray_token: str) -> Iterator[str]:
 class KillingExecutor(RayExecutor):
     """Kills the process of a busy worker after the first batch."""
 
-    def run(self, batches: Iterator[Batch], directory: Path, stop: StopRequest) -> Iterator[BatchReceipt]:
-        for number, receipt in enumerate(super().run(batches, directory, stop)):
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+        for number, receipt in enumerate(super().run(batches, storage, stop)):
             if number == 0:
                 victim = next(slot for slot in self._pool if slot.batches)
                 os.kill(self._ray.get(victim.hello).pid, signal.SIGKILL)

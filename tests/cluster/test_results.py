@@ -12,11 +12,12 @@ import pytest
 
 from cluster.executor import SerialExecutor
 from cluster.journal import BatchReceipt, Journal, RunReceipt, read_journal
-from cluster.parts import write_atomically
 from cluster.plan import Plan
 from cluster.results import Results
 from cluster.schemas import SORT_KEYS, TABLES, schema
-from cluster.sweep import sweep, warm_up_shapes
+from cluster.storage import open_storage
+from cluster.sweep import sweep
+from cluster.work import warm_up_shapes
 from hostsim.errors import UserError
 from hostsim.model import HostSpec
 
@@ -128,7 +129,7 @@ def test_damage_is_seen_and_mended_by_the_same_sweep(
     assert not results.missing
     assert tables(done) == before
     assert (done / "plan.parquet").read_bytes() == plan_before
-    named = {part.name for batch in results.batches for part in batch.parts}
+    named = {part.name for part in results.parts}
     assert {path.name for path in (done / "parts").iterdir()} == named  # no orphans: parts/*.parquet is the truth
 
 
@@ -151,26 +152,28 @@ def test_files_of_others_in_parts_are_left_alone(done: Path, plan: Plan) -> None
 
 
 def test_journal_is_held_by_one_sweep_at_a_time(done: Path) -> None:
-    with Journal(done / "journal.jsonl"), pytest.raises(UserError, match="another sweep is writing there"):
-        Journal(done / "journal.jsonl")
-    Journal(done / "journal.jsonl").__exit__(None, None, None)
+    storage = open_storage(str(done))
+    with Journal(storage), pytest.raises(UserError, match="another sweep is writing there"):
+        Journal(storage)
+    Journal(storage).__exit__(None, None, None)
 
 
 def test_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
-    receipts = [BatchReceipt(f"b{n}", (), (RunReceipt("c", n, "failed", {}, 0.5, "Why: äöü"),)) for n in range(3)]
-    with Journal(tmp_path / "journal.jsonl") as journal:
+    receipts = [BatchReceipt(f"b{n}", (), (RunReceipt("c", n, "failed", {}, 0.5, 0.4, "Why: äöü"),)) for n in range(3)]
+    storage = open_storage(str(tmp_path))
+    with Journal(storage) as journal:
         for receipt in receipts[:2]:
             journal.append(receipt)
     with open(tmp_path / "journal.jsonl", "ab") as file:
         file.write(b'{"batch": "torn')
-    with Journal(tmp_path / "journal.jsonl") as journal:
+    with Journal(storage) as journal:
         journal.append(receipts[2])
-    assert list(read_journal(tmp_path / "journal.jsonl")) == receipts
+    assert list(read_journal(storage)) == receipts
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        write_atomically(tmp_path / "a", "text")  # type: ignore[arg-type]
+        open_storage(str(tmp_path)).write("a", "text")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,7 +181,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     ("content", "expected"),
     [("", "can't be read"), ("[]", "not the head"), ('{"format": "x"}', "not the head"),
      ('{"format": "coldfleet results", "schema_version": 99}', "version 99"),
-     ('{"format": "coldfleet results", "schema_version": 1}', "damaged")],
+     ('{"format": "coldfleet results", "schema_version": 2}', "damaged")],
 )  # fmt: skip
 def test_head_that_is_none_is_one_line(content: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text(content)

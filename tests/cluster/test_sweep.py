@@ -16,9 +16,10 @@ from cluster.interrupt import StopRequest
 from cluster.journal import BatchReceipt, RunReceipt
 from cluster.plan import Plan
 from cluster.results import Results
+from cluster.storage import Storage
 from cluster.summary import METRICS, WIDTH
-from cluster.sweep import sweep, warm_up_shapes
-from cluster.work import Batch
+from cluster.sweep import sweep
+from cluster.work import Batch, warm_up_shapes
 from hostsim.model import HostResult, HostSpec
 from tests.cluster.conftest import Said
 
@@ -157,8 +158,8 @@ class InterruptedExecutor(SerialExecutor):
     def __init__(self, after: int) -> None:
         self._after = after
 
-    def run(self, batches: Iterator[Batch], directory: Path, stop: StopRequest) -> Iterator[BatchReceipt]:
-        for number, receipt in enumerate(super().run(batches, directory, stop)):
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+        for number, receipt in enumerate(super().run(batches, storage, stop)):
             if number == self._after:
                 os.kill(os.getpid(), signal.SIGINT)
             yield receipt
@@ -173,7 +174,7 @@ def test_interrupted_sweep_keeps_what_came_back_and_goes_on(
     said = serial()
     left = len(plan) - after - 1
     assert said.code == 130
-    assert f"stopped with {left} of {len(plan)} runs to do; the same command goes on" in said.err
+    assert f"with {left} of {len(plan)} runs to do; go on with: coldfleet resume {tmp_path / 'out'}" in said.err
     assert len(Results.open(tmp_path / "out").missing) == left
     monkeypatch.setattr("cluster.executor.SerialExecutor", SerialExecutor)
     said = serial()
@@ -216,8 +217,8 @@ def took(seconds: float, runs: int = 1) -> BatchReceipt:
     return BatchReceipt("b", (), tuple(RunReceipt("c", n, "done", {}, seconds) for n in range(runs)))
 
 
-def test_batches_grow_for_short_runs_and_shrink_at_the_end(plan: Plan) -> None:
-    batches = Batches(plan, [0] * 10_000, slots=2)
+def test_batches_grow_for_short_runs_and_shrink_at_the_end() -> None:
+    batches = Batches([0] * 10_000, slots=2)
     assert len(next(batches).runs) == 1  # nothing is known yet
     batches.observe(took(0.05, 50))
     sizes = [len(batch.runs) for batch in batches]
@@ -228,7 +229,7 @@ def test_batches_grow_for_short_runs_and_shrink_at_the_end(plan: Plan) -> None:
 
 
 def test_long_runs_travel_alone(plan: Plan) -> None:
-    batches = Batches(plan, list(range(len(plan))), slots=1)
+    batches = Batches(list(range(len(plan))), slots=1)
     next(batches)
     batches.observe(took(8.0))
     assert [len(batch.runs) for batch in batches] == [1] * (len(plan) - 1)

@@ -1,0 +1,98 @@
+"""What sweep, resume and retry have in common: where runs are simulated, and what is said at the end."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cluster.executor import Executor
+    from cluster.plan import Plan
+    from cluster.results import Results
+    from cluster.storage import Storage
+
+
+class ExecutorName(StrEnum):
+    """Where the runs are simulated."""
+
+    RAY = "ray"
+    SERIAL = "serial"
+
+
+Directory = Annotated[
+    str, typer.Argument(help="The results: a directory, or a URI.", metavar="DIR", show_default=False)
+]
+ExecutorOption = Annotated[
+    ExecutorName, typer.Option("--executor", help="ray: in parallel; serial: in this process, without Ray.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time.  [default: all CPUs]")]
+Address = Annotated[str | None, typer.Option(help="Join the Ray cluster at HOST:PORT instead of starting a Ray here.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first run that fails.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+
+
+def make_executor(name: ExecutorName, workers: int | None, address: str | None) -> Executor:
+    """The executor that the options ask for; raises UserError if they don't go together."""
+    from hostsim.errors import UserError
+
+    if name is ExecutorName.RAY:
+        from cluster.ray_executor import RayExecutor
+
+        return RayExecutor(workers, address)
+    if workers not in (None, 1) or address is not None:
+        raise UserError("--executor serial runs in this process: --workers and --address are for --executor ray")
+    from cluster.executor import SerialExecutor
+
+    return SerialExecutor()
+
+
+def run_and_report(
+    plan: Plan, storage: Storage, executor: Executor, json: bool, *, retry_failed: bool = False, fail_fast: bool = False
+) -> int:
+    """Does what is missing, prints the summary, and returns the exit code."""
+    from cluster.interrupt import StoppedError
+    from cluster.progress import make_reporter
+    from cluster.sweep import sweep
+
+    reporter = make_reporter()
+    try:
+        results = sweep(plan, storage, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast)
+    except StoppedError as stopped:
+        reporter.say(f"coldfleet: {stopped}")
+        return stopped.code
+    return _report(results, json)
+
+
+def _report(results: Results, json: bool) -> int:
+    from cluster import output
+    from cluster.progress import make_reporter
+    from cluster.summary import WIDTH, as_json, as_table
+
+    plan = results.plan
+    if json:
+        output.print_json(as_json(results))
+    else:
+        output.print_text(plan.title or plan.name)
+        output.print_rich(as_table(results), WIDTH)
+        output.print_text(f"means over {plan.replicates} replicates, each the sum over the fleet, with 95 % intervals")
+        output.print_text(f"results: {results.storage}")
+    reporter = make_reporter()
+    for line in failure_lines(results):
+        reporter.say(line)
+    return 1 if results.failed else 0
+
+
+def failure_lines(results: Results) -> list[str]:
+    """The first failed runs, how many there are, and how to see and to repeat them."""
+    failed = results.failed
+    if not failed:
+        return []
+    lines = [f"failed: cell {run.cell_id} replicate {run.replicate}: {run.error}" for run in failed[:3]]
+    see = f"coldfleet run {results.storage} --cell {failed[0].cell_id} --replicate {failed[0].replicate}"
+    return [
+        *lines,
+        f"{len(failed)} of {len(results.plan)} runs failed; to see one: {see}",
+        f"after the mend: coldfleet retry {results.storage} --failed",
+    ]

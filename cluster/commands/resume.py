@@ -1,0 +1,32 @@
+"""coldfleet resume: the rest of a sweep, from its results directory alone."""
+
+from __future__ import annotations
+
+from cluster.commands.execution import Address, Directory, ExecutorName, ExecutorOption, FailFast, Json, Workers
+
+
+def resume(
+    directory: Directory,
+    executor: ExecutorOption = ExecutorName.RAY,
+    workers: Workers = None,
+    address: Address = None,
+    fail_fast: FailFast = False,
+    json: Json = False,
+) -> int:
+    """Go on with a sweep that was interrupted, crashed, or lost files.
+
+    The study is in the directory, so its file isn't needed. Runs whose rows are there, whole and unchanged, are not
+    repeated; runs that failed are neither: `coldfleet retry` is for those.
+
+    \b
+    Examples:
+      coldfleet resume results/quickstart
+      coldfleet resume s3://bucket/fast_only --address head:6379
+    """
+    from cluster.commands.execution import make_executor, run_and_report
+    from cluster.results import Results
+    from cluster.storage import open_storage
+
+    chosen = make_executor(executor, workers, address)
+    storage = open_storage(directory)
+    return run_and_report(Results.open(storage).plan, storage, chosen, json, fail_fast=fail_fast)

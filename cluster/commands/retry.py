@@ -1,0 +1,39 @@
+"""coldfleet retry: runs that failed, once more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cluster.commands.execution import Address, Directory, ExecutorName, ExecutorOption, FailFast, Json, Workers
+
+
+def retry(
+    directory: Directory,
+    failed: Annotated[bool, typer.Option("--failed", help="The runs that failed: so far the only choice.")],
+    executor: ExecutorOption = ExecutorName.RAY,
+    workers: Workers = None,
+    address: Address = None,
+    fail_fast: FailFast = False,
+    json: Json = False,
+) -> int:
+    """Run the failed runs of a sweep again.
+
+    A run fails for ever if the study asks for something impossible, but not if a machine was too small for it or a
+    disk was full. Runs that end well this time count as done; the others keep their new error.
+
+    \b
+    Examples:
+      coldfleet retry results/quickstart --failed
+    """
+    from cluster.commands.execution import make_executor, run_and_report
+    from cluster.results import Results
+    from cluster.storage import open_storage
+    from hostsim.errors import UserError
+
+    if not failed:
+        raise UserError("retry: say --failed")
+    chosen = make_executor(executor, workers, address)
+    storage = open_storage(directory)
+    return run_and_report(Results.open(storage).plan, storage, chosen, json, retry_failed=True, fail_fast=fail_fast)

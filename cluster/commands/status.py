@@ -1,0 +1,49 @@
+"""coldfleet status: how far a sweep is."""
+
+from __future__ import annotations
+
+from cluster.commands.execution import Directory, Json
+
+
+def status(directory: Directory, json: Json = False) -> int:
+    """Tell how far a sweep is, and what to do next.
+
+    Reads only, and may be used while the sweep runs. Exit code 0: complete; 1: runs failed, or are missing.
+
+    \b
+    Examples:
+      coldfleet status results/quickstart
+      coldfleet status s3://bucket/fast_only --json
+    """
+    from cluster import output
+    from cluster.commands.execution import failure_lines
+    from cluster.progress import duration
+    from cluster.results import Results
+
+    results = Results.open(directory)
+    plan, ledger, missing = results.plan, results.ledger, len(results.missing)
+    size = sum(results.storage.sizes("parts").values())
+    if json:
+        output.print_json(
+            {
+                "study": plan.name,
+                "directory": str(results.storage),
+                "cells": plan.cell_count,
+                "runs": len(plan),
+                "done": ledger.done,
+                "missing": missing,
+                "failed": results.failures.select(["cell_id", "replicate", "error"]).to_pylist(),
+                "parts": len(results.parts),
+                "bytes": size,
+                "cpu_s": ledger.cpu_s,
+            }
+        )
+    else:
+        output.print_text(f"{plan.title or plan.name}: {plan.cell_count} cells x {plan.replicates} replicates")
+        output.print_text(f"{ledger.done} runs done, {len(results.failed)} failed, {missing} to do")
+        output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(ledger.cpu_s)} of CPU time")
+        for line in failure_lines(results):
+            output.print_text(line)
+        if missing:
+            output.print_text(f"go on with: coldfleet resume {results.storage}")
+    return 1 if missing or results.failed else 0

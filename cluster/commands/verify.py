@@ -1,0 +1,30 @@
+"""coldfleet verify: is a results directory what it says it is?"""
+
+from __future__ import annotations
+
+from cluster.commands.execution import Directory
+
+
+def verify(directory: Directory) -> int:
+    """Check every file of a sweep's results, and say what to do about each problem.
+
+    Finds parts that are missing, changed or not named by any receipt, cells that are there twice, receipts and plans
+    of another study. Reads only. Exit code 0: all is well, even if runs are still to do; 1: problems.
+
+    \b
+    Examples:
+      coldfleet verify results/quickstart
+    """
+    from cluster import output
+    from cluster.results import Results
+    from cluster.verify import verify as find_problems
+
+    results = Results.open(directory)
+    problems = list(find_problems(results))
+    for problem in problems:
+        output.print_text(problem)
+    if not problems:
+        missing = len(results.missing)
+        rest = f"; {missing} runs to do: coldfleet resume {results.storage}" if missing else ""
+        output.print_text(f"{results.storage}: {len(results.parts)} parts are as their receipts say{rest}")
+    return 1 if problems else 0

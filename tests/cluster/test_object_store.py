@@ -1,0 +1,133 @@
+"""Results on an object store: the same commands, on an S3 that the test starts on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from cluster.executor import SerialExecutor
+from cluster.journal import JOURNAL_NAME, Journal
+from cluster.plan import Plan
+from cluster.results import Results
+from cluster.schemas import TABLES
+from cluster.storage import open_storage
+from cluster.sweep import sweep
+from hostsim.errors import UserError
+from hostsim.model import HostSpec
+from tests.cluster.conftest import Said
+
+pytest.importorskip("moto", reason="needs the S3 server of moto: pip install '.[test]'")
+pytestmark = pytest.mark.usefixtures("fake_engine")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The query of a URI that leads to a local S3 with an empty bucket "fleet"."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "for-a-test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        endpoint = f"{host}:{port}"
+        s3 = fs.S3FileSystem(scheme="http", endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True)
+        s3.create_dir("fleet")
+        yield f"scheme=http&endpoint_override={endpoint}&region=us-east-1"
+    server.stop()
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, study_text: str) -> Path:
+    """A sixth of the usual runs: each costs a dozen requests."""
+    path = tmp_path / "small.toml"
+    path.write_text(study_text.replace("replicates = 3", "replicates = 1").replace("[0, 0.5, 1]", "[0.5]"))
+    return path
+
+
+@pytest.fixture
+def where(bucket: str, request: pytest.FixtureRequest) -> str:
+    """A place of its own for each test."""
+    return f"s3://fleet/{request.node.name.replace('[', '-').rstrip(']')}?{bucket}"
+
+
+def test_sweep_on_s3_has_the_tables_of_a_local_one(where: str, plan: Plan, tmp_path: Path) -> None:
+    local = sweep(plan, tmp_path / "out", SerialExecutor())
+    remote = sweep(plan, where, SerialExecutor())
+    for table in TABLES:
+        assert remote.table(table).equals(local.table(table), check_metadata=True)
+    assert remote.storage.exists("plan.parquet")
+
+
+def test_every_command_takes_a_uri(
+    where: str, study_file: Path, coldfleet: Callable[..., Said], fake_engine: list[HostSpec]
+) -> None:
+    assert coldfleet("sweep", study_file, "--out", where, "--executor", "serial").code == 0
+    storage = open_storage(where)
+    before = {table: Results.open(storage).table(table) for table in TABLES}
+    part = next(name for name in storage.sizes("parts") if name.startswith("hosts-"))
+    storage.delete(f"parts/{part}")
+    assert coldfleet("status", where).code == 1
+    said = coldfleet("verify", where)
+    assert (said.code, f"parts/{part}: missing" in said.out) == (1, True)
+    assert coldfleet("resume", where, "--executor", "serial").code == 0
+    assert coldfleet("status", where).code == 0
+    assert {table: Results.open(storage).table(table) for table in TABLES} == before
+    assert coldfleet("verify", where).code == 1  # parts beside the lost one: nothing is deleted under a running sweep
+    assert coldfleet("compact", where).code == 0
+    assert coldfleet("verify", where).code == 0
+    assert len(storage.sizes("parts")) == 3
+    assert {table: Results.open(storage).table(table) for table in TABLES} == before
+    fake_engine.clear()
+    assert coldfleet("sweep", study_file, "--out", where, "--executor", "serial").code == 0
+    assert fake_engine == []
+
+
+def test_two_sweeps_at_once_only_repeat_work(where: str, plan: Plan, tmp_path: Path) -> None:
+    storage = open_storage(where)
+    sweep(plan, where, SerialExecutor())
+    first = {table: Results.open(storage).table(table) for table in TABLES}
+    kept = {name: storage.read(name) for name in storage.sizes() if JOURNAL_NAME.fullmatch(name)}
+    for name in kept:
+        storage.delete(name)
+    sweep(plan, where, SerialExecutor())  # knows nothing of the first ...
+    for name, content in kept.items():
+        storage.write(name, content)  # ... whose receipts come late
+    results = Results.open(storage)
+    assert results.ledger.repeats == len(plan)
+    assert {table: results.table(table) for table in TABLES} == first
+
+
+def test_journal_rolls_over_to_new_segments(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster.journal import BatchReceipt, read_journal
+
+    monkeypatch.setattr("cluster.journal.SEGMENT_LINES", 2)
+    receipts = [BatchReceipt(f"b{number}", (), ()) for number in range(5)]
+    storage = open_storage(where)
+    with Journal(storage) as journal:
+        for number, receipt in enumerate(receipts):
+            journal.append(receipt)
+            assert list(read_journal(storage)) == receipts[: number + 1]
+    assert len(storage.sizes()) == 3
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [("s4://bucket/x", "s4"), ("s3://", "s3://"), ("nonsense://x", "nonsense")],
+)
+def test_unusable_uri_is_one_line(uri: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as caught:
+        open_storage(uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_bucket_that_is_none_is_one_line(bucket: str, study_file: Path, coldfleet: Callable[..., Said]) -> None:
+    said = coldfleet("sweep", study_file, "--out", f"s3://nobody/x?{bucket}", "--executor", "serial")
+    assert (said.code, said.out) == (2, "")
+    assert "nobody" in said.err.splitlines()[-1]
+    assert "Traceback" not in said.err
