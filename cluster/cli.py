@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from cluster.commands import compact, policies, replay, resume, retry, run, status, sweep, verify
+from cluster.commands import ablate, compact, policies, replay, resume, retry, run, status, sweep, verify
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     sweep.sweep,
@@ -22,6 +22,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     verify.verify,
     compact.compact,
     run.run,
+    ablate.ablate,
     replay.replay,
     policies.policies,
 )

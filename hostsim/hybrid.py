@@ -6,10 +6,14 @@ A hybrid is written as ``"6.12 with two_touch, policy of 6.18"``. Running them t
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from functools import cache
+from itertools import pairwise
 
 from hostsim.errors import UserError
 from hostsim.kernels import KERNELS, Kernel
@@ -49,6 +53,18 @@ def differing_features(a: Kernel, b: Kernel) -> list[str]:
     """The features in which two kernels differ, in the order of hostsim.kernels."""
     named = [field.name for field in fields(Kernel) if field.name not in _NAMES]
     return [feature for feature in named if getattr(a, feature) != getattr(b, feature)]
+
+
+@cache
+def feature_meanings() -> dict[str, str]:
+    """What each feature means: the text that stands beside it in hostsim.kernels."""
+    (definition,) = ast.parse(inspect.getsource(Kernel)).body
+    assert isinstance(definition, ast.ClassDef)
+    meanings = {"policy": "How the kernel asks KVM which pages are young."}
+    for field, text in pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            meanings[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return meanings
 
 
 def _example() -> str:

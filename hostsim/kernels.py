@@ -29,6 +29,7 @@ class Kernel:
     """A faulted page starts in max_seq - 1, with PG_workingset in max_seq (lru_gen_folio_seq), not in max_seq."""
 
     refault_counted_only_if_recent: bool = False
+    """workingset_refault counts only refaults that are recent, not all."""
     refault_window_by_max_seq: bool = False
     """A refault is recent fewer than four max_seq steps after the eviction, not: while min_seq is the same."""
     activate_counted_when_protected: bool = False

@@ -35,7 +35,7 @@ def run(
     from hostsim.errors import UserError
 
     plan = read_study(Path(study)) if study.endswith(".toml") else Results.open(study).plan
-    number = _find(plan, cell)
+    number = find_cell(plan, cell)
     if replicate >= plan.replicates:
         raise UserError(f"replicate {replicate}: the study has 0 to {plan.replicates - 1}")
     chosen = plan.cell(number)
@@ -47,7 +47,8 @@ def run(
     return 0
 
 
-def _find(plan: Plan, beginning: str) -> int:
+def find_cell(plan: Plan, beginning: str) -> int:
+    """The number of the cell whose id begins so; raises UserError if there isn't just one."""
     from hostsim.errors import UserError
 
     found = [number for number, cell_id in enumerate(plan.cell_ids) if cell_id.startswith(beginning)]

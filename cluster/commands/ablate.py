@@ -1,0 +1,206 @@
+"""coldfleet ablate: which features of a kernel carry a difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster.commands.execution import Address, ExecutorName, ExecutorOption, Json, Workers
+
+if TYPE_CHECKING:
+    from cluster.ablation import Ablation
+    from cluster.hybrid_runs import HybridRuns, Metric
+    from cluster.plan import Plan
+    from cluster.statistics import Mean
+    from hostsim.kernels import Kernel
+
+
+def ablate(
+    study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
+    old: Annotated[str, typer.Option("--from", help="The kernel to start from.", metavar="KERNEL")],
+    new: Annotated[str, typer.Option("--to", help="The kernel to end at.", metavar="KERNEL")],
+    metric: Annotated[
+        str, typer.Option(help="What is to be explained: residency, a counter, or COUNTER/COUNTER.")
+    ] = "residency",
+    guest: Annotated[
+        int | None, typer.Option(min=0, help="Of which guest of a host.  [default: 0 of a scene, else all]")
+    ] = None,
+    cell: Annotated[str, typer.Option(help="Which cell, if the study has a grid: the beginning of its id.")] = "",
+    executor: ExecutorOption = ExecutorName.SERIAL,
+    workers: Workers = None,
+    address: Address = None,
+    json: Json = False,
+) -> int:
+    """Find the kernel features that carry a difference between two kernels.
+
+    Runs the study on hybrids: each feature that differs is switched over alone, from both ends, then groups of them,
+    until a group is found that turns the one kernel's figure into the other's, both ways.
+
+    \b
+    Examples:
+      coldfleet ablate configs/findings/guest-beside-process.toml --from 6.12 --to 6.18
+      coldfleet ablate configs/findings/blind-aging.toml --from 6.12 --to 6.1 --metric pgscan
+      coldfleet ablate configs/quickstart.toml --cell 3f2a9c --from 6.1 --to 6.12 --metric pgmajfault --executor ray
+    """
+    from cluster import output
+    from cluster.ablation import ablate as explain
+    from cluster.commands.execution import make_executor
+    from cluster.hybrid_runs import HybridRuns, parse_metric
+    from cluster.progress import make_reporter
+    from cluster.study_file import read_study
+    from hostsim.errors import UserError
+    from hostsim.hybrid import get_kernel
+
+    plan = read_study(study)
+    number = _cell_number(plan, cell)
+    spec = plan.cell(number).spec
+    if guest is not None and guest >= spec.fleet.guests_per_host:
+        raise UserError(f"--guest {guest}: a host has the guests 0 to {spec.fleet.guests_per_host - 1}")
+    chosen = parse_metric(metric, 0 if guest is None and spec.scene else guest)
+    kernels = get_kernel(old), get_kernel(new)
+    if kernels[0] == kernels[1]:
+        raise UserError(f"--from {old} --to {new}: the same kernel twice")
+    make_executor(executor, workers, address)  # complains now, before anything runs
+    runs = HybridRuns(
+        (plan, number), kernels, chosen, lambda: make_executor(executor, workers, address), make_reporter()
+    )
+    found = explain(runs.features, runs)
+    if json:
+        output.print_json(_as_json(plan, kernels, chosen, runs, found))
+    else:
+        _print(plan, kernels, chosen, runs, found)
+    return 0
+
+
+def _cell_number(plan: Plan, beginning: str) -> int:
+    """The chosen cell; a study that varies nothing but the kernel has only one to choose."""
+    from cluster.commands.run import find_cell
+    from hostsim.errors import UserError
+
+    if beginning:
+        return find_cell(plan, beginning)
+    if axes := [path for path in plan.axes if path != "kernel"]:
+        raise UserError(
+            f"the study has a grid of {', '.join(axes)}: choose one cell, such as --cell {plan.cell_ids[0]}"
+        )
+    return 0
+
+
+def _as_json(
+    plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: HybridRuns, found: Ablation
+) -> dict[str, Any]:
+    old, new = kernels
+    ends = runs.ends
+    return {
+        "study": plan.name,
+        "title": plan.title,
+        "from": old.name,
+        "to": new.name,
+        "metric": metric.name,
+        "guest": metric.guest,
+        "replicates": plan.replicates,
+        "runs": len(runs.values),
+        "old": {"mean": found.old, "ci95": runs.mean(ends[0]).half_width},
+        "new": {"mean": found.new, "ci95": runs.mean(ends[1]).half_width},
+        "shift": {"mean": found.shift, "ci95": runs.shift(*ends).half_width},
+        "named": [effect.name for effect in found.named],
+        "carried": found.carried,
+        "carried_share": found.part(found.carried),
+        "taken_back": found.taken_back,
+        "taken_back_share": found.part(found.taken_back),
+        "interaction": found.carried - found.carried_alone,
+        "interaction_share": found.part(found.carried - found.carried_alone),
+        "interaction_back": found.taken_back - found.taken_back_alone,
+        "interaction_back_share": found.part(found.taken_back - found.taken_back_alone),
+        "features": [
+            {
+                "feature": effect.name,
+                "from": getattr(old, effect.name),
+                "to": getattr(new, effect.name),
+                "on": effect.on,
+                "on_share": found.part(effect.on),
+                "off": effect.off,
+                "off_share": found.part(effect.off),
+                "named": effect.named,
+                "carries": effect.share,
+                "carries_share": found.part(effect.share),
+            }
+            for effect in found.effects
+        ],
+    }
+
+
+def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: HybridRuns, found: Ablation) -> None:
+    from rich.table import Table
+
+    from cluster import output
+    from cluster.ablation import HELPS
+    from cluster.summary import WIDTH
+    from hostsim.hybrid import feature_meanings
+
+    old, new = kernels
+    whose = "" if metric.guest is None else f" of guest {metric.guest} of each host"
+    ends = [_figure(mean) for mean in (runs.mean(runs.ends[0]), runs.mean(runs.ends[1]), runs.shift(*runs.ends))]
+    output.print_text(plan.title or plan.name)
+    _say(f"{metric.name}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}")
+    if not found.shift:
+        output.print_text("there is nothing to explain")
+        return
+    output.print_text("")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("feature", old.name, new.name):
+        table.add_column(title)
+    for title in (f"alone, in {old.name}", f"alone, out of {new.name}", "carries"):
+        table.add_column(title, justify="right")
+    silent = []
+    for effect in [*found.named, *(effect for effect in found.effects if not effect.named)]:
+        if not effect.named and max(abs(found.part(effect.on)), abs(found.part(effect.off))) < HELPS:
+            silent.append(effect.name)
+            continue
+        values = (_shown(getattr(kernel, effect.name)) for kernel in kernels)
+        carries = f"{found.part(effect.share):+.0%}" if effect.named else ""
+        table.add_row(effect.name, *values, f"{found.part(effect.on):+.0%}", f"{found.part(effect.off):+.0%}", carries)
+    output.print_rich(table, WIDTH)
+    output.print_text("")
+    if not found.named:
+        output.print_text("no group of features carries it")
+    else:
+        names = ", ".join(effect.name for effect in found.named)
+        carried, taken = found.part(found.carried), found.part(found.taken_back)
+        alone, back_alone = found.part(found.carried_alone), found.part(found.taken_back_alone)
+        text = (
+            f"Switched over together in {old.name}: {carried:.0%} of the shift is carried by {names}; switched back "
+            f"together in {new.name}, {taken:.0%} of it goes away. The effects of each alone add up to {alone:.0%} "
+            f"and {back_alone:.0%}: the rest is interaction."
+        )
+        _say(text)
+        output.print_text("")
+        meanings = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        for effect in found.named:
+            meanings.add_row(effect.name, feature_meanings().get(effect.name, ""))
+        output.print_rich(meanings, WIDTH)
+    if silent:
+        output.print_text("")
+        _say(f"Below {HELPS:.0%} at both ends: {', '.join(silent)}")
+
+
+def _say(text: str) -> None:
+    """A paragraph."""
+    from rich.text import Text
+
+    from cluster import output
+    from cluster.summary import WIDTH
+
+    output.print_rich(Text(text), WIDTH)
+
+
+def _figure(mean: Mean) -> str:
+    """As exact as a recording's figure, which it may be held against."""
+    interval = "" if mean.half_width is None else f" ±{mean.half_width:,.2g}"
+    return f"{mean.mean:,.6g}{interval}"
+
+
+def _shown(value: bool | int | str) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
