@@ -152,6 +152,18 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
 
 
 @compiled
+def fault_in_vm(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
+    """:func:`kvm_fault` for callers that are not in a hurry."""
+    kvm_fault(m, g, page, shadow, write)
+
+
+@compiled
+def fault_in_process(m: Machine, g: int, page: int, write: bool) -> None:
+    """:func:`fault_in` for callers that are not in a hurry."""
+    fault_in(m, g, page, write)
+
+
+@compiled
 def drop_shadow_mmu(m: Machine, g: int) -> None:
     """L1 stops its nested VM: every shadow page is zapped, the rmaps are empty; had_rmaps stays."""
     mm = m.mms[g]

@@ -37,6 +37,8 @@ class Kernel:
     read_swapin_writable: bool = True
     """A page that a read swapped in is mapped writable at once if nobody shares it."""
 
+    zap_marks_accessed: bool = True
+    """A page whose young SPTE is zapped is marked accessed (until 66bc627e7fee, 6.13)."""
     stale_fault_marks: bool = True
     """A KVM fault that had to unmap the guest's own pages is repeated, and marks its page accessed once more."""
 
@@ -111,6 +113,7 @@ _6_16 = Kernel(
     "6.16",
     "6.16.12+deb13-amd64",
     policy="lockless-6.15",
+    zap_marks_accessed=False,
     stale_fault_marks=False,
     two_touch=True,
     birth_by_distance=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import faults, lru, reclaim
+from hostsim import extras, faults, lru, reclaim
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
 from hostsim.lru import list_tail
@@ -25,6 +25,7 @@ from hostsim.state import (
     PRESENT,
     PTRS_PER_PTE,
     RECLAIM,
+    VM,
     WORDS_PER_TABLE,
     Machine,
     Record,
@@ -42,6 +43,7 @@ class Memslot:
     ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM).
     ``kernel_pages``: kernel memory charged to the memcg beside its PTE tables.
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
+    ``extras``: the guest is more than plain; hostsim.extras sets up what.
     """
 
     pages: int
@@ -51,6 +53,7 @@ class Memslot:
     tdp: bool = True
     max_pages: int = 0
     swappiness: int = 60
+    extras: bool = False
 
 
 class HostMemory:
@@ -75,6 +78,7 @@ class HostMemory:
         pages = table_count * PTRS_PER_PTE
         list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
         code = policy.encode()
+        with_extras = any(slot.extras for slot in slots)
         rows = np.zeros(pages + list_heads, PAGE)
         rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
         self.machine = Machine(
@@ -88,13 +92,16 @@ class HostMemory:
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
             parent=np.array([(parent_max_pages, sum(slot.kernel_pages for slot in slots), -1)], PARENT),
             events=np.zeros(len(slots), EVENTS),
-            sites=np.zeros((len(slots), len(Site), SITE_COLUMNS), np.int64),
+            sites=np.zeros((len(slots), len(Site) + 1, SITE_COLUMNS), np.int64),
             step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
             steps=code.steps,
             calls=code.calls,
-            policy=np.array([code.length, code.enter, code.trusts_pmd], np.int64),
+            policy=code.control,
             features=kernel.encode(),
             reclaim=np.zeros(1, RECLAIM),
+            vms=np.zeros(len(slots), VM),
+            extra_bits=_cache_aligned(table_count * WORDS_PER_TABLE if with_extras else 0),
+            last_touch=np.zeros(pages if with_extras else 0, np.int32),
             victims=np.zeros(MIN_LRU_BATCH, np.int32),
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
         )
@@ -110,6 +117,9 @@ class HostMemory:
             mm["own_first"] = first + tables[g] * PTRS_PER_PTE
             mm["own_pages"] = slot.own_pages
             mm["notifiers"] = slot.kvm
+            mm["extras"] = slot.extras
+            vm = self.machine.vms[g]
+            vm["accessed_mask"] = vm["subscribers"] = vm["rmap_entries"] = 1
             mm["tdp"] = slot.tdp
             mm["charged"] = slot.kernel_pages
             mm["cpu"] = 0 if shared_cpu else g
@@ -120,6 +130,10 @@ class HostMemory:
     def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
         self.machine.mms[guest]["used"] = 1
+        if self.machine.mms[guest]["extras"]:
+            made = int(self.machine.events[guest]["accesses"])
+            extras.touch_with_extras(self.machine, guest, accesses, made)
+            return
         touch = faults.touch_guest if self.machine.mms[guest]["notifiers"] else faults.touch_process
         touch(self.machine, guest, accesses)
 

@@ -65,6 +65,42 @@ class NestedSpec:
 
 
 @dataclass(frozen=True)
+class VmSpec:
+    """What KVM makes of a guest, and who else looks at its memory.
+
+    ``tdp``: the TDP MMU is on (tdp_mmu). ``accessed_bits``: KVM uses A/D bits (kvm_intel.eptad).
+    ``l1_shadow_paging``: L1 shadows its L2's page tables, so that KVM maps L2's accesses in the TDP MMU.
+    ``subscribers``: the notifier chain of the mm in the order in which it is asked: "kvm", "slow device",
+    "fast device". ``device_share``: accesses of each device, as a share of the guest's.
+    ``shared_share`` of the pages have ``shared_by`` SPTEs wherever the shadow MMU maps them: several L2s, or several
+    processes without the TDP MMU. ``no_ad_share`` of the pages have shadow SPTEs without A/D bits (L1's EPTP12).
+    ``tlb_hit``: an access to a page whose Accessed bit was cleared is served by a TLB. ``race``: a writer of the SPTE
+    undoes what has just been done to the Accessed bit. ``lock_contended``: somebody else holds mmu_lock. All three are
+    probabilities. ``numa_zap_share`` of the guest's page tables are zapped by NUMA balancing in every tick.
+    ``truth``: writes down when every page was touched, and measures ages, evictions and cold pages against that.
+    """
+
+    tdp: bool = True
+    accessed_bits: bool = True
+    l1_shadow_paging: bool = False
+    subscribers: tuple[str, ...] = ("kvm",)
+    device_share: float = 0.0
+    shared_share: float = 0.0
+    shared_by: int = 2
+    no_ad_share: float = 0.0
+    tlb_hit: float = 0.0
+    race: float = 0.0
+    lock_contended: float = 0.0
+    numa_zap_share: float = 0.0
+    truth: bool = False
+
+    @property
+    def extras(self) -> bool:
+        """Whether the guest needs more than the plain kernels: all that a plain VM may have is tdp on or off."""
+        return self != VmSpec(tdp=self.tdp, shared_by=self.shared_by)
+
+
+@dataclass(frozen=True)
 class GuestSpec:
     """One guest: a memslot of ``memory_pages`` 4 KiB pages in a memcg of its own.
 
@@ -84,6 +120,7 @@ class GuestSpec:
     nested: NestedSpec | None = None
     own_pages: int = 0
     kernel_pages: int = 0
+    vm: VmSpec = field(default_factory=VmSpec)
 
 
 @dataclass(frozen=True)

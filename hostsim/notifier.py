@@ -1,9 +1,8 @@
-"""The MMU notifier chain: is a page young? The one place where a policy's steps are run.
+"""The MMU notifier chain: is a page young? MGLRU's sites, the subscribers of an mm, and how their answers combine.
 
-A site of MGLRU asks for up to 64 pages of one word at once; the kernel asks page by page, so calls,
-locks and steps are counted by page. The answer is exact per page: pages of a word don't influence each
-other. ``TOUCHED`` is the truth: a page is missed when it was touched since a site last asked for it and
-is reported old, and falsely young when it was not touched and is reported young.
+A site asks for up to 64 pages of one word at once; the kernel asks page by page, so calls are counted by page.
+``TOUCHED`` is the truth: a page is missed when it was touched since a site last asked for it and is reported old, and
+falsely young when it was not touched and is reported young.
 """
 
 from __future__ import annotations
@@ -11,109 +10,132 @@ from __future__ import annotations
 import numpy as np
 
 from hostsim.jit import inlined, popcount
-from hostsim.state import BIT_COLUMNS, PRESENT, PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED, Machine
-from policies import Action, Answer, Condition, Enter, Lock, Mmu, When
+from hostsim.kvm import ALL, LOCKS, NONE, call_kvm, vm_state
+from hostsim.state import (
+    BIT_COLUMNS,
+    CACHED,
+    DEVICE_BITS,
+    EXTRA_COLUMNS,
+    KVM,
+    PRESENT,
+    PRIMARY,
+    SLOW_DEVICE,
+    TOUCHED,
+    Machine,
+)
+from policies import Chain, Enter, Lock, When
+
+__all__ = ["ALL", "LOCKS", "NONE", "SITE_COLUMNS", "ask", "consult", "unmap"]
 
 # --- what is counted at each site: the columns of Machine.sites ---------------------------------------
-CALLS = 0  # calls of the notifier chain, one page each
-FAILED = 1  # of these, answered "failed"
+CALLS = 0  # calls of the notifier chain, one page each, or one for a batch
+FAILED = 1  # pages for which KVM answered "failed"
 FLUSHES = 2  # remote TLB flushes
 YOUNG = 3  # pages found young
 MISSED = 4
 FALSE = 5
-LOCKS = 6  # acquisitions, one column for each policies.Lock
 SITE_COLUMNS = LOCKS + len(Lock)
 
-NONE = np.uint64(0)
-ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-_LOCK = int(Action.LOCK)
-_AGE = int(Action.AGE)
-_TDP_MMU = int(Mmu.TDP)
-_FAILED_ANSWER = int(Answer.FAILED)
-_SLOW_ANSWER = int(Answer.SLOW)
-_FAST_ANSWER = int(Answer.FAST)
-_YOUNG = int(Condition.YOUNG)
-_CLEARING = int(Condition.CLEARING)
-_FAST_ONLY = int(Condition.FAST_ONLY)
-_HAS_TDP = int(Condition.TDP)
-_RMAPS = int(Condition.RMAPS)
-_SHADOW_SPTES = int(Condition.SHADOW_SPTES)
-_RMAP = int(Lock.RMAP)
 _PRIMARY_OLD = int(When.PRIMARY_OLD)
 _IF_YOUNG = int(When.YOUNG)
+_IF_FOUND = int(When.FOUND)
 _IF_FAILED = int(When.FAILED)
+_IF_TDP = int(When.TDP)
+_IF_ACCESSED_MASK = int(When.ACCESSED_MASK)
+_ASSIGN = int(Chain.ASSIGN)
 _ENTER_YOUNG = int(Enter.YOUNG)
 _ENTER_PRIMARY = int(Enter.PRIMARY)
 _ENTER_PRIMARY_OR_FAST = int(Enter.PRIMARY_OR_FAST)
+_ENTER_FAST = int(Enter.FAST)
+_ENTER_FAST_NOTIFIER = int(Enter.FAST_NOTIFIER)
 
 
 @inlined
-def _count_lock(m: Machine, g: int, site: int, lock: int, pages: np.uint64, mapped: np.uint64) -> None:
-    """Counts the acquisitions of one lock, one a page; a page without rmap entries needs no rmap lock."""
-    if lock == _RMAP:
-        pages &= mapped
-    m.sites[g, site, LOCKS + lock] += popcount(pages)
+def kvm_has_fast_aging(m: Machine, state: int) -> bool:
+    """Whether KVM's subscription has the flag has_fast_aging, given the state of its VM."""
+    return (state ^ m.policy[5]) & m.policy[4] == 0
 
 
 @inlined
-def call_kvm(
-    m: Machine, g: int, site: int, word: int, pages: np.uint64, clear: bool, fast_only: bool
-) -> tuple[np.uint64, np.uint64, np.uint64]:
-    """kvm_age_gfn / kvm_test_age_gfn as the policy has them, for the pages of one word.
-
-    Returns the pages (uint64 masks) that are young, that carry "fast", and that answered "failed".
-    """
-    mm = m.mms[g]
-    young = fast = failed = NONE
-    row = np.uint64(word)
-    state = 0
+def _ask_device(m: Machine, row: np.uint64, who: int, pages: np.uint64, clear: bool) -> np.uint64:
+    """A device's MMU: its Accessed bits, which it tests and clears by itself."""
+    column = DEVICE_BITS + who - SLOW_DEVICE
+    found = m.extra_bits[row, column] & pages
     if clear:
-        state |= _CLEARING
-    if fast_only:
-        state |= _FAST_ONLY
-    if mm.tdp:
-        state |= _HAS_TDP
-    if mm.had_rmaps or not mm.tdp:
-        state |= _RMAPS
-    if mm.indirect_shadow_pages or not mm.tdp:
-        state |= _SHADOW_SPTES
-    open_pages = pages
-    for i in range(m.policy[0]):
-        mask = m.steps[i, 3]
-        value = m.steps[i, 4]
-        if (state ^ value) & mask & ~_YOUNG:
-            continue
-        acting = open_pages
-        if mask & _YOUNG:
-            acting &= young if value & _YOUNG else ~young
-        if not acting:
-            continue
-        m.step_pages[g, i] += popcount(acting)
-        action = m.steps[i, 0]
-        operand = m.steps[i, 1]
-        if action == _AGE:
-            column = TDP if operand == _TDP_MMU else SHADOW
-            _count_lock(m, g, site, m.steps[i, 2], acting, m.bits[row, SHADOW_MAPPED])
-            found = m.bits[row, column] & acting
-            if clear:
-                m.bits[row, column] &= ~acting
-            young |= found
-            if m.steps[i, 5]:
-                fast |= found
-        elif action == _LOCK:
-            _count_lock(m, g, site, m.steps[i, 2], acting, ALL)
+        m.extra_bits[row, column] &= ~found
+    return found
+
+
+@inlined
+def consult(
+    m: Machine, g: int, site: int, word: int, pages: np.uint64, clear: bool, fast_only: bool, flush: bool, batched: bool
+) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """One call of the chain: __mmu_notifier_clear_young, _test_young, and the proposed ones (mm/mmu_notifier.c).
+
+    The subscribers are asked in the order of the list; a test of a page stops at the first that says young. To a
+    fast_only call a subscriber without has_fast_aging is skipped, or, in v5's chain, answers "failed".
+    Returns the pages that are young, that carry "fast", and that answered "failed".
+    """
+    row = np.uint64(word)
+    vm = m.vms[g]
+    state = vm_state(m, g)
+    assigns = fast_only and m.policy[3] == _ASSIGN
+    young = fast = failed = NONE
+    asked = pages
+    for s in range(vm.subscribers):
+        who = vm.chain[s]
+        unsure = NONE
+        if who == KVM:
+            if fast_only and not kvm_has_fast_aging(m, state):
+                continue
+            found, quick, unsure = call_kvm(m, g, site, word, asked, clear, fast_only, batched, state)
+        elif who != SLOW_DEVICE or not fast_only:
+            found = _ask_device(m, row, who, asked, clear)
+            quick = NONE if who == SLOW_DEVICE else asked if assigns else found
+        elif assigns:
+            found = quick = NONE
+            unsure = asked
         else:
-            if operand == _FAST_ANSWER:
-                fast |= acting
-            elif operand == _SLOW_ANSWER:
-                fast &= ~acting
-            elif operand == _FAILED_ANSWER:
-                failed |= acting
-            open_pages &= ~acting
-            if not open_pages:
-                break
+            continue
+        if assigns:
+            young &= ~asked
+            fast &= ~asked
+        young |= found
+        fast |= quick
+        failed |= unsure
+        if assigns:
+            asked &= ~unsure
+        if not clear:
+            asked &= ~found
+        if not asked:
+            break
+    counters = m.sites[g, site]
+    counters[CALLS] += 1 if batched else popcount(pages)
+    counters[FAILED] += popcount(failed)
+    if flush:
+        counters[FLUSHES] += popcount(young)
+        if m.mms[g].extras:
+            m.extra_bits[row, CACHED] &= ~young
     return young, fast, failed
+
+
+@inlined
+def _looks_around(m: Machine, g: int, primary: np.uint64, secondary: np.uint64, fast: np.uint64) -> np.uint64:
+    """Of the pages found young at eviction, those whose youth calls for a look-around."""
+    enter = m.policy[1]
+    if enter == _ENTER_YOUNG or not m.mms[g].notifiers:
+        return primary | secondary
+    if enter == _ENTER_PRIMARY:
+        return primary
+    if enter == _ENTER_PRIMARY_OR_FAST:
+        return primary | (secondary & fast)
+    if enter == _ENTER_FAST:
+        return secondary & fast
+    if enter == _ENTER_FAST_NOTIFIER:
+        if m.vms[g].fast_devices or kvm_has_fast_aging(m, vm_state(m, g)):
+            return primary | secondary
+        return primary
+    return NONE
 
 
 @inlined
@@ -128,46 +150,42 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     m.bits[row, PRIMARY] &= ~pages
     touched = m.bits[row, TOUCHED] & pages
     m.bits[row, TOUCHED] &= ~pages
-    secondary = fast = failed = NONE
-    counters = m.sites[g, site]
+    secondary = fast = NONE
+    failed = pages
     if not m.mms[g].notifiers:
         if not primary | touched:
             return NONE, NONE  # the common case: nothing to say, nothing to count
     else:
         for c in range(m.calls.shape[1]):
-            if not m.calls[site, c, 0]:
+            call = m.calls[site, c]
+            if not call[0]:
                 break
-            when = m.calls[site, c, 4]
+            when = call[5]
             asked = pages
-            if when == _PRIMARY_OLD:
-                asked &= ~primary
-            elif when == _IF_YOUNG:
-                asked &= primary | secondary
-            elif when == _IF_FAILED:
-                asked &= failed
+            if when:
+                if (when & _IF_TDP and not m.mms[g].tdp) or (when & _IF_ACCESSED_MASK and not m.vms[g].accessed_mask):
+                    continue
+                if when & _PRIMARY_OLD:
+                    asked &= ~primary
+                if when & _IF_YOUNG:
+                    asked &= primary | secondary
+                if when & _IF_FOUND:
+                    asked &= secondary
+                if when & _IF_FAILED:
+                    asked &= failed
             if not asked:
                 continue
-            clear = m.calls[site, c, 1] != 0
-            found, quick, unsure = call_kvm(m, g, site, word, asked, clear, m.calls[site, c, 2] != 0)
+            clear = call[1] != 0
+            found, quick, unsure = consult(m, g, site, word, asked, clear, call[2] != 0, call[3] != 0, call[4] != 0)
             secondary |= found
             fast = (fast & ~asked) | quick
             failed = (failed & ~asked) | unsure
-            counters[CALLS] += popcount(asked)
-            counters[FAILED] += popcount(unsure)
-            if m.calls[site, c, 3]:
-                counters[FLUSHES] += popcount(found)
     young = primary | secondary
+    counters = m.sites[g, site]
     counters[YOUNG] += popcount(young)
     counters[MISSED] += popcount(touched & ~young)
     counters[FALSE] += popcount(young & ~touched)
-    enter = m.policy[1]
-    if enter == _ENTER_YOUNG or not m.mms[g].notifiers:
-        return young, young
-    if enter == _ENTER_PRIMARY:
-        return young, primary
-    if enter == _ENTER_PRIMARY_OR_FAST:
-        return young, primary | (secondary & fast)
-    return young, secondary & fast
+    return young, _looks_around(m, g, primary, secondary, fast)
 
 
 @inlined
@@ -178,4 +196,7 @@ def unmap(m: Machine, page: int) -> bool:
     present = m.bits[word, PRESENT] & bit != NONE
     for column in range(BIT_COLUMNS):
         m.bits[word, column] &= ~bit
+    if len(m.extra_bits):
+        for column in range(CACHED, EXTRA_COLUMNS):
+            m.extra_bits[word, column] &= ~bit
     return present

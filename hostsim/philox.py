@@ -6,6 +6,7 @@ Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from hostsim.jit import compiled
 
@@ -35,6 +36,14 @@ def philox(
         k0 = (k0 + _W0) & _LOW
         k1 = (k1 + _W1) & _LOW
     return c0, c1, c2, c3
+
+
+@compiled
+def random_words(out: npt.NDArray[np.uint64], key: np.uint64, counter: tuple[np.uint64, np.uint64], tick: int) -> None:
+    """Fills uint64 with random bits: element i from the block (i, tick, host, guest)."""
+    for i in range(len(out)):
+        a, b, _, _ = philox(key, np.uint64(i), np.uint64(tick), counter[0], counter[1])
+        out[i] = a << _32 | b
 
 
 def study_key(seed: int, replicate: int) -> np.uint64:

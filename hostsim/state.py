@@ -28,6 +28,24 @@ TOUCHED = 6  # touched since a site last asked: the truth that policies are meas
 DIRTY = 7  # the primary PTE is dirty
 BIT_COLUMNS = 8
 
+# --- further bits, kept only where a machine has more than plain VMs: the column in Machine.extra_bits -----
+MANY_SPTES = 0  # wherever the shadow MMU maps the page it does so several times: its rmap has several SPTEs
+NO_AD = 1  # its shadow SPTEs have no A/D bits
+CACHED = 2  # its Accessed bit was cleared without a TLB flush: a CPU may still have the translation
+DEVICE_BITS = 3  # Accessed bits of the slow device's MMU, then of the fast one's
+IDLE = 5  # PG_idle, set by idle page tracking and DAMON
+PG_YOUNG = 6  # PG_young: idle page tracking took an Accessed bit that reclaim has not seen
+MARKED = 7  # the caller beside MGLRU has marked this page and not looked at it since
+EXTRA_COLUMNS = 8  # one cache line
+
+# --- subscribers of an mm's notifiers -------------------------------------------------------------------
+KVM = 0
+SLOW_DEVICE = 1  # its MMU can't be asked quickly: no has_fast_aging
+FAST_DEVICE = 2
+MAX_SUBSCRIBERS = 3
+
+CALLER = 3  # row of Machine.sites behind those of policies.Site: the caller beside MGLRU
+
 # --- state byte of a page: laid out as the recordings write it ---------------------------------------
 GEN_MASK = 7  # generation + 1; 0: on no list
 ACTIVE = 8  # PG_active
@@ -110,9 +128,32 @@ MM = np.dtype(
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("charged", np.int64),  # memory.current in pages, the stock included
+        ("extras", np.int64),  # the guest is more than a plain one: hostsim.extras
     ],
     align=True,
 )
+
+VM = np.dtype(
+    [
+        ("accessed_mask", np.int64),  # shadow_accessed_mask: KVM uses Accessed bits
+        ("l1_shadow_paging", np.int64),  # L1 shadows L2's page tables: to KVM its accesses are L1's
+        ("rmap_entries", np.int64),  # SPTEs of a page that has MANY_SPTES
+        ("subscribers", np.int64),
+        ("chain", np.int64, (MAX_SUBSCRIBERS,)),  # who they are, in the order in which they are asked
+        ("fast_devices", np.int64),  # of these, devices with has_fast_aging
+        ("tlb_hit", np.int64),  # probabilities, hostsim.chance.CERTAIN is 1: a TLB hides an access,
+        ("race", np.int64),  # ... a writer of the SPTE undoes what happened to its Accessed bit,
+        ("contended", np.int64),  # ... mmu_lock is taken
+        ("key", np.uint64),  # of the random numbers
+        ("host", np.int64),
+        ("guest", np.int64),
+        ("draws", np.int64),  # random numbers used
+        ("tick", np.int64),  # now
+        ("hot_since", np.int64),  # pages touched after this tick are the true working set
+    ],
+    align=True,
+)
+"""What of a guest only hostsim.extras and hostsim.notifier look at."""
 
 CPU = np.dtype(
     [
@@ -158,10 +199,12 @@ class Machine(NamedTuple):
     kernel's list_head is: a page leaves its list without knowing which one it is.
     ``filters``: uint8 (page tables, 2), the two Bloom filters as exact sets: a simulator does not know
     the kernel addresses that decide which tables collide.
-    ``steps``, ``calls``: the policy (policies.PolicyCode); ``policy``: [number of steps, Enter, trusts_pmd].
-    ``sites``: int64 (guests, 3 sites, hostsim.notifier.SITE_COLUMNS), what each site asked and was told.
+    ``steps``, ``calls``, ``policy``: the policy (policies.PolicyCode: steps, calls, control).
+    ``sites``: int64 (guests, sites and callers, hostsim.notifier.SITE_COLUMNS), what each asked and was told.
     ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
     ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
+    ``extra_bits``: uint64 (words, EXTRA_COLUMNS), ``last_touch``: int32 (pages), the tick in which each page was last
+    touched; both empty unless some guest has ``extras``.
     ``victims``, ``neighbours``: scratch, the isolated pages of one batch and the young ones of one window.
     """
 
@@ -182,5 +225,8 @@ class Machine(NamedTuple):
     policy: npt.NDArray[np.int64]
     features: npt.NDArray[Any]
     reclaim: npt.NDArray[Any]
+    vms: npt.NDArray[Any]
+    extra_bits: npt.NDArray[np.uint64]
+    last_touch: npt.NDArray[np.int32]
     victims: npt.NDArray[np.int32]
     neighbours: npt.NDArray[np.int32]

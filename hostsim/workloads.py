@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hostsim.jit import compiled
 from hostsim.model import WORKLOAD_KINDS, GuestSpec
-from hostsim.philox import philox, study_key
+from hostsim.philox import philox, random_words, study_key
 from hostsim.schedule import FNV_OFFSET, FNV_PRIME
 from hostsim.state import ACCESS_L2, ACCESS_WRITE
 
@@ -92,7 +92,7 @@ class GuestStream:
 
     def _order(self, pages: int) -> npt.NDArray[np.uint32]:
         keys = np.empty(pages, np.uint64)
-        _random_words(keys, self.key, self.counter, _ORDER_STREAM)
+        random_words(keys, self.key, self.counter, _ORDER_STREAM)
         return np.argsort(keys, kind="stable").astype(np.uint32)
 
     def _layout(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
@@ -154,13 +154,6 @@ def _build_alias(
 def _scaled(number: np.uint64, bound: int) -> Any:
     """A 32-bit random number scaled to 0 .. bound-1."""
     return np.int64((number * np.uint64(bound)) >> _32)
-
-
-@compiled
-def _random_words(out: npt.NDArray[np.uint64], key: np.uint64, counter: tuple[np.uint64, np.uint64], tick: int) -> None:
-    for i in range(len(out)):
-        a, b, _, _ = philox(key, np.uint64(i), np.uint64(tick), counter[0], counter[1])
-        out[i] = a << _32 | b
 
 
 @compiled

@@ -7,20 +7,21 @@ The sites are those of mm/vmscan.c and mm/rmap.c:
 * ``evict``: the last check of the page that is about to go (folio_referenced_one).
 
 A site's calls are text too: ``"clear"``, ``"clear fast_only"``, or several one after the other,
-``"test fast_only if primary old; clear fast_only if young"``. An empty text asks no secondary MMU.
+``"test fast_only if primary old; clear fast_only if young"``. An empty text asks no secondary MMU. A ``batched`` call
+is one for all pages of a word of 64, as v1 to v3 made it with a bitmap.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from policies.steps import PolicyError, Step
+from policies.steps import PER_CALL, PER_PAGE, PolicyError, Step, parse_conditions
 
 MAX_CALLS = 2  # calls that one site may make for one page
 MAX_STEPS = 16
@@ -34,13 +35,26 @@ class Site(IntEnum):
     EVICT = 2
 
 
-class When(IntEnum):
-    """For which pages a site makes a call."""
+class When(IntFlag):
+    """For which pages, and in which VMs, a site makes a call; all of them must hold."""
 
     ALWAYS = 0
     PRIMARY_OLD = 1  # the primary PTE is not young
     YOUNG = 2  # young by the primary PTE or by an earlier call
-    FAILED = 3  # an earlier call answered "failed"
+    FOUND = 4  # young by an earlier call
+    FAILED = 8  # no earlier call was made, or it answered "failed"
+    TDP = 16  # tdp_mmu_enabled
+    ACCESSED_MASK = 32  # KVM uses Accessed bits
+
+
+WHEN = {
+    "primary old": When.PRIMARY_OLD,
+    "young": When.YOUNG,
+    "found": When.FOUND,
+    "failed": When.FAILED,
+    "tdp": When.TDP,
+    "accessed mask": When.ACCESSED_MASK,
+}
 
 
 class Enter(IntEnum):
@@ -50,6 +64,15 @@ class Enter(IntEnum):
     PRIMARY = 1  # the primary PTE was young (up to 6.11)
     PRIMARY_OR_FAST = 2  # the primary PTE was young, or the secondary MMU said so, fast
     FAST = 3  # the secondary MMU said "young, and a fast MMU had it"
+    NEVER = 4  # not for an mm that has notifiers
+    FAST_NOTIFIER = 5  # the primary PTE was young, or anyone said so while some subscriber has_fast_aging
+
+
+class Chain(IntEnum):
+    """How the notifier chain combines what several subscribers of one mm answer to a fast_only call."""
+
+    OR = 0  # subscribers without has_fast_aging are skipped, the answers are ORed
+    ASSIGN = 1  # v5: the last answer counts, the first "failed" ends the loop
 
 
 @dataclass(frozen=True)
@@ -59,37 +82,46 @@ class Call:
     clear: bool
     fast_only: bool = False
     flush: bool = False
+    batched: bool = False
     when: When = When.ALWAYS
 
     @classmethod
     def parse(cls, text: str) -> Call:
-        """Reads ``(clear|test) [fast_only] [flush] [if CONDITION]``; raises :class:`PolicyError`."""
-        head, condition, name = text.strip().partition(" if ")
-        when = {"primary old": When.PRIMARY_OLD, "young": When.YOUNG, "failed": When.FAILED}.get(name)
+        """Reads ``(clear|test) [fast_only] [flush] [batched] [if CONDITION and ...]``; raises :class:`PolicyError`."""
+        head, condition, names = text.strip().partition(" if ")
+        when = When.ALWAYS
+        for name in names.split(" and ") if condition else ():
+            if name not in WHEN:
+                known = ", ".join(f"'if {known}'" for known in WHEN)
+                raise PolicyError(f"call {text!r}: unknown condition {name!r}: one of: {known}")
+            when |= WHEN[name]
         words = head.split()
-        if (condition and when is None) or words[:1] not in (["clear"], ["test"]):
-            raise PolicyError(
-                f"call {text!r}: write 'clear' or 'test', then maybe 'fast_only', 'flush' and "
-                "'if primary old', 'if young' or 'if failed'"
-            )
-        unknown = set(words[1:]) - {"fast_only", "flush"}
+        if words[:1] not in (["clear"], ["test"]):
+            raise PolicyError(f"call {text!r}: write 'clear' or 'test', then maybe 'fast_only', 'flush' and 'batched'")
+        unknown = set(words[1:]) - {"fast_only", "flush", "batched"}
         if unknown:
-            raise PolicyError(f"call {text!r}: unknown word {unknown.pop()!r}: only 'fast_only' and 'flush'")
-        return cls(words[0] == "clear", "fast_only" in words, "flush" in words, when or When.ALWAYS)
+            raise PolicyError(f"call {text!r}: unknown word {unknown.pop()!r}: one of 'fast_only', 'flush', 'batched'")
+        return cls(words[0] == "clear", "fast_only" in words, "flush" in words, "batched" in words, when)
+
+    def __str__(self) -> str:
+        """The text that :meth:`parse` reads back."""
+        words = ["clear" if self.clear else "test"]
+        words += [name for name in ("fast_only", "flush", "batched") if getattr(self, name)]
+        conditions = " and ".join(name for name, bit in WHEN.items() if self.when & bit)
+        return " ".join(words) + (f" if {conditions}" if conditions else "")
 
 
 class PolicyCode(NamedTuple):
     """A policy as arrays, for the compiled kernels.
 
-    steps: int64 (MAX_STEPS, 6): action, operand, lock, mask, value, young_is_fast; rows behind ``length`` are 0.
-    calls: int64 (3 sites, MAX_CALLS, 5): present, clear, fast_only, flush, when.
+    steps: int64 (MAX_STEPS, 6): action, operand, lock, mask, value, note; rows behind the length are 0.
+    calls: int64 (3 sites, MAX_CALLS, 6): present, clear, fast_only, flush, batched, when.
+    control: int64 (6,): number of steps, Enter, trusts_pmd, Chain, mask and value of fast_aging.
     """
 
     steps: npt.NDArray[np.int64]
-    length: int
     calls: npt.NDArray[np.int64]
-    enter: int
-    trusts_pmd: bool
+    control: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -111,23 +143,32 @@ class Policy:
     enter: Enter
     trusts_pmd: bool = False
     """The walk skips a VM's table whose PMD is not young, though secondary MMUs never set that bit."""
+    chain: Chain = Chain.OR
+    fast_aging: str = ""
+    """When KVM's subscription has_fast_aging, in the words of a step's condition; empty: always."""
 
     @property
     def digest(self) -> str:
         """A hash of what the policy does (not of its name or its prose), 16 hex digits."""
-        what = repr((self.steps, self.walk, self.look_around, self.evict, self.enter, self.trusts_pmd))
+        steps = [(int(s.action), s.operand, int(s.lock), s.mask, s.value, int(s.note)) for s in self.steps]
+        sites = [[str(call) for call in calls] for calls in (self.walk, self.look_around, self.evict)]
+        what = repr((steps, sites, int(self.enter), self.trusts_pmd, int(self.chain), self._fast_aging()))
         return hashlib.sha256(what.encode()).hexdigest()[:16]
 
     def encode(self) -> PolicyCode:
         """The arrays that the compiled kernels interpret."""
         steps = np.zeros((MAX_STEPS, 6), np.int64)
         for row, s in zip(steps, self.steps, strict=False):
-            row[:] = s.action, s.operand, s.lock, s.mask, s.value, s.young_is_fast
-        calls = np.zeros((len(Site), MAX_CALLS, 5), np.int64)
+            row[:] = s.action, s.operand, s.lock, s.mask, s.value, s.note
+        calls = np.zeros((len(Site), MAX_CALLS, 6), np.int64)
         for site, made in zip(calls, (self.walk, self.look_around, self.evict), strict=True):
             for row, c in zip(site, made, strict=False):
-                row[:] = 1, c.clear, c.fast_only, c.flush, c.when
-        return PolicyCode(steps, len(self.steps), calls, int(self.enter), self.trusts_pmd)
+                row[:] = 1, c.clear, c.fast_only, c.flush, c.batched, c.when
+        control = (len(self.steps), self.enter, self.trusts_pmd, self.chain, *self._fast_aging())
+        return PolicyCode(steps, calls, np.array(control, np.int64))
+
+    def _fast_aging(self) -> tuple[int, int]:
+        return parse_conditions(self.fast_aging, "fast_aging") if self.fast_aging else (0, 0)
 
 
 def policy(
@@ -143,9 +184,13 @@ def policy(
     evict: str,
     enter: Enter,
     trusts_pmd: bool = False,
+    chain: Chain = Chain.OR,
+    fast_aging: str = "",
 ) -> Policy:
     """Builds a policy from its text; raises :class:`PolicyError` naming the policy and the bad line."""
     try:
+        if fast_aging and parse_conditions(fast_aging, f"fast_aging {fast_aging!r}")[0] & (PER_PAGE | PER_CALL):
+            raise PolicyError(f"fast_aging {fast_aging!r}: is a property of the VM, not of a page or a call")
         parsed = tuple(Step.parse(text) for text in steps)
         calls = {site: _parse_calls(text) for site, text in zip(Site, (walk, look_around, evict), strict=True)}
     except PolicyError as error:
@@ -166,6 +211,8 @@ def policy(
         evict=calls[Site.EVICT],
         enter=enter,
         trusts_pmd=trusts_pmd,
+        chain=chain,
+        fast_aging=fast_aging,
     )
 
 

@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from policies import Call, Policy
 
 
+_STATUSES = {"merged": "in a release", "proposed": "in the thread", "control": "known to be wrong", "mine": "yours"}
+
+
 def policies(
     name: Annotated[str | None, typer.Argument(help="A policy, to see its steps.", metavar="[NAME]")] = None,
+    steps: Annotated[bool, typer.Option("--steps", help="Print the steps of every policy.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """List the aging policies, or show one.
+    """List the aging policies by status, or show one.
 
     Of one it prints the steps, the calls at MGLRU's three sites, and the source.
 
@@ -22,6 +26,7 @@ def policies(
     Examples:
       coldfleet policies
       coldfleet policies fast-only-v5
+      coldfleet policies --steps
       coldfleet policies --json
     """
     from cluster import output
@@ -31,8 +36,8 @@ def policies(
     if json:
         described = [_described(policy) for policy in chosen]
         output.print_json(described[0] if name else described)
-    elif name:
-        _print_one(chosen[0])
+    elif name or steps:
+        output.print_text("\n\n\n".join(map(_described_in_words, chosen)))
     else:
         _print_list(chosen)
     return 0
@@ -47,8 +52,9 @@ def _described(policy: Policy) -> dict[str, Any]:
         "status": policy.status,
         "digest": policy.digest,
         "steps": [step.text for step in policy.steps],
-        "sites": {site: [_call(call) for call in calls] for site, calls in _sites(policy)},
+        "sites": {site: list(map(str, calls)) for site, calls in _sites(policy)},
         "look_around_if": _enter(policy),
+        "fast_only_asks_kvm_if": policy.fast_aging,
     }
 
 
@@ -57,45 +63,42 @@ def _print_list(policies: list[Policy]) -> None:
 
     from cluster import output
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("policy", "date", "status"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("what it does")
-    for policy in policies:
-        table.add_row(policy.name, policy.date, policy.status, policy.summary)
-    output.print_rich(table, 100)
+    width = max(len(policy.name) for policy in policies)
+    for status, title in _STATUSES.items():
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column(f"{status} ({title})", no_wrap=True, min_width=width)
+        table.add_column("date", no_wrap=True)
+        table.add_column("what it does")
+        for policy in policies:
+            if policy.status == status:
+                table.add_row(policy.name, policy.date, policy.summary)
+        if table.row_count:
+            output.print_rich(table, 100)
+            output.print_text("")
 
 
-def _print_one(policy: Policy) -> None:
-    from cluster import output
-
+def _described_in_words(policy: Policy) -> str:
     lines = [f"{policy.name}: {policy.summary}", "", "KVM, when it is asked for the age of a page:"]
     lines += [f"  {number}. {step.text}" for number, step in enumerate(policy.steps, 1)]
     lines += ["", "MGLRU asks:"]
     for site, calls in _sites(policy):
-        lines.append(f"  {site + ':':<13} {'; then '.join(map(_call, calls)) or 'nobody: the primary MMU decides'}")
+        lines.append(f"  {site + ':':<13} {'; then '.join(map(str, calls)) or 'nobody: the primary MMU decides'}")
     lines += [
         f"  A page found young at eviction leads to a look-around if {_enter(policy)}.",
+    ]
+    if policy.fast_aging:
+        lines.append(f"  A fast_only call asks KVM only if {policy.fast_aging}.")
+    lines += [
         "",
         f"source: {policy.source}",
         f"date:   {policy.date}",
         f"status: {policy.status}",
     ]
-    output.print_text("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _sites(policy: Policy) -> tuple[tuple[str, tuple[Call, ...]], ...]:
     return ("walk", policy.walk), ("look_around", policy.look_around), ("evict", policy.evict)
-
-
-def _call(call: Call) -> str:
-    from policies import When
-
-    words = ["clear" if call.clear else "test"]
-    words += ["fast_only"] if call.fast_only else []
-    words += ["flush"] if call.flush else []
-    when = {When.PRIMARY_OLD: "primary old", When.YOUNG: "young", When.FAILED: "failed"}.get(call.when)
-    return " ".join(words) + (f" if {when}" if when else "")
 
 
 def _enter(policy: Policy) -> str:
@@ -106,4 +109,6 @@ def _enter(policy: Policy) -> str:
         Enter.PRIMARY: "the primary MMU says young",
         Enter.PRIMARY_OR_FAST: "the primary MMU says young, or the secondary one does and was fast",
         Enter.FAST: "the secondary MMU says young and was fast",
+        Enter.NEVER: "the mm has no notifiers, that is never for a VM",
+        Enter.FAST_NOTIFIER: "the primary MMU says young, or anyone does and some subscriber has_fast_aging",
     }[policy.enter]

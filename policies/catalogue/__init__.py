@@ -5,19 +5,54 @@ from __future__ import annotations
 import difflib
 
 from policies.catalogue import (
+    bitmap_v1,
+    every_mmu_v4,
     evict_only,
     fast_only_v5,
+    fast_only_v6,
+    fast_only_v6_posted,
+    fast_only_v7,
     locked_6_12,
     lockless_6_15,
+    single_rmap,
     six_steps,
+    six_steps_early,
+    test_all_clear_tdp,
+    test_clear_v2,
+    three_steps,
+    toggled_flag,
+    try_lock,
     was_fast,
+    was_fast_mended,
+    young_flags_v3,
 )
 from policies.policy import Policy
 from policies.steps import PolicyError
 
 POLICIES: dict[str, Policy] = {
     module.POLICY.name: module.POLICY
-    for module in (evict_only, fast_only_v5, was_fast, six_steps, locked_6_12, lockless_6_15)
+    for module in (
+        evict_only,
+        bitmap_v1,
+        test_clear_v2,
+        young_flags_v3,
+        every_mmu_v4,
+        try_lock,
+        fast_only_v5,
+        was_fast,
+        six_steps,
+        was_fast_mended,
+        six_steps_early,
+        test_all_clear_tdp,
+        single_rmap,
+        three_steps,
+        toggled_flag,
+        fast_only_v6_posted,
+        fast_only_v6,
+        fast_only_v7,
+        locked_6_12,
+        lockless_6_15,
+    )
 }
 
 

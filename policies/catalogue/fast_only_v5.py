@@ -1,6 +1,8 @@
 """Houghton's v5 (June 2024): a fast_only notifier that fails for a VM that ever had rmaps."""
 
-from policies.policy import Enter, policy
+from policies.policy import Chain, Enter, policy
+
+_LIKELY_FAST = "tdp and accessed mask"  # kvm_arch_young_notifier_likely_fast()
 
 POLICY = policy(
     "fast-only-v5",
@@ -15,8 +17,9 @@ POLICY = policy(
         "if fast_only: return fast",
         "return slow",
     ),
-    walk="test fast_only if primary old; clear fast_only if young",
-    look_around="test fast_only if primary old; clear fast_only if young",
-    evict="clear fast_only; clear if failed",
+    walk=f"test fast_only if primary old and {_LIKELY_FAST}; clear fast_only if young and {_LIKELY_FAST}",
+    look_around=f"test fast_only if primary old and {_LIKELY_FAST}; clear fast_only if young and {_LIKELY_FAST}",
+    evict=f"clear fast_only if {_LIKELY_FAST}; clear if failed",
     enter=Enter.PRIMARY_OR_FAST,
+    chain=Chain.ASSIGN,
 )

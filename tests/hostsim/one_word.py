@@ -7,7 +7,7 @@ import numpy as np
 from hostsim.jit import compiled
 from hostsim.kernels import KERNELS
 from hostsim.machine import HostMemory, Memslot
-from hostsim.notifier import ask
+from hostsim.notifier import ask, consult
 from hostsim.state import PRESENT, PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED, Machine
 from policies import Policy, Site, get_policy
 
@@ -27,8 +27,7 @@ def under(memory: HostMemory, chosen: Policy, *, kvm: bool = True, **vm: bool) -
     m.mms[0]["tdp"] = vm.get("tdp", True)
     m.mms[0]["had_rmaps"] = vm.get("ever", False)
     m.mms[0]["indirect_shadow_pages"] = 4 * vm.get("now", False)
-    control = np.array([code.length, code.enter, code.trusts_pmd], np.int64)
-    return m._replace(steps=code.steps, calls=code.calls, policy=control)
+    return m._replace(steps=code.steps, calls=code.calls, policy=code.control)
 
 
 def set_bits(m: Machine, **words: int) -> None:
@@ -46,3 +45,16 @@ def compiled_ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> 
 def ask_word(m: Machine, pages: int, site: Site) -> tuple[int, int]:
     young, enter = compiled_ask(m, 0, 0, np.uint64(pages), int(site))
     return int(young), int(enter)
+
+
+@compiled
+def compiled_consult(
+    m: Machine, g: int, word: int, pages: np.uint64, site: int, clear: bool, fast_only: bool
+) -> tuple[np.uint64, np.uint64, np.uint64]:
+    return consult(m, g, site, word, pages, clear, fast_only, False, False)
+
+
+def consult_word(m: Machine, pages: int, *, clear: bool, fast_only: bool) -> tuple[int, int, int]:
+    """One call of the chain, counted at the eviction check: pages young, fast, failed."""
+    young, fast, failed = compiled_consult(m, 0, 0, np.uint64(pages), int(Site.EVICT), clear, fast_only)
+    return int(young), int(fast), int(failed)

@@ -242,7 +242,7 @@ class SideBySide:
             "nr_pages": lruvec["nr_pages"].tolist(),
             "lists": [self._list(gen, names) for gen in range(4)],
             "counters": {name: int(events[name]) for name in COUNTERS},
-            "calls": m.sites[0, :, CALLS].tolist(),
+            "calls": m.sites[0, : len(Site), CALLS].tolist(),
             "locks": [int(m.sites[0, :, LOCKS + lock].sum()) for lock in LOCK_NAMES],
             "agings": (int(events["agings"]), int(mm["seq"])),
             "walked": (int(events["walk_tables"]), int(m.sites[0, Site.WALK, YOUNG])),

@@ -18,10 +18,12 @@ STEPS = st.lists(
     st.builds(
         "{}{}".format,
         st.sampled_from(["", "if young: ", "if not young: ", "if clearing: ", "if young and not clearing: ",
-                         "if fast_only: ", "if not fast_only and not young: ", "if rmaps: ", "if no shadow sptes: "]),
+                         "if fast_only: ", "if not fast_only and not young: ", "if rmaps: ", "if no shadow sptes: ",
+                         "if single spte: ", "if no ad bits: ", "if accessed mask: "]),
         st.sampled_from(["age tdp under rcu", "age shadow under rmap lock", "age tdp, young is fast",
                          "age shadow under mmu_lock write, young is fast", "take mmu_lock for read",
-                         "return", "return fast", "return slow", "return failed"]),
+                         "return", "return fast", "return slow", "return failed", "test shadow under rcu",
+                          "age shadow, young is replaced", "try mmu_lock for write, or return failed"]),
     ),
     max_size=8,
 )  # fmt: skip
@@ -38,6 +40,8 @@ ANY_POLICY = st.builds(
     CALL_TEXTS,
     st.sampled_from(list(Enter)),
 )  # fmt: skip
+
+PAGE_BY_PAGE = [chosen for chosen in POLICIES.values() if not any(call.batched for call in chosen.walk)]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def asked_at_once_and_singly(
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(
-    chosen=ANY_POLICY | st.sampled_from(list(POLICIES.values())),
+    chosen=ANY_POLICY | st.sampled_from(PAGE_BY_PAGE),
     pages=WORDS,
     site=st.sampled_from(list(Site)),
     vm=st.fixed_dictionaries(dict.fromkeys(("ever", "now", "tdp", "kvm"), st.booleans())),

