@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from cluster.own_policy import build_all
 from cluster.schemas import column_of
 from cluster.study import KERNELS_OWN, CellSpec, Scalar, in_pages, walk_keys
 from hostsim.errors import UserError
@@ -50,7 +51,7 @@ class Plan:
     """A study, ready to run.
 
     ``base`` has every key that the grid doesn't vary by its dotted name, ``axes`` the values of those that it
-    does; both as a study file writes them, in their shortest form.
+    does; both as a study file writes them, in their shortest form. ``policies``: the study's own, as it writes them.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Plan:
     replicates: int
     base: Mapping[str, Scalar]
     axes: Mapping[str, tuple[Scalar, ...]]
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     name: str = field(default="study", compare=False)  # for people: the file's stem
 
     @property
@@ -80,12 +82,17 @@ class Plan:
             number, choice = divmod(number, len(choices))
             values[path] = choices[choice]
         try:
-            spec = CellSpec.model_validate(as_tree(values))
+            spec = CellSpec.model_validate(as_tree(values), context=self.own_policies)
         except ValueError as error:
             where = ", ".join(f"{path} = {values[path]}" for path in self.axes)
             raise UserError(f"the cell {where}: {first_message(error)}") from None
-        policy = policy_of(spec)
+        policy = policy_of(spec, self.own_policies)
         return Cell(_cell_id(self.seed, spec, policy), self.seed, spec, policy)
+
+    @cached_property
+    def own_policies(self) -> dict[str, Policy]:
+        """The policies that the study brings along, by name."""
+        return build_all(self.policies)
 
     def run(self, index: int) -> Run:
         """The run of that number. Replicate 0 of all cells comes first, so a sweep cut short has something of each."""
@@ -124,6 +131,7 @@ class Plan:
             "seed": self.seed,
             "replicates": self.replicates,
             "parameters": dict(self.base),
+            "policies": {name: dict(table) for name, table in self.policies.items()},
             "grid": {path: list(values) for path, values in self.axes.items()},
         }
 
@@ -138,12 +146,16 @@ class Plan:
             data["replicates"],
             dict(data["parameters"]),
             axes,
+            data["policies"],
             data["name"],
         )
 
     def difference(self, other: Plan) -> str:
         """In what the other plan would compute something else: "" if in nothing."""
-        mine, theirs = ({**p.base, **p.axes, "replicates": p.replicates, "seed": p.seed} for p in (self, other))
+        mine, theirs = (
+            {**p.base, **p.axes, **_digests(p.own_policies), "replicates": p.replicates, "seed": p.seed}
+            for p in (self, other)
+        )
         for key in [*mine, *theirs]:
             if mine.get(key) != theirs.get(key):
                 return f"{key} is {_shown(theirs.get(key))} there, {_shown(mine.get(key))} here"
@@ -152,10 +164,10 @@ class Plan:
         return ""
 
 
-def policy_of(spec: CellSpec) -> Policy:
-    """The aging policy of a cell."""
+def policy_of(spec: CellSpec, own: Mapping[str, Policy]) -> Policy:
+    """The aging policy of a cell, maybe one of the study's own."""
     if spec.policy != KERNELS_OWN:
-        return get_policy(spec.policy)
+        return get_policy(spec.policy, own)
     from hostsim.hybrid import get_kernel
 
     return get_policy(get_kernel(spec.kernel).policy)
@@ -165,6 +177,10 @@ def run_parameters(run: Run) -> dict[str, Any]:
     """The parameter columns of a run."""
     values: dict[str, Any] = {column_of(path): value for path, value in run.cell.spec.parameters().items()}
     return {**values, "seed": run.cell.seed, "policy_digest": run.cell.policy.digest}
+
+
+def _digests(own: Mapping[str, Policy]) -> dict[str, str]:
+    return {f"policy.{name}": policy.digest for name, policy in own.items()}
 
 
 def as_tree(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 
 from hostsim.errors import UserError
@@ -23,8 +23,8 @@ Scalar = str | int | float
 """A value of one key. Grids are made of these."""
 
 
-def _known_policy(name: str) -> str:
-    return name if name == KERNELS_OWN else get_policy(name).name
+def _known_policy(name: str, info: ValidationInfo) -> str:
+    return name if name == KERNELS_OWN else get_policy(name, info.context).name
 
 
 def _known_kernel(name: str) -> str:
@@ -60,7 +60,7 @@ Tick = Annotated[int, Field(ge=0, lt=2**31)]
 Memory = Annotated[int, BeforeValidator(_pages_with_unit), Field(ge=512, lt=2**31), InPages()]
 
 
-def _key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
+def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
 
 
@@ -73,24 +73,24 @@ class Table(BaseModel):
 class Fleet(Table):
     """The hosts, all alike."""
 
-    hosts: Count = _key("hypervisor hosts in the fleet", "hosts")
-    guests_per_host: Count = _key("guests on each host", "guests")
+    hosts: Count = table_key("hypervisor hosts in the fleet", "hosts")
+    guests_per_host: Count = table_key("guests on each host", "guests")
 
 
 class Workload(Table):
     """Which pages a guest touches."""
 
-    kind: Literal["uniform", "zipf", "hotcold", "scan", "phases", "hotscan"] = _key(
+    kind: Literal["uniform", "zipf", "hotcold", "scan", "phases", "hotscan"] = table_key(
         "uniform: all pages alike; zipf: some much more than others; hotcold: a hot set and the rest; scan: round and "
         "round; phases: a hot window that moves on; hotscan: a hot set while the rest is scanned",
         default="zipf",
     )
-    skew: float = _key("zipf: the page of rank k has weight k^-skew", "", 0.9, ge=0, le=10, allow_inf_nan=False)
-    hot_share: Share = _key("hotcold, phases, hotscan: share of the memory that is hot", "share", 0.2)
-    hot_access_share: Share = _key("hotcold, phases, hotscan: share of the accesses that go there", "share", 0.8)
-    phase_ticks: Count = _key("phases: how long the hot window stays", "ticks", 6)
-    write_share: Share = _key("share of the accesses that write", "share", 0.0)
-    layout: Literal["shuffled", "ordered"] = _key(
+    skew: float = table_key("zipf: the page of rank k has weight k^-skew", "", 0.9, ge=0, le=10, allow_inf_nan=False)
+    hot_share: Share = table_key("hotcold, phases, hotscan: share of the memory that is hot", "share", 0.2)
+    hot_access_share: Share = table_key("hotcold, phases, hotscan: share of the accesses that go there", "share", 0.8)
+    phase_ticks: Count = table_key("phases: how long the hot window stays", "ticks", 6)
+    write_share: Share = table_key("share of the accesses that write", "share", 0.0)
+    layout: Literal["shuffled", "ordered"] = table_key(
         "where hot pages lie: scattered over the memory, or next to each other", default="shuffled"
     )
 
@@ -98,19 +98,19 @@ class Workload(Table):
 class Guest(Table):
     """A guest; all of a fleet's guests are alike, but touch their own pages at random."""
 
-    memory: Memory = _key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
-    accesses_per_tick: Count = _key("accesses that a guest makes in one tick", "accesses", 8192)
+    memory: Memory = table_key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
+    accesses_per_tick: Count = table_key("accesses that a guest makes in one tick", "accesses", 8192)
     workload: Workload = Workload()
 
 
 class Nested(Table):
     """What the guests do that run a nested VM (L2); ``nested_ratio`` says how many do."""
 
-    access_share: Share = _key("share of such a guest's accesses that L2 makes", "share", 0.5)
-    exposed_share: Share = _key("share of such a guest's memory that L2 can touch", "share", 0.5)
-    l2_only_share: Share = _key("share of such a guest's memory that only L2 touches", "share", 0.25)
-    start_tick: Tick = _key("first tick in which L2 runs", "ticks", 0)
-    stop_tick: Tick = _key("first tick in which it no longer does; 0: it runs to the end", "ticks", 0)
+    access_share: Share = table_key("share of such a guest's accesses that L2 makes", "share", 0.5)
+    exposed_share: Share = table_key("share of such a guest's memory that L2 can touch", "share", 0.5)
+    l2_only_share: Share = table_key("share of such a guest's memory that only L2 touches", "share", 0.25)
+    start_tick: Tick = table_key("first tick in which L2 runs", "ticks", 0)
+    stop_tick: Tick = table_key("first tick in which it no longer does; 0: it runs to the end", "ticks", 0)
 
     @model_validator(mode="after")
     def _check(self) -> Nested:
@@ -124,31 +124,31 @@ class Nested(Table):
 class Reclaim(Table):
     """When hosts reclaim memory."""
 
-    mode: Literal["limit", "proactive", "debugfs"] = _key(
+    mode: Literal["limit", "proactive", "debugfs"] = table_key(
         "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; "
         "debugfs: the commands + and - of lru_gen after every tick",
         default="limit",
     )
-    aging_every_ticks: Tick = _key("one more aging (+) this often; 0: never", "ticks", 0)
+    aging_every_ticks: Tick = table_key("one more aging (+) this often; 0: never", "ticks", 0)
 
 
 class CellSpec(Table):
     """One cell of a study: everything that decides what a fleet does, but the random numbers."""
 
-    kernel: KernelName = _key(
+    kernel: KernelName = table_key(
         'kernel whose MGLRU the hosts run, or a hybrid such as "6.12 with two_touch of 6.18"', default="6.12"
     )
-    policy: PolicyName = _key('aging policy; `coldfleet policies` lists them; "kernel": the kernel\'s own')
-    scene: SceneText = _key(
+    policy: PolicyName = table_key('aging policy; `coldfleet policies` lists them; "kernel": the kernel\'s own')
+    scene: SceneText = table_key(
         'the guests of each host, taking turns under one parent memcg: "vm hotcold, process scan"; '
         "empty: all guests are as [guest] says",
         default="",
     )
-    nested_ratio: Share = _key("share of the fleet's guests that run a nested VM", "share", 0.0)
-    overcommit: float = _key(
+    nested_ratio: Share = table_key("share of the fleet's guests that run a nested VM", "share", 0.0)
+    overcommit: float = table_key(
         "memory of a guest over its limit: 1.5 means memory.max = memory / 1.5", "", ge=1, le=100, allow_inf_nan=False
     )
-    ticks: Count = _key("length of a run, after the tick in which guests touch all of their memory once", "ticks")
+    ticks: Count = table_key("length of a run, after the tick in which guests touch all of their memory once", "ticks")
     fleet: Fleet
     guest: Guest
     nested: Nested = Nested()
@@ -177,10 +177,10 @@ class CellSpec(Table):
 class Study(CellSpec):
     """A study file without its ``[grid]``: the head, and the cell that the grid starts from."""
 
-    title: str = _key("one line, shown in summaries", default="")
-    description: str = _key("what the study is for", default="")
-    seed: int = _key("every random number depends on it and nothing else", "", 1, ge=0, lt=2**63)
-    replicates: int = _key("independent repetitions of every cell", "", 3, ge=1, le=100_000)
+    title: str = table_key("one line, shown in summaries", default="")
+    description: str = table_key("what the study is for", default="")
+    seed: int = table_key("every random number depends on it and nothing else", "", 1, ge=0, lt=2**63)
+    replicates: int = table_key("independent repetitions of every cell", "", 3, ge=1, le=100_000)
 
 
 def walk_keys(model: type[Table] = CellSpec, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from cluster.own_policy import PolicyTable
 from cluster.plan import Plan, as_tree, as_written
 from cluster.study import Scalar, Study, Table, walk_keys
 from cluster.toml_lines import find_line, key_lines
 from hostsim.errors import UserError
+from policies import Policy, PolicyError
 
 _HEAD = ("title", "description", "seed", "replicates")
 _TYPES = {
@@ -47,8 +49,10 @@ class _Door:
         self.path = path
         self.lines = lines
         self.axes: dict[str, list[Scalar]] = {}
+        self.own: dict[str, Policy] = {}
 
     def check(self, tree: dict[str, Any]) -> Plan:
+        tables = self.read_policies(tree)
         grid = tree.pop("grid", None)
         if grid is not None and not isinstance(grid, dict):
             self.refuse(("grid",), "grid is not a table of lists: write [grid], then policy = [...]")
@@ -65,12 +69,31 @@ class _Door:
                     self.refuse(("grid", *path.split(".")), f"grid.{path} has {value!r} twice")
         base = {path: value for path, value in as_written(study).items() if path not in axes}
         head = {name: getattr(study, name) for name in _HEAD}
-        plan = Plan(**head, base=base, axes=axes, name=self.path.stem)
+        plan = Plan(**head, base=base, axes=axes, policies=tables, name=self.path.stem)
         try:
             _ = plan.cell_ids
         except UserError as error:
             self.refuse((), str(error))
         return plan
+
+    def read_policies(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Takes the tables [policy.NAME] out of the tree and checks them; a single one is the study's policy."""
+        tables = tree.get("policy")
+        if not isinstance(tables, dict):
+            return {}
+        del tree["policy"]
+        for name, table in tables.items():
+            try:
+                self.own[name] = PolicyTable.model_validate(table).build(name)
+            except ValidationError as error:
+                self.complain({**error.errors()[0], "loc": ("policy", name, *error.errors()[0]["loc"])})
+            except PolicyError as error:
+                self.refuse(("policy", name), str(error))
+        if "policy" not in tree.get("grid", {}):
+            if len(tables) != 1:
+                self.refuse(("policy",), f"which of them? add [grid] with policy = {list(tables)!r}")
+            tree["policy"] = next(iter(tables))
+        return tables
 
     def read_axes(
         self, grid: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = ""
@@ -96,7 +119,7 @@ class _Door:
     def validate(self, tree: dict[str, Any], chosen: dict[str, Scalar]) -> Study:
         """Checks the cell that has these values of the axes."""
         try:
-            return Study.model_validate(_merged(tree, as_tree(chosen)))
+            return Study.model_validate(_merged(tree, as_tree(chosen)), context=self.own)
         except ValidationError as error:
             # An unknown key is most often the cause of whatever else is wrong.
             first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
@@ -126,9 +149,12 @@ class _Door:
         *tables, name = path
         model: type[Table] = Study
         for table in tables:
+            if model is Study and table == "policy":
+                model = PolicyTable
+                break
             model = model.model_fields[table].annotation  # type: ignore[assignment]
         siblings = [key for key, field in model.model_fields.items() if is_table == _is_table(field.annotation)]
-        siblings += ["grid"] if is_table and not tables else []
+        siblings += ["grid", "policy"] if is_table and not tables else []
         where = f" in [{'.'.join(tables)}]" if tables else ""
         what = f"unknown table [{'.'.join(path)}]" if is_table else f'unknown key "{name}"{where}'
         if near := self.suggest(name, siblings):
@@ -142,6 +168,8 @@ class _Door:
     def where_to_put(self, path: tuple[str, ...]) -> str:
         if len(path) == 1 and path[0] in ("fleet", "guest"):
             return f": add a table [{path[0]}]"
+        if path[0] == "policy" and len(path) > 1:
+            return f": set it in [{'.'.join(path[:-1])}]"
         table = f"in [{path[0]}]" if len(path) > 1 else "at the top of the file"
         return f": set it {table} or in [grid]"
 

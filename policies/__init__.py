@@ -1,6 +1,7 @@
 """Aging policies: how MGLRU may ask KVM which pages are young. Imports nothing else of ours."""
 
 from policies.catalogue import POLICIES, get_policy
+from policies.installed import PolicyMaker
 from policies.policy import WHEN, Call, Chain, Enter, Policy, PolicyCode, Site, When, policy
 from policies.steps import Action, Answer, Condition, Lock, Mmu, Note, PolicyError, Step
 
@@ -19,6 +20,7 @@ __all__ = [
     "Policy",
     "PolicyCode",
     "PolicyError",
+    "PolicyMaker",
     "Site",
     "Step",
     "When",

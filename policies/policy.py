@@ -192,7 +192,7 @@ def policy(
         if fast_aging and parse_conditions(fast_aging, f"fast_aging {fast_aging!r}")[0] & (PER_PAGE | PER_CALL):
             raise PolicyError(f"fast_aging {fast_aging!r}: is a property of the VM, not of a page or a call")
         parsed = tuple(Step.parse(text) for text in steps)
-        calls = {site: _parse_calls(text) for site, text in zip(Site, (walk, look_around, evict), strict=True)}
+        calls = {site: parse_calls(text) for site, text in zip(Site, (walk, look_around, evict), strict=True)}
     except PolicyError as error:
         raise PolicyError(f"policy {name!r}: {error}") from None
     if len(parsed) > MAX_STEPS or max(map(len, calls.values())) > MAX_CALLS:
@@ -216,5 +216,6 @@ def policy(
     )
 
 
-def _parse_calls(text: str) -> tuple[Call, ...]:
+def parse_calls(text: str) -> tuple[Call, ...]:
+    """Reads the calls of one site, separated by semicolons; raises :class:`PolicyError`."""
     return tuple(Call.parse(call) for call in text.split(";") if call.strip())

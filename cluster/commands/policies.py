@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ _STATUSES = {"merged": "in a release", "proposed": "in the thread", "control": "
 def policies(
     name: Annotated[str | None, typer.Argument(help="A policy, to see its steps.", metavar="[NAME]")] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Print the steps of every policy.")] = False,
+    study: Annotated[Path | None, typer.Option(help="A study file, to see its own policies too.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """List the aging policies by status, or show one.
@@ -27,12 +29,17 @@ def policies(
       coldfleet policies
       coldfleet policies fast-only-v5
       coldfleet policies --steps
+      coldfleet policies mine --study my.toml
       coldfleet policies --json
     """
     from cluster import output
+    from cluster.study_file import read_study
     from policies import POLICIES, get_policy
+    from policies.installed import installed
 
-    chosen = [get_policy(name)] if name else list(POLICIES.values())
+    own = read_study(study).own_policies if study else {}
+    names = [name] if name else [*POLICIES, *own, *installed()]
+    chosen = [get_policy(name, own) for name in names]
     if json:
         described = [_described(policy) for policy in chosen]
         output.print_json(described[0] if name else described)
@@ -64,8 +71,9 @@ def _print_list(policies: list[Policy]) -> None:
     from cluster import output
 
     width = max(len(policy.name) for policy in policies)
-    for status, title in _STATUSES.items():
+    for status in {**_STATUSES, **{policy.status: "" for policy in policies}}:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        title = _STATUSES.get(status, "of another package")
         table.add_column(f"{status} ({title})", no_wrap=True, min_width=width)
         table.add_column("date", no_wrap=True)
         table.add_column("what it does")
@@ -78,7 +86,7 @@ def _print_list(policies: list[Policy]) -> None:
 
 
 def _described_in_words(policy: Policy) -> str:
-    lines = [f"{policy.name}: {policy.summary}", "", "KVM, when it is asked for the age of a page:"]
+    lines = [f"{policy.name}: {policy.summary}".removesuffix(": "), "", "KVM, when it is asked for the age of a page:"]
     lines += [f"  {number}. {step.text}" for number, step in enumerate(policy.steps, 1)]
     lines += ["", "MGLRU asks:"]
     for site, calls in _sites(policy):
@@ -90,8 +98,7 @@ def _described_in_words(policy: Policy) -> str:
         lines.append(f"  A fast_only call asks KVM only if {policy.fast_aging}.")
     lines += [
         "",
-        f"source: {policy.source}",
-        f"date:   {policy.date}",
+        f"source: {policy.source}" + (f", {policy.date}" if policy.date else ""),
         f"status: {policy.status}",
     ]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 from policies.catalogue import (
     bitmap_v1,
@@ -26,6 +27,7 @@ from policies.catalogue import (
     was_fast_mended,
     young_flags_v3,
 )
+from policies.installed import installed, make
 from policies.policy import Policy
 from policies.steps import PolicyError
 
@@ -56,10 +58,17 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def get_policy(name: str) -> Policy:
-    """The policy of that name; raises :class:`PolicyError` with a suggestion."""
-    if name in POLICIES:
-        return POLICIES[name]
-    near = difflib.get_close_matches(name, POLICIES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(POLICIES)
+def get_policy(name: str, own: Mapping[str, Policy] | None = None) -> Policy:
+    """The policy of that name: of the catalogue, one's ``own``, or one that another package brings.
+
+    Raises :class:`PolicyError` with a suggestion.
+    """
+    known = {**POLICIES, **(own or {})}
+    if name in known:
+        return known[name]
+    if name in installed():
+        return make(name)
+    names = [*known, *installed()]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(names)
     raise PolicyError(f"unknown policy {name!r}: {hint}")
