@@ -12,9 +12,10 @@ from typing import Any
 
 import typer
 
-from cluster.commands import ablate, compact, policies, replay, resume, retry, run, status, sweep, verify
+from cluster.commands import ablate, compact, plan, policies, replay, resume, retry, run, status, sweep, verify
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
+    plan.plan,
     sweep.sweep,
     status.status,
     resume.resume,

@@ -10,18 +10,24 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from cluster.constraint import read_constraint
+from cluster.design import Bundle
 from cluster.own_policy import build_all
 from cluster.schemas import column_of
 from cluster.study import KERNELS_OWN, CellSpec, Scalar, in_pages, walk_keys
 from hostsim.errors import UserError
-from hostsim.units import format_pages
+from hostsim.units import format_pages, parse_pages
 from policies import Policy, get_policy
 
 MAX_RUNS = 10_000_000
+_SHOWN = 12  # values of a list in a message
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,10 @@ class Run:
 class Plan:
     """A study, ready to run.
 
-    ``base`` has every key that the grid doesn't vary by its dotted name, ``axes`` the values of those that it
-    does; both as a study file writes them, in their shortest form. ``policies``: the study's own, as it writes them.
+    ``base`` has every key that doesn't vary by its dotted name, ``axes`` the values of those of the grid, ``bundles``
+    those that vary together (zipped lists, samples); all as a study file writes them, in their shortest form. Every
+    combination of the axes and of one row of each bundle that meets the constraints ``where`` is a cell.
+    ``policies``: the study's own, as it writes them.
     """
 
     title: str
@@ -62,29 +70,72 @@ class Plan:
     axes: Mapping[str, tuple[Scalar, ...]]
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     name: str = field(default="study", compare=False)  # for people: the file's stem
+    bundles: tuple[Bundle, ...] = ()
+    where: tuple[str, ...] = ()
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The keys that differ between cells."""
+        return (*self.axes, *(path for bundle in self.bundles for path in bundle.paths))
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """Every key that a cell is made of."""
+        return (*self.base, *self.varied)
+
+    @property
+    def combination_count(self) -> int:
+        """Number of combinations, before the constraints."""
+        return math.prod([*map(len, self.axes.values()), *(len(bundle.rows) for bundle in self.bundles)])
 
     @property
     def cell_count(self) -> int:
         """Number of cells."""
-        return math.prod(map(len, self.axes.values()))
+        return self.combination_count if self._kept is None else len(self._kept)
+
+    @cached_property
+    def _kept(self) -> npt.NDArray[np.int64] | None:
+        """The numbers of the combinations that are cells; None: all of them."""
+        if not self.where:
+            return None
+        memory = {path for path, key in walk_keys() if in_pages(key)}
+        constraints = [read_constraint(text, self.all_keys) for text in self.where]
+        kept = []
+        for number in range(self.combination_count):
+            values = self._combination(number)
+            values.update({path: parse_pages(values[path]) for path in memory & values.keys()})  # type: ignore[arg-type]
+            if all(holds(values) for holds in constraints):
+                kept.append(number)
+        return np.array(kept, np.int64)
+
+    def _combination(self, number: int) -> dict[str, Scalar]:
+        """Every key of a combination; the last bundle runs fastest, then the last axis."""
+        values = dict(self.base)
+        for bundle in reversed(self.bundles):
+            number, row = divmod(number, len(bundle.rows))
+            values.update(zip(bundle.paths, bundle.rows[row], strict=True))
+        for path, choices in reversed(list(self.axes.items())):
+            number, choice = divmod(number, len(choices))
+            values[path] = choices[choice]
+        return values
 
     def __len__(self) -> int:
         return self.cell_count * self.replicates
 
     def values(self, path: str) -> tuple[Scalar, ...]:
         """Every value that a key has in some cell."""
+        for bundle in self.bundles:
+            if path in bundle.paths:
+                return tuple(dict.fromkeys(bundle.column(path)))
         return self.axes[path] if path in self.axes else (self.cell(0).spec.parameters()[path],)
 
     def cell(self, number: int) -> Cell:
-        """The cell of that number; the last axis of the grid runs fastest. Raises :class:`UserError`."""
-        values = dict(self.base)
-        for path, choices in reversed(list(self.axes.items())):
-            number, choice = divmod(number, len(choices))
-            values[path] = choices[choice]
+        """The cell of that number; raises :class:`UserError` if it can't be."""
+        values = self._combination(number if self._kept is None else int(self._kept[number]))
         try:
             spec = CellSpec.model_validate(as_tree(values), context=self.own_policies)
         except ValueError as error:
-            where = ", ".join(f"{path} = {values[path]}" for path in self.axes)
+            where = ", ".join(f"{path} = {values[path]}" for path in self.varied)
             raise UserError(f"the cell {where}: {first_message(error)}") from None
         policy = policy_of(spec, self.own_policies)
         return Cell(_cell_id(self.seed, spec, policy), self.seed, spec, policy)
@@ -106,8 +157,11 @@ class Plan:
     @cached_property
     def cell_ids(self) -> list[str]:
         """The ids of all cells by number; making it checks every cell once."""
-        if len(self) > MAX_RUNS:
-            raise UserError(f"the grid has {len(self):,} runs; at most {MAX_RUNS:,} fit one study")
+        if self.combination_count * self.replicates > MAX_RUNS:
+            runs = self.combination_count * self.replicates
+            raise UserError(f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
+        if not self.cell_count:
+            raise UserError(f"no combination meets the constraints: {' and '.join(self.where)}")
         return [self.cell(number).cell_id for number in range(self.cell_count)]
 
     @cached_property
@@ -133,6 +187,8 @@ class Plan:
             "parameters": dict(self.base),
             "policies": {name: dict(table) for name, table in self.policies.items()},
             "grid": {path: list(values) for path, values in self.axes.items()},
+            "bundles": [{"keys": list(bundle.paths), "rows": list(bundle.rows)} for bundle in self.bundles],
+            "where": list(self.where),
         }
 
     @classmethod
@@ -148,19 +204,27 @@ class Plan:
             axes,
             data["policies"],
             data["name"],
+            tuple(Bundle(tuple(each["keys"]), tuple(map(tuple, each["rows"]))) for each in data["bundles"]),
+            tuple(data["where"]),
         )
 
     def difference(self, other: Plan) -> str:
         """In what the other plan would compute something else: "" if in nothing."""
         mine, theirs = (
-            {**p.base, **p.axes, **_digests(p.own_policies), "replicates": p.replicates, "seed": p.seed}
-            for p in (self, other)
+            {
+                **{path: plan.values(path) if path in plan.varied else plan.base[path] for path in plan.all_keys},
+                **_digests(plan.own_policies),
+                "replicates": plan.replicates,
+                "seed": plan.seed,
+                "where": plan.where,
+            }
+            for plan in (self, other)
         )
         for key in [*mine, *theirs]:
             if mine.get(key) != theirs.get(key):
                 return f"{key} is {_shown(theirs.get(key))} there, {_shown(mine.get(key))} here"
-        if list(self.axes) != list(other.axes):
-            return "the grid's axes stand in another order there"
+        if self != replace(other, title=self.title, description=self.description):
+            return "what varies is put together in another way or order there"
         return ""
 
 
@@ -221,5 +285,6 @@ def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:
 
 def _shown(value: Scalar | Sequence[Scalar] | None) -> str:
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(str, value)) + "]"
+        shown = [*map(str, value[:_SHOWN]), *(["..."] if len(value) > _SHOWN else [])]
+        return "[" + ", ".join(shown) + "]"
     return "not set" if value is None else str(value)

@@ -87,7 +87,7 @@ class RayExecutor:
 
     def _hire(self) -> None:
         """Starts the actors and waits for most of them: on a busy cluster the others come much later, or never."""
-        self._plan_ref = self._ray.put(self._plan)
+        self._plan_ref = self._ray.put(replace(self._plan))  # a copy without the ids that it has made
         self._resize()
         deadline = time.monotonic() + START_WITHIN_S
         while (waiting := self._starting()) and time.monotonic() < deadline:

@@ -49,10 +49,13 @@ class Results:
     parts: tuple[PartReceipt, ...]
 
     @classmethod
-    def open(cls, where: Storage | Path | str) -> Results:
-        """Reads a directory that a sweep wrote, finished or not; raises :class:`UserError` if it isn't one."""
+    def open(cls, where: Storage | Path | str, known: Plan | None = None) -> Results:
+        """Reads a directory that a sweep wrote, finished or not; raises :class:`UserError` if it isn't one.
+
+        ``known``: the plan that is probably there; it takes a while to name the cells of a large one anew.
+        """
         storage = where if isinstance(where, Storage) else open_storage(str(where))
-        plan, engine = _read_head(storage)
+        plan, engine = _read_head(storage, known)
         ledger = Ledger(plan)
         parts: list[PartReceipt] = []
         for batch in read_journal(storage):
@@ -108,7 +111,7 @@ def find_results(storage: Storage, plan: Plan) -> Results | None:
         if storage.sizes() or (storage.local is not None and storage.local.exists() and any(storage.local.iterdir())):
             raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
         return None
-    results = Results.open(storage)
+    results = Results.open(storage, plan)
     if difference := plan.difference(results.plan):
         raise UserError(f"{storage} holds another study ({difference}): give another --out")
     check_engine(results)
@@ -158,7 +161,7 @@ def tidy(results: Results, _journal: Journal) -> None:
         results.storage.delete("failures.parquet")
 
 
-def _read_head(storage: Storage) -> tuple[Plan, str]:
+def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
     try:
         head = json.loads(storage.read("study.json"))
     except (FileNotFoundError, NotADirectoryError):
@@ -173,6 +176,7 @@ def _read_head(storage: Storage) -> tuple[Plan, str]:
         )
     try:
         plan = Plan.thaw(head["study"])
+        plan = known if known is not None and known == plan else plan
         _ = plan.numbers
         return plan, str(head["engine"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -10,8 +10,11 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from cluster.constraint import read_constraint
+from cluster.design import Bundle
 from cluster.own_policy import PolicyTable
 from cluster.plan import Plan, as_tree, as_written
+from cluster.sampling import Sampling
 from cluster.study import Scalar, Study, Table, walk_keys
 from cluster.toml_lines import find_line, key_lines
 from hostsim.errors import UserError
@@ -48,32 +51,35 @@ class _Door:
     def __init__(self, path: Path, lines: dict[tuple[str, ...], int]) -> None:
         self.path = path
         self.lines = lines
-        self.axes: dict[str, list[Scalar]] = {}
+        self.sections: dict[str, str] = {}  # for each key that varies: "grid", "zip" or "sample"
         self.own: dict[str, Policy] = {}
 
     def check(self, tree: dict[str, Any]) -> Plan:
         tables = self.read_policies(tree)
-        grid = tree.pop("grid", None)
-        if grid is not None and not isinstance(grid, dict):
-            self.refuse(("grid",), "grid is not a table of lists: write [grid], then policy = [...]")
-        self.axes = dict(self.read_axes(grid, tree)) if grid is not None else {}
-        if grid is not None and not self.axes:
-            self.refuse(("grid",), "[grid] is empty: give it a list, such as policy = [...], or leave it out")
-        first = {path: values[0] for path, values in self.axes.items()}
+        where = self.read_where(tree.pop("where", []))
+        raw = {name: self.section(name, tree) for name in ("grid", "zip", "sample")}
+        lists = {name: dict(self.read_lists(name, raw[name], tree)) for name in ("grid", "zip")}
+        sampling = Sampling(self, raw["sample"], tree)
+        for name in lists:
+            if raw[name] and not lists[name]:
+                self.refuse((name,), f"[{name}] is empty: give it a list, such as policy = [...], or leave it out")
+        varied = {**lists["grid"], **lists["zip"], **sampling.ends}
+        first = {path: values[0] for path, values in varied.items()}
         study = self.validate(tree, first)
-        axes: dict[str, tuple[Scalar, ...]] = {}
-        for path, values in self.axes.items():
-            axes[path] = tuple(as_written(self.validate(tree, {**first, path: value}))[path] for value in values)
-            for number, value in enumerate(axes[path]):
-                if value in axes[path][:number]:
-                    self.refuse(("grid", *path.split(".")), f"grid.{path} has {value!r} twice")
-        base = {path: value for path, value in as_written(study).items() if path not in axes}
+        written = {
+            path: tuple(as_written(self.validate(tree, {**first, path: value}))[path] for value in values)
+            for path, values in varied.items()
+        }
+        axes = {path: self.distinct(path, written[path]) for path in lists["grid"]}
+        bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, study.seed))
+        base = {path: value for path, value in as_written(study).items() if path not in varied}
         head = {name: getattr(study, name) for name in _HEAD}
-        plan = Plan(**head, base=base, axes=axes, policies=tables, name=self.path.stem)
+        name = self.path.stem
+        plan = Plan(**head, base=base, axes=axes, policies=tables, name=name, bundles=bundles, where=where)
         try:
             _ = plan.cell_ids
         except UserError as error:
-            self.refuse((), str(error))
+            self.refuse(("where",) if where else (), str(error))
         return plan
 
     def read_policies(self, tree: dict[str, Any]) -> dict[str, Any]:
@@ -89,32 +95,80 @@ class _Door:
                 self.complain({**error.errors()[0], "loc": ("policy", name, *error.errors()[0]["loc"])})
             except PolicyError as error:
                 self.refuse(("policy", name), str(error))
-        if "policy" not in tree.get("grid", {}):
+        if not any("policy" in tree.get(section, {}) for section in ("grid", "zip", "sample")):
             if len(tables) != 1:
                 self.refuse(("policy",), f"which of them? add [grid] with policy = {list(tables)!r}")
             tree["policy"] = next(iter(tables))
         return tables
 
-    def read_axes(
-        self, grid: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = ""
+    def section(self, name: str, tree: dict[str, Any]) -> dict[str, Any]:
+        """A table of keys that vary, taken out of the tree; {} if there is none."""
+        table = tree.pop(name, {})
+        if not isinstance(table, dict):
+            self.refuse((name,), f"{name} is not a table of lists: write [{name}], then policy = [...]")
+        if (name,) in self.lines and not table:
+            self.refuse((name,), f"[{name}] is empty: give it a list, such as policy = [...], or leave it out")
+        return table
+
+    def read_where(self, where: Any) -> tuple[str, ...]:
+        """The constraints, as texts that can be read."""
+        if not isinstance(where, list) or not all(isinstance(text, str) for text in where):
+            self.refuse(("where",), 'where is not a list of texts: write where = ["overcommit > 1"]')
+        for text in where:
+            try:
+                read_constraint(text, [path for path, _ in walk_keys()])
+            except UserError as error:
+                self.refuse(("where",), f"where: {error}")
+        return tuple(where)
+
+    def read_lists(
+        self, section: str, table: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = ""
     ) -> Iterator[tuple[str, list[Scalar]]]:
-        """The axes with their raw values; both "guest.memory" = [...] and guest.memory = [...] are fine."""
-        known = [path for path, _ in walk_keys()]
-        for key, values in grid.items():
+        """The lists of a section, as written; both "guest.memory" = [...] and guest.memory = [...] are fine."""
+        for key, values in table.items():
             path = prefix + key
-            at = ("grid", *path.split("."))
             if isinstance(values, dict):
-                yield from self.read_axes(values, tree, path + ".")
+                yield from self.read_lists(section, values, tree, path + ".")
                 continue
-            if path not in known:
-                self.refuse(at, f'unknown key "{path}" in [grid]{self.suggest(path, known)}')
+            self.enter(section, path, tree)
+            at = (section, *path.split("."))
             if not isinstance(values, list):
-                self.refuse(at, f"grid.{path} is not a list: write {path} = [{values!r}]")
+                self.refuse(at, f"{section}.{path} is not a list: write {path} = [{values!r}]")
             if not values:
-                self.refuse(at, f"grid.{path} is empty: give it at least one value")
-            if self.is_set(tree, path):
-                self.refuse(at, f"{path} is both in [grid] and set to one value: leave one of the two out")
+                self.refuse(at, f"{section}.{path} is empty: give it at least one value")
             yield path, values
+
+    def enter(self, section: str, path: str, tree: Mapping[str, Any]) -> None:
+        """Notes that a key varies; refuses one that there isn't, or that has values elsewhere too."""
+        known = [path for path, _ in walk_keys()]
+        at = (section, *path.split("."))
+        if path not in known:
+            self.refuse(at, f'unknown key "{path}" in [{section}]{self.suggest(path, known)}')
+        if self.is_set(tree, path):
+            self.refuse(at, f"{path} is both in [{section}] and set to one value: leave one of the two out")
+        if other := self.sections.get(path):
+            self.refuse(at, f"{path} is both in [{other}] and in [{section}]: leave one of the two out")
+        self.sections[path] = section
+
+    def distinct(self, path: str, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                self.refuse(("grid", *path.split(".")), f"grid.{path} has {value!r} twice")
+        return values
+
+    def zipped(self, lists: Mapping[str, list[Scalar]], written: Mapping[str, tuple[Scalar, ...]]) -> Iterator[Bundle]:
+        """The lists of [zip] as one bundle: their first values together, their second values together, and so on."""
+        if not lists:
+            return
+        lengths = {path: len(values) for path, values in lists.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
+            self.refuse(("zip",), f"the lists of [zip] go together, so they must be of one length: {told}")
+        rows = tuple(zip(*(written[path] for path in lists), strict=True))
+        for number, row in enumerate(rows):
+            if row in rows[:number]:
+                self.refuse(("zip",), f"[zip] has {row} twice")
+        yield Bundle(tuple(lists), rows)
 
     def validate(self, tree: dict[str, Any], chosen: dict[str, Scalar]) -> Study:
         """Checks the cell that has these values of the axes."""
@@ -133,8 +187,8 @@ class _Door:
             self.refuse(path, self.unknown_key(path, isinstance(error["input"], dict)))
         if kind == "missing":
             self.refuse((), f"{dotted} is missing{self.where_to_put(path)}")
-        if dotted in self.axes:
-            path, dotted = ("grid", *path), f"grid.{dotted}"
+        if section := self.sections.get(dotted):
+            path, dotted = (section, *path), f"{section}.{dotted}"
         value = error["input"]
         cause = error.get("ctx", {}).get("error")
         if cause is not None:
@@ -154,7 +208,7 @@ class _Door:
                 break
             model = model.model_fields[table].annotation  # type: ignore[assignment]
         siblings = [key for key, field in model.model_fields.items() if is_table == _is_table(field.annotation)]
-        siblings += ["grid", "policy"] if is_table and not tables else []
+        siblings += ["grid", "zip", "sample", "policy"] if is_table and not tables else []
         where = f" in [{'.'.join(tables)}]" if tables else ""
         what = f"unknown table [{'.'.join(path)}]" if is_table else f'unknown key "{name}"{where}'
         if near := self.suggest(name, siblings):

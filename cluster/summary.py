@@ -70,7 +70,7 @@ def summarise(results: Results, most: int | None = None) -> list[SummaryRow]:
     for number, cell_id in enumerate(plan.cell_ids[:most]):
         if cell_id in values:
             parameters = plan.cell(number).spec.parameters()
-            axes = {path: parameters[path] for path in ("policy", "nested_ratio", *plan.axes)}
+            axes = {path: parameters[path] for path in ("policy", "nested_ratio", *plan.varied)}
             means = {key: mean_interval(numbers) for key, numbers in values[cell_id].items()}
             rows.append(SummaryRow(axes, len(values[cell_id]["refaults"]), means))
     return rows

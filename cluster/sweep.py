@@ -46,7 +46,7 @@ def sweep(
             raise StoppedError(stop.last_words) from None
         if not stop.requested:
             with Journal(storage) as journal:
-                results = Results.open(storage)
+                results = Results.open(storage, plan)
                 tidy(results, journal)
     why = "interrupted" if stop.requested else "stopped at the first run that failed"
     if left:
@@ -54,7 +54,7 @@ def sweep(
             f"{why}, with {left} of {len(plan)} runs to do; go on with: coldfleet resume {storage}",
             INTERRUPTED if stop.requested else 1,
         )
-    return Results.open(storage) if results is None else results
+    return Results.open(storage, plan) if results is None else results
 
 
 def _make_or_continue(
@@ -72,7 +72,7 @@ def _make_or_continue(
         create(storage, plan)
         stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
         with Journal(storage) as journal:
-            results = Results.open(storage)
+            results = Results.open(storage, plan)
             tidy(results, journal)
             return _work(results, _to_do(results, retry_failed), journal, executor, reporter, stop, fail_fast)
 

@@ -1,0 +1,99 @@
+"""coldfleet plan: how large a sweep is, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cluster.estimate import Estimate
+    from cluster.plan import Plan
+
+
+def plan(
+    study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
+    sample: Annotated[int, typer.Option(min=0, help="Cells to run and time; 0: none.")] = 8,
+    workers: Annotated[int | None, typer.Option(min=1, help="Workers to reckon with.  [default: all CPUs]")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> int:
+    """Tell how large a sweep is and what it will take.
+
+    Counts cells and runs, checks every cell, and runs a few cells to estimate core-hours, memory and disk. Writes
+    nothing.
+
+    \b
+    Examples:
+      coldfleet plan configs/fast_only.toml
+      coldfleet plan configs/fast_only.toml --sample 30 --workers 64
+    """
+    import os
+
+    from cluster import output
+    from cluster.estimate import estimate
+    from cluster.study_file import read_study
+
+    chosen = read_study(study)
+    found = estimate(chosen, sample) if sample else None
+    cpus = workers or os.cpu_count() or 1
+    if json:
+        output.print_json(_as_json(chosen, found, cpus))
+    else:
+        for line in _as_lines(chosen, found, cpus):
+            output.print_text(line)
+    return 0
+
+
+def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, object]:
+    data: dict[str, object] = {
+        "study": plan.name,
+        "title": plan.title,
+        "axes": {path: len(values) for path, values in plan.axes.items()},
+        "bundles": [{"keys": list(bundle.paths), "rows": len(bundle.rows)} for bundle in plan.bundles],
+        "combinations": plan.combination_count,
+        "cells": plan.cell_count,
+        "replicates": plan.replicates,
+        "runs": len(plan),
+    }
+    if found is not None:
+        mean, half = found.core_s
+        data["estimate"] = {
+            "sampled_cells": found.sampled,
+            "core_hours": mean / 3600,
+            "core_hours_ci95": None if half is None else half / 3600,
+            "workers": workers,
+            "wall_s": _wall_s(found, workers),
+            "longest_run_s": found.longest_s,
+            "worker_bytes": found.worker_bytes,
+            "disk_bytes": found.disk_bytes,
+        }
+    return data
+
+
+def _as_lines(plan: Plan, found: Estimate | None, workers: int) -> list[str]:
+    from cluster.progress import duration
+    from cluster.statistics import Mean
+
+    lines = [plan.title or plan.name]
+    lines += [f"  {len(values):>8,}  {path}" for path, values in plan.axes.items()]
+    lines += [f"  {len(bundle.rows):>8,}  {', '.join(bundle.paths)} together" for bundle in plan.bundles]
+    if plan.where:
+        lines.append(
+            f"  {plan.cell_count:,} of {plan.combination_count:,} combinations meet {' and '.join(plan.where)}"
+        )
+    lines.append(f"{len(plan):,} runs = {plan.cell_count:,} cells x {plan.replicates:,} replicates")
+    if found is None:
+        return lines
+    mean, half = found.core_s
+    hours = Mean(mean / 3600, None if half is None else half / 3600)
+    return [
+        *lines,
+        f"{hours} core-hours, from {found.sampled} cells that were run; the longest took {found.longest_s:.2g} s",
+        f"{duration(_wall_s(found, workers))} on {workers} workers of {found.worker_bytes / 2**20:,.0f} MiB each",
+        f"{found.disk_bytes / 2**20:,.1f} MiB of disk for the results",
+    ]
+
+
+def _wall_s(found: Estimate, workers: int) -> float:
+    return max(found.core_s.mean / workers, found.longest_s)

@@ -1,0 +1,206 @@
+"""Studies beyond grids: zipped lists, samples, constraints; and what `coldfleet plan` says of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.constraint import read_constraint
+from cluster.design import Choice, Range, sample
+from cluster.executor import SerialExecutor
+from cluster.plan import Plan
+from cluster.study_file import read_study
+from cluster.sweep import sweep
+from hostsim.errors import UserError
+from hostsim.model import HostSpec
+from hostsim.units import parse_pages
+from tests.cluster.conftest import Said
+
+SAMPLE = """
+[sample]
+method = "sobol"
+points = 32
+overcommit = { from = 1.1, to = 4.0, scale = "log" }
+"guest.memory" = { from = "8 MiB", to = "64 MiB" }
+guest.workload.phase_ticks = { from = 1, to = 10 }
+"guest.workload.kind" = { of = ["zipf", "scan"] }
+"""
+ZIP = """
+[zip]
+overcommit = [1.2, 1.5, 2]
+"guest.memory" = ["16 MiB", "8 MiB", "4 MiB"]
+"""
+
+
+@pytest.fixture
+def read(study_text: str, tmp_path: Path) -> Callable[..., Plan]:
+    """The plan of the small study with more tables, and without keys that these set."""
+
+    def call(more: str, *without: str, top: str = "") -> Plan:
+        lines = [line for line in study_text.splitlines() if not line.startswith(without or ("#",))]
+        path = tmp_path / "s.toml"
+        path.write_text("\n".join([top, *lines, more]))
+        return read_study(path)
+
+    return call
+
+
+def test_zipped_lists_go_together_and_cross_with_the_grid(read: Callable[..., Plan]) -> None:
+    plan = read(ZIP, "overcommit", "memory")
+    assert plan.cell_count == 6 * 3
+    specs = [plan.cell(number).spec for number in range(plan.cell_count)]
+    together = Counter((spec.overcommit, spec.guest.memory) for spec in specs)
+    assert together == {(1.2, 4096): 6, (1.5, 2048): 6, (2.0, 1024): 6}
+    assert len(set(plan.cell_ids)) == 18
+
+
+def test_sample_covers_its_ranges(read: Callable[..., Plan]) -> None:
+    plan = read(SAMPLE, "overcommit", "memory", "kind")
+    (bundle,) = plan.bundles
+    assert len(bundle.rows) == 32
+    assert plan.cell_count == 6 * 32
+    overcommit = [float(value) for value in bundle.column("overcommit")]
+    assert all(1.1 <= value <= 4 for value in overcommit)
+    assert sum(value < (1.1 * 4) ** 0.5 for value in overcommit) == 16  # half of them below the geometric mean
+    pages = [parse_pages(size) for size in bundle.column("guest.memory")]  # type: ignore[arg-type]
+    assert all(2048 <= size <= 16384 and size % 512 == 0 for size in pages)
+    assert set(bundle.column("guest.workload.phase_ticks")) == set(range(1, 11))
+    assert Counter(bundle.column("guest.workload.kind")) == {"zipf": 16, "scan": 16}
+
+
+@pytest.mark.parametrize("method", ["random", "latin-hypercube", "sobol"])
+def test_points_depend_on_the_seed_only(method: str, read: Callable[..., Plan]) -> None:
+    text = SAMPLE.replace("sobol", method)
+    first, again = (read(text, "overcommit", "memory", "kind") for _ in range(2))
+    assert first == again
+    assert first.bundles != read(text, "overcommit", "memory", "kind", "seed", top="seed = 8").bundles
+
+
+def test_latin_hypercube_has_a_point_in_every_stretch_of_every_key() -> None:
+    rows = sample({key: Range(0, 1, "float") for key in "abc"}, "latin-hypercube", 50, 1).rows
+    for place in range(3):
+        assert sorted(int(float(row[place]) * 50) for row in rows) == list(range(50))
+
+
+def test_points_that_come_out_twice_are_one_cell() -> None:
+    rows = sample({"a": Choice(("x", "y")), "b": Range(1, 2, "int")}, "random", 100, 1).rows
+    assert sorted(rows) == [("x", 1), ("x", 2), ("y", 1), ("y", 2)]
+
+
+@given(st.floats(0, 1, exclude_max=True), st.booleans())
+def test_values_stay_in_their_range(share: float, log: bool) -> None:
+    assert 0.1 <= float(Range(0.1, 0.3, "float", log).value(share)) <= 0.3
+    assert int(Range(3, 5, "int", log).value(share)) in (3, 4, 5)
+    assert parse_pages(Range(600, 5000, "pages", log).value(share)) in range(1024, 4609, 512)  # type: ignore[arg-type]
+
+
+def test_constraints_leave_cells_out(read: Callable[..., Plan], fake_engine: list[HostSpec], tmp_path: Path) -> None:
+    where = """where = ["nested_ratio > 0 or policy == 'evict-only'", "guest.memory <= '4 MiB'"]"""
+    plan = read("", top=where)
+    assert (plan.combination_count, plan.cell_count) == (6, 5)
+    cells = {(plan.cell(n).spec.policy, plan.cell(n).spec.nested_ratio) for n in range(5)}
+    assert ("six-steps", 0.0) not in cells
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    assert results.table("cells").num_rows == 5 * 3
+    assert Plan.thaw(json.loads(json.dumps(plan.frozen()))).cell_ids == plan.cell_ids
+    assert "where" in plan.difference(read(""))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("overcommit > 1", True), ("overcommit * 2 - 1 == 2", True), ("1 < overcommit <= 1.5", True), ("not a.b", True),
+     ("policy in ['x', 'y']", True), ("policy not in ('x', 'y')", False), ("size == '2 MiB'", True),
+     ("size < '2 MiB' or policy == 'y'", False), ("-overcommit < 0 and a.b == 0", True)],
+)  # fmt: skip
+def test_constraint_reads_as_python_would(text: str, expected: bool) -> None:
+    values = {"overcommit": 1.5, "policy": "x", "a.b": 0, "size": 512}
+    assert read_constraint(text, values)(values) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("overcomit > 1", "unknown key 'overcomit': did you mean 'overcommit'?"), ("overcommit >", "not an expression"),
+     ("__import__('os').system('x')", "can't use"), ("overcommit ** 9 ** 9 > 1", "can't use"),
+     ("overcommit.__class__", "unknown key"), ("[x for x in overcommit]", "can't use"), ("lambda: 1", "can't use"),
+     ("(" * 500 + ")" * 500, "not an expression"), ("1+" * 600 + "1", "longer than 1000"),
+     ("f'{policy}'", "can't use")],
+)  # fmt: skip
+def test_constraint_is_read_never_executed(text: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_constraint(text, ["overcommit", "policy"])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_constraint_on_the_wrong_kind_of_value_is_one_line() -> None:
+    for text in ("policy > 1", "1 / (overcommit - 1.5) > 1"):
+        with pytest.raises(UserError, match=r"policy|overcommit"):
+            read_constraint(text, ["overcommit", "policy"])({"policy": "x", "overcommit": 1.5})
+
+
+MISTAKES = {
+    "zip of unequal lengths": (ZIP.replace(", 2]", "]"), "", "must be of one length: overcommit has 2, guest.memory"),
+    "zip row twice": ("[zip]\novercommit = [1.2, 1.2]", "", "twice"),
+    "grid and zip": ('[zip]\npolicy = ["was-fast"]', "", "policy is both in [grid] and in [zip]"),
+    "not Sobol's number": (SAMPLE.replace("32", "30"), "", "Sobol takes powers of two: 16 or 32"),
+    "unknown method": (SAMPLE.replace("sobol", "lhs"), "", "it should be one of"),
+    "no points": (SAMPLE.replace("points = 32", ""), "", "sample.points has to be a number"),
+    "unknown sampled key": (SAMPLE.replace("phase_ticks", "phase_tick"), "", "did you mean"),
+    "not a range": (SAMPLE.replace("{ from = 1, to = 10 }", "[1, 10]"), "", "is not a range: write { from"),
+    "half a range": (SAMPLE.replace(", to = 10", ""), "", "is not a range: write { from"),
+    "empty range": (SAMPLE.replace("to = 10", "to = 1"), "", "the first has to be less"),
+    "bad scale": (SAMPLE.replace('"log"', '"ln"'), "", 'it should be "linear" or "log"'),
+    "bound out of bounds": (SAMPLE.replace("1.1", "0.5"), "", "sample.overcommit = 0.5"),
+    "names in a range": (SAMPLE.replace('{ of = ["zipf", "scan"] }', '{ from = "a", to = "b" }'), "", "names, not num"),
+    "nothing to sample": ('[sample]\npoints = 4', "", "no key to sample"),
+    "not a list of constraints": ("", 'where = "x > 1"', "not a list of texts"),
+    "unknown key in a constraint": ("", 'where = ["tics > 1"]', "did you mean 'ticks'"),
+    "nothing left": ("", 'where = ["ticks > 5"]', "no combination meets the constraints: ticks > 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "top", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistake_is_one_line_with_its_place(more: str, top: str, expected: str, read: Callable[..., Plan]) -> None:
+    without = [key for key in ("overcommit", "memory", "kind") if f"{key}" in more and "[grid]" not in more]
+    with pytest.raises(UserError) as caught:
+        read(more, *without, top=top)
+    assert expected in str(caught.value)
+    assert "s.toml:" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_plan_command_counts_and_estimates(study_file: Path, coldfleet: Callable[..., Said], tmp_path: Path) -> None:
+    said = coldfleet("plan", study_file, "--sample", 3, "--workers", 4)
+    assert said.code == 0
+    assert "18 runs = 6 cells x 3 replicates" in said.out
+    assert "core-hours, from 3 cells that were run" in said.out
+    assert "on 4 workers of" in said.out
+    data = json.loads(coldfleet("plan", study_file, "--sample", 3, "--json").out)
+    assert (data["cells"], data["runs"], data["axes"]) == (6, 18, {"policy": 2, "nested_ratio": 3})
+    assert 0 < data["estimate"]["core_hours"] < 0.1
+    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
+
+
+def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, tmp_path: Path) -> None:
+    from cluster.estimate import estimate
+
+    found = estimate(plan, 6)
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert found.disk_bytes == pytest.approx(size, rel=0.9)
+    assert found.core_s.mean == pytest.approx(results.ledger.cpu_s, rel=0.9)
+
+
+def test_plan_without_a_sample_runs_nothing(
+    study_file: Path, coldfleet: Callable[..., Said], fake_engine: list[HostSpec]
+) -> None:
+    said = coldfleet("plan", study_file, "--sample", 0)
+    assert said.code == 0
+    assert "core-hours" not in said.out
+    assert fake_engine == []
