@@ -70,7 +70,7 @@ def _merge(storage: Storage, number: int, group: list[BatchReceipt]) -> BatchRec
     name = f"{number:06d}-{uuid4().hex[:12]}"
     runs = tuple(run for batch in group for run in batch.runs)
     parts = tuple(part for table in TABLES if (part := _merge_table(storage, table, name, group)).rows)
-    return BatchReceipt(name, parts, runs, max(batch.rss_bytes for batch in group))
+    return BatchReceipt(name, parts, runs)
 
 
 def _merge_table(storage: Storage, table: str, name: str, group: list[BatchReceipt]) -> PartReceipt:

@@ -61,12 +61,13 @@ class RunReceipt:
 class BatchReceipt:
     """Runs that were simulated together, and the parts that hold their rows.
 
-    ``rss_bytes``: the most memory that the worker has had so far.
+    ``worker``: the machine and process that did it; ``rss_bytes``: the most memory that it has had so far.
     """
 
     batch: str
     parts: tuple[PartReceipt, ...]
     runs: tuple[RunReceipt, ...]
+    worker: str = ""
     rss_bytes: int = 0
 
     def as_line(self) -> bytes:
@@ -78,7 +79,9 @@ class BatchReceipt:
         """Reads :meth:`as_line`; raises ValueError, KeyError or TypeError if it is damaged."""
         data = json.loads(line)
         parts = tuple(PartReceipt(**part) for part in data["parts"])
-        return cls(data["batch"], parts, tuple(RunReceipt(**run) for run in data["runs"]), data["rss_bytes"])
+        return cls(
+            data["batch"], parts, tuple(RunReceipt(**run) for run in data["runs"]), data["worker"], data["rss_bytes"]
+        )
 
 
 class _Sink(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.batching import Batches
@@ -15,7 +16,9 @@ from cluster.plan import Plan
 from cluster.progress import Reporter, Silent
 from cluster.results import Results, create, find_results, tidy
 from cluster.storage import Storage, open_storage
+from hostsim.errors import UserError
 
+MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
 _SAY_AFTER_S = 12.0  # Ray alone takes up to ten
 
 
@@ -41,40 +44,64 @@ def sweep(
         return results
     with StopRequest("interrupted before the first run; the same command begins again") as stop:
         try:
-            left = _make_or_continue(plan, storage, executor, reporter, stop, retry_failed, fail_fast)
+            with executor:
+                _start(executor, plan, reporter, stop)
+                create(storage, plan)
+                stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
+                with Journal(storage) as journal:
+                    return _Passes(plan, storage, journal, executor, reporter, stop).run(retry_failed, fail_fast)
         except KeyboardInterrupt:
             raise StoppedError(stop.last_words) from None
-        if not stop.requested:
-            with Journal(storage) as journal:
-                results = Results.open(storage, plan)
-                tidy(results, journal)
-    why = "interrupted" if stop.requested else "stopped at the first run that failed"
-    if left:
-        raise StoppedError(
-            f"{why}, with {left} of {len(plan)} runs to do; go on with: coldfleet resume {storage}",
-            INTERRUPTED if stop.requested else 1,
-        )
-    return Results.open(storage, plan) if results is None else results
 
 
-def _make_or_continue(
-    plan: Plan,
-    storage: Storage,
-    executor: Executor,
-    reporter: Reporter,
-    stop: StopRequest,
-    retry_failed: bool,
-    fail_fast: bool,
-) -> int:
-    """Does the work, and returns how many runs are left to do."""
-    with executor:
-        _start(executor, plan, reporter, stop)
-        create(storage, plan)
-        stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
-        with Journal(storage) as journal:
-            results = Results.open(storage, plan)
-            tidy(results, journal)
-            return _work(results, _to_do(results, retry_failed), journal, executor, reporter, stop, fail_fast)
+@dataclass(frozen=True)
+class _Passes:
+    """The work of a sweep, once it holds the journal."""
+
+    plan: Plan
+    storage: Storage
+    journal: Journal
+    executor: Executor
+    reporter: Reporter
+    stop: StopRequest
+
+    def run(self, retry_failed: bool, fail_fast: bool) -> Results:
+        """Has everything done that is to do, and looks whether it is there: if a part was lost meanwhile, once more."""
+        for _ in range(MAX_PASSES):
+            results = Results.open(self.storage, self.plan)
+            tidy(results, self.journal)
+            indices = _to_do(results, retry_failed)
+            if not indices:
+                return results
+            if left := self._work(results, indices, fail_fast):
+                why, code = ("interrupted", INTERRUPTED) if self.stop.requested else ("stopped at a failed run", 1)
+                raise StoppedError(
+                    f"{why} with {left} of {len(self.plan)} runs to do; go on with: coldfleet resume {self.storage}",
+                    code,
+                )
+            if retry_failed:
+                results = Results.open(self.storage, self.plan)
+                tidy(results, self.journal)
+                return results
+        raise UserError(f"{self.storage}: parts are lost as fast as they are written: is the file system in order?")
+
+    def _work(self, results: Results, indices: list[int], fail_fast: bool) -> int:
+        """Has these runs done and their receipts written; returns how many of them are left."""
+        batches = Batches(indices, self.executor.slots, first_number=results.ledger.batches)
+        left = len(indices)
+        self.reporter.begin(len(self.plan) - left, len(self.plan))
+        try:
+            for receipt in self.executor.run(batches, self.storage, self.stop):
+                self.journal.append(receipt)
+                batches.observe(receipt)
+                failures = sum(run.status == "failed" for run in receipt.runs)
+                left -= len(receipt.runs)
+                self.reporter.advance(len(receipt.runs), failures)
+                if failures and fail_fast:
+                    break
+        finally:
+            self.reporter.end()
+        return left
 
 
 def _to_do(results: Results, retry_failed: bool) -> list[int]:
@@ -88,34 +115,6 @@ def _start(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest
         executor.start(plan)
     stop.urgent = False
     reporter.say(f"on {executor.name}, {executor.slots} worker{'s' if executor.slots > 1 else ''}")
-
-
-def _work(
-    results: Results,
-    indices: list[int],
-    journal: Journal,
-    executor: Executor,
-    reporter: Reporter,
-    stop: StopRequest,
-    fail_fast: bool,
-) -> int:
-    """Has the runs done and their receipts written; returns how many of them are left."""
-    batches = Batches(indices, executor.slots, first_number=results.ledger.batches)
-    left = len(indices)
-    reporter.begin(len(results.plan) - left, len(results.plan))
-    receipts = executor.run(batches, results.storage, stop)
-    try:
-        for receipt in receipts:
-            journal.append(receipt)
-            batches.observe(receipt)
-            failures = sum(run.status == "failed" for run in receipt.runs)
-            left -= len(receipt.runs)
-            reporter.advance(len(receipt.runs), failures)
-            if failures and fail_fast:
-                break
-    finally:
-        reporter.end()
-    return left
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
+import socket
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,7 +77,7 @@ def run_batch(plan: Plan, batch: Batch, storage: Storage) -> BatchReceipt:
     name = f"{batch.number:06d}-{uuid4().hex[:12]}"
     parts = tuple(_write(storage, table, name, rows[table]) for table in TABLES if rows[table])
     rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return BatchReceipt(name, parts, tuple(receipts), rss_bytes)
+    return BatchReceipt(name, parts, tuple(receipts), f"{socket.gethostname()}:{os.getpid()}", rss_bytes)
 
 
 def failed(run: Run, error: str) -> RunReceipt:

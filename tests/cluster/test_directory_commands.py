@@ -307,7 +307,7 @@ def test_fail_fast_stops_at_the_first_failure(
 ) -> None:
     said = coldfleet("sweep", study_file, "--out", tmp_path / "out", "--executor", "serial", "--fail-fast")
     assert said.code == 1
-    assert "stopped at the first run that failed" in said.err
+    assert "stopped at a failed run" in said.err
     assert f"go on with: coldfleet resume {tmp_path / 'out'}" in said.err
     results = Results.open(tmp_path / "out")
     assert len(results.failed) == 1

@@ -20,6 +20,7 @@ from cluster.storage import Storage
 from cluster.summary import METRICS, WIDTH
 from cluster.sweep import sweep
 from cluster.work import Batch, warm_up_shapes
+from hostsim.errors import UserError
 from hostsim.model import HostResult, HostSpec
 from tests.cluster.conftest import Said
 
@@ -240,3 +241,30 @@ def test_sweep_in_a_thread_needs_no_signals(plan: Plan, tmp_path: Path, fake_eng
 
     with ThreadPoolExecutor(1) as pool:
         assert not pool.submit(sweep, plan, tmp_path / "out", SerialExecutor()).result().missing
+
+
+def test_part_that_is_lost_during_the_sweep_is_made_again(
+    plan: Plan, tmp_path: Path, fake_engine: list[HostSpec]
+) -> None:
+    class Losing(SerialExecutor):
+        lost = False
+
+        def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+            for receipt in super().run(batches, storage, stop):
+                yield receipt
+                if not self.lost:
+                    storage.delete(f"parts/{receipt.parts[0].name}")
+                    self.lost = True
+
+    whole = sweep(plan, tmp_path / "whole", SerialExecutor())
+    results = sweep(plan, tmp_path / "out", Losing())
+    assert not results.missing
+    assert results.table("cells").equals(whole.table("cells"))
+
+
+def test_file_system_that_keeps_nothing_is_one_line(
+    plan: Plan, tmp_path: Path, fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.storage.Storage.sha256", lambda storage, name: "")
+    with pytest.raises(UserError, match="parts are lost as fast as they are written"):
+        sweep(plan, tmp_path / "out", SerialExecutor())
