@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hostsim.observe import COUNTERS
+from hostsim.observe import COUNTERS, LIST_SIZES
 from hostsim.recording import Recording
 from hostsim.replay import simulate_recording
 
@@ -78,6 +78,9 @@ def compare_step(
         value = kernel["st"].get(name, 0) - base.get(name, 0)
         if value != ours["st"].get(name, 0):
             yield difference(name, value, ours["st"].get(name, 0))
+    for name in () if recording.header.lru_gen else LIST_SIZES:
+        if kernel["st"].get(name, 0) != ours["st"].get(name, 0):
+            yield difference(name, kernel["st"].get(name, 0), ours["st"].get(name, 0))
     if kernel.get("lgf") and kernel["lgf"]["tiers"] != ours["lgf"]["tiers"]:
         yield difference("tiers", kernel["lgf"]["tiers"], ours["lgf"]["tiers"])
     states = recording.page_states(kernel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hostsim import classic
 from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import add_page
 from hostsim.reclaim import charge
@@ -58,12 +59,16 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
     if not row.flags & SWAPCACHE:
         charge(m, g)
-        row.state = ACTIVE
         row.flags = 0
         if swapped:
             events.pgmajfault += 1
-            refault(m, g, page)
-        add_page(m, g, page)
+        if m.features[0].lru_gen:
+            row.state = ACTIVE
+            if swapped:
+                refault(m, g, page)
+            add_page(m, g, page)
+        else:
+            classic.fault_page(m, g, page)
     if write or not swapped or m.features[0].read_swapin_writable:
         row.flags |= WRITABLE
     bit = np.uint64(1) << np.uint64(page & 63)
@@ -74,10 +79,20 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
 
 
 @inlined
-def _mark_by_fast_gup(m: Machine, page: int) -> None:
+def _mark_accessed(m: Machine, g: int, page: int) -> None:
+    """folio_mark_accessed, as the LRU in use understands it."""
+    f = m.features[0]
+    if f.lru_gen:
+        page_row(m, page).state = marked_accessed(f, page_row(m, page).state)
+    else:
+        classic.mark_page_accessed(m, g, page)
+
+
+@inlined
+def _mark_by_fast_gup(m: Machine, g: int, page: int) -> None:
     """KVM takes a page that is mapped and writable: get_user_pages_fast sets referenced, KVM's release marks."""
-    row = page_row(m, page)
-    row.state = marked_accessed(m.features[0], row.state | REFERENCED)
+    page_row(m, page).state |= REFERENCED
+    _mark_accessed(m, g, page)
 
 
 @inlined
@@ -95,10 +110,10 @@ def map_shadow(m: Machine, g: int, page: int) -> None:
 
 
 @inlined
-def _mark_by_gup(m: Machine, page: int) -> None:
+def _mark_by_gup(m: Machine, g: int, page: int) -> None:
     """KVM takes a page by the slow path: GUP and KVM's release mark it once each."""
-    f = m.features[0]
-    page_row(m, page).state = marked_accessed(f, marked_accessed(f, page_row(m, page).state))
+    _mark_accessed(m, g, page)
+    _mark_accessed(m, g, page)
 
 
 @compiled
@@ -117,7 +132,7 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
         if not (m.bits[word, PRESENT] & bit and page_row(m, neighbour).flags & WRITABLE):
             break
         m.bits[word, SHADOW_MAPPED] |= bit
-        _mark_by_fast_gup(m, neighbour)
+        _mark_by_fast_gup(m, g, neighbour)
 
 
 @spliced
@@ -132,14 +147,14 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     if not m.bits[word, PRESENT] & bit:
         unmapped = m.mms[g].unmapped
         fault_in(m, g, page, write)
-        _mark_by_gup(m, page)
+        _mark_by_gup(m, g, page)
         # the notifier sequence may have moved on meanwhile: then KVM tries again
         again = m.features[0].stale_fault_marks != 0 and m.mms[g].unmapped != unmapped
     if again:
         if page_row(m, page).flags & WRITABLE:
-            _mark_by_fast_gup(m, page)
+            _mark_by_fast_gup(m, g, page)
         else:
-            _mark_by_gup(m, page)
+            _mark_by_gup(m, g, page)
     if write:
         page_row(m, page).flags |= WRITABLE
     if shadow:

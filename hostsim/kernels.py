@@ -23,6 +23,9 @@ class Kernel:
     lru_batch: int = 31
     """Pages of a per-CPU batch (lru_activate): PAGEVEC_SIZE."""
 
+    lru_gen: bool = True
+    """MGLRU is on (/sys/kernel/mm/lru_gen/enabled), else the classic active and inactive lists are in use."""
+
     two_touch: bool = False
     """The first young report only sets PG_referenced, the second promotes and sets PG_workingset (4d5d14a01e2c)."""
     birth_by_distance: bool = False
@@ -75,6 +78,11 @@ class Kernel:
     """Reclaim of a parent stops at the memcg that meets the goal, and goes on behind it the next time."""
     proactive_has_walk: bool = True
     """memory.reclaim carries a walk object from the start."""
+    rotations_cost: bool = True
+    """Classic LRU: a page kept counts as reclaim cost, a page written 32 times as much (lru_note_cost since 6.6)."""
+    reclaim_flushes_stats: bool = False
+    """Classic LRU: a pass over a memcg goes by statistics that are up to date (prepare_scan_control up to 6.7)."""
+
     reclaim_request_quarter: bool = True
     """memory.reclaim asks for a quarter of what is left at a time, not for all of it."""
 
@@ -104,6 +112,8 @@ _6_1 = Kernel(
     look_around_needs_aged_walk=True,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
+    rotations_cost=False,
+    reclaim_flushes_stats=True,
     partial_tree_walk=False,
     proactive_has_walk=False,
     reclaim_request_quarter=False,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import extras, faults, lru, reclaim
+from hostsim import classic, extras, faults, lru, reclaim
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
 from hostsim.lru import list_tail
@@ -15,6 +15,7 @@ from hostsim.notifier import SITE_COLUMNS
 from hostsim.state import (
     ANON,
     BIT_COLUMNS,
+    CLASSIC,
     CPU,
     LRUVEC,
     MAX_NR_GENS,
@@ -79,6 +80,7 @@ class HostMemory:
         list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
         code = policy.encode()
         with_extras = any(slot.extras for slot in slots)
+        self.kernel = kernel
         rows = np.zeros(pages + list_heads, PAGE)
         rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
         self.machine = Machine(
@@ -91,6 +93,7 @@ class HostMemory:
             mms=np.zeros(len(slots), MM),
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
             parent=np.array([(parent_max_pages, sum(slot.kernel_pages for slot in slots), -1)], PARENT),
+            classic=np.zeros(len(slots) + 1, CLASSIC),
             events=np.zeros(len(slots), EVENTS),
             sites=np.zeros((len(slots), len(Site) + 1, SITE_COLUMNS), np.int64),
             step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
@@ -111,6 +114,7 @@ class HostMemory:
             lruvec["max_seq"] = FIRST_SEQ
             lruvec["lists"] = pages + g * MAX_NR_GENS * GENERATION_COLUMNS
             lruvec["swappiness"] = slot.swappiness
+            self.machine.classic[g]["lists"] = lruvec["lists"]
             mm = self.machine.mms[g]
             mm["first"] = first
             mm["pages"] = slot.pages
@@ -139,8 +143,13 @@ class HostMemory:
 
     def drain(self) -> None:
         """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""
+        drain = lru.drain if self.kernel.lru_gen else classic.drain
         for cpu in range(len(self.machine.cpus)):
-            lru.drain(self.machine, cpu)
+            drain(self.machine, cpu)
+
+    def flush_stats(self) -> None:
+        """The memcgs' statistics are brought up to date, by a read of memory.stat or by the kernel every 2 s."""
+        classic.flush_stats(self.machine)
 
     def touch_own(self, guest: int) -> None:
         """The guest's process touches the pages of its own beside the memslot."""

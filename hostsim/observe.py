@@ -11,13 +11,14 @@ import numpy.typing as npt
 from hostsim.lru import gen_of
 from hostsim.machine import HostMemory
 from hostsim.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
-from hostsim.state import ANON, MAX_NR_TIERS, PRESENT, SWAPCACHE
+from hostsim.state import ANON, MAX_NR_TIERS, PAGE_BYTES, PRESENT, SWAPCACHE
 
 COUNTERS = (
     "pgscan",
     "pgsteal",
     "pgrefill",
     "pgactivate",
+    "pgdeactivate",
     "pgmajfault",
     "workingset_refault_anon",
     "workingset_activate_anon",
@@ -25,10 +26,16 @@ COUNTERS = (
 )
 """The counters of memory.stat that the model claims."""
 
+LIST_SIZES = ("inactive_anon", "active_anon")
+"""In memory.stat, the bytes on each of the classic LRU's lists."""
+
 
 def memory_stat(memory: HostMemory, guests: list[int]) -> dict[str, int]:
-    """The claimed counters that aren't 0, summed over guests."""
+    """The claimed counters and the sizes of the classic LRU's lists that aren't 0, summed over guests."""
     counters = {name: sum(int(memory.events(guest)[name]) for guest in guests) for name in COUNTERS}
+    if not memory.kernel.lru_gen:
+        sizes = sum(memory.machine.classic[guest]["size"] for guest in guests) * PAGE_BYTES
+        counters |= dict(zip(LIST_SIZES, sizes.tolist(), strict=True))
     return {name: value for name, value in counters.items() if value}
 
 

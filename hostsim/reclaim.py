@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hostsim import classic_reclaim
 from hostsim.aging import age
 from hostsim.eviction import evict_pages, oldest_evictable
 from hostsim.jit import compiled, inlined, spliced
@@ -59,6 +60,9 @@ def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
 def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
     """lru_gen_shrink_lruvec: one visit to a lruvec at one priority; since 6.12 it does not stop at its target."""
     f = m.features[0]
+    if not f.lru_gen:
+        classic_reclaim.shrink_lruvec(m, g, reclaim)
+        return
     drain(m, m.mms[g].cpu)
     reclaim.walk = reclaim.proactive and f.proactive_has_walk
     reclaim.walk_aged = reclaim.swapped = 0
@@ -85,6 +89,8 @@ def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
 
     With partial walks reclaim goes on after the member that it visited last, and stops as soon as it has enough.
     """
+    if not m.features[0].lru_gen:
+        classic_reclaim.prepare_pass(m, reclaim)
     if target != PARENT_MEMCG:
         shrink_lruvec(m, target, reclaim)
         return
@@ -114,6 +120,7 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, proactive: bool) -
     reclaim.nr_to_reclaim = max(nr_pages, SWAP_CLUSTER_MAX)
     reclaim.nr_reclaimed = 0
     reclaim.proactive = proactive
+    reclaim.target = target
     reclaim.swappiness = m.lruvecs[max(target, 0)].swappiness
     reclaim.priority = DEF_PRIORITY
     while reclaim.priority >= 0:
@@ -121,6 +128,8 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, proactive: bool) -
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
             break
         reclaim.priority -= 1
+    if not m.features[0].lru_gen:
+        classic_reclaim.end_call(m, reclaim)
     return reclaim.nr_reclaimed
 
 

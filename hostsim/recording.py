@@ -23,6 +23,8 @@ from hostsim.schedule import LAYOUTS, WORKLOADS, fnv1a
 GUEST_KINDS = ("host", "vm", "shadow", "nested", "rmap", "mix")
 DUO = "duo"
 MODES = ("debugfs", "reclaim", "ageonly", "limit")
+CLASSIC_MODES = ("reclaim", "limit")  # those that the classic LRU has, too
+MGLRU_ON, MGLRU_OFF = "0x0007", "0x0000"  # header field lru_gen_enabled
 STEP_EVENTS = ("start", "populate", "touch", "age", "evict", "reclaim", "parent")
 
 SWAPPED = 256  # page states beyond the state byte
@@ -58,6 +60,7 @@ class Header:
     swappiness: int
     evict_swappiness: int
     writes: bool
+    lru_gen: bool  # MGLRU was on
     raw: dict[str, Any]
 
     @property
@@ -68,6 +71,8 @@ class Header:
                 " ".join(guest.kind for guest in self.guests), "duo"
             )
         guest = self.guests[0]
+        if not self.lru_gen:
+            return f"classic{guest.kind}"
         if guest.mixed and guest.kind != "mix":
             return f"mix{guest.kind}"
         return "write" if self.writes else guest.kind + ("ident" if self.layout == "ident" else "")
@@ -162,12 +167,16 @@ def _read_header(path: Path, raw: dict[str, Any]) -> Header:
         raise UserError(f"{path}: header field 'legend' is missing")
     release: str = field("rel", str)
     duo = raw.get("kind") == DUO
-    if raw.get("lru_gen_enabled") == "0x0000":
-        raise UserError(f"{path}: header field 'lru_gen_enabled' is 0x0000; the classic LRU is not modelled")
+    lru_gen = choice("lru_gen_enabled", (MGLRU_OFF, MGLRU_ON)) == MGLRU_ON
+    mode = choice("mode", MODES)
+    if not lru_gen and mode not in CLASSIC_MODES:
+        raise UserError(
+            f"{path}: header field 'mode' is {mode!r}, which needs MGLRU, but 'lru_gen_enabled' says it is off"
+        )
     return Header(
         kernel=".".join(release.split(".")[:2]),
         guests=_read_guests(path, raw) if duo else _read_guests(path, _as_duo(raw)),
-        mode=choice("mode", MODES),
+        mode=mode,
         pages=field("n", int),
         accesses=field("acc", int),
         rounds=field("rounds", int),
@@ -176,6 +185,7 @@ def _read_header(path: Path, raw: dict[str, Any]) -> Header:
         swappiness=field("swappiness", int),
         evict_swappiness=raw.get("evict_swappiness", MAX_SWAPPINESS),
         writes=raw.get("op") == OP_WRITE,
+        lru_gen=lru_gen,
         raw=raw,
     )
 

@@ -6,6 +6,7 @@ The steps come out in the recordings' own format (tests/recordings/README.md), s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def slots_of(recording: Recording) -> list[Memslot]:
         slots.append(
             Memslot(
                 pages=header.pages,
-                own_pages=sum(anon for _, anon, _ in steps[0]["lg"]),
+                own_pages=_own_pages(header, steps[0]),
                 kernel_pages=max(kernel_pages - tables, 0),
                 kvm=guest.kind != "host",
                 tdp=guest.kind not in ("shadow", "rmap"),
@@ -60,6 +61,13 @@ def slots_of(recording: Recording) -> list[Memslot]:
             )
         )
     return slots
+
+
+def _own_pages(header: Header, start: dict[str, Any]) -> int:
+    """Pages that the guest's process had before it touched its memory. The classic LRU shows no generations."""
+    if header.lru_gen:
+        return sum(anon for _, anon, _ in start["lg"])
+    return int(start["st"].get("anon", 0)) // PAGE_BYTES
 
 
 def first_writes(header: Header, guest: RecordedGuest) -> npt.NDArray[np.uint32]:
@@ -111,7 +119,7 @@ def _by_kind(accesses: npt.NDArray[np.uint32], guest: RecordedGuest) -> npt.NDAr
 def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
     """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it."""
     header = recording.header
-    kernel = kernel_of(recording)
+    kernel = replace(kernel_of(recording), lru_gen=header.lru_gen)
     lists = _all_lists(recording)
     parent_limit = header.target if header.mode == "limit" and len(header.guests) > 1 else 0
     memory = HostMemory(
@@ -126,6 +134,7 @@ def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
         if step["ev"] != "parent" and action != done:
             asked = _perform(memory, header, lists, *action)
             memory.drain()
+            memory.flush_stats()
             done = action
         fields: dict[str, Any] = {name: step[name] for name in ("ev", "of", "r", "c", "h") if name in step}
         if step["ev"] == "parent":

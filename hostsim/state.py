@@ -59,6 +59,7 @@ REFS_FLAGS = 0xFF & ~(GEN_MASK | ACTIVE)  # all that counts as a reference
 BUSY = 1  # waits in a per-CPU batch, which holds a reference: it can't be freed now
 SWAPCACHE = 2  # unmapped, but still in memory, in the swap cache
 WRITABLE = 4  # the primary PTE allows writing
+LRU = 8  # PG_lru: on one of the two lists of the classic LRU
 
 # --- Accessed bit of a PMD, and whether it has a PTE table --------------------------------------------
 PMD_YOUNG = 1
@@ -160,11 +161,28 @@ CPU = np.dtype(
         ("count", np.int64),  # pages waiting in the lru_activate batch
         ("pages", np.int32, (MAX_PAGEVEC,)),
         ("guests", np.int32, (MAX_PAGEVEC,)),
+        ("added_count", np.int64),  # the same for the lru_add batch, which only the classic LRU needs
+        ("added_pages", np.int32, (MAX_PAGEVEC,)),
+        ("added_guests", np.int32, (MAX_PAGEVEC,)),
         ("stock", np.int64),  # pages charged in advance ...
         ("stock_guest", np.int64),  # ... to this guest's memcg
     ],
     align=True,
 )
+
+CLASSIC = np.dtype(
+    [
+        ("lists", np.int64),  # row of pages that is the head of the inactive list; the active one's follows
+        ("size", np.int64, (2,)),  # pages [inactive, active]
+        ("flushed_size", np.int64, (2,)),  # the same as the memcg's statistics had it when they were last flushed
+        ("flushed_activations", np.int64),  # workingset_activate_anon, likewise
+        ("seen_activations", np.int64),  # ... at the end of the last reclaim call
+        ("nonresident_age", np.int64),  # evictions and activations so far
+        ("anon_cost", np.int64),
+    ],
+    align=True,
+)
+"""What the classic LRU knows of a memcg; of the one above all guests only the statistics, age and cost."""
 
 PARENT = np.dtype(
     [
@@ -186,6 +204,8 @@ RECLAIM = np.dtype(
         ("swapped", np.int64),  # this visit isolated anonymous pages (need_swapping)
         ("walk_aged", np.int64),  # ... and an aging has filled it in
         ("swappiness", np.int64),
+        ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
+        ("may_deactivate", np.int64),  # classic LRU: active pages may be made inactive
     ],
     align=True,
 )
@@ -205,6 +225,7 @@ class Machine(NamedTuple):
     ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
     ``extra_bits``: uint64 (words, EXTRA_COLUMNS), ``last_touch``: int32 (pages), the tick in which each page was last
     touched; both empty unless some guest has ``extras``.
+    ``classic``: CLASSIC records of the guests' memcgs, and of the one above as the last.
     ``victims``, ``neighbours``: scratch, the isolated pages of one batch and the young ones of one window.
     """
 
@@ -217,6 +238,7 @@ class Machine(NamedTuple):
     mms: npt.NDArray[Any]
     cpus: npt.NDArray[Any]
     parent: npt.NDArray[Any]
+    classic: npt.NDArray[Any]
     events: npt.NDArray[Any]
     sites: npt.NDArray[np.int64]
     step_pages: npt.NDArray[np.int64]

@@ -1,0 +1,153 @@
+"""Reclaim from the classic LRU: mm/vmscan.c shrink_lruvec, shrink_inactive_list and shrink_active_list."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hostsim.classic import (
+    add_to_list,
+    age_nonresident,
+    drain,
+    flush_stats,
+    inactive_is_low,
+    leave_shadow,
+    note_cost,
+    take_off_list,
+)
+from hostsim.jit import compiled, inlined
+from hostsim.lru import list_tail
+from hostsim.notifier import NONE, ask, unmap
+from hostsim.pid import MAX_SWAPPINESS
+from hostsim.rows import page_row
+from hostsim.state import ACTIVE, REFERENCED, WORKINGSET, Machine, Record
+from policies import Site
+
+SWAP_CLUSTER_MAX = 32  # pages of one batch
+_EVICT = int(Site.EVICT)
+
+
+@inlined
+def _is_young(m: Machine, g: int, page: int) -> bool:
+    """folio_referenced: asks all page tables that map the page, and clears their Accessed bits."""
+    young, _ = ask(m, g, page >> 6, np.uint64(1) << np.uint64(page & 63), _EVICT)
+    return young != NONE
+
+
+@inlined
+def _swap_out(m: Machine, g: int, page: int, reclaim: Record) -> None:
+    """Unmaps a page and writes it to zram, which is done at once."""
+    leave_shadow(m, page, reclaim.target)
+    unmap(m, page)
+    page_row(m, page).state = 0
+    page_row(m, page).flags = 0
+    events = m.events[g]
+    events.resident_pages -= 1
+    events.pgsteal += 1
+    events.pswpout += 1
+    m.mms[g].unmapped += 1
+    m.mms[g].charged -= 1
+    m.parent[0].charged -= 1
+    reclaim.nr_reclaimed += 1
+
+
+@compiled
+def shrink_inactive(m: Machine, g: int, nr_pages: int, reclaim: Record) -> None:
+    """shrink_inactive_list: old pages go; a young one stays, and is made active if it was met young before."""
+    drain(m, m.mms[g].cpu)
+    head = m.classic[g].lists
+    scanned = kept = 0
+    while scanned < nr_pages:
+        page = list_tail(m, head)
+        if page == head:
+            break
+        scanned += 1
+        take_off_list(m, g, page)
+        if not _is_young(m, g, page):
+            _swap_out(m, g, page, reclaim)
+            continue
+        if page_row(m, page).state & REFERENCED:
+            page_row(m, page).state |= ACTIVE
+            m.events[g].pgactivate += 1
+        page_row(m, page).state |= REFERENCED
+        m.victims[kept] = page
+        kept += 1
+    for i in range(kept):
+        page = m.victims[i]
+        add_to_list(m, g, page)
+        if page_row(m, page).state & ACTIVE:
+            age_nonresident(m, g)
+    m.events[g].pgscan += scanned
+    note_cost(m, g, scanned - kept, kept)
+
+
+@compiled
+def shrink_active(m: Machine, g: int, nr_pages: int) -> None:
+    """shrink_active_list: the oldest active pages become inactive, young or not; their Accessed bits are cleared."""
+    drain(m, m.mms[g].cpu)
+    head = m.classic[g].lists + 1
+    taken = 0
+    while taken < nr_pages:
+        page = list_tail(m, head)
+        if page == head:
+            break
+        taken += 1
+        take_off_list(m, g, page)
+        _is_young(m, g, page)
+        page_row(m, page).state = (page_row(m, page).state & ~ACTIVE) | WORKINGSET
+        add_to_list(m, g, page)
+    m.events[g].pgrefill += taken
+    m.events[g].pgdeactivate += taken
+
+
+@inlined
+def scan_share(anon_cost: int, swappiness: int) -> tuple[int, int]:
+    """get_scan_count: the share of anonymous pages in what is scanned, as (numerator, denominator).
+
+    Each type is weighed by what reclaiming the other one cost; files cost nothing here.
+    """
+    total = 3 * anon_cost + 1
+    anon = swappiness * total // (2 * anon_cost + 1)
+    file = (MAX_SWAPPINESS - swappiness) * total // (anon_cost + 1)
+    return anon, anon + file
+
+
+@compiled
+def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
+    """One visit to a lruvec at one priority: the two lists by turns, until the inactive one's share is scanned."""
+    lru = m.classic[g]
+    nr_inactive = lru.size[0] >> reclaim.priority
+    nr_active = lru.size[1] >> reclaim.priority
+    if not reclaim.swappiness:
+        nr_inactive = nr_active = 0
+    elif reclaim.priority:
+        share, whole = scan_share(m.classic[reclaim.target].anon_cost, reclaim.swappiness)
+        nr_inactive = nr_inactive * share // whole
+        nr_active = nr_active * share // whole
+    enough = reclaim.nr_reclaimed + reclaim.nr_to_reclaim
+    while nr_inactive and reclaim.nr_reclaimed < enough:
+        nr_pages = min(nr_inactive, SWAP_CLUSTER_MAX)
+        shrink_inactive(m, g, nr_pages, reclaim)
+        nr_inactive -= nr_pages
+        nr_pages = min(nr_active, SWAP_CLUSTER_MAX)
+        if nr_pages and reclaim.may_deactivate:
+            shrink_active(m, g, nr_pages)
+        nr_active -= nr_pages
+    if inactive_is_low(lru):
+        shrink_active(m, g, SWAP_CLUSTER_MAX)
+
+
+@compiled
+def prepare_pass(m: Machine, reclaim: Record) -> None:
+    """prepare_scan_control: active pages may go if the inactive list is short, or if refaults since the last call show
+    that the working set changes. By statistics, which may be old."""
+    if m.features[0].reclaim_flushes_stats:
+        flush_stats(m)
+    lru = m.classic[reclaim.target]
+    reclaim.may_deactivate = lru.flushed_activations != lru.seen_activations or inactive_is_low(lru)
+
+
+@compiled
+def end_call(m: Machine, reclaim: Record) -> None:
+    """snapshot_refaults, as a reclaim call ends."""
+    lru = m.classic[reclaim.target]
+    lru.seen_activations = lru.flushed_activations
