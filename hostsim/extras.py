@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim.chance import CERTAIN
-from hostsim.faults import fault_in_process, fault_in_vm
+from hostsim.faults import fault_in_process, fault_in_vm, mark_accessed
 from hostsim.jit import compiled, inlined
 from hostsim.model import VmSpec
 from hostsim.philox import philox, random_words
-from hostsim.refs import marked_accessed
 from hostsim.rows import page_row
 from hostsim.state import (
     ACCESS_L2,
@@ -183,7 +182,6 @@ def zap_table(m: Machine, g: int, table: int) -> None:
         if m.features[0].zap_marks_accessed:
             for i in range(64):
                 if accessed >> np.uint64(i) & np.uint64(1):
-                    row = page_row(m, word * 64 + i)
-                    row.state = marked_accessed(m.features[0], row.state)
+                    mark_accessed(m, g, word * 64 + i)
         for column in (TDP, TDP_MAPPED, SHADOW, SHADOW_MAPPED):
             m.bits[word, column] = 0

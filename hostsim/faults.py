@@ -79,7 +79,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
 
 
 @inlined
-def _mark_accessed(m: Machine, g: int, page: int) -> None:
+def mark_accessed(m: Machine, g: int, page: int) -> None:
     """folio_mark_accessed, as the LRU in use understands it."""
     f = m.features[0]
     if f.lru_gen:
@@ -92,7 +92,7 @@ def _mark_accessed(m: Machine, g: int, page: int) -> None:
 def _mark_by_fast_gup(m: Machine, g: int, page: int) -> None:
     """KVM takes a page that is mapped and writable: get_user_pages_fast sets referenced, KVM's release marks."""
     page_row(m, page).state |= REFERENCED
-    _mark_accessed(m, g, page)
+    mark_accessed(m, g, page)
 
 
 @inlined
@@ -112,8 +112,8 @@ def map_shadow(m: Machine, g: int, page: int) -> None:
 @inlined
 def _mark_by_gup(m: Machine, g: int, page: int) -> None:
     """KVM takes a page by the slow path: GUP and KVM's release mark it once each."""
-    _mark_accessed(m, g, page)
-    _mark_accessed(m, g, page)
+    mark_accessed(m, g, page)
+    mark_accessed(m, g, page)
 
 
 @compiled
