@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from hostsim.jit import compiled, inlined, lowest_bit, popcount
-from hostsim.lru import change_gen, gen_of, list_add_tail, list_del, list_head, list_tail, page_gen, with_gen
+from hostsim.lru import (
+    change_gen,
+    gen_of,
+    list_add_tail,
+    list_del,
+    list_head,
+    list_tail,
+    page_gen,
+    page_kind,
+    with_gen,
+)
 from hostsim.notifier import ask
+from hostsim.pid import is_evictable
 from hostsim.refs import forget, is_saturated, page_tier, reported_young
 from hostsim.rows import page_row
 from hostsim.state import (
@@ -23,6 +34,7 @@ from hostsim.state import (
     Machine,
 )
 from hostsim.workingset import carry_over
+from hostsim.writeback import carry_dirty_bit
 from policies import Site
 
 DENSE_SHARE = 8  # suitable_to_scan: a table is dense when 1 in 8 of its PTEs is young
@@ -35,19 +47,20 @@ def promote(m: Machine, g: int, page: int) -> None:
     """update_gen for a page that a walk (or a look-around with a walk object) found young."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
-    state = page_row(m, page).state
+    row = page_row(m, page)
+    state = row.state
     gen = page_gen(state)
     if gen < 0:
         if not f.two_touch:
-            page_row(m, page).state = state | REFERENCED  # isolated: tells the shrinker to keep it
+            row.state = state | REFERENCED  # isolated: tells the shrinker to keep it
         return
     state, moves = reported_young(f, state)
     if moves:
         youngest = gen_of(lruvec.max_seq)
         state = with_gen(state, youngest)
         if gen != youngest:
-            change_gen(lruvec, gen, youngest)
-    page_row(m, page).state = state
+            change_gen(lruvec, gen, youngest, page_kind(row))
+    row.state = state
 
 
 @compiled
@@ -63,6 +76,7 @@ def _walk_table(m: Machine, g: int, table: int, pages: int) -> bool:
             page = word * 64 + lowest_bit(young)
             young &= young - np.uint64(1)
             young_count += 1
+            carry_dirty_bit(m, page)
             promote(m, g, page)
     events = m.events[g]
     events.walk_tables += 1
@@ -100,77 +114,91 @@ def _walk_vma(m: Machine, g: int, first: int, pages: int, force_scan: bool, made
 
 
 @compiled
-def walk_mm(m: Machine, g: int, force_scan: bool) -> None:
-    """One walk over the guest's page tables, by the Bloom filter of this seq, filling the one of the next."""
+def walk_mm(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
+    """One walk over the guest's page tables, by the Bloom filter of this seq, filling the one of the next.
+
+    Mappings whose pages could not be evicted with this swappiness are left out.
+    """
     mm = m.mms[g]
     seq = m.lruvecs[g].max_seq
     now = seq % 2
     then = (seq + 1) % 2
     first = mm.first // PTRS_PER_PTE
-    last = (mm.own_first + mm.own_pages - 1) // PTRS_PER_PTE
+    last = (mm.file_first + mm.file_pages - 1) // PTRS_PER_PTE
     m.filters[first : last + 1, then] = 0
     made = mm.filter_made[now] != 0
     mm.filter_made[then] = 1
-    _walk_vma(m, g, mm.first, mm.pages, force_scan, made, now, then)
-    if mm.own_pages:
-        _walk_vma(m, g, mm.own_first, STACK_PAGES, force_scan, made, now, then)
+    if is_evictable(ANON, swappiness):
+        _walk_vma(m, g, mm.first, mm.pages, force_scan, made, now, then)
+        if mm.own_pages:
+            _walk_vma(m, g, mm.own_first, STACK_PAGES, force_scan, made, now, then)
+    if is_evictable(FILE, swappiness):
+        _walk_vma(m, g, mm.file_first, mm.file_pages, force_scan, made, now, then)
     m.events[g].mm_walks += 1
 
 
 @compiled
-def inc_min_seq(m: Machine, g: int) -> None:
-    """Pushes the oldest generation of anonymous pages into the next, taken from the tail to the tail."""
+def inc_min_seq(m: Machine, g: int, kind: int) -> None:
+    """Pushes the oldest generation of a type into the next, taken from the tail to the tail."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
-    old = gen_of(lruvec.min_seq[ANON])
-    head = list_head(lruvec, old)
+    old = gen_of(lruvec.min_seq[kind])
+    head = list_head(lruvec, old, kind)
     page = list_tail(m, head)
     while page != head:
         state = page_row(m, page).state
         if f.pid_all_tiers and not is_saturated(f, state):
-            lruvec.protected[ANON, page_tier(f, state)] += 1
+            lruvec.protected[kind, page_tier(f, state)] += 1
         gen = page_gen(state)
         if gen == old:
-            gen = gen_of(lruvec.min_seq[ANON] + 1)
+            gen = gen_of(lruvec.min_seq[kind] + 1)
             page_row(m, page).state = with_gen(forget(f, state), gen)
-            change_gen(lruvec, old, gen)
+            change_gen(lruvec, old, gen, kind)
         list_del(m, page)
-        list_add_tail(m, list_head(lruvec, gen), page)
+        list_add_tail(m, list_head(lruvec, gen, kind), page)
         page = list_tail(m, head)
-    carry_over(lruvec, ANON)
-    lruvec.min_seq[ANON] += 1
+    carry_over(lruvec, kind)
+    lruvec.min_seq[kind] += 1
 
 
 @compiled
-def inc_max_seq(m: Machine, g: int, can_swap: bool) -> None:
+def inc_max_seq(m: Machine, g: int, swappiness: int) -> None:
     """Opens a new youngest generation, making room by force where all four are in use."""
     lruvec = m.lruvecs[g]
-    if lruvec.max_seq - lruvec.min_seq[FILE] + 1 == MAX_NR_GENS:
-        carry_over(lruvec, FILE)
-        lruvec.min_seq[FILE] += 1
-    if lruvec.max_seq - lruvec.min_seq[ANON] + 1 == MAX_NR_GENS:
-        if can_swap:
-            inc_min_seq(m, g)
+    for kind in range(2):
+        if lruvec.max_seq - lruvec.min_seq[kind] + 1 < MAX_NR_GENS:
+            continue
+        if is_evictable(kind, swappiness):
+            inc_min_seq(m, g, kind)
         else:  # the pages stay on their list, which the youngest generation will reuse
-            carry_over(lruvec, ANON)
-            lruvec.min_seq[ANON] += 1
+            carry_over(lruvec, kind)
+            lruvec.min_seq[kind] += 1
     lruvec.max_seq += 1
+    lruvec.timestamps[gen_of(lruvec.max_seq)] = m.node[0].now_ms
     m.events[g].agings += 1
 
 
+@inlined
+def _has_enough_pages(m: Machine, g: int, swappiness: int) -> bool:
+    """should_skip_mm of 6.1: an mm with few pages of the evictable types is not worth a walk."""
+    pages = m.mms[g].file_mapped
+    if is_evictable(ANON, swappiness):
+        pages += m.events[g].resident_pages
+    return pages >= m.features[0].min_mm_pages
+
+
 @compiled
-def age(m: Machine, g: int, can_swap: bool, force_scan: bool) -> None:
+def age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
     """try_to_inc_max_seq: walks the guest's mm if it is worth it, then moves the generations on.
 
     The mm is skipped when no CPU switched to it since its last walk ("used"), unless the scan is forced
     or this is the first iteration. A skipped mm leaves the next Bloom filter as it was two agings ago.
     """
     mm = m.mms[g]
-    force_scan = force_scan or not mm.walked
-    if force_scan or (mm.used and m.events[g].resident_pages >= m.features[0].min_mm_pages):
+    if force_scan or not mm.walked or mm.used:
         mm.used = 0
-        if can_swap:
-            walk_mm(m, g, force_scan)
+        if _has_enough_pages(m, g, swappiness):
+            walk_mm(m, g, swappiness, force_scan or not mm.walked)
     mm.walked = 1
     mm.seq = m.lruvecs[g].max_seq
-    inc_max_seq(m, g, can_swap)
+    inc_max_seq(m, g, swappiness)

@@ -16,7 +16,11 @@ from hostsim.state import (
     ACCESS_PAGE,
     ACCESS_WRITE,
     ACTIVE,
+    ANON,
+    BUSY,
     DIRTY,
+    PG_DIRTY,
+    PG_WRITEBACK,
     PMD_POPULATED,
     PMD_YOUNG,
     PRESENT,
@@ -62,13 +66,18 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         row.flags = 0
         if swapped:
             events.pgmajfault += 1
+            events.pswpin += 1
         if m.features[0].lru_gen:
             row.state = ACTIVE
             if swapped:
-                refault(m, g, page)
-            add_page(m, g, page)
+                refault(m, g, page, ANON, True)
+                if m.node[0].async_swap:
+                    row.flags = SWAPCACHE
+            add_page(m, g, page, ANON)
         else:
             classic.fault_page(m, g, page)
+    if write and row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE:
+        row.flags &= ~(SWAPCACHE | PG_DIRTY)  # folio_free_swap: the copy will be out of date, nobody shares it
     if write or not swapped or m.features[0].read_swapin_writable:
         row.flags |= WRITABLE
     bit = np.uint64(1) << np.uint64(page & 63)
@@ -194,7 +203,7 @@ def drop_shadow_mmu(m: Machine, g: int) -> None:
 
 @compiled
 def touch_own_pages(m: Machine, g: int) -> None:
-    """The process (VMM) touches each of its own pages beside the memslot, once, by the primary MMU."""
+    """The process (VMM) writes to each of its own pages beside the memslot, once, by the primary MMU."""
     mm = m.mms[g]
     for page in range(mm.own_first, mm.own_first + mm.own_pages):
         bit = np.uint64(1) << np.uint64(page & 63)
@@ -203,6 +212,7 @@ def touch_own_pages(m: Machine, g: int) -> None:
         m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
         m.bits[page >> 6, PRIMARY] |= bit
         m.bits[page >> 6, TOUCHED] |= bit
+        m.bits[page >> 6, DIRTY] |= bit
 
 
 @compiled

@@ -69,6 +69,12 @@ class Kernel:
     """A protected page goes to the head of the next list, not to its tail."""
     scan_budget: bool = False
     """A batch looks at no more pages than the caller still wants, not always at up to 4,096."""
+    sorts_unwritten: bool = False
+    """sort_folio passes over a page that has to be written first; eviction does not even isolate it."""
+    wakes_flusher: bool = True
+    """A visit that met nothing but dirty file pages wakes the flusher threads ..."""
+    sorted_wake_flusher: bool = False
+    """... and those that sort_folio passed over count."""
     aging_ends_visit: bool = True
     """A successful aging ends the visit to this lruvec instead of going on to evict."""
     stops_once_swapped_enough: bool = False
@@ -110,6 +116,8 @@ _6_1 = Kernel(
     look_around_marks_target=True,
     look_around_moves_many=True,
     look_around_needs_aged_walk=True,
+    sorts_unwritten=True,
+    wakes_flusher=False,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
     rotations_cost=False,
@@ -133,6 +141,8 @@ _6_16 = Kernel(
     look_around_spares_isolated=True,
     pid_all_tiers=True,
     protected_to_head=True,
+    sorts_unwritten=True,
+    sorted_wake_flusher=True,
 )
 _6_18 = replace(_6_16, name="6.18", release="6.18.15+deb13-amd64", scan_budget=True)
 

@@ -12,12 +12,14 @@ from hostsim.notifier import ALL, NONE, ask
 from hostsim.refs import reported_young
 from hostsim.rows import page_row
 from hostsim.state import (
+    FILE_PAGE,
     MIN_LRU_BATCH,
     PRESENT,
     PTRS_PER_PTE,
     REFERENCED,
     Machine,
 )
+from hostsim.writeback import carry_dirty_bit
 from policies import Site
 
 _EVICT = int(Site.EVICT)
@@ -74,8 +76,10 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
     mm = m.mms[g]
     if page < mm.own_first:
         low, high = look_around_window(page, mm.first, mm.first + mm.pages)
-    else:
+    elif page < mm.file_first:
         low, high = look_around_window(page, mm.own_first, mm.own_first + STACK_PAGES)
+    else:
+        low, high = look_around_window(page, mm.file_first, mm.file_first + mm.file_pages)
     if high - low == 1 and not f.look_around_marks_target:
         return
     if f.look_around_marks_target:
@@ -101,6 +105,7 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
         while young:
             neighbour = base + lowest_bit(young)
             young &= young - _ONE
+            carry_dirty_bit(m, neighbour)
             if f.look_around_moves_many:
                 gen = page_gen(page_row(m, neighbour).state)
                 if gen < 0:
@@ -131,6 +136,7 @@ def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool)
     if not m.bits[word, PRESENT] & bit:
         return False  # unmapped before, left in the swap cache
     young, enter = ask(m, g, page >> 6, bit, _EVICT)
-    if enter and not (m.features[0].look_around_needs_aged_walk and walk and not walk_aged):
+    without_swap = m.features[0].look_around_needs_aged_walk and walk and not walk_aged
+    if enter and not (without_swap and not page_row(m, page).flags & FILE_PAGE):
         look_around(m, g, page, walk)
     return young != NONE

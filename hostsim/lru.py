@@ -12,8 +12,16 @@ from hostsim.state import (
     ACTIVE,
     ANON,
     BUSY,
+    FILE,
+    FILE_PAGE,
+    FILE_PAGE_SHIFT,
     GEN_MASK,
     MAX_NR_GENS,
+    MIN_NR_GENS,
+    PG_DIRTY,
+    PG_RECLAIM,
+    PG_WRITEBACK,
+    SWAPCACHE,
     WORKINGSET,
     Machine,
     Record,
@@ -39,9 +47,15 @@ def with_gen(state: int, gen: int) -> int:
 
 
 @inlined
-def list_head(lruvec: Record, gen: int) -> int:
-    """The row of ``pages`` that is the head of a generation's anonymous list."""
-    return lruvec.lists + gen * 2 + ANON
+def page_kind(row: Record) -> int:
+    """The type of a page: ANON or FILE."""
+    return row.flags >> FILE_PAGE_SHIFT & 1
+
+
+@inlined
+def list_head(lruvec: Record, gen: int, kind: int) -> int:
+    """The row of ``pages`` that is the head of a generation's list of one type."""
+    return lruvec.lists + gen * 2 + kind
 
 
 @inlined
@@ -80,31 +94,44 @@ def list_tail(m: Machine, head: int) -> int:
 
 
 @inlined
-def change_gen(lruvec: Record, old: int, new: int) -> None:
+def change_gen(lruvec: Record, old: int, new: int, kind: int) -> None:
     """A page's number went from one generation to another (-1: from or to no list)."""
     if old >= 0:
-        lruvec.nr_pages[old, ANON] -= 1
+        lruvec.nr_pages[old, kind] -= 1
     if new >= 0:
-        lruvec.nr_pages[new, ANON] += 1
+        lruvec.nr_pages[new, kind] += 1
 
 
 @inlined
-def birth_seq(f: Record, lruvec: Record, state: int) -> int:
-    """lru_gen_folio_seq for an anonymous page that (re)enters the lists; PG_active speaks for the youngest."""
-    if not state & ACTIVE or (f.birth_by_distance and not state & WORKINGSET):
+def birth_seq(f: Record, lruvec: Record, row: Record) -> int:
+    """lru_gen_folio_seq for a page that (re)enters the lists; PG_active speaks for the youngest."""
+    if row.state & ACTIVE:
+        return lruvec.max_seq - 1 if f.birth_by_distance and not row.state & WORKINGSET else lruvec.max_seq
+    if row.flags & (FILE_PAGE | SWAPCACHE):
+        return _cached_birth_seq(f, lruvec, row.state, row.flags)
+    return lruvec.max_seq - 1
+
+
+@compiled
+def _cached_birth_seq(f: Record, lruvec: Record, state: int, flags: int) -> int:
+    """The same for a page that has a copy elsewhere and was not faulted in: it starts old, unless it waits for I/O."""
+    if flags & PG_RECLAIM and flags & (PG_DIRTY | PG_WRITEBACK):
         return lruvec.max_seq - 1
-    return lruvec.max_seq
+    oldest = lruvec.min_seq[FILE if flags & FILE_PAGE else ANON]
+    if f.birth_by_distance:
+        return max(lruvec.max_seq - (MAX_NR_GENS - 1) + (state & WORKINGSET != 0), oldest)
+    return oldest if oldest + MIN_NR_GENS >= lruvec.max_seq else oldest + 1
 
 
 @inlined
-def add_page(m: Machine, g: int, page: int) -> None:
+def add_page(m: Machine, g: int, page: int, kind: int) -> None:
     """lru_gen_add_folio: at the head of the generation that the page's flags call for; clears PG_active."""
     lruvec = m.lruvecs[g]
-    state = page_row(m, page).state
-    gen = gen_of(birth_seq(m.features[0], lruvec, state))
-    page_row(m, page).state = with_gen(state & ~ACTIVE, gen)
-    change_gen(lruvec, -1, gen)
-    list_add(m, list_head(lruvec, gen), page)
+    row = page_row(m, page)
+    gen = gen_of(birth_seq(m.features[0], lruvec, row))
+    row.state = with_gen(row.state & ~ACTIVE, gen)
+    change_gen(lruvec, -1, gen, kind)
+    list_add(m, list_head(lruvec, gen, kind), page)
 
 
 @inlined
@@ -133,8 +160,9 @@ def drain(m: Machine, c: int) -> None:
         if gen < 0:
             continue
         list_del(m, page)
-        change_gen(m.lruvecs[g], gen, -1)
+        kind = page_kind(page_row(m, page))
+        change_gen(m.lruvecs[g], gen, -1, kind)
         page_row(m, page).state |= ACTIVE
-        add_page(m, g, page)
+        add_page(m, g, page, kind)
         m.events[g].pgactivate += 1
     cpu.count = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import classic, extras, faults, lru, reclaim
+from hostsim import classic, extras, faults, lru, pagecache, reclaim, writeback
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
 from hostsim.lru import list_tail
@@ -17,10 +17,13 @@ from hostsim.state import (
     BIT_COLUMNS,
     CLASSIC,
     CPU,
+    FILE,
+    FILE_PAGE,
     LRUVEC,
     MAX_NR_GENS,
     MIN_LRU_BATCH,
     MM,
+    NODE,
     PAGE,
     PARENT,
     PRESENT,
@@ -45,6 +48,7 @@ class Memslot:
     ``kernel_pages``: kernel memory charged to the memcg beside its PTE tables.
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
     ``extras``: the guest is more than plain; hostsim.extras sets up what.
+    ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.pagecache).
     """
 
     pages: int
@@ -55,6 +59,7 @@ class Memslot:
     max_pages: int = 0
     swappiness: int = 60
     extras: bool = False
+    file_pages: int = 0
 
 
 class HostMemory:
@@ -72,10 +77,13 @@ class HostMemory:
         *,
         parent_max_pages: int = 0,
         shared_cpu: bool = False,
+        async_swap: bool = False,
+        min_ttl_ms: int = 0,
     ) -> None:
         tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
         own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
-        table_count = sum(tables) + sum(own_tables)
+        file_tables = [-(-slot.file_pages // PTRS_PER_PTE) for slot in slots]
+        table_count = sum(tables) + sum(own_tables) + sum(file_tables)
         pages = table_count * PTRS_PER_PTE
         list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
         code = policy.encode()
@@ -94,6 +102,7 @@ class HostMemory:
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
             parent=np.array([(parent_max_pages, sum(slot.kernel_pages for slot in slots), -1)], PARENT),
             classic=np.zeros(len(slots) + 1, CLASSIC),
+            node=np.array([(0, min_ttl_ms, async_swap, 0)], NODE),
             events=np.zeros(len(slots), EVENTS),
             sites=np.zeros((len(slots), len(Site) + 1, SITE_COLUMNS), np.int64),
             step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
@@ -107,6 +116,7 @@ class HostMemory:
             last_touch=np.zeros(pages if with_extras else 0, np.int32),
             victims=np.zeros(MIN_LRU_BATCH, np.int32),
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
+            in_flight=np.zeros(pages, np.int32),
         )
         first = 0
         for g, slot in enumerate(slots):
@@ -120,6 +130,9 @@ class HostMemory:
             mm["pages"] = slot.pages
             mm["own_first"] = first + tables[g] * PTRS_PER_PTE
             mm["own_pages"] = slot.own_pages
+            mm["file_first"] = mm["own_first"] + own_tables[g] * PTRS_PER_PTE
+            mm["file_pages"] = slot.file_pages
+            self.machine.pages["flags"][mm["file_first"] : mm["file_first"] + slot.file_pages] = FILE_PAGE
             mm["notifiers"] = slot.kvm
             mm["extras"] = slot.extras
             vm = self.machine.vms[g]
@@ -129,7 +142,7 @@ class HostMemory:
             mm["cpu"] = 0 if shared_cpu else g
             mm["max_pages"] = slot.max_pages
             mm["seq"] = FIRST_SEQ - 1
-            first += (tables[g] + own_tables[g]) * PTRS_PER_PTE
+            first += (tables[g] + own_tables[g] + file_tables[g]) * PTRS_PER_PTE
 
     def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
@@ -140,6 +153,21 @@ class HostMemory:
             return
         touch = faults.touch_guest if self.machine.mms[guest]["notifiers"] else faults.touch_process
         touch(self.machine, guest, accesses)
+
+    def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The guest's process accesses its file (uint32: page of the file, bit 31 by the mapping, bit 30 a write)."""
+        self.machine.mms[guest]["used"] = 1
+        pagecache.access_file(self.machine, guest, accesses)
+
+    def flush(self) -> None:
+        """The flusher threads start to write all dirty file pages."""
+        for guest in range(len(self.machine.mms)):
+            writeback.flush(self.machine, guest)
+
+    def complete_io(self) -> None:
+        """All I/O that is under way ends. Reclaim of a memcg waits for the I/O of its own passes by itself."""
+        for guest in range(len(self.machine.mms)):
+            writeback.end_writeback(self.machine, guest)
 
     def drain(self) -> None:
         """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""
@@ -197,11 +225,14 @@ class HostMemory:
         """Pages of the guest's memslot that are in memory."""
         return int(np.bitwise_count(self.machine.bits[self.words(guest), PRESENT]).sum())
 
-    def generation(self, guest: int, seq: int) -> list[int]:
-        """The guest's pages on the list of a generation, in the order in which eviction meets them."""
+    def generation(self, guest: int, seq: int, kind: int = ANON) -> list[int]:
+        """The guest's pages on the list of a generation, in the order in which eviction meets them.
+
+        Pages are numbered from the first of the memslot, or of the file.
+        """
         lruvec = self.machine.lruvecs[guest]
-        head = int(lruvec["lists"]) + seq % MAX_NR_GENS * GENERATION_COLUMNS + ANON
-        first = self.pages(guest).start
+        head = int(lruvec["lists"]) + seq % MAX_NR_GENS * GENERATION_COLUMNS + kind
+        first = int(self.machine.mms[guest]["file_first" if kind == FILE else "first"])
         found = []
         page = int(list_tail(self.machine, head))
         while page != head:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from hostsim.jit import compiled, inlined
-from hostsim.state import ANON, FILE, MAX_NR_TIERS, MIN_LRU_BATCH, Record
+from hostsim.state import ANON, FILE, MAX_NR_TIERS, MAX_SWAPPINESS, MIN_LRU_BATCH, Record
 
-MAX_SWAPPINESS = 200
+
+@inlined
+def is_evictable(kind: int, swappiness: int) -> bool:
+    """Whether pages of a type may be evicted at all with this swappiness."""
+    return swappiness <= MAX_SWAPPINESS if kind == FILE else swappiness != 0
 
 
 @inlined

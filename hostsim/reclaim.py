@@ -7,7 +7,9 @@ from hostsim.aging import age
 from hostsim.eviction import evict_pages, oldest_evictable
 from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import drain, gen_of
-from hostsim.state import ANON, MIN_NR_GENS, Machine, Record
+from hostsim.pid import is_evictable
+from hostsim.state import MIN_NR_GENS, Machine, Record
+from hostsim.writeback import end_writeback, flush
 
 DEF_PRIORITY = 12
 SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
@@ -22,15 +24,16 @@ def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, 
     """Whether the cold pages run out; and the pages that may be scanned (0 if aging must come first)."""
     oldest = oldest_evictable(f, lruvec, swappiness)
     total = young = old = 0
-    seq = lruvec.min_seq[ANON]
-    while swappiness and seq <= lruvec.max_seq:
-        pages = max(lruvec.nr_pages[gen_of(seq), ANON], 0)
-        total += pages
-        if seq == lruvec.max_seq:
-            young += pages
-        elif seq + MIN_NR_GENS == lruvec.max_seq:
-            old += pages
-        seq += 1
+    for kind in range(2):
+        if not is_evictable(kind, swappiness):
+            continue
+        for seq in range(lruvec.min_seq[kind], lruvec.max_seq + 1):
+            pages = max(lruvec.nr_pages[gen_of(seq), kind], 0)
+            total += pages
+            if seq == lruvec.max_seq:
+                young += pages
+            elif seq + MIN_NR_GENS == lruvec.max_seq:
+                old += pages
     if oldest + MIN_NR_GENS > lruvec.max_seq:
         return True, 0 if f.aging_ends_visit else total
     if f.aging_by_generations_only:
@@ -50,7 +53,7 @@ def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
         return total >> reclaim.priority
     if reclaim.priority < DEF_PRIORITY:
         reclaim.walk = reclaim.walk_aged = 1
-        age(m, g, reclaim.swappiness != 0, False)
+        age(m, g, reclaim.swappiness, False)
         return -1 if f.aging_ends_visit else total >> reclaim.priority
     two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
     return 0 if two_left else total >> reclaim.priority
@@ -81,6 +84,31 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
         enough = reclaim.swapped and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim
         if f.stops_once_swapped_enough and (enough or m.lruvecs[g].max_seq > first_seq + 1):
             break
+    if f.wakes_flusher and reclaim.unqueued_dirty and reclaim.unqueued_dirty == reclaim.file_taken:
+        m.node[0].flusher_woken = 1
+
+
+@inlined
+def _first_and_last(m: Machine, target: int) -> tuple[int, int]:
+    """The guests that a reclaim of ``target`` visits."""
+    return (0, len(m.mms) - 1) if target == PARENT_MEMCG else (target, target)
+
+
+@compiled
+def _wait_for_io(m: Machine, target: int) -> None:
+    """The device is faster than a pass over the lists: what one pass writes, the next one can free."""
+    first, last = _first_and_last(m, target)
+    for g in range(first, last + 1):
+        end_writeback(m, g)
+
+
+@compiled
+def _wait_for_flusher(m: Machine, target: int) -> None:
+    """A reclaim that freed nothing waits until the flusher has written the dirty pages of the files."""
+    first, last = _first_and_last(m, target)
+    for g in range(first, last + 1):
+        flush(m, g)
+        end_writeback(m, g)
 
 
 @spliced
@@ -124,10 +152,14 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, proactive: bool) -
     reclaim.swappiness = m.lruvecs[max(target, 0)].swappiness
     reclaim.priority = DEF_PRIORITY
     while reclaim.priority >= 0:
+        reclaim.file_taken = reclaim.unqueued_dirty = 0
         shrink_memcgs(m, target, reclaim)
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
             break
+        _wait_for_io(m, target)
         reclaim.priority -= 1
+    if not reclaim.nr_reclaimed:
+        _wait_for_flusher(m, target)
     if not m.features[0].lru_gen:
         classic_reclaim.end_call(m, reclaim)
     return reclaim.nr_reclaimed
@@ -153,7 +185,7 @@ def memory_reclaim(m: Machine, target: int, nr_pages: int) -> int:
 def debugfs_age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
     """`+ memcg node max_seq swappiness force_scan` written to lru_gen."""
     drain(m, m.mms[g].cpu)
-    age(m, g, swappiness != 0, force_scan)
+    age(m, g, swappiness, force_scan)
 
 
 @compiled

@@ -57,9 +57,15 @@ REFS_FLAGS = 0xFF & ~(GEN_MASK | ACTIVE)  # all that counts as a reference
 
 # --- flags of a page that recordings don't show -------------------------------------------------------
 BUSY = 1  # waits in a per-CPU batch, which holds a reference: it can't be freed now
-SWAPCACHE = 2  # unmapped, but still in memory, in the swap cache
+SWAPCACHE = 2  # has a copy of itself on the swap device, or a slot for one (PG_swapcache)
 WRITABLE = 4  # the primary PTE allows writing
-LRU = 8  # PG_lru: on one of the two lists of the classic LRU
+FILE_PAGE = 8  # a page of a file, for good: its type is FILE
+CACHED = 16  # a page of a file that is in the page cache, mapped or not
+PG_DIRTY = 32  # differs from its copy on the device
+PG_WRITEBACK = 64  # is being written to it
+PG_RECLAIM = 128  # is to be evicted as soon as it is written
+LRU = 256  # PG_lru: on one of the two lists of the classic LRU
+FILE_PAGE_SHIFT = 3
 
 # --- Accessed bit of a PMD, and whether it has a PTE table --------------------------------------------
 PMD_YOUNG = 1
@@ -73,12 +79,14 @@ MIN_LRU_BATCH = 64  # pages: isolation batch, look-around window
 MAX_LRU_BATCH = 4096  # pages: one scan_folios at most
 ANON = 0
 FILE = 1
+MAX_SWAPPINESS = 200  # one more means, since 6.14, anonymous pages only
 PTRS_PER_PTE = 512  # PTEs of one table
 WORDS_PER_TABLE = PTRS_PER_PTE // 64
 MAX_PAGEVEC = 31  # pages of the per-CPU lru_activate batch (15 up to 6.1)
 
 # --- an access, as one uint32: page of the guest, and how ----------------------------------------------
 ACCESS_L2 = 1 << 31  # made by the nested VM
+ACCESS_MMAP = 1 << 31  # to a file: through its mapping, not by read(2) or write(2)
 ACCESS_WRITE = 1 << 30
 ACCESS_PAGE = ACCESS_WRITE - 1
 
@@ -88,8 +96,7 @@ PAGE = np.dtype(
         ("towards_head", np.int32),
         ("shadow", np.uint32),  # 0 never swapped out, else the workingset shadow (hostsim.workingset)
         ("state", np.uint8),
-        ("flags", np.uint8),
-        ("reserved", np.uint8, (2,)),
+        ("flags", np.uint16),
     ],
     align=True,
 )
@@ -106,7 +113,8 @@ LRUVEC = np.dtype(
         ("refaulted", np.int64, (2, MAX_NR_TIERS)),
         ("evicted", np.int64, (2, MAX_NR_TIERS)),
         ("protected", np.int64, (2, MAX_NR_TIERS)),
-        ("swappiness", np.int64),  # 0..200
+        ("swappiness", np.int64),  # 0..200, in class C 201: anonymous pages only
+        ("timestamps", np.int64, (MAX_NR_GENS,)),  # ms: when the generation of this index was opened
     ],
     align=True,
 )
@@ -117,6 +125,10 @@ MM = np.dtype(
         ("pages", np.int64),
         ("own_first", np.int64),  # the process' (VMM's) own anonymous pages beside the memslot ...
         ("own_pages", np.int64),  # ... in page tables of their own
+        ("file_first", np.int64),  # a file that the process reads, writes and has mapped ...
+        ("file_pages", np.int64),  # ... in page tables of their own
+        ("file_mapped", np.int64),  # of these, pages that its page tables map (MM_FILEPAGES)
+        ("under_writeback", np.int64),  # pages being written, in Machine.in_flight from index ``first`` on
         ("seq", np.int64),  # mm_state.seq: the aging that was walked last
         ("walked", np.int64),  # a walk was completed before (mm_state.tail is not NULL)
         ("used", np.int64),  # the CPU switched to this mm since it was last walked
@@ -201,7 +213,10 @@ RECLAIM = np.dtype(
         ("proactive", np.int64),  # memory.reclaim
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
         ("isolated", np.int64),  # pages of the present batch, in Machine.victims
+        ("freed", np.int64),  # pages of it that were freed
         ("swapped", np.int64),  # this visit isolated anonymous pages (need_swapping)
+        ("file_taken", np.int64),  # file pages that a pass took off the oldest generation (sc->nr.file_taken) ...
+        ("unqueued_dirty", np.int64),  # ... and those that were dirty and not being written
         ("walk_aged", np.int64),  # ... and an aging has filled it in
         ("swappiness", np.int64),
         ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
@@ -210,6 +225,18 @@ RECLAIM = np.dtype(
     align=True,
 )
 """struct scan_control: one reclaim call."""
+
+
+NODE = np.dtype(
+    [
+        ("now_ms", np.int64),  # the caller's clock
+        ("min_ttl_ms", np.int64),  # /sys/kernel/mm/lru_gen/min_ttl_ms; 0: none
+        ("async_swap", np.int64),  # the swap device is asynchronous: a page is freed only after its I/O has ended
+        ("flusher_woken", np.int64),  # reclaim met nothing but dirty file pages
+    ],
+    align=True,
+)
+"""What all memcgs of the host share: pg_data_t, the swap device, the flusher threads."""
 
 
 class Machine(NamedTuple):
@@ -227,6 +254,8 @@ class Machine(NamedTuple):
     touched; both empty unless some guest has ``extras``.
     ``classic``: CLASSIC records of the guests' memcgs, and of the one above as the last.
     ``victims``, ``neighbours``: scratch, the isolated pages of one batch and the young ones of one window.
+    ``in_flight``: int32 a page: the pages under writeback in the order in which their I/O was started, each guest's
+    in the part that belongs to its pages.
     """
 
     bits: npt.NDArray[np.uint64]
@@ -239,6 +268,7 @@ class Machine(NamedTuple):
     cpus: npt.NDArray[Any]
     parent: npt.NDArray[Any]
     classic: npt.NDArray[Any]
+    node: npt.NDArray[Any]
     events: npt.NDArray[Any]
     sites: npt.NDArray[np.int64]
     step_pages: npt.NDArray[np.int64]
@@ -252,3 +282,4 @@ class Machine(NamedTuple):
     last_touch: npt.NDArray[np.int32]
     victims: npt.NDArray[np.int32]
     neighbours: npt.NDArray[np.int32]
+    in_flight: npt.NDArray[np.int32]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hostsim.jit import inlined
-from hostsim.refs import page_tier, references, tier_of
+from hostsim.refs import MAX_REFS, page_tier, references, tier_of
 from hostsim.rows import page_row
 from hostsim.state import ANON, MAX_NR_GENS, MAX_NR_TIERS, REFS_MASK, REFS_SHIFT, WORKINGSET, Machine, Record
 
@@ -17,49 +17,66 @@ NEVER = np.uint32(0)  # the page was never swapped out
 
 
 @inlined
-def evicted(m: Machine, g: int, page: int) -> None:
+def evicted(m: Machine, g: int, page: int, kind: int) -> None:
     """lru_gen_eviction: stores the shadow of a page that leaves memory and counts its tier."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
     state = page_row(m, page).state
     refs = references(f, state)
     workingset = state & WORKINGSET != 0 if f.two_touch else refs != 0
-    page_row(m, page).shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[ANON] << 4)
-    lruvec.evicted[ANON, page_tier(f, state)] += 1
+    page_row(m, page).shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[kind] << 4)
+    lruvec.evicted[kind, page_tier(f, state)] += 1
 
 
 @inlined
-def is_recent(f: Record, lruvec: Record, min_seq: int) -> bool:
+def is_recent(f: Record, lruvec: Record, kind: int, min_seq: int) -> bool:
     """Whether a page evicted at this min_seq is back soon enough to belong to the working set."""
     if f.refault_window_by_max_seq:
         return abs(lruvec.max_seq - min_seq) < MAX_NR_GENS
-    return lruvec.min_seq[ANON] == min_seq
+    return lruvec.min_seq[kind] == min_seq
 
 
 @inlined
-def refault(m: Machine, g: int, page: int) -> None:
-    """lru_gen_refault: a page comes back from swap, inside a fault; consumes its shadow."""
+def refault(m: Machine, g: int, page: int, kind: int, in_fault: bool) -> None:
+    """lru_gen_refault: a page comes back from swap or from its file; consumes its shadow."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
     events = m.events[g]
     shadow: int = np.int64(page_row(m, page).shadow)  # type: ignore[assignment]
     page_row(m, page).shadow = NEVER
-    recent = is_recent(f, lruvec, shadow >> 4)
+    recent = is_recent(f, lruvec, kind, shadow >> 4)
     if recent or not f.refault_counted_only_if_recent:
-        events.workingset_refault_anon += 1
+        if kind == ANON:
+            events.workingset_refault_anon += 1
+        else:
+            events.workingset_refault_file += 1
     if not recent:
         return
     workingset = shadow >> 1 & 1
     refs = (shadow >> 2 & 3) + (1 if f.two_touch else workingset)
-    lruvec.refaulted[ANON, tier_of(f, refs, workingset != 0)] += 1
-    if not f.activate_counted_when_protected:
-        events.workingset_activate_anon += 1
+    lruvec.refaulted[kind, tier_of(f, refs, workingset != 0)] += 1
+    if not f.activate_counted_when_protected and (in_fault or not f.two_touch):
+        count_activated(events, kind)
     if f.two_touch and not workingset:
         page_row(m, page).state |= (refs - 1) << REFS_SHIFT
         return
+    if not f.two_touch and not in_fault and refs < MAX_REFS:
+        return
     # before two_touch a page that faults is taken for part of the working set whatever its references were
     page_row(m, page).state |= WORKINGSET if f.two_touch else WORKINGSET | REFS_MASK
-    events.workingset_restore_anon += 1
+    if kind == ANON:
+        events.workingset_restore_anon += 1
+    else:
+        events.workingset_restore_file += 1
+
+
+@inlined
+def count_activated(events: Record, kind: int) -> None:
+    """workingset_activate_anon, workingset_activate_file."""
+    if kind == ANON:
+        events.workingset_activate_anon += 1
+    else:
+        events.workingset_activate_file += 1
 
 
 @inlined

@@ -8,24 +8,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import faults
+from hostsim import faults, pagecache
 from hostsim.kernels import KERNELS
 from hostsim.machine import HostMemory, Memslot
 from hostsim.notifier import CALLS, LOCKS, YOUNG
 from hostsim.observe import page_states
 from hostsim.state import (
     ACCESS_L2,
+    ACCESS_MMAP,
     ACCESS_PAGE,
     ACCESS_WRITE,
     ANON,
+    BUSY,
+    CACHED,
+    DIRTY,
     FILE,
+    PG_DIRTY,
+    PG_RECLAIM,
+    PG_WRITEBACK,
     PMD_POPULATED,
     PMD_YOUNG,
     PRESENT,
     PRIMARY,
-    PTRS_PER_PTE,
     SHADOW,
     SHADOW_MAPPED,
+    SWAPCACHE,
     TDP,
     TDP_MAPPED,
     WRITABLE,
@@ -35,15 +42,20 @@ from tests.reference import POLICIES as REFERENCE_POLICIES
 from tests.reference import ReferenceHost
 from tests.reference.constants import FIRST_MAX_SEQ
 from tests.reference.folio import Folio
-from tests.reference.lruvec import Lruvec
 from tests.reference.mmu import Mm
 from tests.reference.policies import Checked
 from tests.reference.reclaim import ScanControl
 
-COUNTERS = ("pgfault", "pgmajfault", "pgscan", "pgsteal", "pgrefill", "pgactivate", "workingset_refault_anon",
-            "workingset_activate_anon", "workingset_restore_anon")  # fmt: skip
+COUNTERS = (
+    *("pgfault", "pgmajfault", "pswpin", "pswpout", "file_reads", "file_writes", "pgscan", "pgscan_file", "pgsteal"),
+    *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate"),
+    *(f"workingset_{what}_{kind}" for what in ("refault", "activate", "restore") for kind in ("anon", "file")),
+)
 PID_ARRAYS = ("avg_refaulted", "avg_total", "refaulted", "evicted", "protected")
-BITS = {PRIMARY: "p", TDP: "t", SHADOW: "s", TDP_MAPPED: "t_mapped", SHADOW_MAPPED: "s_mapped", PRESENT: "present"}
+BITS = {PRIMARY: "p", TDP: "t", SHADOW: "s", TDP_MAPPED: "t_mapped", SHADOW_MAPPED: "s_mapped", PRESENT: "present",
+        DIRTY: "pte_dirty"}  # fmt: skip
+FLAGS = {BUSY: "busy", SWAPCACHE: "swapcache", CACHED: "cached", PG_DIRTY: "dirty", PG_WRITEBACK: "writeback",
+         PG_RECLAIM: "reclaim"}  # fmt: skip
 LOCK_NAMES = {Lock.RCU: "rcu", Lock.RMAP: "rmap", Lock.MMU_WRITE: "mmu_lock_write"}
 
 MAX_FRUITLESS = 17  # reclaims that free nothing, after which the engine lets a charge through
@@ -66,6 +78,8 @@ class Shape(NamedTuple):
     own_pages: int = 0
     limit: int = 0
     swappiness: int = 60
+    file_pages: int = 0
+    async_swap: bool = False
 
 
 def six_steps_checked(mm: Mm, folio: Folio) -> Checked:
@@ -83,28 +97,10 @@ class Reference(ReferenceHost):
 
     A charge that hits the limit finds the mm switched to once, not before each of its reclaims; and reclaim that
     stays fruitless ends.
-
-    It also does as the engine does with pages in the swap cache, where the reference is nearer to the kernel:
-    such a page keeps the writability of its last mapping, and is reborn like any other anonymous page.
     """
 
     switched = False
     fruitless = 0
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.lruvec.folio_seq = self.birth_seq  # type: ignore[method-assign]
-
-    def birth_seq(self, folio: Folio) -> int:
-        in_swapcache, folio.swapcache = folio.swapcache, False
-        seq = Lruvec.folio_seq(self.lruvec, folio)
-        folio.swapcache = in_swapcache
-        return seq
-
-    def fault(self, folio: Folio, write: bool) -> None:
-        was_writable = folio.swapcache and folio.writable
-        super().fault(folio, write)
-        folio.writable |= was_writable
 
     def charge(self, nr: int) -> None:
         self.switched = False
@@ -129,9 +125,16 @@ class SideBySide:
         self.shape = shape
         kvm, tdp = shape.kind != "process", shape.kind != "shadow"
         slot = Memslot(
-            shape.pages, shape.own_pages, kvm=kvm, tdp=tdp, max_pages=shape.limit, swappiness=shape.swappiness
+            shape.pages,
+            shape.own_pages,
+            kvm=kvm,
+            tdp=tdp,
+            max_pages=shape.limit,
+            swappiness=shape.swappiness,
+            file_pages=shape.file_pages,
         )
-        self.engine = HostMemory([slot], KERNELS[shape.kernel], get_policy(shape.policy))
+        kernel, policy = KERNELS[shape.kernel], get_policy(shape.policy)
+        self.engine = HostMemory([slot], kernel, policy, async_swap=shape.async_swap)
         self.reference = Reference(
             shape.pages,
             shape.kernel,
@@ -140,6 +143,8 @@ class SideBySide:
             limit_pages=shape.limit or None,
             tdp=tdp,
             extra_pages=shape.own_pages,
+            file_pages=shape.file_pages,
+            async_swap=shape.async_swap,
         )
         self.reference.swappiness = shape.swappiness
         if kvm and shape.policy == "six-steps":
@@ -160,6 +165,41 @@ class SideBySide:
         offsets = random.integers(0, max(round(span * self.shape.pages), 1), count)
         pages = ((round(first * self.shape.pages) + offsets) % self.shape.pages).astype(np.uint32)
         self._touch(pages, random.random(count) < writes, random.random(count) < l2, switch)
+
+    def access_file(
+        self, first: float, span: float, count: int, mapped: float, writes: float, switch: bool, seed: int
+    ) -> None:
+        """``count`` accesses to a window of the file, some by its mapping, some of them writes."""
+        size = self.shape.file_pages
+        if not size:
+            return
+        random = np.random.default_rng(seed)
+        offsets = random.integers(0, max(round(span * size), 1), count)
+        pages = ((round(first * size) + offsets) % size).astype(np.uint32)
+        by_mapping, write = random.random(count) < mapped, random.random(count) < writes
+        if switch:
+            self.reference.mm.used = True
+        for page, *how in zip(pages.tolist(), by_mapping.tolist(), write.tolist(), strict=True):
+            self.reference.access_file(page, *how)
+        pages[by_mapping] |= np.uint32(ACCESS_MMAP)
+        pages[write] |= np.uint32(ACCESS_WRITE)
+        if switch:
+            self.engine.access_file(0, pages)
+        else:
+            pagecache.access_file(self.engine.machine, 0, pages)
+
+    def flush(self) -> None:
+        self.engine.flush()
+        self.reference.device.flush()
+
+    def complete_io(self) -> None:
+        self.engine.complete_io()
+        self.reference.device.end_all()
+
+    def wait(self, ms: int) -> None:
+        """Time goes by."""
+        self.engine.machine.node[0]["now_ms"] += ms
+        self.reference.now_ms += ms
 
     def touch_own(self) -> None:
         self.engine.touch_own(0)
@@ -230,17 +270,23 @@ class SideBySide:
         m, shape = self.engine.machine, self.shape
         mm, lruvec, events = m.mms[0], m.lruvecs[0], m.events[0]
         own_first = int(mm["own_first"])
-        numbers = np.r_[0 : shape.pages, own_first : own_first + shape.own_pages]  # engine's numbers of the pages
+        file_first = int(mm["file_first"])
+        numbers = np.r_[  # the engine's numbers of the pages
+            0 : shape.pages, own_first : own_first + shape.own_pages, file_first : file_first + shape.file_pages
+        ]
         names = np.full(len(m.pages), -1)
         names[numbers] = np.arange(len(numbers))
-        states = np.r_[page_states(self.engine, 0), m.pages["state"][own_first : own_first + shape.own_pages]]
+        states = np.r_[page_states(self.engine, 0), m.pages["state"][numbers[shape.pages :]]]
         present = _bits(m.bits[:, PRESENT])[numbers]
         seen = {
             "states": states.tolist(),
             "max_seq": int(lruvec["max_seq"]),
             "min_seq": lruvec["min_seq"].tolist(),
             "nr_pages": lruvec["nr_pages"].tolist(),
-            "lists": [self._list(gen, names) for gen in range(4)],
+            "timestamps": lruvec["timestamps"].tolist(),
+            "lists": [[self._list(gen, kind, names) for kind in (ANON, FILE)] for gen in range(4)],
+            "in_flight": names[m.in_flight[: mm["under_writeback"]]].tolist(),
+            "flusher_woken": bool(m.node[0]["flusher_woken"]),
             "counters": {name: int(events[name]) for name in COUNTERS},
             "calls": m.sites[0, : len(Site), CALLS].tolist(),
             "locks": [int(m.sites[0, :, LOCKS + lock].sum()) for lock in LOCK_NAMES],
@@ -255,10 +301,12 @@ class SideBySide:
             "writable": np.flatnonzero((m.pages["flags"][numbers] & WRITABLE != 0) & present).tolist(),
         }
         seen |= {name: np.flatnonzero(_bits(m.bits[:, column])[numbers]).tolist() for column, name in BITS.items()}
+        flags = m.pages["flags"][numbers]
+        seen |= {name: np.flatnonzero(flags & flag).tolist() for flag, name in FLAGS.items()}
         return seen | {name: lruvec[name].tolist() for name in PID_ARRAYS}
 
-    def _list(self, gen: int, names: npt.NDArray[np.int64]) -> list[int]:
-        rows, head = self.engine.machine.pages, int(self.engine.lruvec(0)["lists"]) + gen * 2 + ANON
+    def _list(self, gen: int, kind: int, names: npt.NDArray[np.int64]) -> list[int]:
+        rows, head = self.engine.machine.pages, int(self.engine.lruvec(0)["lists"]) + gen * 2 + kind
         following = rows["towards_head"].tolist()
         found = []
         page = following[head]
@@ -270,15 +318,19 @@ class SideBySide:
     def _seen_by_reference(self) -> dict[str, Any]:
         host = self.reference
         mm, lruvec = host.mm, host.lruvec
-        folios = mm.folios + mm.extra
+        folios = list(mm.every_folio())
+        names = {id(folio): number for number, folio in enumerate(folios)}
         states = [f.state if f.present else 256 if f.swapped else 257 for f in mm.folios]
-        number_of = {-1: -(-self.shape.pages // PTRS_PER_PTE)}  # the table of the process' own pages
+        number_of = {table.number: number for number, table in enumerate(mm.tables)}
         seen: dict[str, Any] = {
-            "states": states + [f.state for f in mm.extra],
+            "states": states + [f.state for f in mm.extra + mm.file],
             "max_seq": lruvec.max_seq,
             "min_seq": lruvec.min_seq,
             "nr_pages": lruvec.nr_pages,
-            "lists": [[f.index for f in lists[ANON]][::-1] for lists in lruvec.lists],
+            "timestamps": lruvec.timestamps,
+            "lists": [[[names[id(f)] for f in kind][::-1] for kind in lists] for lists in lruvec.lists],
+            "in_flight": [names[id(f)] for f in host.device.in_flight],
+            "flusher_woken": host.device.flusher_woken,
             "counters": {name: host.counters[name] for name in COUNTERS},
             "calls": [mm.notifier_calls[site.name.lower()] for site in Site],
             "locks": [mm.locks[name] for name in LOCK_NAMES.values()],
@@ -287,13 +339,13 @@ class SideBySide:
             "vm": (mm.used, mm.shadow_root_ever or not mm.tdp, mm.indirect_shadow_pages),
             "pmds": [(table.populated, table.pmd_young) for table in mm.tables],
             "filters": [
-                None if members is None else sorted(number_of.get(number, number) for number in members)
+                None if members is None else sorted(number_of[number] for number in members)
                 for members in lruvec.filters
             ],
             "charge": (host.charged, host.stock) if self.shape.limit else None,
-            "writable": [f.index for f in folios if f.writable and f.present],
+            "writable": [names[id(f)] for f in folios if f.writable and f.present],
         }
-        seen |= {name: [f.index for f in folios if getattr(f, name)] for name in BITS.values()}
+        seen |= {name: [names[id(f)] for f in folios if getattr(f, name)] for name in (*BITS.values(), *FLAGS.values())}
         stats = [lruvec.stats[ANON], lruvec.stats[FILE]]
         return seen | {name: [getattr(kind, name) for kind in stats] for name in PID_ARRAYS}
 

@@ -18,12 +18,20 @@ SIZES = st.sampled_from([1, 7, 63, 64, 65, 100, 448, 511, 512, 513, 600, 1000, 1
 
 
 SEEDS = st.integers(0, 99)
+ACCESS_FILE = st.tuples(
+    st.just("access_file"), SHARES, SHARES, st.integers(1, 700), SHARES, SHARES, st.booleans(), SEEDS
+)
 TOUCH = st.tuples(st.just("touch"), SHARES, SHARES, st.integers(1, 700), SHARES, SHARES, st.booleans(), SEEDS)
 OPERATIONS = st.one_of(
     st.tuples(st.just("populate"), SHARES),
     TOUCH,
     TOUCH,
-    st.tuples(st.just("age"), st.sampled_from([1, 60, 200]), st.booleans()),
+    ACCESS_FILE,
+    ACCESS_FILE,
+    st.tuples(st.just("flush")),
+    st.tuples(st.just("complete_io")),
+    st.tuples(st.just("wait"), st.integers(1, 5000)),
+    st.tuples(st.just("age"), st.sampled_from([0, 1, 60, 200]), st.booleans()),
     st.tuples(st.just("evict"), st.integers(2, 3), st.sampled_from([0, 1, 60, 140, 200]), st.integers(1, 900)),
     st.tuples(st.just("memory_reclaim"), st.integers(1, 900)),
     st.tuples(st.just("stop_nested")),
@@ -35,10 +43,11 @@ OPERATIONS = st.one_of(
 def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
     kind = draw(st.sampled_from(["process", "vm", "nested", "nested", "shadow"]))
     pages = draw(SIZES)
-    # 6.1 leaves an mm with few pages alone; the reference doesn't count the process' own pages among them
-    own_pages = 0 if KERNELS[kernel].min_mm_pages else draw(st.sampled_from([0, 0, 1, 3, 5]))
+    own_pages = draw(st.sampled_from([0, 0, 1, 3, 5]))
+    file_pages = draw(st.sampled_from([0, 0, 1, 40, 65, 300, 513, 1000]))
     limit = draw(st.sampled_from([0, pages // 2, pages * 3 // 4])) if pages >= 448 else 0
-    return Shape(kernel, policy, kind, pages, own_pages, limit, draw(st.sampled_from([1, 60, 100, 200])))
+    swappiness = draw(st.sampled_from([0, 1, 60, 100, 150, 199, 200]))
+    return Shape(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, draw(st.booleans()))
 
 
 def check(shape: Shape, operations: list[Operation]) -> None:

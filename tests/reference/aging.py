@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .constants import ANON, FILE, MAX_NR_GENS, SUITABLE_TO_SCAN
 from .folio import Folio
+from .lruvec import evictable
 from .mmu import PageTable
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def walk_pte_range(host: ReferenceHost, table: PageTable) -> bool:
         if not policy.walk_young(mm, folio):
             continue
         young += 1
+        folio.notice_dirty_pte()
         update_gen(host, folio, new_gen)
     total = len(table.folios)  # the PTEs of the mapping inside this table
     stats["T"] += total
@@ -46,9 +48,11 @@ def walk_pte_range(host: ReferenceHost, table: PageTable) -> bool:
     return suitable_to_scan(total, young)
 
 
-def walk_mm(host: ReferenceHost, seq: int, force_scan: bool) -> None:
+def walk_mm(host: ReferenceHost, seq: int, swappiness: int, force_scan: bool) -> None:
     lruvec, mm = host.lruvec, host.mm
     for table in mm.tables:
+        if not evictable(table.kind, swappiness):
+            continue
         if not table.populated:
             lruvec.walk_stats["T"] += 1
             continue
@@ -71,26 +75,27 @@ def add_to_filter(host: ReferenceHost, seq: int, table: PageTable) -> None:
         members.add(table.number)
 
 
-def iterate_mm_list(host: ReferenceHost, seq: int, force_scan: bool) -> None:
-    """Visit the memcg's only mm, unless it did not run since its last visit."""
+def iterate_mm_list(host: ReferenceHost, seq: int, swappiness: int, force_scan: bool) -> None:
+    """Visit the memcg's only mm, unless it did not run since its last visit (or is too small for class A)."""
     lruvec, mm = host.lruvec, host.mm
     if not lruvec.iterated_once:
         force_scan = True
         lruvec.iterated_once = True
-    big_enough = sum(f.present for f in mm.folios) >= host.kernel.min_mm_pages
-    if force_scan or (mm.used and big_enough):
+    if force_scan or mm.used:
         mm.used = False
-        lruvec.filters[(seq + 1) % 2] = set()
-        walk_mm(host, seq, force_scan)
+        relevant = sum(f.present for f in mm.every_folio() if evictable(f.kind, swappiness))
+        if relevant >= host.kernel.min_mm_pages:
+            lruvec.filters[(seq + 1) % 2] = set()
+            walk_mm(host, seq, swappiness, force_scan)
     lruvec.mm_state_seq += 1
 
 
-def inc_min_seq(host: ReferenceHost, kind: int, evictable: bool) -> None:
+def inc_min_seq(host: ReferenceHost, kind: int, push: bool) -> None:
     """The window is full: the oldest generation joins the next one (section 5.3)."""
     lruvec = host.lruvec
     seq = lruvec.min_seq[kind]
     old_gen, next_gen = seq % MAX_NR_GENS, (seq + 1) % MAX_NR_GENS
-    if evictable:
+    if push:
         source = lruvec.lists[old_gen][kind]
         while (folio := source.tail) is not None:
             source.remove(folio)
@@ -114,8 +119,9 @@ def inc_max_seq(host: ReferenceHost, swappiness: int) -> None:
     lruvec = host.lruvec
     for kind in (FILE, ANON):
         if lruvec.nr_gens(kind) == MAX_NR_GENS:
-            inc_min_seq(host, kind, evictable=kind == FILE or swappiness != 0)
+            inc_min_seq(host, kind, push=evictable(kind, swappiness))
     lruvec.max_seq += 1
+    lruvec.timestamps[lruvec.young_gen()] = host.now_ms
 
 
 def try_to_inc_max_seq(host: ReferenceHost, swappiness: int, force_scan: bool) -> bool:
@@ -125,6 +131,6 @@ def try_to_inc_max_seq(host: ReferenceHost, swappiness: int, force_scan: bool) -
     if seq <= lruvec.mm_state_seq:
         return False
     host.mm.used = host.used_at_aging.get(seq, host.mm.used)
-    iterate_mm_list(host, seq, force_scan)
+    iterate_mm_list(host, seq, swappiness, force_scan)
     inc_max_seq(host, swappiness)
     return True

@@ -14,3 +14,5 @@ SWAP_CLUSTER_MAX = 32
 MEMCG_CHARGE_BATCH = 64
 MAX_RECLAIM_RETRIES = 16
 FIRST_MAX_SEQ = 3  # a fresh lruvec lists generations 0..3
+MAX_SWAPPINESS = 200
+FAULT_AROUND_PAGES = 16  # fault_around_bytes, 64 KiB

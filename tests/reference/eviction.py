@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .aging import inc_gen
 from .constants import ANON, FILE, MAX_LRU_BATCH, MAX_NR_GENS, MAX_NR_TIERS, MIN_LRU_BATCH, MIN_NR_GENS
 from .folio import Folio
+from .lruvec import evictable
 from .pid import positive, tier_limit
 from .rmap import folio_referenced
 from .workingset import workingset_eviction
@@ -17,27 +18,37 @@ if TYPE_CHECKING:
 
 def sort_folio(host: ReferenceHost, folio: Folio, limit: int) -> bool:
     """True if the page is not for eviction now and was moved elsewhere (section 7.4.3)."""
-    lruvec = host.lruvec
-    oldest = lruvec.min_seq[ANON] % MAX_NR_GENS
+    lruvec, kernel, kind = host.lruvec, host.kernel, folio.kind
+    oldest = lruvec.min_seq[kind] % MAX_NR_GENS
     if folio.gen != oldest:  # a walk promoted it
-        lruvec.lists[oldest][ANON].remove(folio)
-        lruvec.lists[folio.gen][ANON].add(folio)
+        lruvec.lists[oldest][kind].remove(folio)
+        lruvec.lists[folio.gen][kind].add(folio)
         return True
+    next_gen = (lruvec.min_seq[kind] + 1) % MAX_NR_GENS
     tier = host.refs.tier(host.refs.refs(folio), folio.workingset)
     saturated = host.refs.is_saturated(folio)
     if tier > limit or saturated:
-        next_gen = (lruvec.min_seq[ANON] + 1) % MAX_NR_GENS
         inc_gen(host, folio, next_gen)
-        lruvec.lists[oldest][ANON].remove(folio)
-        target = lruvec.lists[next_gen][ANON]
-        if host.kernel.protected_to_head:
+        lruvec.lists[oldest][kind].remove(folio)
+        target = lruvec.lists[next_gen][kind]
+        if kernel.protected_to_head:
             target.add(folio)
         else:
             target.add_tail(folio)
-        if not (saturated and host.kernel.pid_all_tiers):
-            lruvec.stats[ANON].protected[tier] += 1
-        if host.kernel.activate_counted_when_protected:
-            host.counters["workingset_activate_anon"] += 1
+        if not (saturated and kernel.pid_all_tiers):
+            lruvec.stats[kind].protected[tier] += 1
+        if kernel.activate_counted_when_protected:
+            host.counters["workingset_activate_file" if kind == FILE else "workingset_activate_anon"] += 1
+        return True
+    dirty_file = kind == FILE and folio.dirty
+    if dirty_file and kernel.sorted_wake_flusher:
+        host.sc.file_taken += 1
+        host.sc.unqueued_dirty += not folio.writeback
+    if kernel.sorts_unwritten and (folio.writeback or dirty_file):
+        inc_gen(host, folio, next_gen)
+        folio.reclaim = True
+        lruvec.lists[oldest][kind].remove(folio)
+        lruvec.lists[next_gen][kind].add(folio)
         return True
     return False
 
@@ -47,6 +58,8 @@ def isolate_folio(host: ReferenceHost, folio: Folio) -> None:
         host.refs.forget(folio)
     if not host.kernel.two_touch:
         folio.referenced = False
+    if host.kernel.sorts_unwritten:
+        folio.reclaim = False
     host.lruvec.del_folio(folio)
 
 
@@ -69,6 +82,9 @@ def scan_folios(host: ReferenceHost, kind: int, limit: int, budget: int) -> tupl
             break
     host.counters["pgscan"] += len(isolated)
     host.counters["pgrefill"] += nr_sorted
+    if kind == FILE:
+        host.counters["pgscan_file"] += len(isolated)
+        host.sc.file_taken += len(isolated)
     if isolated or scanned >= budget:
         return scanned, isolated
     return 0, []
@@ -113,39 +129,71 @@ def isolate_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tup
     budget = min(nr_to_scan, MAX_LRU_BATCH) if host.kernel.scan_budget else MAX_LRU_BATCH
     kind, limit = type_and_tier(host, swappiness)
     scanned, isolated = scan_folios(host, kind, limit, budget)
-    if not scanned and swappiness:
-        kind = 1 - kind
-        scanned, isolated = scan_folios(host, kind, get_tier_idx(host, kind), budget)
+    other = 1 - kind
+    if not scanned and evictable(other, swappiness):
+        scanned, isolated = scan_folios(host, other, get_tier_idx(host, other), budget)
     return scanned, isolated
+
+
+def activate(host: ReferenceHost, folio: Folio) -> None:
+    folio.active = True
+    host.counters["pgactivate"] += 1
 
 
 def shrink_folio_list(host: ReferenceHost, isolated: list[Folio]) -> tuple[int, list[Folio]]:
     """(pages reclaimed, survivors in the order they were looked at) (section 7.5)."""
-    reclaimed = 0
-    survivors = []
-    for folio in isolated:
-        if folio.referenced and not host.kernel.two_touch:  # look-around met it while it was isolated: keep
-            survivors.append(folio)
-            continue
-        young = folio_referenced(host, folio)
-        if young:
-            if activates(host, folio):
-                folio.active = True
-                host.counters["pgactivate"] += 1
-            survivors.append(folio)
-            continue
-        host.mm.unmap(folio)
+    survivors = [folio for folio in isolated if not shrink_folio(host, folio)]
+    return len(isolated) - len(survivors), survivors
+
+
+def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
+    """One page through all the checks; True if it was reclaimed."""
+    if folio.referenced and folio.present and not host.kernel.two_touch:
+        return False  # look-around met it while it was isolated: keep
+    if folio.kind == FILE and folio.dirty and not folio.writeback:
+        host.sc.unqueued_dirty += 1
+    if folio.writeback:
+        folio.reclaim = True
+        activate(host, folio)
+        return False
+    if folio_referenced(host, folio):
+        if activates(host, folio):
+            activate(host, folio)
+        return False
+    if folio.kind == ANON and not folio.swapcache:
+        folio.swapcache = True
+        folio.mark_dirty()
+    host.mm.unmap(folio)
+    if folio.kind == ANON:
         folio.swapped = True
-        if folio.busy:  # a reference too many: it stays in the swap cache, unmapped
-            folio.swapcache = True
-            survivors.append(folio)
-            continue
-        folio.swapcache = False
-        folio.shadow = workingset_eviction(host, folio)
-        folio.reset_flags()
-        host.uncharge(1)
-        reclaimed += 1
-    return reclaimed, survivors
+    if folio.dirty and not write_out(host, folio):
+        return False
+    if folio.busy:  # a reference too many: it stays in the swap cache or page cache, unmapped
+        return False
+    folio.shadow = workingset_eviction(host, folio)
+    folio.reset_flags()
+    folio.swapcache = folio.cached = False
+    host.uncharge(1)
+    if folio.kind == FILE:
+        host.counters["pgsteal_file"] += 1
+    return True
+
+
+def write_out(host: ReferenceHost, folio: Folio) -> bool:
+    """True if the page is clean now."""
+    if folio.kind == FILE:  # a matter for the flusher
+        folio.reclaim = True
+        activate(host, folio)
+        return False
+    if folio.busy:
+        return False
+    host.counters["pswpout"] += 1
+    if not host.device.async_swap:
+        folio.dirty = False
+        return True
+    folio.reclaim = True
+    host.device.start(folio)
+    return False
 
 
 def activates(host: ReferenceHost, folio: Folio) -> bool:
@@ -156,29 +204,42 @@ def activates(host: ReferenceHost, folio: Folio) -> bool:
     return was_referenced
 
 
-def put_back(host: ReferenceHost, survivors: list[Folio]) -> None:
-    """Rejected pages never return to the oldest generation."""
-    lruvec = host.lruvec
+def put_back(host: ReferenceHost, survivors: list[Folio], retry: bool) -> list[Folio]:
+    """Rejected pages never return to the oldest generation; returns those that deserve one more try."""
+    lruvec, two_touch = host.lruvec, host.kernel.two_touch
+    once_more = []
     for folio in survivors:
-        if not host.kernel.two_touch:
+        unwritten = folio.dirty or folio.writeback
+        may_go = not (folio.active or folio.present or unwritten or (folio.referenced and not two_touch))
+        if may_go and not retry:
+            once_more.append(folio)
+            continue
+        if two_touch:
+            if lruvec.folio_seq(folio) == lruvec.min_seq[folio.kind]:
+                host.refs.forget(folio)
+                folio.active = True
+        elif folio.reclaim and unwritten:
+            folio.referenced |= folio.workingset
+        else:
             folio.clear_refs()
             folio.active = True
-        elif lruvec.folio_seq(folio) == lruvec.min_seq[ANON]:
-            host.refs.forget(folio)
-            folio.active = True
         lruvec.add_folio(folio)
+    return once_more
 
 
 def evict_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tuple[int, int]:
     """One batch: (progress, pages reclaimed) (section 7.4)."""
     lruvec = host.lruvec
     scanned, isolated = isolate_folios(host, swappiness, nr_to_scan)
-    progress = scanned + lruvec.try_to_inc_min_seq(swappiness != 0)
+    progress = scanned + lruvec.try_to_inc_min_seq(swappiness)
     if lruvec.oldest_evictable_seq(swappiness) + MIN_NR_GENS > lruvec.max_seq:
         progress = 0
     if not isolated:
         return progress, 0
+    host.isolated_anon |= isolated[0].kind == ANON
     reclaimed, survivors = shrink_folio_list(host, isolated)
-    put_back(host, survivors)
+    again, survivors = shrink_folio_list(host, put_back(host, survivors, retry=False))
+    put_back(host, survivors, retry=True)
+    reclaimed += again
     host.counters["pgsteal"] += reclaimed
     return progress, reclaimed

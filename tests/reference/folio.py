@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .constants import ANON
+
 if TYPE_CHECKING:
     from .mmu import PageTable
 
 
 class Folio:
-    """A page of the memcg's anonymous memory, with its PTE and its secondary-MMU entries.
+    """A page of the memcg, anonymous or of a file, with its PTE and its secondary-MMU entries.
 
     The flags live and die with the physical page; ``present``/``swapped`` belong to the address.
     """
@@ -18,12 +20,16 @@ class Folio:
     __slots__ = (
         "active",
         "busy",
+        "cached",
+        "dirty",
         "gen",
         "index",
+        "kind",
         "next",
         "p",
         "present",
         "prev",
+        "pte_dirty",
         "reclaim",
         "referenced",
         "refs",
@@ -37,15 +43,19 @@ class Folio:
         "table",
         "workingset",
         "writable",
+        "writeback",
     )
 
-    def __init__(self, index: int = -1) -> None:
+    def __init__(self, index: int = -1, kind: int = ANON) -> None:
         self.index = index
+        self.kind = kind
         self.table: PageTable
         self.present = False
         self.swapped = False
         self.writable = False  # the primary PTE allows writing
+        self.pte_dirty = False
         self.swapcache = False  # unmapped or not, this page also sits in the swap cache
+        self.cached = False  # a file's page that is in the page cache
         self.busy = False  # a per-CPU batch holds a reference: it cannot be freed now
         self.shadow: Any = None
         self.p = self.t = self.s = False  # Accessed bits: primary PTE, TDP SPTE, shadow SPTE
@@ -59,6 +69,17 @@ class Folio:
         self.gen = -1
         self.refs = 0
         self.referenced = self.workingset = self.active = self.reclaim = False
+        self.dirty = self.writeback = False
+
+    def mark_dirty(self) -> None:
+        """Its copy on the device is out of date, and so is any wish to evict it once it is written."""
+        self.dirty = True
+        self.reclaim = False
+
+    def notice_dirty_pte(self) -> None:
+        """The PTE's dirty bit reaches a page of the swap cache; a file's page knows from its write fault."""
+        if self.pte_dirty and self.swapcache:
+            self.mark_dirty()
 
     def clear_refs(self) -> None:
         """Forget referenced, workingset and the references field."""

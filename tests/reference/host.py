@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from .aging import try_to_inc_max_seq
 from .constants import MEMCG_CHARGE_BATCH
 from .cpu import Cpu
+from .device import Device
+from .filemap import access_mapped, read_or_write
 from .folio import Folio
 from .kernels import KERNELS, Kernel
 from .lruvec import Lruvec
@@ -42,16 +44,24 @@ class ReferenceHost:
         extra_pages: int = 0,
         kernel_pages: int = 0,
         cpu: Cpu | None = None,
+        file_pages: int = 0,
+        async_swap: bool = False,
     ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
         self.kind = kind
-        self.mm = Mm(n_pages, kind, tdp, extra_pages)
+        self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
+        self.device = Device(self, async_swap)
+        self.now_ms = 0
         self.effective_policy = self.policy if self.mm.has_notifiers else no_notifiers
         self.lruvec = Lruvec(self.kernel)
         self.refs = TwoTouchRefs() if self.kernel.two_touch else CountedRefs()
         self.counters: Counter[str] = Counter()
         self.swappiness = 60
+        self.sc = ScanControl(0)
+        """The reclaim that is at work."""
+        self.isolated_anon = False
+        """This visit has taken anonymous pages off the lists."""
         self.has_walk = False
         self.walk_aged = False
         """The walk object has been used by an aging since it was made."""
@@ -92,18 +102,21 @@ class ReferenceHost:
                 self.mm.tlb.fill(folio.index)
             folio.p = True
             folio.writable |= write
+            folio.pte_dirty |= write
             folio.table.pmd_young = True
         elif via == "l1":
             if not folio.t_mapped:
                 self.kvm_fault(folio, write)
                 folio.t_mapped = True
             folio.t = True
+            folio.pte_dirty |= write
         elif via == "l2":
             if not folio.s_mapped:
                 self.kvm_fault(folio, write)
                 self.mm.map_shadow(folio)
                 self.prefetch_shadow(folio)
             folio.s = True
+            folio.pte_dirty |= write
         else:
             raise ValueError(f"unknown accessor {via!r}")
 
@@ -145,24 +158,24 @@ class ReferenceHost:
             self.mark_accessed(neighbour)
 
     def fault(self, folio: Folio, write: bool) -> None:
-        """An anonymous page fault: zero-fill, or swap-in from a synchronous device."""
+        """An anonymous page fault: zero-fill, or swap-in, which an asynchronous device does by the swap cache."""
         self.counters["pgfault"] += 1
         if not folio.table.populated:
             folio.table.populated = folio.table.pmd_young = True
             self.charge(1)
-        if folio.swapcache:  # still in memory: a minor fault
-            folio.swapped = False
-            folio.present = folio.p = True
-            folio.writable = write or self.kernel.read_swapin_writable
-            return
-        self.charge(1)
-        folio.reset_flags()
-        folio.writable = write or self.kernel.read_swapin_writable
-        if folio.swapped:
-            self.counters["pgmajfault"] += 1
-            folio.swapped = False
-            self.refault(folio)
-        self.folio_add_lru(folio)
+        if not folio.swapcache:
+            self.charge(1)
+            folio.reset_flags()
+            if folio.swapped:
+                self.counters["pgmajfault"] += 1
+                self.counters["pswpin"] += 1
+                folio.swapcache = self.device.async_swap
+                self.refault(folio)
+            self.folio_add_lru(folio)
+        if write and folio.swapcache and not folio.busy and not folio.writeback:
+            folio.swapcache = folio.dirty = False  # its only user will change it: the slot is freed
+        folio.writable = write or not folio.swapped or self.kernel.read_swapin_writable
+        folio.swapped = False
         folio.present = folio.p = True
 
     def drain(self) -> None:
@@ -193,6 +206,12 @@ class ReferenceHost:
     def shrink(self, sc: ScanControl) -> None:
         shrink_lruvec(self, sc)
 
+    def wait_for_io(self) -> None:
+        self.device.end_all()
+
+    def wait_for_flusher(self) -> None:
+        self.device.flush_and_wait()
+
     def reclaim_ended(self) -> None:
         """A try_to_free call is over."""
 
@@ -221,6 +240,11 @@ class ReferenceHost:
 
     def uncharge(self, nr: int) -> None:
         self.charged -= nr
+
+    # Files.
+    def access_file(self, page: int, mapped: bool, write: bool) -> None:
+        access = access_mapped if mapped else read_or_write
+        access(self, self.mm.file[page], write)
 
     def context_switch(self) -> None:
         """The scheduler switched to the process: its mm will be walked by the next aging."""

@@ -62,6 +62,11 @@ class Kernel:
     aging_ends_visit: bool = True
     """A successful aging ends this lruvec's visit instead of going on to evict (section 7.2)."""
     stops_once_swapped_enough: bool = False
+    sorts_unwritten: bool = False
+    """Pages under writeback, and dirty pages of files, are sorted into the next generation, not isolated."""
+    wakes_flusher: bool = True
+    sorted_wake_flusher: bool = False
+    """Those sorted pages count when the flusher is woken because every file page was dirty."""
 
     # The classic LRU.
     rotations_cost: bool = True
@@ -93,6 +98,8 @@ A = Kernel(
     look_around_needs_aged_walk=True,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
+    sorts_unwritten=True,
+    wakes_flusher=False,
     rotations_cost=False,
     reclaim_flushes_stats=True,
     partial_tree_walk=False,
@@ -112,6 +119,8 @@ C = Kernel(
     look_around_spares_isolated=True,
     pid_all_tiers=True,
     protected_to_head=True,
+    sorts_unwritten=True,
+    sorted_wake_flusher=True,
 )
 
 KERNELS = {kernel.name: kernel for kernel in (A, B, C, replace(C, name="6.18", scan_budget=True))}

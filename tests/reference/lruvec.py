@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from .constants import ANON, FILE, FIRST_MAX_SEQ, MAX_NR_GENS, MIN_NR_GENS
+from .constants import ANON, FILE, FIRST_MAX_SEQ, MAX_NR_GENS, MAX_SWAPPINESS, MIN_NR_GENS
 from .folio import Folio, FolioList
 from .kernels import Kernel
 from .pid import TypeStats
+
+
+def evictable(kind: int, swappiness: int) -> bool:
+    """Swappiness 0 spares anonymous pages, 201 (class C) those of files (section 7.1)."""
+    return swappiness <= MAX_SWAPPINESS if kind == FILE else swappiness != 0
 
 
 class Lruvec:
@@ -22,12 +27,14 @@ class Lruvec:
         self.mm_state_seq = FIRST_MAX_SEQ - 1
         self.iterated_once = False
         self.filters: list[set[int] | None] = [None, None]
+        self.timestamps = [0] * MAX_NR_GENS
+        """Milliseconds: when the generation with that index was opened."""
         self.walk_stats = {"T": 0, "Y": 0, "F": 0, "A": 0}
 
     def oldest_evictable_seq(self, swappiness: int) -> int:
         """The min_seq that aging and eviction go by (section 7.2)."""
         if self.kernel.min_seq_independent:
-            return min(self.min_seq) if swappiness else self.min_seq[FILE]
+            return min(self.min_seq[kind] for kind in (ANON, FILE) if evictable(kind, swappiness))
         return self.min_seq[ANON if swappiness else FILE]
 
     def nr_gens(self, kind: int) -> int:
@@ -39,33 +46,49 @@ class Lruvec:
     def size_of_seq(self, seq: int, kind: int) -> int:
         return self.nr_pages[seq % MAX_NR_GENS][kind]
 
-    def folio_seq(self, folio: Folio) -> int:
-        """Where an anonymous page that is not under writeback enters the lists (section 3)."""
-        if not folio.active and folio.swapcache and self.kernel.birth_by_distance:
-            return max(self.max_seq - 3 + folio.workingset, self.min_seq[ANON])
-        if not folio.active:
+    def folio_seq(self, folio: Folio, to_tail: bool = False) -> int:
+        """Where a page enters the lists (section 3)."""
+        oldest = self.min_seq[folio.kind]
+        has_no_copy = folio.kind == ANON and not folio.swapcache
+        waits_for_io = folio.reclaim and (folio.dirty or folio.writeback)
+        if self.kernel.birth_by_distance:
+            if folio.active:
+                distance = 2 - folio.workingset
+            elif to_tail:
+                distance = 4
+            elif has_no_copy or waits_for_io:
+                distance = 2
+            else:
+                distance = 4 - folio.workingset
+            return max(self.max_seq - distance + 1, oldest)
+        if folio.active:
+            return self.max_seq
+        if has_no_copy or waits_for_io:
             return self.max_seq - 1
-        if self.kernel.birth_by_distance and not folio.workingset:
-            return self.max_seq - 1
-        return self.max_seq
+        if to_tail or oldest + 2 >= self.max_seq:
+            return oldest
+        return oldest + 1
 
-    def add_folio(self, folio: Folio) -> None:
+    def add_folio(self, folio: Folio, to_tail: bool = False) -> None:
         """``lru_gen_add_folio``: choose the generation of a page that (re)enters the lists."""
-        folio.gen = self.folio_seq(folio) % MAX_NR_GENS
+        folio.gen = self.folio_seq(folio, to_tail) % MAX_NR_GENS
         folio.active = False
-        self.nr_pages[folio.gen][ANON] += 1
-        self.lists[folio.gen][ANON].add(folio)
+        self.nr_pages[folio.gen][folio.kind] += 1
+        if to_tail:
+            self.lists[folio.gen][folio.kind].add_tail(folio)
+        else:
+            self.lists[folio.gen][folio.kind].add(folio)
 
     def del_folio(self, folio: Folio) -> None:
         """``lru_gen_del_folio``: off its list; the generation number goes, other flags stay."""
-        self.nr_pages[folio.gen][ANON] -= 1
+        self.nr_pages[folio.gen][folio.kind] -= 1
         FolioList.remove(folio)
         folio.gen = -1
 
     def change_gen(self, folio: Folio, gen: int) -> None:
         """Renumber a page and move the counters; its place in the lists does not change."""
-        self.nr_pages[folio.gen][ANON] -= 1
-        self.nr_pages[gen][ANON] += 1
+        self.nr_pages[folio.gen][folio.kind] -= 1
+        self.nr_pages[gen][folio.kind] += 1
         folio.gen = gen
 
     def advance_min_seq(self, kind: int, seq: int) -> None:
@@ -73,25 +96,27 @@ class Lruvec:
         self.stats[kind].carry_over()
         self.min_seq[kind] = seq
 
-    def try_to_inc_min_seq(self, can_swap: bool) -> bool:
+    def try_to_inc_min_seq(self, swappiness: int) -> bool:
         """Drop empty oldest generations; True if any min_seq moved (section 7.4)."""
         trial = list(self.min_seq)
-        for kind in (ANON, FILE) if can_swap else (FILE,):
+        kinds = [kind for kind in (ANON, FILE) if evictable(kind, swappiness)]
+        both = len(kinds) == 2
+        for kind in kinds:
             while trial[kind] + MIN_NR_GENS <= self.max_seq:
                 if self.lists[trial[kind] % MAX_NR_GENS][kind]:
                     break
                 trial[kind] += 1
-        if can_swap and self.kernel.min_seq_independent:
+        if both and self.kernel.min_seq_independent:
             second_youngest = self.max_seq - MIN_NR_GENS
             if trial[ANON] > second_youngest and trial[FILE] < second_youngest:
                 trial[ANON] = second_youngest
             if trial[FILE] > second_youngest and trial[ANON] < second_youngest:
                 trial[FILE] = second_youngest
-        elif can_swap:
+        elif both:
             trial[ANON] = min(trial[ANON], trial[FILE])
             trial[FILE] = max(trial[ANON], self.min_seq[FILE])
         moved = False
-        for kind in (ANON, FILE) if can_swap else (FILE,):
+        for kind in kinds:
             if trial[kind] > self.min_seq[kind]:
                 self.advance_min_seq(kind, trial[kind])
                 moved = True

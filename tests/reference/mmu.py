@@ -7,8 +7,10 @@ ever made), ``NSP`` (indirect shadow pages now), ``W()`` (mmu_lock for write), `
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 
-from .constants import PTRS_PER_PTE
+from .constants import FILE, PTRS_PER_PTE
 from .folio import Folio
 from .tlb import Tlb
 
@@ -21,6 +23,7 @@ class PageTable:
     def __init__(self, number: int, folios: list[Folio]) -> None:
         self.number = number
         self.folios = folios
+        self.kind = folios[0].kind
         self.pmd_young = False
         self.populated = False
         for folio in folios:
@@ -30,7 +33,7 @@ class PageTable:
 class Mm:
     """One address space. ``used`` is the bit that a context switch to it sets (section 5)."""
 
-    def __init__(self, n_pages: int, kind: str, tdp: bool, extra_pages: int = 0) -> None:
+    def __init__(self, n_pages: int, kind: str, tdp: bool, extra_pages: int = 0, file_pages: int = 0) -> None:
         self.has_notifiers = kind != "host"
         self.folios = [Folio(i) for i in range(n_pages)]
         self.extra = [Folio(n_pages + i) for i in range(extra_pages)]
@@ -40,6 +43,9 @@ class Mm:
         if self.extra:
             absent = [Folio(n_pages + i) for i in range(extra_pages, STACK_PAGES)]
             self.tables.append(PageTable(-1, self.extra + absent))
+        self.file = [Folio(i, FILE) for i in range(file_pages)]
+        for i in range(0, file_pages, PTRS_PER_PTE):
+            self.tables.append(PageTable(-2 - i // PTRS_PER_PTE, self.file[i : i + PTRS_PER_PTE]))
         self.used = False
         self.nr_unmapped = 0
         self.tlb: Tlb | None = None
@@ -49,6 +55,9 @@ class Mm:
         self.shadow_pages: set[tuple[int, int]] = set()
         self.notifier_calls: Counter[str] = Counter()
         self.locks: Counter[str] = Counter({"mmu_lock_write": 0, "rcu": 0, "rmap": 0})
+
+    def every_folio(self) -> Iterator[Folio]:
+        return chain(self.folios, self.extra, self.file)
 
     @property
     def indirect_shadow_pages(self) -> int:
@@ -76,10 +85,13 @@ class Mm:
 
     def unmap(self, folio: Folio) -> None:
         """Unmap for eviction; the notifier zaps both secondary MMUs' entries."""
+        folio.notice_dirty_pte()
+        if not folio.present:
+            return
         self.nr_unmapped += 1
         if self.tlb:
             self.tlb.drop(folio.index)
-        folio.present = False
+        folio.present = folio.writable = folio.pte_dirty = False
         folio.p = folio.t = folio.s = folio.t_mapped = folio.s_mapped = False
 
     # What a policy's steps are made of.

@@ -17,6 +17,7 @@ from .constants import (
 )
 from .eviction import evict_folios
 from .kernels import Kernel
+from .lruvec import evictable
 
 if TYPE_CHECKING:
     from .host import ReferenceHost
@@ -31,13 +32,19 @@ class ScanControl:
     swappiness: int = 60
     priority: int = DEF_PRIORITY
     nr_reclaimed: int = 0
+    file_taken: int = 0
+    """Of the present pass: file pages taken from the oldest generation ..."""
+    unqueued_dirty: int = 0
+    """... and those that were dirty and not being written."""
 
 
 def lruvec_sizes(host: ReferenceHost, swappiness: int) -> tuple[int, int, int]:
     """(total, young, old) pages in the live generations (section 7.2)."""
     lruvec = host.lruvec
     total = young = old = 0
-    for kind in (ANON, FILE) if swappiness else (FILE,):
+    for kind in (ANON, FILE):
+        if not evictable(kind, swappiness):
+            continue
         for seq in range(lruvec.min_seq[kind], lruvec.max_seq + 1):
             size = max(lruvec.size_of_seq(seq, kind), 0)
             total += size
@@ -93,21 +100,22 @@ def shrink_lruvec(host: ReferenceHost, sc: ScanControl) -> None:
     host.has_walk = sc.proactive and host.kernel.proactive_has_walk
     scanned = 0
     max_seq = host.max_seq
-    need_swapping = False  # set once a batch of anon pages was isolated
+    host.isolated_anon = False
+    host.sc = sc
     while True:
         nr_to_scan = get_nr_to_scan(host, sc)
         if nr_to_scan <= 0:
             break
-        before = host.counters["pgscan"]
         progress, reclaimed = evict_folios(host, sc.swappiness, nr_to_scan)
-        need_swapping |= host.counters["pgscan"] > before
         sc.nr_reclaimed += reclaimed
         if not progress:
             break
         scanned += progress
-        if scanned >= nr_to_scan or should_abort_scan(host, sc, max_seq, need_swapping):
+        if scanned >= nr_to_scan or should_abort_scan(host, sc, max_seq, host.isolated_anon):
             break
     host.has_walk = host.walk_aged = False
+    if host.kernel.wakes_flusher and sc.unqueued_dirty and sc.unqueued_dirty == sc.file_taken:
+        host.device.flusher_woken = True
 
 
 class ReclaimTarget(Protocol):
@@ -119,6 +127,12 @@ class ReclaimTarget(Protocol):
     def memcgs(self, sc: ScanControl) -> Iterator[ReferenceHost]:
         """The memcgs to visit at one priority."""
 
+    def wait_for_io(self) -> None:
+        """Between two passes the device finishes what the first one has started."""
+
+    def wait_for_flusher(self) -> None:
+        """Nothing could be reclaimed: the task sleeps until dirty pages are written."""
+
     def reclaim_ended(self) -> None:
         """A try_to_free call is over."""
 
@@ -128,10 +142,14 @@ def try_to_free_mem_cgroup_pages(target: ReclaimTarget, nr: int, proactive: bool
     sc = ScanControl(max(nr, SWAP_CLUSTER_MAX), proactive, target.swappiness)
     for priority in range(DEF_PRIORITY, -1, -1):
         sc.priority = priority
+        sc.file_taken = sc.unqueued_dirty = 0
         for memcg in target.memcgs(sc):
             memcg.shrink(sc)
         if sc.nr_reclaimed >= sc.nr_to_reclaim:
             break
+        target.wait_for_io()
+    if not sc.nr_reclaimed:
+        target.wait_for_flusher()
     target.reclaim_ended()
     return sc.nr_reclaimed
 
@@ -156,6 +174,7 @@ def run_eviction(host: ReferenceHost, seq: int, swappiness: int, nr: int) -> Non
     """debugfs ``- memcg node seq swappiness nr``."""
     lruvec = host.lruvec
     host.has_walk = True
+    host.sc = ScanControl(nr)
     total = 0
     if seq + MIN_NR_GENS > lruvec.max_seq:
         raise ValueError("the two youngest generations cannot be evicted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .aging import add_to_filter, suitable_to_scan, update_gen
-from .constants import MIN_LRU_BATCH
+from .constants import ANON, MIN_LRU_BATCH
 from .folio import Folio
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def folio_referenced(host: ReferenceHost, folio: Folio) -> bool:
     mm, policy = host.mm, host.effective_policy
     checked = policy.eviction_check(mm, folio)
     unfilled_walk = host.has_walk and not host.walk_aged
-    if not checked.look_around or (unfilled_walk and host.kernel.look_around_needs_aged_walk):
+    skips_anon = unfilled_walk and host.kernel.look_around_needs_aged_walk
+    if not checked.look_around or (skips_anon and folio.kind == ANON):
         return checked.young
     window = look_around_window(folio)
     if len(window) == 1 and not host.kernel.look_around_marks_target:
@@ -55,6 +56,7 @@ def folio_referenced(host: ReferenceHost, folio: Folio) -> bool:
         if not policy.neighbour_young(mm, neighbour):
             continue
         young += 1
+        neighbour.notice_dirty_pte()
         if host.kernel.look_around_moves_many:
             if neighbour.gen < 0:
                 neighbour.referenced = True

@@ -37,6 +37,14 @@ class ReferenceParent:
             if sc.nr_reclaimed >= sc.nr_to_reclaim:
                 return
 
+    def wait_for_io(self) -> None:
+        for child in self.children:
+            child.wait_for_io()
+
+    def wait_for_flusher(self) -> None:
+        for child in self.children:
+            child.wait_for_flusher()
+
     def reclaim_ended(self) -> None:
         """A try_to_free call is over."""
 

@@ -1,0 +1,56 @@
+"""The devices under swap and files: what is being written, and what its end leads to (sections 3, 4 and 7.5).
+
+I/O is instantaneous on a synchronous swap device. Otherwise it is under way until the caller, or a reclaim that
+waits for it, says that it has ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .folio import Folio
+
+if TYPE_CHECKING:
+    from .host import ReferenceHost
+
+
+class Device:
+    """One memcg's writes under way, in the order in which they were started."""
+
+    def __init__(self, host: ReferenceHost, async_swap: bool) -> None:
+        self.host = host
+        self.async_swap = async_swap
+        self.in_flight: list[Folio] = []
+        self.flusher_woken = False
+
+    def start(self, folio: Folio) -> None:
+        folio.dirty = False
+        folio.writeback = True
+        self.in_flight.append(folio)
+
+    def end_all(self) -> None:
+        """Every write ends; a page that reclaim waits for goes where it will be isolated next."""
+        if not self.in_flight:
+            return
+        self.host.drain()
+        for folio in self.in_flight:
+            folio.writeback = False
+            if folio.reclaim:
+                folio.reclaim = False
+                if not folio.dirty:
+                    self.host.lruvec.del_folio(folio)
+                    self.host.lruvec.add_folio(folio, to_tail=True)
+                    self.host.counters["pgrotated"] += 1
+        self.in_flight.clear()
+
+    def flush(self) -> None:
+        """The flusher starts to write the dirty pages of the file, which makes their PTEs clean and read-only."""
+        for folio in self.host.mm.file:
+            if folio.dirty and not folio.writeback:
+                folio.writable = folio.pte_dirty = False
+                self.host.counters["file_writes"] += 1
+                self.start(folio)
+
+    def flush_and_wait(self) -> None:
+        self.flush()
+        self.end_all()
