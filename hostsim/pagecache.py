@@ -21,10 +21,10 @@ from hostsim.state import (
     ACCESS_PAGE,
     ACCESS_WRITE,
     ACTIVE,
-    CACHED,
     DIRTY,
     FILE,
     FILE_PAGE,
+    IN_PAGE_CACHE,
     PMD_POPULATED,
     PMD_YOUNG,
     PRESENT,
@@ -46,7 +46,7 @@ def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: boo
     charge(m, g)
     row = page_row(m, page)
     row.state = ACTIVE if in_fault else 0
-    row.flags = FILE_PAGE | CACHED
+    row.flags = FILE_PAGE | IN_PAGE_CACHE
     if write:
         row.shadow = NEVER
     else:
@@ -77,7 +77,7 @@ def _fault_around(m: Machine, g: int, page: int) -> None:
     mm = m.mms[g]
     start = mm.file_first + ((page - mm.file_first) & ~(FAULT_AROUND_PAGES - 1))
     for neighbour in range(start, min(start + FAULT_AROUND_PAGES, mm.file_first + mm.file_pages)):
-        if page_row(m, neighbour).flags & CACHED and not _is_mapped(m, neighbour):
+        if page_row(m, neighbour).flags & IN_PAGE_CACHE and not _is_mapped(m, neighbour):
             _map(m, g, neighbour)
 
 
@@ -91,7 +91,7 @@ def _fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         _fault_around(m, g, page)
     if _is_mapped(m, page):
         return
-    if not page_row(m, page).flags & CACHED:
+    if not page_row(m, page).flags & IN_PAGE_CACHE:
         m.events[g].pgmajfault += 1
         _add_to_page_cache(m, g, page, True, False)
     _map(m, g, page)
@@ -120,7 +120,7 @@ def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
 def _access_by_call(m: Machine, g: int, page: int, write: bool) -> None:
     """filemap_read, generic_perform_write: the page is marked accessed once a call."""
     row = page_row(m, page)
-    if not row.flags & CACHED:
+    if not row.flags & IN_PAGE_CACHE:
         _add_to_page_cache(m, g, page, False, write)
     row.state = marked_accessed(m.features[0], row.state)
     if write:

@@ -20,9 +20,9 @@ from hostsim.state import (
     ACCESS_WRITE,
     ANON,
     BUSY,
-    CACHED,
     DIRTY,
     FILE,
+    IN_PAGE_CACHE,
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
@@ -54,7 +54,7 @@ COUNTERS = (
 PID_ARRAYS = ("avg_refaulted", "avg_total", "refaulted", "evicted", "protected")
 BITS = {PRIMARY: "p", TDP: "t", SHADOW: "s", TDP_MAPPED: "t_mapped", SHADOW_MAPPED: "s_mapped", PRESENT: "present",
         DIRTY: "pte_dirty"}  # fmt: skip
-FLAGS = {BUSY: "busy", SWAPCACHE: "swapcache", CACHED: "cached", PG_DIRTY: "dirty", PG_WRITEBACK: "writeback",
+FLAGS = {BUSY: "busy", SWAPCACHE: "swapcache", IN_PAGE_CACHE: "cached", PG_DIRTY: "dirty", PG_WRITEBACK: "writeback",
          PG_RECLAIM: "reclaim"}  # fmt: skip
 LOCK_NAMES = {Lock.RCU: "rcu", Lock.RMAP: "rmap", Lock.MMU_WRITE: "mmu_lock_write"}
 
