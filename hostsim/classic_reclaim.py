@@ -17,9 +17,8 @@ from hostsim.classic import (
 from hostsim.jit import compiled, inlined
 from hostsim.lru import list_tail
 from hostsim.notifier import NONE, ask, unmap
-from hostsim.pid import MAX_SWAPPINESS
 from hostsim.rows import page_row
-from hostsim.state import ACTIVE, REFERENCED, WORKINGSET, Machine, Record
+from hostsim.state import ACTIVE, MAX_SWAPPINESS, REFERENCED, WORKINGSET, Machine, Record
 from policies import Site
 
 SWAP_CLUSTER_MAX = 32  # pages of one batch
