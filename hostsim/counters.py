@@ -23,7 +23,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("accesses", "accesses", "accesses made by the guest, L1 and L2"),
     Counter("l2_accesses", "accesses", "accesses made by its nested VM"),
     Counter("pgfault", "faults", "faults of the primary MMU on the guest's memory"),
-    Counter("pgmajfault", "faults", "of these, those that read a page from swap: the true refaults"),
+    Counter("pgmajfault", "faults", "of these, those that read a page from swap (the true refaults) or from a file"),
     Counter("tdp_faults", "faults", "violations that made KVM map a page in the TDP MMU"),
     Counter(
         "shadow_faults",
