@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 def print_json(data: Any) -> None:
@@ -27,3 +29,13 @@ def print_rich(what: RenderableType, width: int) -> None:
     with console.capture() as captured:  # rich would end the program if the pipe is closed
         console.print(what)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def make_table(*titles: str, numbers: Collection[str] = ()) -> Table:
+    """A plain table with these columns; those of ``numbers`` are aligned to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for title in titles:
+        table.add_column(title, justify="right" if title in numbers else "left", overflow="fold")
+    return table

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hostsim.jit import compiled
 from hostsim.lru import gen_of
 from hostsim.machine import HostMemory
 from hostsim.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
@@ -80,8 +81,18 @@ def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
     """Every page of the guest: its state byte, SWAPPED or NEVER_PRESENT."""
     pages = memory.pages(guest)
     words = memory.machine.bits[memory.words(guest), PRESENT]
-    present = np.unpackbits(words.copy().view(np.uint8), bitorder="little")[: pages.stop - pages.start] == 1
-    rows = memory.machine.pages[pages]
-    swapped = (rows["shadow"] != 0) | (rows["flags"] & SWAPCACHE != 0)
-    gone = np.where(swapped, SWAPPED, NEVER_PRESENT).astype(np.uint16)
-    return np.where(present, rows["state"].astype(np.uint16), gone)
+    states = np.empty(pages.stop - pages.start, np.uint16)
+    _read_states(states, words, memory.machine.pages[pages])
+    return states
+
+
+@compiled
+def _read_states(states: npt.NDArray[np.uint16], words: npt.NDArray[np.uint64], rows: npt.NDArray[Any]) -> None:
+    for page in range(len(states)):
+        row = rows[page]
+        if words[page >> 6] >> np.uint64(page & 63) & np.uint64(1):
+            states[page] = row.state
+        elif row.shadow or row.flags & SWAPCACHE:
+            states[page] = SWAPPED
+        else:
+            states[page] = NEVER_PRESENT

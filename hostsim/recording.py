@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim.errors import UserError
+from hostsim.jit import compiled
 from hostsim.mix_schedule import WORKLOADS as MIX_WORKLOADS
-from hostsim.schedule import LAYOUTS, WORKLOADS, fnv1a
+from hostsim.schedule import FNV_OFFSET, FNV_PRIME, LAYOUTS, WORKLOADS, fnv1a
 
 GUEST_KINDS = ("host", "vm", "shadow", "nested", "rmap", "mix")
 DUO = "duo"
@@ -93,11 +94,15 @@ class Recording:
         if dump is None:
             return None
         legend = {".": SWAPPED, "_": NEVER_PRESENT, **self.header.raw["legend"]}
-        try:
-            return np.array([legend[c] for c in dump], np.uint16)
-        except KeyError as error:
-            message = f"{self.path}: page dump of round {step['r']} has {error}, which the legend lacks"
-            raise UserError(message) from None
+        characters = np.frombuffer(dump.encode("utf-32-le"), np.uint32)
+        known = np.array([ord(character) for character in legend], np.uint32)
+        order = np.argsort(known)
+        found = np.minimum(np.searchsorted(known, characters, sorter=order), len(known) - 1)
+        unknown = characters[known[order[found]] != characters]
+        if len(unknown):
+            message = f"{self.path}: page dump of round {step['r']} has {chr(unknown[0])!r}, which the legend lacks"
+            raise UserError(message)
+        return np.array(list(legend.values()), np.uint16)[order[found]]
 
     def guest_of(self, step: dict[str, Any], field: str = "c") -> int:
         """The guest that a step describes ("c"), or whose half round it is ("h")."""
@@ -106,21 +111,26 @@ class Recording:
 
 def page_state_hash(states: npt.NDArray[np.uint16]) -> str:
     """pgh: FNV-1a over two characters a page: "..", "__" or the state byte in hex."""
-    text = np.empty((len(states), 2), np.uint32)
-    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
-    text[:, 0] = digits[(states >> 4) & 15]
-    text[:, 1] = digits[states & 15]
-    text[states == SWAPPED] = ord(".")
-    text[states == NEVER_PRESENT] = ord("_")
-    return f"{int(fnv1a(text.ravel())):016x}"
+    return f"{int(_hash_pairs(states, _PAIRS)):016x}"
 
 
 def residency_hash(states: npt.NDArray[np.uint16]) -> str:
     """resh: FNV-1a over one value a page: 0 swapped, 1 never present, 2 resident."""
-    values = np.full(len(states), 2, np.uint32)
-    values[states == SWAPPED] = 0
-    values[states == NEVER_PRESENT] = 1
-    return f"{int(fnv1a(values)):016x}"
+    return f"{int(fnv1a(_RESIDENCY[states])):016x}"
+
+
+_PAIRS = np.array([list(f"{state:02x}") for state in range(SWAPPED)] + [list(".."), list("__")])
+_PAIRS = _PAIRS.view(np.uint32).reshape(len(_PAIRS), 2)  # the two characters of every page state
+_RESIDENCY = np.array([2] * SWAPPED + [0, 1], np.uint32)  # what resh says of it
+
+
+@compiled
+def _hash_pairs(states: npt.NDArray[np.uint16], pairs: npt.NDArray[np.uint32]) -> np.uint64:
+    digest = FNV_OFFSET
+    for state in states:
+        for column in range(2):
+            digest = (digest ^ np.uint64(pairs[state, column])) * FNV_PRIME
+    return digest
 
 
 def read_recording(path: Path) -> Recording:

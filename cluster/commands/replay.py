@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from cluster.commands.execution import Json
 
+if TYPE_CHECKING:
+    from cluster.matrix import Group
+    from cluster.replays import Refusal
     from hostsim.compare import Comparison
-    from hostsim.recording import Recording
+
+MOST_LISTED = 20  # recordings that differ, or are refused, below a matrix
 
 
 def replay(
@@ -19,12 +22,14 @@ def replay(
         list[Path], typer.Argument(help="Recordings, or folders of them.", metavar="RECORDING...", show_default=False)
     ],
     out: Annotated[Path | None, typer.Option(help="Write the simulator's own recordings there.", metavar="DIR")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Recordings at a time.  [default: all CPUs]")] = None,
+    json: Json = False,
 ) -> int:
     """Replay recordings of real kernels, and compare every step.
 
-    The schedule is made again from a recording's header and runs through the same engine that sweeps use.
-    Folders are summed up by kernel, kind and mode.
+    The schedule is made again from a recording's header and runs through the same engine that sweeps use. Folders are
+    summed up in a matrix of kernel, kind and mode: how far each counter was off in the worst step, and, where steps
+    are not exact, how many are inside the range that the kernel's own repeats in the folder cover, widened by 3 %.
     Exit code 0: every step of every recording is exact; 1: not all are; 2: bad input.
 
     \b
@@ -34,41 +39,51 @@ def replay(
       coldfleet replay tests/recordings --out simulated
     """
     from cluster import output
+    from cluster.matrix import group_up
     from cluster.progress import make_reporter
+    from cluster.replays import Refusal, check_all, replay_all
     from cluster.versions import versions
-    from hostsim.compare import compare_recording
-    from hostsim.recording_writer import write_recording
+    from hostsim.errors import UserError
 
-    chosen = _read_all(recordings)
+    files = _files(recordings)
     if out is not None:
-        _check_out(out, chosen)
-    results = []
+        _check_out(out, files)
+        check_all(files)
+    results: list[Comparison] = []
+    refused: list[Refusal] = []
     reporter = make_reporter()
-    reporter.begin(0, len(chosen))
-    for recording in chosen:
-        result = compare_recording(recording)
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            simulator = f"coldfleet {versions()['coldfleet']}".strip()
-            write_recording(out / recording.path.name, recording, result.simulated, simulator)
-        result.simulated.clear()
-        results.append(result)
-        reporter.advance(1, 0)
+    simulator = f"coldfleet {versions()['coldfleet']}".strip()
+    for number, answer in enumerate(replay_all(files, workers, out, simulator)):
+        if number == 0:  # now everything is compiled
+            reporter.begin(0, len(files))
+        if isinstance(answer, Refusal):
+            refused.append(answer)
+        else:
+            results.append(answer)
+        reporter.advance(1, int(isinstance(answer, Refusal)))
     reporter.end()
+    if not results:
+        raise UserError(refused[0].reason)
+    groups = group_up(results)
     if json:
-        output.print_json([_as_json(result) for result in results])
+        matrix = [group.as_json() for group in groups]
+        listed = [_as_json(result) for result in results]
+        output.print_json({"matrix": matrix, "recordings": listed, "refused": [each.reason for each in refused]})
     elif any(path.is_dir() for path in recordings):
-        _print_matrix(results)
+        _print_matrix(groups)
+        _print([result for result in results if result.first is not None], of=len(results))
     else:
-        _print(results)
+        _print(results, of=len(results))
+    for each in refused[:MOST_LISTED]:
+        reporter.say(f"coldfleet: {each.reason}")
+    if refused:
+        reporter.say(f"{len(refused)} of {len(files)} recordings were refused")
+        return 2
     return 0 if all(result.exact == result.steps for result in results) else 1
 
 
-def _read_all(paths: list[Path]) -> list[Recording]:
-    """All recordings, each checked before the first is replayed."""
+def _files(paths: list[Path]) -> list[Path]:
     from hostsim.errors import UserError
-    from hostsim.recording import read_recording
-    from hostsim.replay import check_replayable
 
     files: list[Path] = []
     for path in paths:
@@ -79,20 +94,15 @@ def _read_all(paths: list[Path]) -> list[Recording]:
             files += inside
         else:
             files.append(path)
-    recordings = []
-    for file in files:
-        recording = read_recording(file)
-        check_replayable(recording)
-        recordings.append(recording)
-    return recordings
+    return files
 
 
-def _check_out(out: Path, recordings: list[Recording]) -> None:
+def _check_out(out: Path, files: list[Path]) -> None:
     from hostsim.errors import UserError
 
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
-    names = [recording.path.name for recording in recordings]
+    names = [file.name for file in files]
     if len(set(names)) < len(names):
         raise UserError(f"--out {out}: two of the recordings have the same file name; replay them apart")
     for name in names:
@@ -101,12 +111,16 @@ def _check_out(out: Path, recordings: list[Recording]) -> None:
 
 
 def _as_json(result: Comparison) -> dict[str, object]:
-    first = result.first
+    first, header = result.first, result.recording.header
     return {
         "recording": str(result.recording.path),
+        "kernel": header.kernel,
+        "kind": header.label,
+        "mode": header.mode,
         "steps": result.steps,
         "exact_steps": result.exact,
         "worst_pages": result.worst_pages,
+        "worst": result.worst,
         "first_difference": None
         if first is None
         else {
@@ -120,52 +134,54 @@ def _as_json(result: Comparison) -> dict[str, object]:
     }
 
 
-def _print(results: list[Comparison], of: int | None = None) -> None:
+def _print(results: list[Comparison], of: int) -> None:
     """A line for each recording; ``of``: how many there were in all, if these are only the different ones."""
     from cluster import output
     from cluster.summary import WIDTH
 
-    table = _table("recording", "steps", "exact", "pages off", "first difference")
-    for result in results:
-        name = result.recording.path.name.removesuffix(".jsonl.gz")
-        difference = "" if result.first is None else str(result.first)
-        table.add_row(name, str(result.steps), str(result.exact), str(result.worst_pages), difference)
-    output.print_rich(table, WIDTH)
+    if results:
+        table = output.make_table(
+            "recording", "steps", "exact", "pages off", "first difference", numbers=("steps", "exact", "pages off")
+        )
+        for result in results[:MOST_LISTED]:
+            name = result.recording.path.name.removesuffix(".jsonl.gz")
+            difference = "" if result.first is None else str(result.first)
+            table.add_row(name, str(result.steps), str(result.exact), str(result.worst_pages), difference)
+        output.print_rich(table, WIDTH)
+    if len(results) > MOST_LISTED:
+        output.print_text(f"and {len(results) - MOST_LISTED} more, which --json has")
     exact = sum(result.exact == result.steps for result in results)
-    total = len(results) if of is None else of
-    output.print_text(f"{exact + total - len(results)} of {total} recordings are exact at every step")
+    output.print_text(f"{exact + of - len(results)} of {of} recordings are exact at every step")
 
 
-def _print_matrix(results: list[Comparison]) -> None:
-    """A line for each kernel, kind and mode, then the recordings that aren't exact."""
+def _print_matrix(groups: list[Group]) -> None:
+    """For each mode, a line a kernel and kind."""
     from cluster import output
+    from cluster.matrix import NARROW
+    from cluster.statistics import short
     from cluster.summary import WIDTH
 
-    groups: dict[tuple[str, str, str], list[Comparison]] = {}
-    for result in results:
-        header = result.recording.header
-        groups.setdefault((header.kernel, header.label, header.mode), []).append(result)
-    table = _table("kernel", "kind", "mode", "recordings", "exact", "steps", "exact steps", "pages off")
-    for (kernel, label, mode), group in sorted(groups.items(), key=lambda item: _by_version(item[0])):
-        exact = sum(result.exact == result.steps for result in group)
-        steps = sum(result.steps for result in group)
-        exact_steps = sum(result.exact for result in group)
-        worst = max(result.worst_pages for result in group)
-        table.add_row(kernel, label, mode, *map(str, (len(group), exact, steps, exact_steps, worst)))
-    output.print_rich(table, WIDTH)
+    for mode in dict.fromkeys(group.mode for group in groups):
+        block = [group for group in groups if group.mode == mode]
+        shown = [figure for figure in NARROW if any(group.worst[figure] for group in block)]
+        titles = ["recs", "exact", *(NARROW[figure] for figure in shown)]
+        table = output.make_table("kernel, kind", *titles, numbers=titles)
+        for group in block:
+            off = (short(group.worst[figure], 2) for figure in shown)
+            table.add_row(group.name, str(group.recordings), f"{group.exact}/{group.steps}", *off)
+        output.print_text(f"{mode}: recordings, exact steps, and how far each counter is off in the worst step")
+        output.print_rich(table, WIDTH)
+        if never := [figure for figure in NARROW if figure not in shown]:
+            output.print_rich(f"never off: {', '.join(never)}", WIDTH)
+        if inexact := [group for group in block if group.inside]:
+            titles = [NARROW[figure] for figure in inexact[0].inside]
+            table = output.make_table("kernel, kind", *titles, numbers=titles)
+            for group in inexact:
+                shares = (100 * inside // steps if steps else 100 for inside, steps in group.inside.values())
+                table.add_row(group.name, *map(str, shares))
+            output.print_text("")
+            output.print_text(f"{mode}: percentage of the steps inside the kernels' own range")
+            output.print_rich(table, WIDTH)
+        output.print_text("")
+    output.print_rich(", ".join(f"{title}: {figure}" for figure, title in NARROW.items() if title != figure), WIDTH)
     output.print_text("")
-    _print([result for result in results if result.first is not None], of=len(results))
-
-
-def _by_version(key: tuple[str, str, str]) -> tuple[list[int], str, str]:
-    return [int(part) for part in key[0].split(".")], key[1], key[2]
-
-
-def _table(*titles: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in titles:
-        text = title in ("recording", "kernel", "kind", "mode", "first difference")
-        table.add_column(title, justify="left" if text else "right", overflow="fold")
-    return table
