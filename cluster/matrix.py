@@ -12,6 +12,7 @@ from hostsim.spread import steps_in_range
 _NAMED = {
     "generations": "gens",
     "pgmajfault": "majf",
+    "active_anon": "list",
     "workingset_refault_anon": "refa",
     "workingset_activate_anon": "wsac",
     "workingset_restore_anon": "wsre",

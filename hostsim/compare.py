@@ -13,7 +13,7 @@ from hostsim.recording import Recording
 from hostsim.replay import simulate_recording
 
 GENERATIONS, TIERS, PAGES, HASHES = "generations", "tiers", "pages", "hashes"
-FIGURES = ("x", "res", "min", "max", GENERATIONS, *COUNTERS, TIERS, PAGES, HASHES)
+FIGURES = ("x", "res", "min", "max", GENERATIONS, *COUNTERS, *LIST_SIZES, TIERS, PAGES, HASHES)
 """What a step is judged by, by the recordings' names; ``pages``: how many have another state than in the dump."""
 RANGED = ("res", "max", *COUNTERS)
 """Of these, the ones that have a range over repeats of a recording."""
