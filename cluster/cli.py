@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from cluster.commands import ablate, compact, plan, policies, replay, resume, retry, run, status, sweep, verify
+from cluster.commands import ablate, compact, fleet, plan, policies, replay, resume, retry, run, status, sweep, verify
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     plan.plan,
@@ -23,6 +23,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     verify.verify,
     compact.compact,
     run.run,
+    fleet.fleet,
     ablate.ablate,
     replay.replay,
     policies.policies,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from functools import partial
 
-from cluster.plan import Run
-from cluster.study import CellSpec
+from cluster.placement import Machine, Request, place
+from cluster.plan import Plan, Run
+from cluster.study import CellSpec, Guest, Nested
+from hostsim.errors import UserError
 from hostsim.model import GuestSpec, HostSpec, NestedSpec, RecordedWorkload, WorkloadSpec
 
 
@@ -15,12 +19,15 @@ def build_hosts(run: Run) -> list[HostSpec]:
     spec = run.cell.spec
     if spec.scene:
         return [_scene_host(spec)] * spec.fleet.hosts
+    if spec.fleet.host:
+        return [host for _, host in _placed_hosts(run)]
     nested = nested_guests(spec, run.cell.seed, run.replicate)
     return [
         HostSpec(
             kernel=spec.kernel,
             guests=tuple(
-                _guest(spec, f"h{host}g{guest}", (host, guest) in nested) for guest in range(spec.fleet.guests_per_host)
+                _guest(spec, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
+                for guest in range(spec.fleet.guests_per_host)
             ),
             ticks=spec.ticks,
             mode=spec.reclaim.mode,
@@ -28,6 +35,75 @@ def build_hosts(run: Run) -> list[HostSpec]:
         )
         for host in range(spec.fleet.hosts)
     ]
+
+
+def host_classes(run: Run) -> list[str]:
+    """The class of each host that :func:`build_hosts` returns, "" where all are alike."""
+    spec = run.cell.spec
+    if not spec.fleet.host:
+        return [""] * spec.fleet.hosts
+    return [name for name, _ in _placed_hosts(run)]
+
+
+def check_fleets(plan: Plan) -> None:
+    """Raises :class:`UserError` with the reasons if the guests of some run don't fit on its hosts."""
+    if not plan.cell(0).spec.fleet.host:
+        return
+    for run in plan.runs():
+        try:
+            _place(run.cell.spec, run.cell.seed, run.replicate)
+        except UserError as error:
+            where = ", ".join(f"{path} = {run.cell.spec.value(path)}" for path in plan.varied)
+            raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
+
+
+def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
+    """Each host that has guests with its class's name, the classes in the order of the study."""
+    spec, seed, replicate = run.cell.spec, run.cell.seed, run.replicate
+    nested = {
+        (name, number)
+        for name, each in spec.fleet.guest.items()
+        for number in _first(each.count, each.nested_ratio, partial(_rank, "nested", seed, replicate, name))
+    }
+    placed = _place(spec, seed, replicate)
+    hosts = []
+    for (host_class, _), guests in zip(_machines(spec), placed, strict=True):
+        if not guests:
+            continue
+        chosen = tuple(
+            _guest(spec, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
+            for name, n in guests
+        )
+        host = HostSpec(
+            kernel=spec.kernel,
+            guests=chosen,
+            ticks=spec.ticks,
+            mode=spec.reclaim.mode,
+            aging_every_ticks=spec.reclaim.aging_every_ticks,
+        )
+        hosts.append((host_class, host))
+    return hosts
+
+
+def _machines(spec: CellSpec) -> list[tuple[str, Machine]]:
+    """Every host with its class's name, and what it can take under the overcommit ratios."""
+    return [
+        (name, Machine(each.memory * spec.overcommit, each.cpus * spec.fleet.vcpus_per_cpu))
+        for name, each in spec.fleet.host.items()
+        for _ in range(each.count)
+    ]
+
+
+def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, int]]]:
+    """For each host the (class, number) of its guests. They arrive in an order that only seed and replicate decide."""
+    requests = [
+        Request(name, number, each.memory, each.vcpus)
+        for name, each in spec.fleet.guest.items()
+        for number in range(each.count)
+    ]
+    requests.sort(key=lambda request: _rank("arrival", seed, replicate, request.name, request.number))
+    rank = partial(_rank, "place", seed, replicate)
+    return place([machine for _, machine in _machines(spec)], requests, spec.fleet.placement, rank)
 
 
 def _scene_host(spec: CellSpec) -> HostSpec:
@@ -66,9 +142,11 @@ def nested_guests(spec: CellSpec, seed: int, replicate: int) -> set[tuple[int, i
     The ranking depends on (seed, replicate, host, guest) only. So it is the same for every policy, and the guests
     that are nested at 5 % are nested at 25 % as well.
     """
-    guests = [(h, g) for h in range(spec.fleet.hosts) for g in range(spec.fleet.guests_per_host)]
-    count = math.floor(spec.nested_ratio * len(guests) + 0.5)
-    return set(sorted(guests, key=lambda who: _rank(seed, replicate, *who))[:count])
+    per_host = spec.fleet.guests_per_host
+    chosen = _first(
+        spec.fleet.hosts * per_host, spec.nested_ratio, lambda n: _rank("nested", seed, replicate, *divmod(n, per_host))
+    )
+    return {divmod(number, per_host) for number in chosen}
 
 
 def limit_pages(spec: CellSpec) -> int:
@@ -76,16 +154,21 @@ def limit_pages(spec: CellSpec) -> int:
     return int(spec.guest.memory / spec.overcommit)
 
 
-def _rank(seed: int, replicate: int, host: int, guest: int) -> bytes:
-    return hashlib.blake2b(f"nested {seed} {replicate} {host} {guest}".encode(), digest_size=16).digest()
+def _first(count: int, share: float, rank: Callable[[int], bytes]) -> list[int]:
+    """A share of the numbers below ``count``, halves rounded up: those that the ranking puts first."""
+    return sorted(range(count), key=rank)[: math.floor(share * count + 0.5)]
 
 
-def _guest(spec: CellSpec, name: str, nested: bool) -> GuestSpec:
+def _rank(*who: str | int) -> bytes:
+    return hashlib.blake2b(" ".join(map(str, who)).encode(), digest_size=16).digest()
+
+
+def _guest(spec: CellSpec, guest: Guest, nested: Nested, name: str, runs_nested: bool) -> GuestSpec:
     return GuestSpec(
         name=name,
-        memory_pages=spec.guest.memory,
-        limit_pages=limit_pages(spec),
-        accesses_per_tick=spec.guest.accesses_per_tick,
-        workload=WorkloadSpec(**spec.guest.workload.model_dump()),
-        nested=NestedSpec(**spec.nested.model_dump()) if nested else None,
+        memory_pages=guest.memory,
+        limit_pages=int(guest.memory / spec.overcommit),
+        accesses_per_tick=guest.accesses_per_tick,
+        workload=WorkloadSpec(**guest.workload.model_dump()),
+        nested=NestedSpec(**nested.model_dump()) if runs_nested else None,
     )

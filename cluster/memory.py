@@ -17,6 +17,15 @@ PAGE_BYTES = 64
 
 def worker_bytes(plan: Plan) -> int:
     """An upper bound of what one worker needs for any run of the plan, in bytes."""
-    guests = max(int(count) for count in plan.values("fleet.guests_per_host"))
-    pages = max(parse_pages(size) for size in plan.values("guest.memory"))  # type: ignore[arg-type]
-    return BASE_BYTES + guests * pages * PAGE_BYTES
+    classes = plan.cell(0).spec.fleet.host
+    if classes:
+        overcommit = max(float(value) for value in plan.values("overcommit"))
+        pages = max(_most_pages(plan, f"fleet.host.{name}.memory") for name in classes) * overcommit
+    else:
+        guests = max(int(count) for count in plan.values("fleet.guests_per_host"))
+        pages = guests * _most_pages(plan, "guest.memory")
+    return BASE_BYTES + round(pages) * PAGE_BYTES
+
+
+def _most_pages(plan: Plan, path: str) -> int:
+    return max(parse_pages(size) for size in plan.values(path))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from cluster.constraint import read_constraint
 from cluster.design import Bundle
 from cluster.own_policy import build_all
 from cluster.schemas import column_of
-from cluster.study import KERNELS_OWN, CellSpec, Scalar, in_pages, walk_keys
+from cluster.study import KERNELS_OWN, CellSpec, Scalar, find_key, in_pages
 from hostsim.errors import UserError
 from hostsim.units import format_pages, parse_pages
 from policies import Policy, get_policy
@@ -98,7 +98,7 @@ class Plan:
         """The numbers of the combinations that are cells; None: all of them."""
         if not self.where:
             return None
-        memory = {path for path, key in walk_keys() if in_pages(key)}
+        memory = {path for path in self.all_keys if (key := find_key(path)) is not None and in_pages(key)}
         constraints = [read_constraint(text, self.all_keys) for text in self.where]
         kept = []
         for number in range(self.combination_count):
@@ -127,7 +127,7 @@ class Plan:
         for bundle in self.bundles:
             if path in bundle.paths:
                 return tuple(dict.fromkeys(bundle.column(path)))
-        return self.axes[path] if path in self.axes else (self.cell(0).spec.parameters()[path],)
+        return self.axes[path] if path in self.axes else (self.cell(0).spec.value(path),)
 
     def cell(self, number: int) -> Cell:
         """The cell of that number; raises :class:`UserError` if it can't be."""
@@ -240,7 +240,13 @@ def policy_of(spec: CellSpec, own: Mapping[str, Policy]) -> Policy:
 def run_parameters(run: Run) -> dict[str, Any]:
     """The parameter columns of a run."""
     values: dict[str, Any] = {column_of(path): value for path, value in run.cell.spec.parameters().items()}
-    return {**values, "seed": run.cell.seed, "policy_digest": run.cell.policy.digest}
+    classes = run.cell.spec.class_parameters()
+    return {
+        **values,
+        "seed": run.cell.seed,
+        "policy_digest": run.cell.policy.digest,
+        "fleet_classes": json.dumps(classes, separators=(",", ":")) if classes else "",
+    }
 
 
 def _digests(own: Mapping[str, Policy]) -> dict[str, str]:
@@ -259,12 +265,12 @@ def as_tree(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def as_written(spec: CellSpec) -> dict[str, Scalar]:
-    """Every key of a cell as a study file would write it."""
-    values = spec.parameters()
+def as_written(spec: CellSpec, class_paths: Iterable[str] = ()) -> dict[str, Scalar]:
+    """Every key of a cell, and those of classes that are asked for, as a study file would write it."""
+    values = {**spec.parameters(), **{path: spec.value(path) for path in class_paths}}
     return {
-        path: format_pages(int(values[path])) if in_pages(definition) else values[path]
-        for path, definition in walk_keys()
+        path: format_pages(int(value)) if (key := find_key(path)) is not None and in_pages(key) else value
+        for path, value in values.items()
     }
 
 
@@ -278,7 +284,7 @@ def first_message(error: ValueError) -> str:
 
 
 def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:
-    canonical = {"seed": seed, "policy_digest": policy.digest, **spec.parameters()}
+    canonical = {"seed": seed, "policy_digest": policy.digest, **spec.parameters(), **spec.class_parameters()}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

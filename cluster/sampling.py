@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 from cluster.design import METHODS, Bundle, Choice, Range, is_power_of_two, sample
-from cluster.study import Scalar, in_pages, scalar_type, walk_keys
+from cluster.study import Scalar, find_key, in_pages, scalar_type
 from hostsim.units import parse_pages
 
 MAX_POINTS = 1_000_000
@@ -60,7 +60,7 @@ class Sampling:
                 self._door.refuse(at, f"sample.{path} is not a range: {_EXAMPLE}")
             if value.get("scale", "log") not in ("log", "linear"):
                 self._door.refuse(at, f'sample.{path}: scale = {value["scale"]!r}: it should be "linear" or "log"')
-            if "of" not in value and scalar_type(dict(walk_keys())[path]) is str:
+            if "of" not in value and _kind(path) == "str":
                 self._door.refuse(at, f"sample.{path} has names, not numbers: write {{ of = [...] }}")
             yield path, value
 
@@ -81,10 +81,9 @@ class Sampling:
             self._door.refuse(("sample",), f"[sample] has no key to sample: {_EXAMPLE}")
 
     def _key(self, path: str, ends: tuple[Scalar, ...]) -> Range | Choice:
-        table, definition = self._tables[path], dict(walk_keys())[path]
+        table = self._tables[path]
         if "of" in table:
             return Choice(ends)
-        kind = "pages" if in_pages(definition) else scalar_type(definition).__name__
         low, high = (float(parse_pages(end) if isinstance(end, str) else end) for end in ends)
         at = ("sample", *path.split("."))
         if low >= high:
@@ -92,4 +91,12 @@ class Sampling:
         log = table.get("scale") == "log"
         if log and low <= 0:
             self._door.refuse(at, f"sample.{path}: a logarithmic scale can't begin at {ends[0]}")
-        return Range(low, high, kind, log)
+        return Range(low, high, _kind(path), log)
+
+
+def _kind(path: str) -> str:
+    """What kind of values a key has: "pages", "int", "float" or "str"."""
+    key = find_key(path)
+    if key is None:
+        return ""
+    return "pages" if in_pages(key) else scalar_type(key).__name__

@@ -43,7 +43,7 @@ def schema(table: str) -> pa.Schema:
     fields = {
         "plan": [_field("index", pa.int64(), "", "place in the plan"), *_who(), _SEED, *_parameters()],
         "cells": [*_who(), _SEED, *_parameters(), _NESTED_GUESTS, _hash_of("the fleet"), *_counters()],
-        "hosts": [*_who(), *_main_parameters(), _HOST, _GUESTS, _NESTED_GUESTS, _hash_of("the host"), *_counters()],
+        "hosts": [*_who(), *_main_parameters(), *_host(), _NESTED_GUESTS, _hash_of("the host"), *_counters()],
         "guests": [*_who(), *_main_parameters(), _HOST, *_guest(), _hash_of("the guest"), *_counters(), _STEPS],
         "failures": [*_who(), _field("error", pa.string(), "", "what went wrong"), _SEED, *_parameters()],
     }[table]
@@ -66,6 +66,9 @@ def _parameters() -> Iterable[pa.Field]:
         yield _field(column_of(path), _ARROW[scalar_type(definition)], unit_of(definition), str(definition.description))
         if path == "policy":
             yield _field("policy_digest", pa.string(), "", "a hash of what the policy does, whatever its name")
+    yield _field(
+        "fleet_classes", pa.string(), "", "classes of hosts and guests as JSON, memory in pages; empty: all are alike"
+    )
 
 
 def _main_parameters() -> list[pa.Field]:
@@ -81,9 +84,18 @@ def _hash_of(whom: str) -> pa.Field:
     return _field("access_hash", pa.uint64(), "", text)
 
 
+def _host() -> list[pa.Field]:
+    return [
+        _HOST,
+        _field("host_class", pa.string(), "", "class of the host; empty: all are alike"),
+        _field("guests", pa.int32(), "guests", "guests on the host"),
+    ]
+
+
 def _guest() -> list[pa.Field]:
     return [
         _field("guest", pa.int32(), "", "guest of the host, from 0"),
+        _field("name", pa.string(), "", "name of the guest: its class and number, if it is of a class"),
         _field("nested", pa.bool_(), "", "whether the guest runs a nested VM"),
         _field("memory_pages", pa.int64(), "pages", "memory of the guest"),
         _field("limit_pages", pa.int64(), "pages", "what it may keep in memory"),
@@ -98,7 +110,6 @@ def _memory_keys() -> frozenset[str]:
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _SEED = _field("seed", pa.int64(), "", "seed of the study")
 _HOST = _field("host", pa.int32(), "", "host of the fleet, from 0")
-_GUESTS = _field("guests", pa.int32(), "guests", "guests on the host")
 _NESTED_GUESTS = _field("nested_guests", pa.int32(), "guests", "of these, guests that run a nested VM")
 _STEPS = _field(
     "step_pages", pa.list_(pa.field("element", pa.int64(), nullable=False)), "pages", "pages each policy step acted on"

@@ -6,8 +6,8 @@ The key reference in docs/ and the parameter columns of the results are generate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
@@ -57,6 +57,7 @@ SceneText = Annotated[str, AfterValidator(_known_scene)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Tick = Annotated[int, Field(ge=0, lt=2**31)]
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]
 Memory = Annotated[int, BeforeValidator(_pages_with_unit), Field(ge=512, lt=2**31), InPages()]
 
 
@@ -68,13 +69,6 @@ class Table(BaseModel):
     """A table of a study file: unknown keys and values of the wrong type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Fleet(Table):
-    """The hosts, all alike."""
-
-    hosts: Count = table_key("hypervisor hosts in the fleet", "hosts")
-    guests_per_host: Count = table_key("guests on each host", "guests")
 
 
 class Workload(Table):
@@ -121,6 +115,49 @@ class Nested(Table):
         return self
 
 
+class HostClass(Table):
+    """Hosts that are alike: a table ``[fleet.host.NAME]``."""
+
+    count: Count = table_key("hosts of this class", "hosts")
+    memory: Memory = table_key('memory of such a host, such as "256 MiB"', "pages")
+    cpus: Count = table_key("CPUs of such a host", "CPUs")
+
+
+class GuestClass(Guest):
+    """Guests that are alike: a table ``[fleet.guest.NAME]``. What it doesn't say is as in [guest] and [nested]."""
+
+    count: Count = table_key("guests of this class", "guests")
+    vcpus: Count = table_key("virtual CPUs of such a guest", "vCPUs", 1)
+    nested_ratio: Share = table_key("share of these guests that run a nested VM", "share", 0.0)
+    nested: Nested = Nested()
+
+
+class Fleet(Table):
+    """The hosts and how many guests they have: all alike, or of classes, each a table of its own."""
+
+    hosts: int = table_key("hypervisor hosts in the fleet, all alike", "hosts", 0, ge=0, lt=2**31)
+    guests_per_host: int = table_key("guests on each host, all alike", "guests", 0, ge=0, lt=2**31)
+    placement: Literal["first-fit", "best-fit", "worst-fit", "random"] = table_key(
+        "classes: which of the hosts that have room gets a guest", default="best-fit"
+    )
+    vcpus_per_cpu: float = table_key(
+        "classes: vCPUs that a host may have for each of its CPUs", "", 4.0, gt=0, le=1000, allow_inf_nan=False
+    )
+    host: dict[ClassName, HostClass] = {}
+    guest: dict[ClassName, GuestClass] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Fleet:
+        for key, classes in (("hosts", self.host), ("guests_per_host", self.guest)):
+            if bool(getattr(self, key)) == bool(classes):
+                one = key.split("_")[0].rstrip("s")
+                both = "is there beside" if classes else "is missing, and so are"
+                raise UserError(f"fleet.{key} {both} classes [fleet.{one}.NAME]: give one of the two")
+        if bool(self.host) != bool(self.guest):
+            raise UserError("there are classes [fleet.host.NAME] or [fleet.guest.NAME], but not both: give both")
+        return self
+
+
 class Reclaim(Table):
     """When hosts reclaim memory."""
 
@@ -154,6 +191,20 @@ class CellSpec(Table):
     nested: Nested = Nested()
     reclaim: Reclaim = Reclaim()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, data: Any) -> Any:
+        """What a class of guests doesn't say is as [guest], [nested] and nested_ratio say."""
+        fleet = data.get("fleet") if isinstance(data, dict) else None
+        guests = fleet.get("guest") if isinstance(fleet, dict) else None
+        if not isinstance(fleet, dict) or not isinstance(guests, dict):
+            return data
+        alike = {**data.get("guest", {}), "nested": data.get("nested", {})}
+        if "nested_ratio" in data:
+            alike["nested_ratio"] = data["nested_ratio"]
+        merged = {name: merge(alike, own) if isinstance(own, dict) else own for name, own in guests.items()}
+        return {**data, "fleet": {**fleet, "guest": merged}}
+
     @model_validator(mode="after")
     def _check_scene(self) -> CellSpec:
         guests = len(self.scene.split(","))
@@ -170,8 +221,26 @@ class CellSpec(Table):
         return self
 
     def parameters(self) -> dict[str, Scalar]:
-        """Every key by its dotted name, in the order of the file."""
-        return {path: _get(self, path) for path, _ in walk_keys()}
+        """Every key by its dotted name, in the order of the file; without those of classes."""
+        return {path: self.value(path) for path, _ in walk_keys()}
+
+    def class_parameters(self) -> dict[str, Scalar]:
+        """Every key of the classes of hosts and guests by its dotted name, with what they inherit."""
+        models: dict[str, type[Table]] = {"host": HostClass, "guest": GuestClass}
+        paths = [
+            f"fleet.{kind}.{name}.{path}"
+            for kind, model in models.items()
+            for name in getattr(self.fleet, kind)
+            for path, _ in walk_keys(model)
+        ]
+        return {path: self.value(path) for path in paths}
+
+    def value(self, path: str) -> Scalar:
+        """The value of a key by its dotted name, such as "guest.memory" or "fleet.guest.web.memory"."""
+        value: Any = self
+        for name in path.split("."):
+            value = value[name] if isinstance(value, dict) else getattr(value, name)
+        return value  # type: ignore[no-any-return]
 
 
 class Study(CellSpec):
@@ -189,8 +258,30 @@ def walk_keys(model: type[Table] = CellSpec, prefix: str = "") -> Iterator[tuple
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, Table):
             yield from walk_keys(inner, f"{prefix}{name}.")
-        else:
+        elif get_origin(inner) is not dict:  # classes have names of their own
             yield prefix + name, field
+
+
+def table_at(path: Sequence[str], model: type[Table]) -> type[Table] | None:
+    """The model of the table at a path below another: ("fleet", "guest", "web") -> GuestClass; None: there is none."""
+    names = iter(path)
+    for name in names:
+        field = model.model_fields.get(name)
+        inner = field.annotation if field is not None else None
+        if get_origin(inner) is dict:
+            inner = get_args(inner)[1]
+            next(names, None)
+        if not (isinstance(inner, type) and issubclass(inner, Table)):
+            return None
+        model = inner
+    return model
+
+
+def find_key(path: str) -> FieldInfo | None:
+    """The definition of a key of a cell by its dotted name, of a class's too; None: there is no such key."""
+    *tables, name = path.split(".")
+    model = table_at(tables, CellSpec)
+    return dict(walk_keys(model)).get(name) if model is not None else None
 
 
 def unit_of(field: FieldInfo) -> str:
@@ -212,8 +303,10 @@ def in_pages(field: FieldInfo) -> bool:
     return any(isinstance(mark, InPages) for mark in field.metadata)
 
 
-def _get(table: Table, path: str) -> Scalar:
-    value: Any = table
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value  # type: ignore[no-any-return]
+def merge(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of tables as one; where both have a value, the other's."""
+    merged = dict(tree)
+    for key, value in other.items():
+        mine = merged.get(key)
+        merged[key] = merge(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return merged

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from cluster.constraint import read_constraint
 from cluster.design import Bundle
+from cluster.fleet import check_fleets
 from cluster.own_policy import PolicyTable
 from cluster.plan import Plan, as_tree, as_written
 from cluster.sampling import Sampling
-from cluster.study import Scalar, Study, Table, walk_keys
+from cluster.study import GuestClass, HostClass, Scalar, Study, Table, merge, table_at, walk_keys
 from cluster.toml_lines import find_line, key_lines
 from hostsim.errors import UserError
 from policies import Policy, PolicyError
@@ -53,9 +54,11 @@ class _Door:
         self.lines = lines
         self.sections: dict[str, str] = {}  # for each key that varies: "grid", "zip" or "sample"
         self.own: dict[str, Policy] = {}
+        self.known: list[str] = []  # every key that can vary
 
     def check(self, tree: dict[str, Any]) -> Plan:
         tables = self.read_policies(tree)
+        self.known = [path for path, _ in walk_keys()] + keys_of_classes(tree)
         where = self.read_where(tree.pop("where", []))
         raw = {name: self.section(name, tree) for name in ("grid", "zip", "sample")}
         lists = {name: dict(self.read_lists(name, raw[name], tree)) for name in ("grid", "zip")}
@@ -67,17 +70,18 @@ class _Door:
         first = {path: values[0] for path, values in varied.items()}
         study = self.validate(tree, first)
         written = {
-            path: tuple(as_written(self.validate(tree, {**first, path: value}))[path] for value in values)
+            path: tuple(as_written(self.validate(tree, {**first, path: value}), [path])[path] for value in values)
             for path, values in varied.items()
         }
         axes = {path: self.distinct(path, written[path]) for path in lists["grid"]}
         bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, study.seed))
-        base = {path: value for path, value in as_written(study).items() if path not in varied}
+        base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
         head = {name: getattr(study, name) for name in _HEAD}
         name = self.path.stem
         plan = Plan(**head, base=base, axes=axes, policies=tables, name=name, bundles=bundles, where=where)
         try:
             _ = plan.cell_ids
+            check_fleets(plan)
         except UserError as error:
             self.refuse(("where",) if where else (), str(error))
         return plan
@@ -116,7 +120,7 @@ class _Door:
             self.refuse(("where",), 'where is not a list of texts: write where = ["overcommit > 1"]')
         for text in where:
             try:
-                read_constraint(text, [path for path, _ in walk_keys()])
+                read_constraint(text, self.known)
             except UserError as error:
                 self.refuse(("where",), f"where: {error}")
         return tuple(where)
@@ -140,10 +144,9 @@ class _Door:
 
     def enter(self, section: str, path: str, tree: Mapping[str, Any]) -> None:
         """Notes that a key varies; refuses one that there isn't, or that has values elsewhere too."""
-        known = [path for path, _ in walk_keys()]
         at = (section, *path.split("."))
-        if path not in known:
-            self.refuse(at, f'unknown key "{path}" in [{section}]{self.suggest(path, known)}')
+        if path not in self.known:
+            self.refuse(at, f'unknown key "{path}" in [{section}]{self.suggest(path, self.known)}')
         if self.is_set(tree, path):
             self.refuse(at, f"{path} is both in [{section}] and set to one value: leave one of the two out")
         if other := self.sections.get(path):
@@ -173,10 +176,11 @@ class _Door:
     def validate(self, tree: dict[str, Any], chosen: dict[str, Scalar]) -> Study:
         """Checks the cell that has these values of the axes."""
         try:
-            return Study.model_validate(_merged(tree, as_tree(chosen)), context=self.own)
+            return Study.model_validate(merge(tree, as_tree(chosen)), context=self.own)
         except ValidationError as error:
             # An unknown key is most often the cause of whatever else is wrong.
-            first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+            # Classes of guests repeat what is wrong with [guest]: what stands in the file is to blame.
+            first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", e["loc"] not in self.lines))
             self.complain(dict(first))
 
     def complain(self, error: dict[str, Any]) -> NoReturn:
@@ -192,7 +196,7 @@ class _Door:
         value = error["input"]
         cause = error.get("ctx", {}).get("error")
         if cause is not None:
-            message = f"{dotted}: {cause}" if dotted else str(cause)
+            message = f"{dotted}: {cause}" if dotted and not str(cause).startswith(dotted) else str(cause)
         elif kind in _TYPES:
             message = f"{dotted} = {value!r} is not {_TYPES[kind]}"
         else:
@@ -201,12 +205,7 @@ class _Door:
 
     def unknown_key(self, path: tuple[str, ...], is_table: bool) -> str:
         *tables, name = path
-        model: type[Table] = Study
-        for table in tables:
-            if model is Study and table == "policy":
-                model = PolicyTable
-                break
-            model = model.model_fields[table].annotation  # type: ignore[assignment]
+        model = PolicyTable if tables[:1] == ["policy"] else table_at(tables, Study) or Study
         siblings = [key for key, field in model.model_fields.items() if is_table == _is_table(field.annotation)]
         siblings += ["grid", "zip", "sample", "policy"] if is_table and not tables else []
         where = f" in [{'.'.join(tables)}]" if tables else ""
@@ -247,12 +246,30 @@ class _Door:
         raise UserError(f"{self.path}:{line}: {message}" if line else f"{self.path}: {message}")
 
 
-def _merged(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(tree)
-    for key, value in other.items():
-        mine = merged.get(key)
-        merged[key] = _merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
-    return merged
+def class_paths(tree: Mapping[str, Any]) -> list[str]:
+    """The keys that the classes of hosts and guests set, by their dotted names."""
+    fleet = tree.get("fleet", {})
+    return [
+        f"fleet.{kind}.{path}"
+        for kind in ("host", "guest")
+        if isinstance(fleet, dict) and isinstance(fleet.get(kind), dict)
+        for path in _leaves(fleet[kind])
+    ]
+
+
+def keys_of_classes(tree: Mapping[str, Any]) -> list[str]:
+    """The keys that the classes of hosts and guests could set."""
+    names = dict.fromkeys(tuple(path.split(".")[1:3]) for path in class_paths(tree))
+    models: dict[str, type[Table]] = {"host": HostClass, "guest": GuestClass}
+    return [f"fleet.{kind}.{name}.{path}" for kind, name in names for path, _ in walk_keys(models[kind])]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def _is_table(annotation: Any) -> bool:

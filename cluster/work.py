@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from cluster.fleet import build_hosts
+from cluster.fleet import build_hosts, host_classes
 from cluster.journal import BatchReceipt, PartReceipt, RunReceipt
 from cluster.parts import Rows, write_part
 from cluster.plan import Plan, Run, run_parameters
@@ -42,10 +42,11 @@ def simulate_run(run: Run) -> Rows:
     rows: Rows = {table: [] for table in TABLES}
     who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
     parameters = run_parameters(run)
+    classes = host_classes(run)
     for number, spec in enumerate(build_hosts(run)):
         result = simulate_host(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
         rows["guests"] += [{**parameters, **who, **row} for row in _guest_rows(number, spec, result)]
-        rows["hosts"].append({**parameters, **who, "host": number, **_summed(result)})
+        rows["hosts"].append({**parameters, **who, "host": number, "host_class": classes[number], **_summed(result)})
     hosts = rows["hosts"]
     cell: dict[str, Any] = {**parameters, **who, "access_hash": _combined([row["access_hash"] for row in hosts])}
     for name in ("nested_guests", *(counter.name for counter in COUNTERS)):
@@ -151,6 +152,7 @@ def _guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str,
         {
             "host": host,
             "guest": number,
+            "name": guest.name,
             "nested": guest.nested,
             "memory_pages": guest_spec.memory_pages,
             "limit_pages": guest_spec.limit_pages,
