@@ -38,6 +38,7 @@ from hostsim.writeback import carry_dirty_bit
 from policies import Site
 
 DENSE_SHARE = 8  # suitable_to_scan: a table is dense when 1 in 8 of its PTEs is young
+LONG_WALK = 4096  # PTEs
 STACK_PAGES = 33  # pages of the mapping that holds a process' own pages: a stack of 132 KiB, mostly absent
 _WALK = int(Site.WALK)
 
@@ -194,11 +195,18 @@ def age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
     The mm is skipped when no CPU switched to it since its last walk ("used"), unless the scan is forced
     or this is the first iteration. A skipped mm leaves the next Bloom filter as it was two agings ago.
     """
+    f = m.features[0]
     mm = m.mms[g]
-    if force_scan or not mm.walked or mm.used:
+    force_scan = force_scan or not mm.walked
+    before = m.events[g].walk_ptes
+    if force_scan or mm.used:
         mm.used = 0
         if _has_enough_pages(m, g, swappiness):
-            walk_mm(m, g, swappiness, force_scan or not mm.walked)
+            walk_mm(m, g, swappiness, force_scan)
+    lasting = f.switch_after_guest_walk if mm.notifiers else f.switch_after_process_walk
+    if m.events[g].walk_ptes - before >= LONG_WALK and lasting >= (2 if force_scan else 1):
+        m.reclaim[0].checked = f.switch_after_checks
     mm.walked = 1
+    mm.aged_at = m.events[g].pgfault
     mm.seq = m.lruvecs[g].max_seq
     inc_max_seq(m, g, swappiness)

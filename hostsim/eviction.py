@@ -22,7 +22,7 @@ from hostsim.lru import (
 )
 from hostsim.notifier import unmap
 from hostsim.pid import get_tier_idx, get_type_to_scan, is_evictable
-from hostsim.refs import forget, is_saturated, page_tier, reported_young
+from hostsim.refs import checked_young, forget, is_saturated, page_tier
 from hostsim.rows import page_row
 from hostsim.state import (
     ACTIVE,
@@ -142,7 +142,7 @@ def scan_pages(m: Machine, g: int, kind: int, limit: int, budget: int, reclaim: 
     if kind == FILE:
         events.pgscan_file += isolated
         reclaim.file_taken += isolated
-    if isolated == 0 and scanned < budget:
+    if isolated == 0 and scanned < budget and not m.features[0].batch_counts_sorted:
         return 0, 0
     return scanned, isolated
 
@@ -229,7 +229,7 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     if not check_references(m, g, page, reclaim.walk != 0, reclaim.walk_aged != 0):
         return False
     if f.two_touch:
-        row.state, activated = reported_young(f, row.state)
+        row.state, activated = checked_young(f, row.state)
     else:
         activated = row.state & REFERENCED != 0
         row.state |= REFERENCED
@@ -381,6 +381,7 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan
     f = m.features[0]
     lruvec = m.lruvecs[g]
     scanned, isolated, kind = isolate_pages(m, g, swappiness, nr_to_scan, reclaim)
+    reclaim.checked += isolated
     if try_to_inc_min_seq(m, g, swappiness):
         scanned += 1
     if lruvec.max_seq - oldest_evictable(f, lruvec, swappiness) + 1 <= MIN_NR_GENS:

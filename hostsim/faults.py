@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from hostsim import classic
 from hostsim.jit import compiled, inlined, spliced
-from hostsim.lru import add_page
+from hostsim.lru import add_page, fills_batch
 from hostsim.reclaim import charge
 from hostsim.refs import marked_accessed
 from hostsim.rows import page_row
@@ -33,20 +33,45 @@ from hostsim.state import (
     TDP,
     TDP_MAPPED,
     TOUCHED,
+    WORKINGSET,
     WRITABLE,
     Machine,
 )
 from hostsim.workingset import NEVER, refault
 
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
+UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
 SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 
 
 @compiled
 def make_table(m: Machine, g: int, table: int) -> None:
-    """A PTE table for 2 MiB, charged to the memcg as its pages are; its PMD is born young."""
+    """A PTE table for 2 MiB, charged to the memcg as its pages are; its PMD is born young.
+
+    The first one of an mm needs the tables above it, and all that KVM allocates for a first fault, too.
+    """
+    mm = m.mms[g]
     m.pmds[table] = PMD_YOUNG | PMD_POPULATED
-    charge(m, g)
+    mm.tables += 1
+    pages = 1
+    if mm.tables == 1:
+        pages += UPPER_LEVELS + mm.first_fault_pages
+    if mm.tables == mm.all_tables * 3 // 4 + 1:
+        pages += mm.late_pages
+    for _ in range(pages):
+        charge(m, g)
+
+
+@inlined
+def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool) -> None:
+    """Puts a page on its list as it is when its CPU's batch is full: the one that fills it is still in the swap cache,
+    the fault of the others is over."""
+    row = page_row(m, page)
+    flags = row.flags
+    in_cache = (fills_batch(m, g) or (m.node[0].async_swap and not write)) and swapped
+    row.flags = SWAPCACHE if in_cache else 0
+    add_page(m, g, page, ANON)
+    row.flags = flags
 
 
 @spliced
@@ -73,7 +98,12 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
                 refault(m, g, page, ANON, True)
                 if m.node[0].async_swap:
                     row.flags = SWAPCACHE
-            add_page(m, g, page, ANON)
+            if m.features[0].birth_referenced and not row.state & WORKINGSET:
+                row.state = marked_accessed(m.features[0], row.state & ~ACTIVE)
+            if m.features[0].swapin_through_cache:
+                _add_from_batch(m, g, page, swapped, write)
+            else:
+                add_page(m, g, page, ANON)
         else:
             classic.fault_page(m, g, page)
     if write and row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE:

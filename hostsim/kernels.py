@@ -31,8 +31,18 @@ class Kernel:
     birth_by_distance: bool = False
     """A faulted page starts in max_seq - 1, with PG_workingset in max_seq (lru_gen_folio_seq), not in max_seq."""
 
+    birth_referenced: bool = False
+    """A faulted page is marked accessed as it is born: the first walk that finds it young promotes it."""
+
+    check_counts_references: bool = False
+    """A page found young at the eviction check counts a reference before it is promoted (folio_mark_accessed)."""
+    swapin_through_cache: bool = False
+    """A page that is read from swap enters the lists while it is in the swap cache, if it fills its CPU's batch."""
+
     refault_counted_only_if_recent: bool = False
     """workingset_refault counts only refaults that are recent, not all."""
+    activate_counted_with_workingset: bool = False
+    """workingset_activate counts a recent refault only if the page was evicted with PG_workingset."""
     refault_window_by_max_seq: bool = False
     """A refault is recent fewer than four max_seq steps after the eviction, not: while min_seq is the same."""
     activate_counted_when_protected: bool = False
@@ -51,6 +61,13 @@ class Kernel:
     """A walk that is not forced skips an mm with fewer pages."""
     aging_by_generations_only: bool = False
     """Aging is due with exactly three generations left, whatever they hold."""
+    switch_after_faults: int = 128
+    """Faults of a process after which the CPU has switched away from it and back: its mm may be walked again."""
+    switch_after_checks: int = 256
+    """Pages checked in one reclaim call after which it has, too."""
+    switch_after_guest_walk: int = 0
+    switch_after_process_walk: int = 0
+    """A walk of many page tables takes that long itself; 1: but not the first one of an mm, 2: any."""
     min_seq_independent: bool = False
     """Anonymous and file pages lose their oldest generations separately."""
 
@@ -75,11 +92,18 @@ class Kernel:
     """A visit that met nothing but dirty file pages wakes the flusher threads ..."""
     sorted_wake_flusher: bool = False
     """... and those that sort_folio passed over count."""
+    scan_goal_fixed: bool = False
+    """A visit takes its goal once, from the sizes it begins with; an aging is a step on the way and costs none of it.
+    At the default priority only a lack of generations calls for an aging."""
+    batch_counts_sorted: bool = False
+    """A batch looks at 64 pages at most, and counts as progress if it looked at any, isolated or not."""
     aging_ends_visit: bool = True
     """A successful aging ends the visit to this lruvec instead of going on to evict."""
     stops_once_swapped_enough: bool = False
     """A visit ends when the target is met or max_seq grew by two (should_abort_scan of 6.1)."""
 
+    stock_of_many_memcgs: bool = False
+    """A CPU keeps pages charged in advance for several memcgs, not for the last one only."""
     partial_tree_walk: bool = True
     """Reclaim of a parent stops at the memcg that meets the goal, and goes on behind it the next time."""
     proactive_has_walk: bool = True
@@ -126,12 +150,15 @@ _6_1 = Kernel(
     proactive_has_walk=False,
     reclaim_request_quarter=False,
 )
-_6_12 = Kernel("6.12", "6.12.107+deb13-amd64", policy="locked-6.12")
+_6_12 = Kernel("6.12", "6.12.107+deb13-amd64", policy="locked-6.12", switch_after_guest_walk=1)
 _6_16 = Kernel(
     "6.16",
     "6.16.12+deb13-amd64",
     policy="lockless-6.15",
     zap_marks_accessed=False,
+    switch_after_guest_walk=1,
+    switch_after_process_walk=1,
+    stock_of_many_memcgs=True,
     stale_fault_marks=False,
     two_touch=True,
     birth_by_distance=True,
@@ -144,6 +171,18 @@ _6_16 = Kernel(
     sorts_unwritten=True,
     sorted_wake_flusher=True,
 )
-_6_18 = replace(_6_16, name="6.18", release="6.18.15+deb13-amd64", scan_budget=True)
+_6_18 = replace(_6_16, name="6.18", release="6.18.15+deb13-amd64", switch_after_process_walk=2, scan_budget=True)
+_7_3 = replace(
+    _6_18,
+    name="7.3",
+    release="7.3.4+deb13-amd64",
+    birth_referenced=True,
+    check_counts_references=True,
+    swapin_through_cache=True,
+    activate_counted_with_workingset=True,
+    scan_goal_fixed=True,
+    batch_counts_sorted=True,
+    aging_ends_visit=False,
+)
 
-KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (_6_1, _6_12, _6_16, _6_18)}
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (_6_1, _6_12, _6_16, _6_18, _7_3)}

@@ -9,7 +9,7 @@ from hostsim.aging import DENSE_SHARE, STACK_PAGES, promote
 from hostsim.jit import compiled, inlined, lowest_bit, popcount
 from hostsim.lru import activate, gen_of, page_gen
 from hostsim.notifier import ALL, NONE, ask
-from hostsim.refs import reported_young
+from hostsim.refs import checked_young
 from hostsim.rows import page_row
 from hostsim.state import (
     FILE_PAGE,
@@ -55,7 +55,7 @@ def _activate_neighbour(m: Machine, g: int, page: int) -> None:
         return
     moves = True
     if f.two_touch:
-        page_row(m, page).state, moves = reported_young(f, state)
+        page_row(m, page).state, moves = checked_young(f, state)
     if moves and gen != gen_of(m.lruvecs[g].max_seq):
         activate(m, g, page)  # with its references: 6.12.107 clears them only where a walk object exists
 

@@ -21,6 +21,7 @@ from hostsim.state import (
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
+    REFERENCED,
     SWAPCACHE,
     WORKINGSET,
     Machine,
@@ -119,7 +120,8 @@ def _cached_birth_seq(f: Record, lruvec: Record, state: int, flags: int) -> int:
         return lruvec.max_seq - 1
     oldest = lruvec.min_seq[FILE if flags & FILE_PAGE else ANON]
     if f.birth_by_distance:
-        return max(lruvec.max_seq - (MAX_NR_GENS - 1) + (state & WORKINGSET != 0), oldest)
+        near = state & WORKINGSET != 0 or (f.birth_referenced and state & REFERENCED != 0)
+        return max(lruvec.max_seq - (MAX_NR_GENS - 1) + near, oldest)
     return oldest if oldest + MIN_NR_GENS >= lruvec.max_seq else oldest + 1
 
 
@@ -135,6 +137,17 @@ def add_page(m: Machine, g: int, page: int, kind: int) -> None:
 
 
 @inlined
+def fills_batch(m: Machine, g: int) -> bool:
+    """Counts a page of the CPU's lru_add batch; true if it is the last one, upon which all of them join their lists."""
+    cpu = m.cpus[m.mms[g].cpu]
+    cpu.added += 1
+    if cpu.added < m.features[0].lru_batch:
+        return False
+    cpu.added = 0
+    return True
+
+
+@inlined
 def activate(m: Machine, g: int, page: int) -> None:
     """folio_activate: queues the page, which can't be freed meanwhile; a full batch is drained."""
     cpu = m.cpus[m.mms[g].cpu]
@@ -145,12 +158,19 @@ def activate(m: Machine, g: int, page: int) -> None:
     cpu.guests[cpu.count] = g
     cpu.count += 1
     if cpu.count == m.features[0].lru_batch:
-        drain(m, m.mms[g].cpu)
+        drain_activated(m, m.mms[g].cpu)
 
 
 @compiled
 def drain(m: Machine, c: int) -> None:
-    """lru_add_drain of a CPU: the queued pages that are on a list go to the youngest generation."""
+    """lru_add_drain of a CPU."""
+    m.cpus[c].added = 0
+    drain_activated(m, c)
+
+
+@compiled
+def drain_activated(m: Machine, c: int) -> None:
+    """The queued pages that are on a list go to the youngest generation."""
     cpu = m.cpus[c]
     for i in range(cpu.count):
         page = cpu.pages[i]

@@ -45,7 +45,8 @@ class Memslot:
     """The memory of one guest.
 
     ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM).
-    ``kernel_pages``: kernel memory charged to the memcg beside its PTE tables.
+    ``kernel_pages``: kernel memory charged to the memcg from the start; ``first_fault_pages`` and ``late_pages``: what
+    its first fault and the last quarter of its memory add beside page tables (KVM's caches).
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
     ``extras``: the guest is more than plain; hostsim.extras sets up what.
     ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.pagecache).
@@ -54,6 +55,8 @@ class Memslot:
     pages: int
     own_pages: int = 0
     kernel_pages: int = 0
+    first_fault_pages: int = 0
+    late_pages: int = 0
     kvm: bool = True
     tdp: bool = True
     max_pages: int = 0
@@ -65,8 +68,8 @@ class Memslot:
 class HostMemory:
     """The pages of a host under one kernel and one policy; guests are numbered in the order of the slots.
 
-    ``parent_max_pages``: memory.max of the memcg above all guests' (0: none). ``shared_cpu``: all guests run on
-    one CPU and share its batches, else each has a CPU of its own.
+    ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
+    to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class HostMemory:
         policy: Policy,
         *,
         parent_max_pages: int = 0,
+        parent_kernel_pages: int = 0,
         shared_cpu: bool = False,
         async_swap: bool = False,
         min_ttl_ms: int = 0,
@@ -100,7 +104,7 @@ class HostMemory:
             lruvecs=np.zeros(len(slots), LRUVEC),
             mms=np.zeros(len(slots), MM),
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
-            parent=np.array([(parent_max_pages, sum(slot.kernel_pages for slot in slots), -1)], PARENT),
+            parent=np.array([(parent_max_pages, parent_kernel_pages, -1)], PARENT),
             classic=np.zeros(len(slots) + 1, CLASSIC),
             node=np.array([(0, min_ttl_ms, async_swap, 0)], NODE),
             events=np.zeros(len(slots), EVENTS),
@@ -118,6 +122,9 @@ class HostMemory:
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
             in_flight=np.zeros(pages, np.int32),
         )
+        batch = reclaim.MEMCG_CHARGE_BATCH
+        if kernel.stock_of_many_memcgs:
+            self.machine.parent[0]["charged"] += -parent_kernel_pages % batch
         first = 0
         for g, slot in enumerate(slots):
             lruvec = self.machine.lruvecs[g]
@@ -139,9 +146,17 @@ class HostMemory:
             vm["accessed_mask"] = vm["subscribers"] = vm["rmap_entries"] = 1
             mm["tdp"] = slot.tdp
             mm["charged"] = slot.kernel_pages
+            if kernel.stock_of_many_memcgs or not shared_cpu or g == len(slots) - 1:
+                mm["stock"] = -slot.kernel_pages % batch
+                mm["charged"] += mm["stock"]
+            mm["first_fault_pages"] = slot.first_fault_pages
+            mm["late_pages"] = slot.late_pages
+            mm["all_tables"] = tables[g] + own_tables[g]
             mm["cpu"] = 0 if shared_cpu else g
+            self.machine.cpus[mm["cpu"]]["stock_guest"] = g
             mm["max_pages"] = slot.max_pages
             mm["seq"] = FIRST_SEQ - 1
+            self.machine.parent[0]["charged"] += mm["charged"]
             first += (tables[g] + own_tables[g] + file_tables[g]) * PTRS_PER_PTE
 
     def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:

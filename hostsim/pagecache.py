@@ -31,6 +31,7 @@ from hostsim.state import (
     PRIMARY,
     PTRS_PER_PTE,
     TOUCHED,
+    WORKINGSET,
     WRITABLE,
     Machine,
 )
@@ -53,6 +54,10 @@ def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: boo
         m.events[g].file_reads += 1
         if row.shadow != NEVER:
             refault(m, g, page, FILE, in_fault)
+    f = m.features[0]
+    if in_fault and f.birth_referenced and not row.state & WORKINGSET:
+        row.state = marked_accessed(f, row.state & ~ACTIVE)
+    m.cpus[m.mms[g].cpu].added = 0  # a simplification: it takes the CPU's batch with it to the lists
     add_page(m, g, page, FILE)
     m.events[g].cached_pages += 1
 

@@ -8,7 +8,7 @@ from hostsim.eviction import evict_pages, oldest_evictable
 from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import drain, gen_of
 from hostsim.pid import is_evictable
-from hostsim.state import MIN_NR_GENS, Machine, Record
+from hostsim.state import MIN_LRU_BATCH, MIN_NR_GENS, Machine, Record
 from hostsim.writeback import end_writeback, flush
 
 DEF_PRIORITY = 12
@@ -16,6 +16,7 @@ SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
 MAX_RECLAIM_RETRIES = 16
 MEMCG_CHARGE_BATCH = 64  # pages
 PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
+NO_TASK = -1  # memory.reclaim: another process asks
 UNLIMITED = 1 << 62
 
 
@@ -44,6 +45,16 @@ def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, 
 
 
 @compiled
+def _age(m: Machine, g: int, reclaim: Record) -> None:
+    """An aging in the course of reclaim. A long reclaim in a task's own fault sees the CPU switch to it again."""
+    reclaim.walk = reclaim.walk_aged = 1
+    if reclaim.task == g and reclaim.checked >= m.features[0].switch_after_checks:
+        m.mms[g].used = 1
+    reclaim.checked = 0
+    age(m, g, reclaim.swappiness, False)
+
+
+@compiled
 def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
     """Pages to scan on this visit; ages first if cold pages run out. -1 ends the visit."""
     f = m.features[0]
@@ -52,23 +63,37 @@ def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
     if not aging:
         return total >> reclaim.priority
     if reclaim.priority < DEF_PRIORITY:
-        reclaim.walk = reclaim.walk_aged = 1
-        age(m, g, reclaim.swappiness, False)
+        _age(m, g, reclaim)
         return -1 if f.aging_ends_visit else total >> reclaim.priority
     two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
     return 0 if two_left else total >> reclaim.priority
 
 
 @compiled
-def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
-    """lru_gen_shrink_lruvec: one visit to a lruvec at one priority; since 6.12 it does not stop at its target."""
+def _shrink_by_goal(m: Machine, g: int, reclaim: Record) -> None:
+    """A visit that looks at as many pages as it set out to, in batches of 64, and ages on the way; it stops at its
+    target, unlike its predecessors (7.3.4, as the recordings show it)."""
     f = m.features[0]
-    if not f.lru_gen:
-        classic_reclaim.shrink_lruvec(m, g, reclaim)
-        return
-    drain(m, m.mms[g].cpu)
-    reclaim.walk = reclaim.proactive and f.proactive_has_walk
-    reclaim.walk_aged = reclaim.swapped = 0
+    lruvec = m.lruvecs[g]
+    _, total = should_run_aging(f, lruvec, reclaim.swappiness)
+    left = total >> reclaim.priority
+    while left > 0:
+        aging, _ = should_run_aging(f, lruvec, reclaim.swappiness)
+        two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
+        if two_left or (aging and reclaim.priority < DEF_PRIORITY):
+            _age(m, g, reclaim)
+        progress = evict_pages(m, g, reclaim, reclaim.swappiness, min(left, MIN_LRU_BATCH))
+        if not progress:
+            break
+        left -= progress
+        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
+            break
+
+
+@compiled
+def _shrink_in_batches(m: Machine, g: int, reclaim: Record) -> None:
+    """try_to_shrink_lruvec: how much to scan is asked anew after every batch; since 6.12 the target doesn't stop it."""
+    f = m.features[0]
     scanned = 0
     first_seq = m.lruvecs[g].max_seq
     while True:
@@ -84,6 +109,22 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
         enough = reclaim.swapped and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim
         if f.stops_once_swapped_enough and (enough or m.lruvecs[g].max_seq > first_seq + 1):
             break
+
+
+@compiled
+def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
+    """lru_gen_shrink_lruvec: one visit to a lruvec at one priority."""
+    f = m.features[0]
+    if not f.lru_gen:
+        classic_reclaim.shrink_lruvec(m, g, reclaim)
+        return
+    drain(m, m.mms[g].cpu)
+    reclaim.walk = reclaim.proactive and f.proactive_has_walk
+    reclaim.walk_aged = reclaim.swapped = 0
+    if f.scan_goal_fixed:
+        _shrink_by_goal(m, g, reclaim)
+    else:
+        _shrink_in_batches(m, g, reclaim)
     if f.wakes_flusher and reclaim.unqueued_dirty and reclaim.unqueued_dirty == reclaim.file_taken:
         m.node[0].flusher_woken = 1
 
@@ -139,15 +180,17 @@ def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
 
 
 @compiled
-def try_to_free_pages(m: Machine, target: int, nr_pages: int, proactive: bool) -> int:
+def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
     """try_to_free_mem_cgroup_pages: priorities 12 to 0 until at least 32 pages are reclaimed; returns how many.
 
-    ``target``: a guest's memcg, or PARENT_MEMCG.
+    ``target``: a guest's memcg, or PARENT_MEMCG. ``task``: the guest in whose fault this happens, or NO_TASK.
     """
     reclaim = m.reclaim[0]
     reclaim.nr_to_reclaim = max(nr_pages, SWAP_CLUSTER_MAX)
     reclaim.nr_reclaimed = 0
-    reclaim.proactive = proactive
+    reclaim.checked = 0
+    reclaim.task = task
+    reclaim.proactive = task < 0
     reclaim.target = target
     reclaim.swappiness = m.lruvecs[max(target, 0)].swappiness
     reclaim.priority = DEF_PRIORITY
@@ -172,7 +215,7 @@ def memory_reclaim(m: Machine, target: int, nr_pages: int) -> int:
     retries = MAX_RECLAIM_RETRIES
     while reclaimed < nr_pages:
         left = nr_pages - reclaimed
-        got = try_to_free_pages(m, target, left // 4 if m.features[0].reclaim_request_quarter else left, True)
+        got = try_to_free_pages(m, target, left // 4 if m.features[0].reclaim_request_quarter else left, NO_TASK)
         if got == 0:
             if retries == 0:
                 break
@@ -225,11 +268,10 @@ def _add_charge(m: Machine, g: int, pages: int) -> None:
 
 
 @compiled
-def drain_stock(m: Machine, c: int) -> None:
-    """Gives back what a CPU had charged in advance."""
-    cpu = m.cpus[c]
-    _add_charge(m, cpu.stock_guest, -cpu.stock)
-    cpu.stock = 0
+def drain_stock(m: Machine, g: int) -> None:
+    """Gives back what a CPU had charged to a guest's memcg in advance."""
+    _add_charge(m, g, -m.mms[g].stock)
+    m.mms[g].stock = 0
 
 
 @compiled
@@ -240,17 +282,18 @@ def charge_at_limit(m: Machine, g: int) -> None:
     """
     retries = MAX_RECLAIM_RETRIES
     drained = False
-    m.mms[g].used = 1  # a CPU switched to this mm since the limit was last hit: the recordings' walks show it
+    if m.events[g].pgfault - m.mms[g].aged_at >= m.features[0].switch_after_faults:
+        m.mms[g].used = 1
     while _room(m, g) < 1 and retries:
         mm = m.mms[g]
         own_limit = mm.max_pages and mm.charged + 1 > mm.max_pages
         m.events[g].limit_hits += 1
-        reclaimed = try_to_free_pages(m, g if own_limit else PARENT_MEMCG, 1, False)
+        reclaimed = try_to_free_pages(m, g if own_limit else PARENT_MEMCG, 1, g)
         if _room(m, g) >= 1:
             break
         if not drained:
-            for c in range(len(m.cpus)):
-                drain_stock(m, c)
+            for other in range(len(m.mms)):
+                drain_stock(m, other)
             drained = True
         elif not reclaimed:
             retries -= 1
@@ -260,17 +303,18 @@ def charge_at_limit(m: Machine, g: int) -> None:
 @spliced
 def charge(m: Machine, g: int) -> None:
     """try_charge: one page, from the CPU's stock, by a batch of 64, or alone."""
-    cpu = m.cpus[m.mms[g].cpu]
-    if cpu.stock and cpu.stock_guest == g:
-        cpu.stock -= 1
+    mm = m.mms[g]
+    if mm.stock:
+        mm.stock -= 1
         return
     room = _room(m, g)
     if room >= MEMCG_CHARGE_BATCH:
         _add_charge(m, g, MEMCG_CHARGE_BATCH)
-        if cpu.stock:
-            drain_stock(m, m.mms[g].cpu)
+        cpu = m.cpus[mm.cpu]
+        if cpu.stock_guest != g and not m.features[0].stock_of_many_memcgs:
+            drain_stock(m, cpu.stock_guest)
         cpu.stock_guest = g
-        cpu.stock = MEMCG_CHARGE_BATCH - 1
+        mm.stock = MEMCG_CHARGE_BATCH - 1
     elif room >= 1:
         _add_charge(m, g, 1)
     else:

@@ -64,6 +64,14 @@ def reported_young(f: Record, state: int) -> tuple[int, bool]:
 
 
 @inlined
+def checked_young(f: Record, state: int) -> tuple[int, bool]:
+    """The eviction check finds the page young: its new state, and whether it is activated."""
+    if f.check_counts_references and state & (REFERENCED | WORKINGSET) and references(f, state) < 2:
+        return marked_accessed(f, state), True
+    return reported_young(f, state)
+
+
+@inlined
 def marked_accessed(f: Record, state: int) -> int:
     """folio_mark_accessed, as KVM and GUP call it."""
     if not state & REFERENCED:

@@ -132,16 +132,22 @@ MM = np.dtype(
         ("seq", np.int64),  # mm_state.seq: the aging that was walked last
         ("walked", np.int64),  # a walk was completed before (mm_state.tail is not NULL)
         ("used", np.int64),  # the CPU switched to this mm since it was last walked
+        ("aged_at", np.int64),  # the faults (pgfault) at its last aging
         ("filter_made", np.int64, (2,)),  # the Bloom filter of seq % 2 exists
         ("notifiers", np.int64),  # KVM is subscribed to this mm
         ("tdp", np.int64),  # tdp_mmu_enabled
         ("had_rmaps", np.int64),  # sticky: a shadow root was made once
         ("indirect_shadow_pages", np.int64),
         ("unmapped", np.int64),  # pages that reclaim took out of this mm: KVM's notifier sequence
+        ("tables", np.int64),  # PTE tables made so far
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("charged", np.int64),  # memory.current in pages, the stock included
         ("extras", np.int64),  # the guest is more than a plain one: hostsim.extras
+        ("stock", np.int64),  # pages charged in advance by its CPU
+        ("all_tables", np.int64),  # PTE tables that its memory needs when all of it is there
+        ("first_fault_pages", np.int64),  # kernel memory that its first fault takes beside page tables ...
+        ("late_pages", np.int64),  # ... and the last quarter of its tables take
     ],
     align=True,
 )
@@ -176,8 +182,8 @@ CPU = np.dtype(
         ("added_count", np.int64),  # the same for the lru_add batch, which only the classic LRU needs
         ("added_pages", np.int32, (MAX_PAGEVEC,)),
         ("added_guests", np.int32, (MAX_PAGEVEC,)),
-        ("stock", np.int64),  # pages charged in advance ...
-        ("stock_guest", np.int64),  # ... to this guest's memcg
+        ("added", np.int64),  # pages in the lru_add batch, counted where it matters (swapin_through_cache)
+        ("stock_guest", np.int64),  # the guest whose memcg pages were charged to in advance last
     ],
     align=True,
 )
@@ -212,6 +218,8 @@ RECLAIM = np.dtype(
         ("priority", np.int64),
         ("proactive", np.int64),  # memory.reclaim
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
+        ("task", np.int64),  # the guest in whose own fault this reclaim runs; -1: none
+        ("checked", np.int64),  # pages checked since the last aging of this call
         ("isolated", np.int64),  # pages of the present batch, in Machine.victims
         ("freed", np.int64),  # pages of it that were freed
         ("swapped", np.int64),  # this visit isolated anonymous pages (need_swapping)

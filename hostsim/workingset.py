@@ -55,7 +55,8 @@ def refault(m: Machine, g: int, page: int, kind: int, in_fault: bool) -> None:
     workingset = shadow >> 1 & 1
     refs = (shadow >> 2 & 3) + (1 if f.two_touch else workingset)
     lruvec.refaulted[kind, tier_of(f, refs, workingset != 0)] += 1
-    if not f.activate_counted_when_protected and (in_fault or not f.two_touch):
+    counts = workingset != 0 if f.activate_counted_with_workingset else in_fault or not f.two_touch
+    if counts and not f.activate_counted_when_protected:
         count_activated(events, kind)
     if f.two_touch and not workingset:
         page_row(m, page).state |= (refs - 1) << REFS_SHIFT

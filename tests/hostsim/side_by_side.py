@@ -93,23 +93,9 @@ def six_steps_checked(mm: Mm, folio: Folio) -> Checked:
 
 
 class Reference(ReferenceHost):
-    """The reference model with the engine's simpler ways around memory.max.
+    """The reference model, where reclaim under memory.max that stays fruitless ends."""
 
-    A charge that hits the limit finds the mm switched to once, not before each of its reclaims; and reclaim that
-    stays fruitless ends.
-    """
-
-    switched = False
     fruitless = 0
-
-    def charge(self, nr: int) -> None:
-        self.switched = False
-        super().charge(nr)
-
-    def context_switch(self) -> None:
-        if not self.switched:
-            super().context_switch()
-        self.switched = True
 
     def shrink(self, sc: ScanControl) -> None:
         super().shrink(sc)
@@ -297,7 +283,7 @@ class SideBySide:
             "filters": [
                 np.flatnonzero(m.filters[:, seq]).tolist() if mm["filter_made"][seq] else None for seq in (0, 1)
             ],
-            "charge": (int(mm["charged"]), int(m.cpus[0]["stock"])) if shape.limit else None,
+            "charge": (int(mm["charged"]), int(mm["stock"])) if shape.limit else None,
             "writable": np.flatnonzero((m.pages["flags"][numbers] & WRITABLE != 0) & present).tolist(),
         }
         seen |= {name: np.flatnonzero(_bits(m.bits[:, column])[numbers]).tolist() for column, name in BITS.items()}

@@ -128,7 +128,7 @@ def in_step(number: int, **changes: Any) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (in_header(rel="7.3.4+deb13-amd64"), "header field 'rel' names kernel '7.3'; known are 6.1, 6.12, 6.16, 6.18"),
+        (in_header(rel="5.10.0-8-amd64"), "names kernel '5.10'; known are 6.1, 6.12, 6.16, 6.18, 7.3"),
         (in_header(rel=612), "header field 'rel' is 612, not a str"),
         (in_header(kind="container"), "header field 'kind' is ['container']; known are host, vm"),
         (in_header(wl="zipff"), "header field 'wl' is ['zipff']; known are hotcold, zipf"),

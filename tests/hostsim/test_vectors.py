@@ -12,6 +12,7 @@ from policies import get_policy
 
 A_AND_B = ("6.1", "6.12")
 C = ("6.16", "6.18")
+A_TO_C = [*A_AND_B, *C]  # what the vectors are given for; 7.3 is known from recordings only
 
 
 def process(kernel: str, pages: int) -> HostMemory:
@@ -29,9 +30,9 @@ def sequences(memory: HostMemory) -> tuple[int, int]:
 
 def set_limit_to_what_is_charged(memory: HostMemory) -> None:
     """memory.max: the pages in memory and the kernel's own, but nothing that a CPU has charged in advance."""
-    mm, cpu = memory.machine.mms[0], memory.machine.cpus[0]
-    mm["charged"] -= cpu["stock"]
-    cpu["stock"] = 0
+    mm = memory.machine.mms[0]
+    mm["charged"] -= mm["stock"]
+    mm["stock"] = 0
     mm["max_pages"] = mm["charged"]
 
 
@@ -48,7 +49,7 @@ def seq_of(memory: HostMemory, page: int) -> int:
     return next(seq for seq in range(min_seq, max_seq + 1) if seq % 4 == gen)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", A_TO_C)
 def test_t1_pages_touched_once_grow_old_with_the_generations(kernel: str) -> None:
     memory = process(kernel, 10_000)
     write(memory, 0, 10_000)
@@ -63,7 +64,7 @@ def test_t1_pages_touched_once_grow_old_with_the_generations(kernel: str) -> Non
         assert memory.lruvec(0)["protected"].sum() == 0
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", A_TO_C)
 def test_t2_pages_touched_between_two_agings_stay_young(kernel: str) -> None:
     memory = process(kernel, 10_000)
     write(memory, 0, 10_000)
@@ -90,7 +91,8 @@ def test_t3_one_page_over_the_limit_costs_two_agings_and_two_batches(kernel: str
     events = memory.events(0)
     expected = {"pgscan": 128, "pgsteal": 128, "pswpout": 128, "pgactivate": 0, "agings": 2, "limit_hits": 1}
     assert {name: int(events[name]) for name in expected} == expected
-    assert events["mm_walks"] == 1  # no CPU switched to the process between the two agings
+    # a second walk only where the first one lasts until the CPU has switched to the process again
+    assert events["mm_walks"] == (2 if KERNELS[kernel].switch_after_process_walk == 2 else 1)
 
 
 VICTIM = 0

@@ -12,6 +12,8 @@ from .mmu import PageTable
 if TYPE_CHECKING:
     from .host import ReferenceHost
 
+LONG_WALK = 4096
+
 
 def suitable_to_scan(total: int, young: int) -> bool:
     return young * SUITABLE_TO_SCAN >= total
@@ -44,6 +46,7 @@ def walk_pte_range(host: ReferenceHost, table: PageTable) -> bool:
         update_gen(host, folio, new_gen)
     total = len(table.folios)  # the PTEs of the mapping inside this table
     stats["T"] += total
+    lruvec.walked_ptes += total
     stats["Y"] += young
     return suitable_to_scan(total, young)
 
@@ -81,12 +84,19 @@ def iterate_mm_list(host: ReferenceHost, seq: int, swappiness: int, force_scan: 
     if not lruvec.iterated_once:
         force_scan = True
         lruvec.iterated_once = True
+    before = lruvec.walked_ptes
     if force_scan or mm.used:
         mm.used = False
         relevant = sum(f.present for f in mm.every_folio() if evictable(f.kind, swappiness))
         if relevant >= host.kernel.min_mm_pages:
             lruvec.filters[(seq + 1) % 2] = set()
             walk_mm(host, seq, swappiness, force_scan)
+    if lruvec.walked_ptes - before >= LONG_WALK:
+        kernel = host.kernel
+        outlasting = kernel.switch_after_guest_walk if mm.has_notifiers else kernel.switch_after_process_walk
+        if outlasting >= (2 if force_scan else 1):
+            host.sc.checked = kernel.switch_after_checks
+    host.aged_at_fault = host.counters["pgfault"]
     lruvec.mm_state_seq += 1
 
 

@@ -9,7 +9,7 @@ from .constants import ANON, FILE, MAX_LRU_BATCH, MAX_NR_GENS, MAX_NR_TIERS, MIN
 from .folio import Folio
 from .lruvec import evictable
 from .pid import positive, tier_limit
-from .rmap import folio_referenced
+from .rmap import check_wants_promotion, folio_referenced
 from .workingset import workingset_eviction
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def scan_folios(host: ReferenceHost, kind: int, limit: int, budget: int) -> tupl
     if kind == FILE:
         host.counters["pgscan_file"] += len(isolated)
         host.sc.file_taken += len(isolated)
-    if isolated or scanned >= budget:
+    if isolated or scanned >= budget or host.kernel.batch_counts_sorted:
         return scanned, isolated
     return 0, []
 
@@ -199,7 +199,7 @@ def write_out(host: ReferenceHost, folio: Folio) -> bool:
 def activates(host: ReferenceHost, folio: Folio) -> bool:
     """A page found young at its eviction check: activate it, or just keep it?"""
     if host.kernel.two_touch:
-        return host.refs.wants_promotion(folio)
+        return check_wants_promotion(host, folio)
     was_referenced, folio.referenced = folio.referenced, True
     return was_referenced
 
@@ -236,6 +236,7 @@ def evict_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tuple
         progress = 0
     if not isolated:
         return progress, 0
+    host.sc.checked += len(isolated)
     host.isolated_anon |= isolated[0].kind == ANON
     reclaimed, survivors = shrink_folio_list(host, isolated)
     again, survivors = shrink_folio_list(host, put_back(host, survivors, retry=False))

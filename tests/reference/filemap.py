@@ -25,7 +25,10 @@ def add_to_page_cache(host: ReferenceHost, folio: Folio, in_fault: bool, overwri
         host.counters["file_reads"] += 1
         if shadow is not None:
             workingset_refault(host, folio, shadow, in_fault)
-    folio.active = in_fault
+    if in_fault and host.kernel.birth_referenced and not folio.workingset:
+        host.refs.mark_accessed(folio)
+    else:
+        folio.active = in_fault
     host.cpu.add(host, folio)
     host.cpu.drain_lru_add()  # a simplification: calls that find the page in its batch could make it younger
 
@@ -56,9 +59,7 @@ def access_mapped(host: ReferenceHost, folio: Folio, write: bool) -> None:
 
 def fault(host: ReferenceHost, folio: Folio, write: bool) -> None:
     host.counters["pgfault"] += 1
-    if not folio.table.populated:
-        folio.table.populated = folio.table.pmd_young = True
-        host.charge(1)
+    host.make_table(folio)
     if not write:
         fault_around(host, folio)
     if folio.present:

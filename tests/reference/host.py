@@ -25,6 +25,8 @@ from .reclaim import (
 from .refs import CountedRefs, TwoTouchRefs
 from .workingset import workingset_refault
 
+UPPER_LEVELS = 2
+
 
 class ReferenceHost:
     """A memcg's anonymous memory under one kernel and one aging policy.
@@ -68,8 +70,8 @@ class ReferenceHost:
         self.limit_pages = limit_pages
         self.charged = kernel_pages
         self.stock = 0
-        self.switch_before_reclaim = True
-        """Direct reclaims are so far apart that the process was switched to in between."""
+        self.aged_at_fault = 0
+        """The faults of the process when it was last aged: after many more it has been switched to again."""
         self.used_at_aging: dict[int, bool] = {}
         """For replays: max_seq at an aging -> the mm's ``used`` bit, where luck decided it."""
         self.cpu = cpu or Cpu(self.kernel.lru_add_batch)
@@ -160,23 +162,31 @@ class ReferenceHost:
     def fault(self, folio: Folio, write: bool) -> None:
         """An anonymous page fault: zero-fill, or swap-in, which an asynchronous device does by the swap cache."""
         self.counters["pgfault"] += 1
-        if not folio.table.populated:
-            folio.table.populated = folio.table.pmd_young = True
-            self.charge(1)
+        self.make_table(folio)
         if not folio.swapcache:
             self.charge(1)
             folio.reset_flags()
             if folio.swapped:
                 self.counters["pgmajfault"] += 1
                 self.counters["pswpin"] += 1
-                folio.swapcache = self.device.async_swap
+                folio.swapcache = self.device.async_swap or self.kernel.swapin_through_cache
                 self.refault(folio)
             self.folio_add_lru(folio)
+            folio.swapcache &= self.device.async_swap
         if write and folio.swapcache and not folio.busy and not folio.writeback:
             folio.swapcache = folio.dirty = False  # its only user will change it: the slot is freed
         folio.writable = write or not folio.swapped or self.kernel.read_swapin_writable
         folio.swapped = False
         folio.present = folio.p = True
+
+    def make_table(self, folio: Folio) -> None:
+        """The page table of a page that is about to be mapped; the first one needs two more above it."""
+        if folio.table.populated:
+            return
+        first = not any(table.populated for table in self.mm.tables)
+        folio.table.populated = folio.table.pmd_young = True
+        for _ in range(1 + UPPER_LEVELS * first):
+            self.charge(1)
 
     def drain(self) -> None:
         self.cpu.drain()
@@ -189,7 +199,10 @@ class ReferenceHost:
         self.refs.mark_accessed(folio)
 
     def folio_add_lru(self, folio: Folio) -> None:
-        folio.active = True  # in a fault: a word to add_to_lists
+        if self.kernel.birth_referenced and not folio.workingset:
+            self.refs.mark_accessed(folio)
+        else:
+            folio.active = True  # in a fault: a word to add_to_lists
         self.cpu.add(self, folio)
 
     def add_to_lists(self, folio: Folio) -> None:
@@ -227,7 +240,7 @@ class ReferenceHost:
                 batch = nr
                 continue
             self.counters["max"] += 1
-            if self.switch_before_reclaim:
+            if self.counters["pgfault"] - self.aged_at_fault >= self.kernel.switch_after_faults:
                 self.context_switch()
             try_to_free_mem_cgroup_pages(self, nr, proactive=False)
         self.charged += batch

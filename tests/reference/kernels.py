@@ -75,6 +75,23 @@ class Kernel:
     reclaim_flushes_stats: bool = False
     """Every pass over a memcg first brings its statistics up to date."""
 
+    # Section 11, class D, as the recordings of 7.3.4 show it.
+    birth_referenced: bool = False
+    """A fault marks its page accessed instead of activating it, but for pages that come back with PG_workingset."""
+    swapin_through_cache: bool = False
+    """A page read from swap is in the swap cache while it is queued for the lists."""
+    check_counts_references: bool = False
+    """The eviction check counts a second reference before it promotes."""
+    activate_counted_with_workingset: bool = False
+    scan_goal_fixed: bool = False
+    batch_counts_sorted: bool = False
+
+    # When the scheduler switches to the process again.
+    switch_after_faults: int = 128
+    switch_after_checks: int = 256
+    switch_after_guest_walk: int = 0
+    switch_after_process_walk: int = 0
+
     # Section 8: callers.
     partial_tree_walk: bool = True
     """Reclaim of a parent stops at the memcg that meets the goal; the next one goes on there."""
@@ -106,7 +123,7 @@ A = Kernel(
     proactive_has_walk=False,
     reclaim_request_quarter=False,
 )
-B = Kernel(name="6.12", default_policy="locked-6.12")
+B = Kernel(name="6.12", default_policy="locked-6.12", switch_after_guest_walk=1)
 C = Kernel(
     name="6.16",
     default_policy="lockless-6.15",
@@ -121,6 +138,20 @@ C = Kernel(
     protected_to_head=True,
     sorts_unwritten=True,
     sorted_wake_flusher=True,
+    switch_after_guest_walk=1,
+    switch_after_process_walk=1,
+)
+LATE_C = replace(C, name="6.18", scan_budget=True, switch_after_process_walk=2)
+D = replace(
+    LATE_C,
+    name="7.3",
+    birth_referenced=True,
+    swapin_through_cache=True,
+    check_counts_references=True,
+    activate_counted_with_workingset=True,
+    scan_goal_fixed=True,
+    batch_counts_sorted=True,
+    aging_ends_visit=False,
 )
 
-KERNELS = {kernel.name: kernel for kernel in (A, B, C, replace(C, name="6.18", scan_budget=True))}
+KERNELS = {kernel.name: kernel for kernel in (A, B, C, LATE_C, D)}

@@ -29,6 +29,7 @@ class Lruvec:
         self.filters: list[set[int] | None] = [None, None]
         self.timestamps = [0] * MAX_NR_GENS
         """Milliseconds: when the generation with that index was opened."""
+        self.walked_ptes = 0
         self.walk_stats = {"T": 0, "Y": 0, "F": 0, "A": 0}
 
     def oldest_evictable_seq(self, swappiness: int) -> int:
@@ -59,7 +60,8 @@ class Lruvec:
             elif has_no_copy or waits_for_io:
                 distance = 2
             else:
-                distance = 4 - folio.workingset
+                near = folio.workingset or (self.kernel.birth_referenced and folio.referenced)
+                distance = 4 - near
             return max(self.max_seq - distance + 1, oldest)
         if folio.active:
             return self.max_seq

@@ -12,6 +12,7 @@ from .constants import (
     DEF_PRIORITY,
     FILE,
     MAX_RECLAIM_RETRIES,
+    MIN_LRU_BATCH,
     MIN_NR_GENS,
     SWAP_CLUSTER_MAX,
 )
@@ -32,6 +33,8 @@ class ScanControl:
     swappiness: int = 60
     priority: int = DEF_PRIORITY
     nr_reclaimed: int = 0
+    checked: int = 0
+    """Pages checked since the last aging of this call: after many the process has been switched to again."""
     file_taken: int = 0
     """Of the present pass: file pages taken from the oldest generation ..."""
     unqueued_dirty: int = 0
@@ -69,20 +72,26 @@ def should_run_aging(host: ReferenceHost, swappiness: int) -> tuple[bool, int]:
     return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total, total
 
 
+def age(host: ReferenceHost, sc: ScanControl) -> bool:
+    """An aging in the course of reclaim; the task that reclaims for itself may have been switched to meanwhile."""
+    host.has_walk = host.walk_aged = True
+    if not sc.proactive and sc.checked >= host.kernel.switch_after_checks:
+        host.context_switch()
+    sc.checked = 0
+    return try_to_inc_max_seq(host, sc.swappiness, False)
+
+
 def get_nr_to_scan(host: ReferenceHost, sc: ScanControl) -> int:
     """Pages to scan; 0 or less ends the visit."""
-    age, total = should_run_aging(host, sc.swappiness)
-    if not age:
+    aging, total = should_run_aging(host, sc.swappiness)
+    if not aging:
         return total >> sc.priority
     if host.kernel.aging_ends_visit:
         if sc.priority == DEF_PRIORITY:
             return total >> sc.priority
-        host.has_walk = host.walk_aged = True
-        return -1 if try_to_inc_max_seq(host, sc.swappiness, False) else 0
-    if sc.priority != DEF_PRIORITY:
-        host.has_walk = host.walk_aged = True
-        if try_to_inc_max_seq(host, sc.swappiness, False):
-            return total >> sc.priority
+        return -1 if age(host, sc) else 0
+    if sc.priority != DEF_PRIORITY and age(host, sc):
+        return total >> sc.priority
     two_gens = host.lruvec.oldest_evictable_seq(sc.swappiness) + MIN_NR_GENS > host.max_seq
     return 0 if two_gens else total >> sc.priority
 
@@ -94,6 +103,21 @@ def should_abort_scan(host: ReferenceHost, sc: ScanControl, max_seq: int, need_s
     return host.max_seq - max_seq > 1 or (need_swapping and sc.nr_reclaimed >= sc.nr_to_reclaim)
 
 
+def shrink_by_goal(host: ReferenceHost, sc: ScanControl) -> None:
+    """Class D: so many pages as there were to scan at first, 64 at a time, until the target is met."""
+    left = should_run_aging(host, sc.swappiness)[1] >> sc.priority
+    while left > 0:
+        wanted, _ = should_run_aging(host, sc.swappiness)
+        two_gens = host.lruvec.oldest_evictable_seq(sc.swappiness) + MIN_NR_GENS > host.max_seq
+        if wanted and (two_gens or sc.priority != DEF_PRIORITY):
+            age(host, sc)
+        progress, reclaimed = evict_folios(host, sc.swappiness, min(left, MIN_LRU_BATCH))
+        sc.nr_reclaimed += reclaimed
+        left -= progress
+        if not progress or sc.nr_reclaimed >= sc.nr_to_reclaim:
+            return
+
+
 def shrink_lruvec(host: ReferenceHost, sc: ScanControl) -> None:
     """One visit of one memcg: drain, then evict batches until enough was scanned."""
     host.drain()
@@ -102,7 +126,9 @@ def shrink_lruvec(host: ReferenceHost, sc: ScanControl) -> None:
     max_seq = host.max_seq
     host.isolated_anon = False
     host.sc = sc
-    while True:
+    if host.kernel.scan_goal_fixed:
+        shrink_by_goal(host, sc)
+    while not host.kernel.scan_goal_fixed:
         nr_to_scan = get_nr_to_scan(host, sc)
         if nr_to_scan <= 0:
             break

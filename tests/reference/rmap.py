@@ -28,6 +28,15 @@ def look_around_window(folio: Folio) -> list[Folio]:
     return folios[lo : lo + MIN_LRU_BATCH]
 
 
+def check_wants_promotion(host: ReferenceHost, folio: Folio) -> bool:
+    """The eviction check's form of the two-touch rule: since class D a known page first counts references up to two."""
+    known = folio.referenced or folio.workingset
+    if host.kernel.check_counts_references and known and host.refs.refs(folio) < 2:
+        host.refs.mark_accessed(folio)
+        return True
+    return host.refs.wants_promotion(folio)
+
+
 def folio_referenced(host: ReferenceHost, folio: Folio) -> bool:
     """Test and clear the page's Accessed bits; promote its young neighbours."""
     if not folio.present:  # unmapped before, left in the swap cache
@@ -67,7 +76,7 @@ def folio_referenced(host: ReferenceHost, folio: Folio) -> bool:
         elif neighbour.gen < 0 and not host.kernel.two_touch:
             neighbour.referenced = True
         elif host.kernel.two_touch:
-            if host.refs.wants_promotion(neighbour) and neighbour.gen not in (-1, new_gen):
+            if check_wants_promotion(host, neighbour) and neighbour.gen not in (-1, new_gen):
                 host.cpu.activate(host, neighbour)
         elif neighbour.gen != new_gen:
             host.cpu.activate(host, neighbour)
