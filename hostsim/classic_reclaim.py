@@ -44,6 +44,7 @@ def _swap_out(m: Machine, g: int, page: int, reclaim: Record) -> None:
     events.pgsteal += 1
     events.pswpout += 1
     m.mms[g].unmapped += 1
+    m.node[0].free_pages += 1
     m.mms[g].charged -= 1
     m.parent[0].charged -= 1
     reclaim.nr_reclaimed += 1

@@ -368,6 +368,7 @@ def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) 
         _retry(m, g, kind, reclaim, retried)
     reclaim.nr_reclaimed += reclaim.freed
     events.pgsteal += reclaim.freed
+    m.node[0].free_pages += reclaim.freed
     m.mms[g].charged -= reclaim.freed
     m.parent[0].charged -= reclaim.freed
     if kind == FILE:
@@ -382,6 +383,7 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan
     lruvec = m.lruvecs[g]
     scanned, isolated, kind = isolate_pages(m, g, swappiness, nr_to_scan, reclaim)
     reclaim.checked += isolated
+    reclaim.scanned += isolated
     if try_to_inc_min_seq(m, g, swappiness):
         scanned += 1
     if lruvec.max_seq - oldest_evictable(f, lruvec, swappiness) + 1 <= MIN_NR_GENS:

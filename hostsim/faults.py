@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from hostsim import classic
 from hostsim.jit import compiled, inlined, spliced
+from hostsim.kswapd import alloc_page
 from hostsim.lru import add_page, fills_batch
-from hostsim.reclaim import charge
 from hostsim.refs import marked_accessed
 from hostsim.rows import page_row
 from hostsim.state import (
@@ -59,7 +59,7 @@ def make_table(m: Machine, g: int, table: int) -> None:
     if mm.tables == mm.all_tables * 3 // 4 + 1:
         pages += mm.late_pages
     for _ in range(pages):
-        charge(m, g)
+        alloc_page(m, g)
 
 
 @inlined
@@ -87,7 +87,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     row = page_row(m, page)
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
     if not row.flags & SWAPCACHE:
-        charge(m, g)
+        alloc_page(m, g)
         row.flags = 0
         if swapped:
             events.pgmajfault += 1

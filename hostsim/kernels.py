@@ -104,6 +104,12 @@ class Kernel:
 
     stock_of_many_memcgs: bool = False
     """A CPU keeps pages charged in advance for several memcgs, not for the last one only."""
+    kswapd_ages_first: bool = False
+    """kswapd ages all memcgs that need it before it evicts, not each on its visit."""
+    kswapd_starts_low: bool = True
+    """kswapd starts with the priority that fits its goal (set_initial_priority), not with the default."""
+    memcg_lru: bool = True
+    """kswapd visits memcgs by when they were last aged, and ends a pass once it has enough."""
     partial_tree_walk: bool = True
     """Reclaim of a parent stops at the memcg that meets the goal, and goes on behind it the next time."""
     proactive_has_walk: bool = True
@@ -144,6 +150,9 @@ _6_1 = Kernel(
     wakes_flusher=False,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
+    kswapd_ages_first=True,
+    kswapd_starts_low=False,
+    memcg_lru=False,
     rotations_cost=False,
     reclaim_flushes_stats=True,
     partial_tree_walk=False,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import classic, extras, faults, lru, pagecache, reclaim, writeback
+from hostsim import classic, extras, faults, lru, memcg, pagecache, reclaim, writeback
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
 from hostsim.lru import list_tail
@@ -65,11 +66,23 @@ class Memslot:
     file_pages: int = 0
 
 
+class Watermarks(NamedTuple):
+    """Pages that should be free (/proc/zoneinfo): kswapd is woken below ``low`` and stops at ``high``.
+
+    ``goal``: pages that it sets out to reclaim in one pass, the sum of all zones' high watermarks.
+    """
+
+    low: int
+    high: int
+    goal: int
+
+
 class HostMemory:
     """The pages of a host under one kernel and one policy; guests are numbered in the order of the slots.
 
     ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
     to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
+    ``free_pages``, ``watermarks``: the host's free memory at the start, and when kswapd runs; None: as much as needed.
     """
 
     def __init__(
@@ -82,6 +95,8 @@ class HostMemory:
         parent_kernel_pages: int = 0,
         shared_cpu: bool = False,
         async_swap: bool = False,
+        free_pages: int = 0,
+        watermarks: Watermarks | None = None,
         min_ttl_ms: int = 0,
     ) -> None:
         tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
@@ -106,7 +121,7 @@ class HostMemory:
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
             parent=np.array([(parent_max_pages, parent_kernel_pages, -1)], PARENT),
             classic=np.zeros(len(slots) + 1, CLASSIC),
-            node=np.array([(0, min_ttl_ms, async_swap, 0)], NODE),
+            node=np.zeros(1, NODE),
             events=np.zeros(len(slots), EVENTS),
             sites=np.zeros((len(slots), len(Site) + 1, SITE_COLUMNS), np.int64),
             step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
@@ -122,7 +137,12 @@ class HostMemory:
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
             in_flight=np.zeros(pages, np.int32),
         )
-        batch = reclaim.MEMCG_CHARGE_BATCH
+        node = self.machine.node[0]
+        node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages
+        node["memcgs_need_aging"] = 1
+        if watermarks:
+            node["low_pages"], node["high_pages"], node["goal_pages"] = watermarks
+        batch = memcg.MEMCG_CHARGE_BATCH
         if kernel.stock_of_many_memcgs:
             self.machine.parent[0]["charged"] += -parent_kernel_pages % batch
         first = 0

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from hostsim.faults import make_table
 from hostsim.jit import compiled, inlined
+from hostsim.kswapd import alloc_page
 from hostsim.lru import add_page
-from hostsim.reclaim import charge
 from hostsim.refs import marked_accessed
 from hostsim.rows import page_row
 from hostsim.state import (
@@ -44,7 +44,7 @@ FAULT_AROUND_PAGES = 16  # fault_around_bytes of mm/memory.c, 64 KiB
 @compiled
 def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool) -> None:
     """filemap_add_folio: charges the page, looks at its shadow unless it is overwritten, and puts it on the lists."""
-    charge(m, g)
+    alloc_page(m, g)
     row = page_row(m, page)
     row.state = ACTIVE if in_fault else 0
     row.flags = FILE_PAGE | IN_PAGE_CACHE

@@ -1,4 +1,4 @@
-"""Who calls eviction, and how much it asks for: memory.max, memory.reclaim and the debugfs file."""
+"""Who calls eviction, and how much it asks for: reclaim of a memcg, memory.reclaim and the debugfs file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from hostsim.writeback import end_writeback, flush
 DEF_PRIORITY = 12
 SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
 MAX_RECLAIM_RETRIES = 16
-MEMCG_CHARGE_BATCH = 64  # pages
 PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
 NO_TASK = -1  # memory.reclaim: another process asks
-UNLIMITED = 1 << 62
 
 
 @inlined
@@ -62,6 +60,8 @@ def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
     aging, total = should_run_aging(f, lruvec, reclaim.swappiness)
     if not aging:
         return total >> reclaim.priority
+    if reclaim.kswapd and f.kswapd_ages_first:
+        return 0
     if reclaim.priority < DEF_PRIORITY:
         _age(m, g, reclaim)
         return -1 if f.aging_ends_visit else total >> reclaim.priority
@@ -104,7 +104,7 @@ def _shrink_in_batches(m: Machine, g: int, reclaim: Record) -> None:
         if not progress:
             break
         scanned += progress
-        if scanned >= nr_to_scan:
+        if scanned >= nr_to_scan or (reclaim.kswapd and f.memcg_lru and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim):
             break
         enough = reclaim.swapped and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim
         if f.stops_once_swapped_enough and (enough or m.lruvecs[g].max_seq > first_seq + 1):
@@ -119,8 +119,9 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
         classic_reclaim.shrink_lruvec(m, g, reclaim)
         return
     drain(m, m.mms[g].cpu)
-    reclaim.walk = reclaim.proactive and f.proactive_has_walk
-    reclaim.walk_aged = reclaim.swapped = 0
+    reclaim.walk = reclaim.kswapd or (reclaim.proactive and f.proactive_has_walk)
+    reclaim.walk_aged = reclaim.kswapd  # it keeps its walk object
+    reclaim.swapped = 0
     if f.scan_goal_fixed:
         _shrink_by_goal(m, g, reclaim)
     else:
@@ -248,74 +249,3 @@ def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) 
         if not evict_pages(m, g, reclaim, swappiness, nr_pages - reclaim.nr_reclaimed):
             break
     return reclaim.nr_reclaimed
-
-
-@inlined
-def _room(m: Machine, g: int) -> int:
-    """Pages that may still be charged to a guest's memcg: the least margin on the way up."""
-    room = UNLIMITED
-    if m.mms[g].max_pages:
-        room = m.mms[g].max_pages - m.mms[g].charged
-    if m.parent[0].max_pages:
-        room = min(room, m.parent[0].max_pages - m.parent[0].charged)
-    return room
-
-
-@inlined
-def _add_charge(m: Machine, g: int, pages: int) -> None:
-    m.mms[g].charged += pages
-    m.parent[0].charged += pages
-
-
-@compiled
-def drain_stock(m: Machine, g: int) -> None:
-    """Gives back what a CPU had charged to a guest's memcg in advance."""
-    _add_charge(m, g, -m.mms[g].stock)
-    m.mms[g].stock = 0
-
-
-@compiled
-def charge_at_limit(m: Machine, g: int) -> None:
-    """try_charge_memcg where even one page does not fit: reclaims until it does, the CPUs' stocks included.
-
-    When nothing can be reclaimed the charge goes through nevertheless: there is no OOM killer here.
-    """
-    retries = MAX_RECLAIM_RETRIES
-    drained = False
-    if m.events[g].pgfault - m.mms[g].aged_at >= m.features[0].switch_after_faults:
-        m.mms[g].used = 1
-    while _room(m, g) < 1 and retries:
-        mm = m.mms[g]
-        own_limit = mm.max_pages and mm.charged + 1 > mm.max_pages
-        m.events[g].limit_hits += 1
-        reclaimed = try_to_free_pages(m, g if own_limit else PARENT_MEMCG, 1, g)
-        if _room(m, g) >= 1:
-            break
-        if not drained:
-            for other in range(len(m.mms)):
-                drain_stock(m, other)
-            drained = True
-        elif not reclaimed:
-            retries -= 1
-    _add_charge(m, g, 1)
-
-
-@spliced
-def charge(m: Machine, g: int) -> None:
-    """try_charge: one page, from the CPU's stock, by a batch of 64, or alone."""
-    mm = m.mms[g]
-    if mm.stock:
-        mm.stock -= 1
-        return
-    room = _room(m, g)
-    if room >= MEMCG_CHARGE_BATCH:
-        _add_charge(m, g, MEMCG_CHARGE_BATCH)
-        cpu = m.cpus[mm.cpu]
-        if cpu.stock_guest != g and not m.features[0].stock_of_many_memcgs:
-            drain_stock(m, cpu.stock_guest)
-        cpu.stock_guest = g
-        mm.stock = MEMCG_CHARGE_BATCH - 1
-    elif room >= 1:
-        _add_charge(m, g, 1)
-    else:
-        charge_at_limit(m, g)

@@ -23,7 +23,9 @@ from hostsim.schedule import FNV_OFFSET, FNV_PRIME, LAYOUTS, WORKLOADS, fnv1a
 
 GUEST_KINDS = ("host", "vm", "shadow", "nested", "rmap", "mix")
 DUO = "duo"
-MODES = ("debugfs", "reclaim", "ageonly", "limit")
+GLOBAL_MODE = "kswapd"  # no memcg limits: the host's memory runs out
+MODES = ("debugfs", "reclaim", "ageonly", "limit", GLOBAL_MODE)
+ZONE_FIELDS = ("managed", "free", "low", "high")
 CLASSIC_MODES = ("reclaim", "limit")  # those that the classic LRU has, too
 MGLRU_ON, MGLRU_OFF = "0x0007", "0x0000"  # header field lru_gen_enabled
 STEP_EVENTS = ("start", "populate", "touch", "age", "evict", "reclaim", "parent")
@@ -62,6 +64,7 @@ class Header:
     evict_swappiness: int
     writes: bool
     lru_gen: bool  # MGLRU was on
+    zones: tuple[dict[str, int], ...]  # of the host's memory, lowest first, in pages; empty unless mode is kswapd
     raw: dict[str, Any]
 
     @property
@@ -74,6 +77,8 @@ class Header:
         guest = self.guests[0]
         if not self.lru_gen:
             return f"classic{guest.kind}"
+        if self.mode == GLOBAL_MODE:
+            return "glob" if guest.kind == "host" else f"glob{guest.kind}"
         if guest.mixed and guest.kind != "mix":
             return f"mix{guest.kind}"
         return "write" if self.writes else guest.kind + ("ident" if self.layout == "ident" else "")
@@ -150,7 +155,7 @@ def read_recording(path: Path) -> Recording:
         raise UserError(f"{path}: not a recording: the first line is not ev=hdr")
     if lines[-1]["ev"] != "end":
         raise UserError(f"{path}: cut: the last line is not ev=end; get a whole copy")
-    header = _read_header(path, lines[0])
+    header = _read_header(path, lines[0], [line for line in lines if line["ev"] == "zone"])
     steps = [line for line in lines if line["ev"] in STEP_EVENTS]
     listed = [line for line in lines if line["ev"] == "list"]
     hashes = {("ab".index(line.get("c", "a")), line["r"]): line["lh"] for line in listed}
@@ -159,7 +164,7 @@ def read_recording(path: Path) -> Recording:
     return recording
 
 
-def _read_header(path: Path, raw: dict[str, Any]) -> Header:
+def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any]]) -> Header:
     def field(name: str, kind: type) -> Any:
         value: Any = raw.get(name)
         good = isinstance(value, kind) and not isinstance(value, bool)
@@ -196,8 +201,23 @@ def _read_header(path: Path, raw: dict[str, Any]) -> Header:
         evict_swappiness=raw.get("evict_swappiness", MAX_SWAPPINESS),
         writes=raw.get("op") == OP_WRITE,
         lru_gen=lru_gen,
+        zones=_read_zones(path, mode, zone_lines),
         raw=raw,
     )
+
+
+def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dict[str, int], ...]:
+    """The zones of ev=zone, in the order of /proc/zoneinfo: the lowest first."""
+    if mode != GLOBAL_MODE:
+        return ()
+    zones = lines[0].get("zi") if lines else None
+    if not isinstance(zones, dict) or not zones:
+        raise UserError(f"{path}: mode {mode!r} needs an ev=zone with the zones' sizes and watermarks in 'zi'")
+    for name, zone in zones.items():
+        for field in ZONE_FIELDS:
+            if not isinstance(zone, dict) or not isinstance(zone.get(field), int):
+                raise UserError(f"{path}: ev=zone: field {field!r} of zone {name} is not a number")
+    return tuple({field: zone[field] for field in ZONE_FIELDS} for zone in zones.values())
 
 
 def _as_duo(raw: dict[str, Any]) -> dict[str, Any]:

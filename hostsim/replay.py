@@ -15,10 +15,11 @@ import numpy.typing as npt
 from hostsim.errors import UserError
 from hostsim.faults import UPPER_LEVELS
 from hostsim.kernels import KERNELS, Kernel
-from hostsim.machine import HostMemory, Memslot
+from hostsim.machine import HostMemory, Memslot, Watermarks
+from hostsim.memcg import MEMCG_CHARGE_BATCH
 from hostsim.mix_schedule import MixSchedule
 from hostsim.observe import memory_stat, observe
-from hostsim.reclaim import MEMCG_CHARGE_BATCH
+from hostsim.reclaim import SWAP_CLUSTER_MAX
 from hostsim.recording import Header, RecordedGuest, Recording
 from hostsim.schedule import Schedule, fnv1a
 from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE, MIN_NR_GENS, PAGE_BYTES, PTRS_PER_PTE
@@ -28,6 +29,7 @@ FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}
 """Kernel memory of a memcg before the first touch, where the recording doesn't show it."""
 LATE_KERNEL_PAGES = {"vm": 37, "mix": 37, "nested": 37, "rmap": 73, "shadow": 73}
 """Pages that KVM adds to its caches of page tables late while 32 tables (64 MiB) are filled: seen in memory.current."""
+LOWMEM_RESERVE_RATIO = 256  # sysctl vm.lowmem_reserve_ratio of the zones DMA and DMA32
 RECORDER_PAGES = 8  # pages that the recorder itself adds to the CPU's batch while it writes a step: 8 or 9 on 7.3
 
 
@@ -101,6 +103,27 @@ def _parent_kernel_pages(recording: Recording) -> int:
     return max(_kernel_pages([step for step in recording.steps if step["ev"] == "parent"]) - members, 0)
 
 
+def _free_pages(header: Header) -> int:
+    """What can be allocated before it is filled: the uppermost zone's free pages, and what it may take of those below.
+
+    A lower zone keeps its low watermark, and a reserve against allocations that could have come from above
+    (lowmem_reserve: the size of the zones above over LOWMEM_RESERVE_RATIO).
+    """
+    free = managed_above = 0
+    for zone in reversed(header.zones):
+        kept = zone["low"] + managed_above // LOWMEM_RESERVE_RATIO if managed_above else 0
+        free += max(zone["free"] - kept, 0)
+        managed_above += zone["managed"]
+    return free
+
+
+def _watermarks(header: Header) -> Watermarks | None:
+    if not header.zones:
+        return None
+    goal = sum(max(zone["high"], SWAP_CLUSTER_MAX) for zone in header.zones)
+    return Watermarks(header.zones[-1]["low"], header.zones[-1]["high"], goal)
+
+
 def first_writes(header: Header, guest: RecordedGuest) -> npt.NDArray[np.uint32]:
     """Round 0: every page is written, in order."""
     if guest.mixed:
@@ -160,6 +183,8 @@ def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
         parent_max_pages=parent_limit,
         parent_kernel_pages=_parent_kernel_pages(recording),
         shared_cpu=True,
+        free_pages=_free_pages(header),
+        watermarks=_watermarks(header),
     )
     guests = list(range(len(header.guests)))
     done: tuple[str, int, int] | None = None

@@ -139,6 +139,7 @@ MM = np.dtype(
         ("had_rmaps", np.int64),  # sticky: a shadow root was made once
         ("indirect_shadow_pages", np.int64),
         ("unmapped", np.int64),  # pages that reclaim took out of this mm: KVM's notifier sequence
+        ("memcg_seq", np.int64),  # the half of the memcg LRU that its memcg is in
         ("tables", np.int64),  # PTE tables made so far
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
@@ -220,6 +221,8 @@ RECLAIM = np.dtype(
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
         ("task", np.int64),  # the guest in whose own fault this reclaim runs; -1: none
         ("checked", np.int64),  # pages checked since the last aging of this call
+        ("kswapd", np.int64),  # it is kswapd's, of all guests
+        ("scanned", np.int64),  # pages isolated in this pass of kswapd's
         ("isolated", np.int64),  # pages of the present batch, in Machine.victims
         ("freed", np.int64),  # pages of it that were freed
         ("swapped", np.int64),  # this visit isolated anonymous pages (need_swapping)
@@ -241,6 +244,13 @@ NODE = np.dtype(
         ("min_ttl_ms", np.int64),  # /sys/kernel/mm/lru_gen/min_ttl_ms; 0: none
         ("async_swap", np.int64),  # the swap device is asynchronous: a page is freed only after its I/O has ended
         ("flusher_woken", np.int64),  # reclaim met nothing but dirty file pages
+        ("free_pages", np.int64),
+        ("low_pages", np.int64),  # watermarks: kswapd is woken below the low one, and reclaims up to the high one;
+        ("high_pages", np.int64),  # 0: the host's memory is not limited
+        ("goal_pages", np.int64),  # what kswapd sets out to reclaim in one pass
+        ("memcgs_need_aging", np.int64),  # kswapd ages before it evicts (6.1)
+        ("memcg_seq", np.int64),  # the memcg LRU's older half ...
+        ("memcg_position", np.int64),  # ... and the guest where its next pass begins
     ],
     align=True,
 )
