@@ -109,6 +109,7 @@ def _age_node(m: Machine) -> None:
         all_protected = False
         swappiness = m.lruvecs[g].swappiness
         if f.kswapd_ages_first and should_run_aging(f, m.lruvecs[g], swappiness)[0]:
+            m.mms[g].used |= not m.mms[g].notifiers
             age(m, g, swappiness, False)
     if all_protected:
         m.events[0].oom_kills += 1

@@ -46,7 +46,9 @@ def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, 
 def _age(m: Machine, g: int, reclaim: Record) -> None:
     """An aging in the course of reclaim. A long reclaim in a task's own fault sees the CPU switch to it again."""
     reclaim.walk = reclaim.walk_aged = 1
-    if reclaim.task == g and reclaim.checked >= m.features[0].switch_after_checks:
+    if reclaim.kswapd:
+        m.mms[g].used |= not m.mms[g].notifiers
+    elif reclaim.task == g and reclaim.checked >= m.features[0].switch_after_checks:
         m.mms[g].used = 1
     reclaim.checked = 0
     age(m, g, reclaim.swappiness, False)
