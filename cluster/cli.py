@@ -12,7 +12,21 @@ from typing import Any
 
 import typer
 
-from cluster.commands import ablate, compact, fleet, plan, policies, replay, resume, retry, run, status, sweep, verify
+from cluster.commands import (
+    ablate,
+    argue,
+    compact,
+    fleet,
+    plan,
+    policies,
+    replay,
+    resume,
+    retry,
+    run,
+    status,
+    sweep,
+    verify,
+)
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     plan.plan,
@@ -27,6 +41,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     ablate.ablate,
     replay.replay,
     policies.policies,
+    argue.argue,
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""
 

@@ -11,7 +11,7 @@ from cluster.placement import Machine, Request, place
 from cluster.plan import Plan, Run
 from cluster.study import CellSpec, Guest, Nested
 from hostsim.errors import UserError
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, RecordedWorkload, WorkloadSpec
+from hostsim.model import GuestSpec, HostSpec, NestedSpec, RecordedWorkload, VmSpec, WorkloadSpec
 
 
 def build_hosts(run: Run) -> list[HostSpec]:
@@ -32,6 +32,8 @@ def build_hosts(run: Run) -> list[HostSpec]:
             ticks=spec.ticks,
             mode=spec.reclaim.mode,
             aging_every_ticks=spec.reclaim.aging_every_ticks,
+            caller=_caller(spec),
+            caller_every_ticks=spec.caller.every_ticks,
         )
         for host in range(spec.fleet.hosts)
     ]
@@ -80,6 +82,8 @@ def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
             ticks=spec.ticks,
             mode=spec.reclaim.mode,
             aging_every_ticks=spec.reclaim.aging_every_ticks,
+            caller=_caller(spec),
+            caller_every_ticks=spec.caller.every_ticks,
         )
         hosts.append((host_class, host))
     return hosts
@@ -123,6 +127,7 @@ def _scene_host(spec: CellSpec) -> HostSpec:
                 recorded=RecordedWorkload(guest.workload, layout, "write" in guest.options),
                 own_pages=KINDS[guest.kind].own_pages,
                 kernel_pages=KINDS[guest.kind].kernel_pages,
+                vm=_vm(spec, spec.nested),
             )
         )
     return HostSpec(
@@ -131,6 +136,8 @@ def _scene_host(spec: CellSpec) -> HostSpec:
         ticks=spec.ticks,
         mode=spec.reclaim.mode,
         aging_every_ticks=spec.reclaim.aging_every_ticks,
+        caller=_caller(spec),
+        caller_every_ticks=spec.caller.every_ticks,
         parent_pages=int(len(guests) * spec.guest.memory / spec.overcommit) if len(guests) > 1 else 0,
         scene=True,
     )
@@ -170,5 +177,22 @@ def _guest(spec: CellSpec, guest: Guest, nested: Nested, name: str, runs_nested:
         limit_pages=int(guest.memory / spec.overcommit),
         accesses_per_tick=guest.accesses_per_tick,
         workload=WorkloadSpec(**guest.workload.model_dump()),
-        nested=NestedSpec(**nested.model_dump()) if runs_nested else None,
+        nested=NestedSpec(**nested.model_dump(exclude={"l1_paging"})) if runs_nested else None,
+        vm=_vm(spec, nested),
     )
+
+
+def _vm(spec: CellSpec, nested: Nested) -> VmSpec:
+    vm = spec.vm
+    return VmSpec(
+        **vm.model_dump(exclude={"tdp", "accessed_bits", "subscribers"}),
+        tdp=vm.tdp == "on",
+        accessed_bits=vm.accessed_bits == "on",
+        l1_shadow_paging=nested.l1_paging == "shadow",
+        subscribers=tuple(vm.subscribers.split(", ")),
+        truth=spec.truth == "on",
+    )
+
+
+def _caller(spec: CellSpec) -> str:
+    return "" if spec.caller.kind == "none" else spec.caller.kind

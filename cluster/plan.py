@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster.argument import Argument
 from cluster.constraint import read_constraint
 from cluster.design import Bundle
 from cluster.own_policy import build_all
@@ -69,6 +70,7 @@ class Plan:
     base: Mapping[str, Scalar]
     axes: Mapping[str, tuple[Scalar, ...]]
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    argument: Argument | None = field(default=None, compare=False)  # the claim that the study decides
     name: str = field(default="study", compare=False)  # for people: the file's stem
     bundles: tuple[Bundle, ...] = ()
     where: tuple[str, ...] = ()
@@ -203,9 +205,9 @@ class Plan:
             dict(data["parameters"]),
             axes,
             data["policies"],
-            data["name"],
-            tuple(Bundle(tuple(each["keys"]), tuple(map(tuple, each["rows"]))) for each in data["bundles"]),
-            tuple(data["where"]),
+            name=data["name"],
+            bundles=tuple(Bundle(tuple(each["keys"]), tuple(map(tuple, each["rows"]))) for each in data["bundles"]),
+            where=tuple(data["where"]),
         )
 
     def difference(self, other: Plan) -> str:

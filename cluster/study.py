@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from hostsim.errors import UserError
+from hostsim.model import SUBSCRIBERS
 from hostsim.units import parse_pages
 from policies import get_policy
 
@@ -105,6 +106,11 @@ class Nested(Table):
     l2_only_share: Share = table_key("share of such a guest's memory that only L2 touches", "share", 0.25)
     start_tick: Tick = table_key("first tick in which L2 runs", "ticks", 0)
     stop_tick: Tick = table_key("first tick in which it no longer does; 0: it runs to the end", "ticks", 0)
+    l1_paging: Literal["nested", "shadow"] = table_key(
+        "nested: L1 gives L2 nested page tables, which KVM shadows; shadow: L1 shadows L2's tables itself, so that KVM "
+        "maps L2's accesses in the TDP MMU",
+        default="nested",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Nested:
@@ -158,6 +164,47 @@ class Fleet(Table):
         return self
 
 
+Switch = Literal["on", "off"]
+Probability = Share
+
+
+def _known_subscribers(text: str) -> str:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in SUBSCRIBERS:
+            raise UserError(f"unknown subscriber {name!r}: one of {', '.join(SUBSCRIBERS)}, separated by commas")
+    if len(set(names)) < len(names) or "kvm" not in names:
+        raise UserError(f'{text!r}: name "kvm", and each device once')
+    return ", ".join(names)
+
+
+SubscriberNames = Annotated[str, AfterValidator(_known_subscribers)]
+
+
+class Vm(Table):
+    """What KVM makes of the guests, and who else looks at their memory."""
+
+    tdp: Switch = table_key("the TDP MMU (kvm.tdp_mmu); off: the shadow MMU maps everything", default="on")
+    accessed_bits: Switch = table_key(
+        "KVM uses A/D bits (kvm_intel.eptad); off: it ages a page by making its next access fault", default="on"
+    )
+    subscribers: SubscriberNames = table_key(
+        'who is on the notifier chain, in the order of being asked: "kvm", "slow device", "fast device"', default="kvm"
+    )
+    device_share: Share = table_key("accesses of each device, as a share of the guest's", "share", 0.0)
+    shared_share: Share = table_key(
+        "share of the pages that the shadow MMU maps several times, because several L2s use them", "share", 0.0
+    )
+    shared_by: int = table_key("how many SPTEs such a page has", "SPTEs", 2, ge=2, le=1024)
+    no_ad_share: Share = table_key("share of the pages whose shadow SPTEs have no A/D bits (EPTP12)", "share", 0.0)
+    tlb_hit: Probability = table_key(
+        "probability that a TLB serves the access to a page whose Accessed bit was cleared", "", 0.0
+    )
+    race: Probability = table_key("probability that a racing writer undoes what happened to an Accessed bit", "", 0.0)
+    lock_contended: Probability = table_key("probability that mmu_lock is taken as somebody tries it", "", 0.0)
+    numa_zap_share: Share = table_key("share of a guest's page tables that NUMA balancing zaps in a tick", "share", 0.0)
+
+
 class Reclaim(Table):
     """When hosts reclaim memory."""
 
@@ -167,6 +214,16 @@ class Reclaim(Table):
         default="limit",
     )
     aging_every_ticks: Tick = table_key("one more aging (+) this often; 0: never", "ticks", 0)
+
+
+class Caller(Table):
+    """Who else asks for Accessed bits."""
+
+    kind: Literal["none", "idle", "damon-vaddr", "damon-paddr", "khugepaged"] = table_key(
+        "idle: idle page tracking of all pages; damon: one sample a region and tick; khugepaged: eight tables a time",
+        default="none",
+    )
+    every_ticks: Count = table_key("how often it does so", "ticks", 1)
 
 
 class CellSpec(Table):
@@ -189,7 +246,12 @@ class CellSpec(Table):
     fleet: Fleet
     guest: Guest
     nested: Nested = Nested()
+    vm: Vm = Vm()
     reclaim: Reclaim = Reclaim()
+    caller: Caller = Caller()
+    truth: Switch = table_key(
+        "on: writes down when every page was touched, for the columns that compare with it; costs time", default="off"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from cluster.argument import Argument, Check
 from cluster.constraint import read_constraint
 from cluster.design import Bundle
 from cluster.fleet import check_fleets
@@ -22,6 +23,7 @@ from hostsim.errors import UserError
 from policies import Policy, PolicyError
 
 _HEAD = ("title", "description", "seed", "replicates")
+_OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
 _TYPES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -57,6 +59,7 @@ class _Door:
         self.known: list[str] = []  # every key that can vary
 
     def check(self, tree: dict[str, Any]) -> Plan:
+        argument = self.read_argument(tree)
         tables = self.read_policies(tree)
         self.known = [path for path, _ in walk_keys()] + keys_of_classes(tree)
         where = self.read_where(tree.pop("where", []))
@@ -78,13 +81,30 @@ class _Door:
         base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
         head = {name: getattr(study, name) for name in _HEAD}
         name = self.path.stem
-        plan = Plan(**head, base=base, axes=axes, policies=tables, name=name, bundles=bundles, where=where)
+        plan = Plan(
+            **head, base=base, axes=axes, policies=tables, argument=argument, name=name, bundles=bundles, where=where
+        )
         try:
             _ = plan.cell_ids
             check_fleets(plan)
         except UserError as error:
             self.refuse(("where",) if where else (), str(error))
+        if argument is not None:
+            try:
+                argument.check_cells(as_written(plan.cell(number).spec) for number in range(plan.cell_count))
+            except UserError as error:
+                self.refuse(("argument",), str(error))
         return plan
+
+    def read_argument(self, tree: dict[str, Any]) -> Argument | None:
+        """Takes the table [argument] out of the tree and checks it."""
+        table = tree.pop("argument", None)
+        if table is None:
+            return None
+        try:
+            return Argument.model_validate(table)
+        except ValidationError as error:
+            self.complain_first(error, "argument")
 
     def read_policies(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Takes the tables [policy.NAME] out of the tree and checks them; a single one is the study's policy."""
@@ -96,7 +116,7 @@ class _Door:
             try:
                 self.own[name] = PolicyTable.model_validate(table).build(name)
             except ValidationError as error:
-                self.complain({**error.errors()[0], "loc": ("policy", name, *error.errors()[0]["loc"])})
+                self.complain_first(error, "policy", name)
             except PolicyError as error:
                 self.refuse(("policy", name), str(error))
         if not any("policy" in tree.get(section, {}) for section in ("grid", "zip", "sample")):
@@ -178,10 +198,15 @@ class _Door:
         try:
             return Study.model_validate(merge(tree, as_tree(chosen)), context=self.own)
         except ValidationError as error:
-            # An unknown key is most often the cause of whatever else is wrong.
-            # Classes of guests repeat what is wrong with [guest]: what stands in the file is to blame.
-            first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", e["loc"] not in self.lines))
-            self.complain(dict(first))
+            self.complain_first(error)
+
+    def complain_first(self, error: ValidationError, *tables: str) -> NoReturn:
+        """Says one thing that is wrong in these tables: an unknown key is most often the cause of whatever else is.
+
+        Classes of guests repeat what is wrong with [guest]: what stands in the file is to blame.
+        """
+        first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", e["loc"] not in self.lines))
+        self.complain({**first, "loc": (*tables, *first["loc"])})
 
     def complain(self, error: dict[str, Any]) -> NoReturn:
         path = tuple(map(str, error["loc"]))
@@ -205,9 +230,11 @@ class _Door:
 
     def unknown_key(self, path: tuple[str, ...], is_table: bool) -> str:
         *tables, name = path
-        model = PolicyTable if tables[:1] == ["policy"] else table_at(tables, Study) or Study
+        model = table_at(tables, Study) or Study
+        if tables and tables[0] in _OTHER_TABLES:
+            model = Check if tables[:2] == ["argument", "checks"] else _OTHER_TABLES[tables[0]]
         siblings = [key for key, field in model.model_fields.items() if is_table == _is_table(field.annotation)]
-        siblings += ["grid", "zip", "sample", "policy"] if is_table and not tables else []
+        siblings += ["grid", "zip", "sample", "policy", "argument"] if is_table and not tables else []
         where = f" in [{'.'.join(tables)}]" if tables else ""
         what = f"unknown table [{'.'.join(path)}]" if is_table else f'unknown key "{name}"{where}'
         if near := self.suggest(name, siblings):
@@ -221,7 +248,7 @@ class _Door:
     def where_to_put(self, path: tuple[str, ...]) -> str:
         if len(path) == 1 and path[0] in ("fleet", "guest"):
             return f": add a table [{path[0]}]"
-        if path[0] == "policy" and len(path) > 1:
+        if path[0] in _OTHER_TABLES and len(path) > 1:
             return f": set it in [{'.'.join(path[:-1])}]"
         table = f"in [{path[0]}]" if len(path) > 1 else "at the top of the file"
         return f": set it {table} or in [grid]"

@@ -16,7 +16,7 @@ from hostsim.classic import (
 )
 from hostsim.jit import compiled, inlined
 from hostsim.lru import list_tail
-from hostsim.notifier import NONE, ask, unmap
+from hostsim.notifier import NONE, ask, take_pg_young, unmap
 from hostsim.rows import page_row
 from hostsim.state import ACTIVE, MAX_SWAPPINESS, REFERENCED, WORKINGSET, Machine, Record
 from policies import Site
@@ -28,7 +28,10 @@ _EVICT = int(Site.EVICT)
 @inlined
 def _is_young(m: Machine, g: int, page: int) -> bool:
     """folio_referenced: asks all page tables that map the page, and clears their Accessed bits."""
-    young, _ = ask(m, g, page >> 6, np.uint64(1) << np.uint64(page & 63), _EVICT)
+    bit = np.uint64(1) << np.uint64(page & 63)
+    young, _ = ask(m, g, page >> 6, bit, _EVICT)
+    if m.mms[g].extras:
+        young = take_pg_young(m, np.uint64(page >> 6), bit, young)
     return young != NONE
 
 

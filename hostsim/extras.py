@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hostsim.chance import CERTAIN
 from hostsim.faults import fault_in_process, fault_in_vm, mark_accessed
 from hostsim.jit import compiled, inlined
-from hostsim.model import VmSpec
+from hostsim.model import SUBSCRIBERS, VmSpec
 from hostsim.philox import philox, random_words
 from hostsim.rows import page_row
 from hostsim.state import (
@@ -25,7 +25,6 @@ from hostsim.state import (
     DEVICE_BITS,
     DIRTY,
     FAST_DEVICE,
-    KVM,
     MANY_SPTES,
     NO_AD,
     PMD_POPULATED,
@@ -47,7 +46,6 @@ from hostsim.workingset import NEVER
 if TYPE_CHECKING:
     from hostsim.machine import HostMemory
 
-SUBSCRIBERS = {"kvm": KVM, "slow device": SLOW_DEVICE, "fast device": FAST_DEVICE}
 NEVER_TOUCHED = -1  # a tick
 _MANY_STREAM, _NO_AD_STREAM = 0xFFFFFFFC, 0xFFFFFFFD  # the "ticks" whose numbers choose pages
 _ACCESS_STREAM = np.uint64(0xFFFFFFFB)  # ... and decide what becomes of an access
@@ -60,7 +58,7 @@ def set_up(memory: HostMemory, guest: int, spec: VmSpec, *, key: np.uint64, host
     vm["accessed_mask"] = spec.accessed_bits
     vm["l1_shadow_paging"] = spec.l1_shadow_paging
     vm["rmap_entries"] = spec.shared_by
-    chain = [SUBSCRIBERS[name] for name in spec.subscribers]
+    chain = [SUBSCRIBERS.index(name) for name in spec.subscribers]
     vm["subscribers"] = len(chain)
     vm["chain"][: len(chain)] = chain
     vm["fast_devices"] = chain.count(FAST_DEVICE)
@@ -124,7 +122,6 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
         shadow = False
         if not mm.notifiers:
             accessed, mapped = PRIMARY, PRESENT
-            m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
         elif mm.tdp and not (by_l2 and not vm.l1_shadow_paging):
             accessed, mapped = TDP, TDP_MAPPED
         else:
@@ -146,6 +143,8 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
         m.bits[word, TOUCHED] |= bit
         if not hidden and (m.bits[word, accessed] & bit or race_number >= np.uint64(vm.race)):
             m.bits[word, accessed] |= bit
+        if not mm.notifiers:
+            m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
         if write:
             m.bits[word, DIRTY] |= bit
         if mm.notifiers and by_l2:

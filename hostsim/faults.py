@@ -260,6 +260,7 @@ def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
         m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
         if access & ACCESS_WRITE:
             m.bits[word, DIRTY] |= bit
+    m.events[g].accesses += len(accesses)
 
 
 @compiled

@@ -5,12 +5,14 @@ from __future__ import annotations
 from hostsim.costs import cpu_ns
 from hostsim.counters import COUNTERS, EVENTS
 from hostsim.errors import UserError
+from hostsim.guest_extras import GuestExtras, make_caller
 from hostsim.hybrid import get_kernel
 from hostsim.machine import HostMemory, Memslot
 from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
+from hostsim.philox import study_key
 from hostsim.scene import RecordedStream
-from hostsim.state import MIN_NR_GENS
+from hostsim.state import CALLER, MIN_NR_GENS
 from hostsim.workloads import GuestStream
 from policies import Lock, Policy, Site
 
@@ -34,7 +36,8 @@ def simulate_host(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, 
             own_pages=guest.own_pages,
             kernel_pages=guest.kernel_pages,
             kvm=guest.kind != "process",
-            tdp=guest.kind not in ("shadow", "rmap"),
+            tdp=guest.vm.tdp and guest.kind not in ("shadow", "rmap"),
+            extras=guest.vm.extras or bool(spec.caller),
             max_pages=guest.limit_pages if limited and not spec.parent_pages else 0,
         )
         for guest in spec.guests
@@ -45,9 +48,17 @@ def simulate_host(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, 
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
+    extras = {
+        g: GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
+        for g, guest in enumerate(spec.guests)
+        if guest.vm.extras or spec.caller
+    }
+    caller = make_caller(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
     for tick in range(spec.ticks + 1):
         for g, stream in enumerate(streams):
-            _run_guest(memory, spec, g, stream, tick)
+            _run_guest(memory, spec, g, stream, extras.get(g), tick)
+        if caller is not None and tick:
+            caller(tick)
         if tick:
             for g in range(len(streams)):
                 memory.events(g)["resident_page_ticks"] += memory.resident(g)
@@ -64,8 +75,12 @@ def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Str
     return GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=number)
 
 
-def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: Stream, tick: int) -> None:
+def _run_guest(
+    memory: HostMemory, spec: HostSpec, g: int, stream: Stream, extras: GuestExtras | None, tick: int
+) -> None:
     """One tick of one guest: its accesses, then the reclaim that user space asks for."""
+    if extras is not None:
+        extras.begin(tick)
     if tick and stream.l2_runs(tick - 1) and not stream.l2_runs(tick):
         memory.stop_nested(g)
     first_writes = stream.populate(tick)
@@ -73,6 +88,8 @@ def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: Stream, tick:
         memory.touch(g, first_writes)
     if tick:
         memory.touch(g, stream.draw(tick))
+        if extras is not None:
+            extras.after_accesses(tick)
     if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         memory.age(g, force_scan=False)
     if spec.scene:
@@ -83,6 +100,8 @@ def _run_guest(memory: HostMemory, spec: HostSpec, g: int, stream: Stream, tick:
         _reclaim(memory, spec, g, tick)
     if spec.scene:
         memory.drain()
+    if extras is not None:
+        extras.end(tick)
 
 
 def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> None:
@@ -127,6 +146,10 @@ def collect(memory: HostMemory, guest: int) -> dict[str, int]:
         found[f"missed_young_{name}"] = int(sites[site, MISSED])
         found[f"false_young_{name}"] = int(sites[site, FALSE])
         found[f"notifier_calls_{name}"] = int(sites[site, CALLS])
+    found["notifier_calls_caller"] = int(sites[CALLER, CALLS])
+    found["caller_young"] = int(sites[CALLER, YOUNG])
+    found["caller_missed_young"] = int(sites[CALLER, MISSED])
+    found["caller_false_young"] = int(sites[CALLER, FALSE])
     totals = sites.sum(axis=0)
     found["notifier_failed"] = int(totals[FAILED])
     found["tlb_flushes"] = int(totals[FLUSHES])

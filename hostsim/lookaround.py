@@ -8,7 +8,7 @@ import numpy as np
 from hostsim.aging import DENSE_SHARE, STACK_PAGES, promote
 from hostsim.jit import compiled, inlined, lowest_bit, popcount
 from hostsim.lru import activate, gen_of, page_gen
-from hostsim.notifier import ALL, NONE, ask
+from hostsim.notifier import ALL, NONE, ask, take_pg_young
 from hostsim.refs import checked_young
 from hostsim.rows import page_row
 from hostsim.state import (
@@ -139,4 +139,6 @@ def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool)
     without_swap = m.features[0].look_around_needs_aged_walk and walk and not walk_aged
     if enter and not (without_swap and not page_row(m, page).flags & FILE_PAGE):
         look_around(m, g, page, walk)
+    if m.mms[g].extras:
+        young = take_pg_young(m, word, bit, young)
     return young != NONE

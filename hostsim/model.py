@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 PAGE_BYTES = 4096  # x86-64 base page
 
 WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
+SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.state.KVM and those after it
+CALLERS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
 RECLAIM_MODES = ("limit", "proactive", "debugfs")
 
 
@@ -130,6 +132,7 @@ class HostSpec:
     Tick 0 populates every guest's memory in page order; ticks 1..``ticks`` run the workloads.
     mode: "limit" (direct reclaim under memory.max), "proactive" (memory.reclaim after every tick) or
     "debugfs" (`+` and `-` of lru_gen after every tick). ``aging_every_ticks`` > 0 runs one more `+` that often.
+    ``caller``: who else asks for Accessed bits, one of CALLERS ("": nobody), every ``caller_every_ticks``.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``scene``: the guests share one CPU, whose batches are drained after every turn.
     """
@@ -141,6 +144,8 @@ class HostSpec:
     aging_every_ticks: int = 0
     parent_pages: int = 0
     scene: bool = False
+    caller: str = ""
+    caller_every_ticks: int = 1
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,23 @@ from hostsim.state import (
     CACHED,
     DEVICE_BITS,
     EXTRA_COLUMNS,
+    IDLE,
     KVM,
+    PG_YOUNG,
     PRESENT,
     PRIMARY,
+    SHADOW,
     SLOW_DEVICE,
     TOUCHED,
     Machine,
 )
 from policies import Chain, Enter, Lock, When
 
-__all__ = ["ALL", "LOCKS", "NONE", "SITE_COLUMNS", "ask", "consult", "unmap"]
+__all__ = ["ALL", "LOCKS", "NONE", "SITE_COLUMNS", "ask", "consult", "take_pg_young", "unmap"]
 
 # --- what is counted at each site: the columns of Machine.sites ---------------------------------------
 CALLS = 0  # calls of the notifier chain, one page each, or one for a batch
-FAILED = 1  # pages for which KVM answered "failed"
+FAILED = 1  # of these, answered "failed"
 FLUSHES = 2  # remote TLB flushes
 YOUNG = 3  # pages found young
 MISSED = 4
@@ -111,7 +114,9 @@ def consult(
             break
     counters = m.sites[g, site]
     counters[CALLS] += 1 if batched else popcount(pages)
-    counters[FAILED] += popcount(failed)
+    if failed:
+        counters[FAILED] += 1 if batched else popcount(failed)
+        m.events[g].failed_needlessly += popcount(failed & ~m.bits[row, SHADOW])
     if flush:
         counters[FLUSHES] += popcount(young)
         if m.mms[g].extras:
@@ -186,6 +191,15 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     counters[MISSED] += popcount(touched & ~young)
     counters[FALSE] += popcount(young & ~touched)
     return young, _looks_around(m, g, primary, secondary, fast)
+
+
+@inlined
+def take_pg_young(m: Machine, word: np.uint64, bit: np.uint64, young: np.uint64) -> np.uint64:
+    """folio_test_clear_young, and a page that is young is idle no more: what other callers left word of."""
+    young |= m.extra_bits[word, PG_YOUNG] & bit
+    m.extra_bits[word, PG_YOUNG] &= ~bit
+    m.extra_bits[word, IDLE] &= ~young
+    return young
 
 
 @inlined

@@ -170,6 +170,8 @@ VM = np.dtype(
         ("draws", np.int64),  # random numbers used
         ("tick", np.int64),  # now
         ("hot_since", np.int64),  # pages touched after this tick are the true working set
+        ("newest_seq", np.int64),  # the youngest generation whose birth was written down
+        ("born", np.int64, (MAX_NR_GENS,)),  # the ticks in which the generations became the youngest
     ],
     align=True,
 )

@@ -1,0 +1,29 @@
+"""A policy is data: running another one compiles nothing new."""
+
+from __future__ import annotations
+
+import numba.core.registry
+
+from hostsim import faults, reclaim
+from hostsim.host import simulate_host
+from hostsim.model import GuestSpec, HostSpec, NestedSpec
+from policies import POLICIES
+
+COMPILED = (faults.touch_guest, faults.touch_process, reclaim.try_to_free_pages, reclaim.debugfs_age)
+
+
+def signatures() -> list[int]:
+    assert all(isinstance(f, numba.core.registry.CPUDispatcher) for f in COMPILED)
+    return [len(f.signatures) for f in COMPILED]  # type: ignore[attr-defined]
+
+
+def test_twenty_policies_compile_what_one_compiles() -> None:
+    guests = tuple(GuestSpec(f"g{g}", 700, 400, 500, nested=NestedSpec() if g else None) for g in range(2))
+    spec = HostSpec("6.12", guests, ticks=2, aging_every_ticks=1)
+    first, *others = POLICIES.values()
+    simulate_host(spec, first, seed=1, replicate=0, host=0)
+    before = signatures()
+    assert sum(before) > 0
+    for policy in others:
+        simulate_host(spec, policy, seed=1, replicate=0, host=0)
+    assert signatures() == before
