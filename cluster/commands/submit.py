@@ -1,0 +1,65 @@
+"""coldfleet submit: a sweep as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Manifest(StrEnum):
+    """For whom a manifest is."""
+
+    KUBERAY = "kuberay"
+    SLURM = "slurm"
+
+
+def submit(
+    study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
+    out: Annotated[str, typer.Option(help="Where the results go: a URI, or an absolute path that all machines share.")],
+    address: Annotated[str, typer.Option(help="Ray's dashboard.")] = "http://127.0.0.1:8265",
+    working_dir: Annotated[
+        Path | None, typer.Option(help="Directory to send along, with the study in it.  [default: the study alone]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.  [default: all CPUs]")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print what the job says, until it ends.")] = False,
+    print_: Annotated[
+        Manifest | None, typer.Option("--print", help="Print a KubeRay manifest or Slurm script; submit nothing.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="--print: machines to ask for.")] = 4,
+    image: Annotated[
+        str, typer.Option(help="--print kuberay: image with coldfleet.")
+    ] = "registry.example.com/coldfleet:latest",
+) -> int:
+    """Run a sweep as a job of a Ray cluster.
+
+    The study is checked here and sent over Ray's dashboard; the job runs `coldfleet sweep` there. Submitting it
+    again is harmless: a job that runs is not doubled, and a sweep goes on where it was. `coldfleet job` tells how jobs
+    are, what they say, and stops them.
+
+    \b
+    Examples:
+      coldfleet submit configs/fast_only.toml --out s3://bucket/fast_only --follow
+      coldfleet submit my/study.toml --out /shared/study --working-dir my --address http://head:8265
+      coldfleet submit configs/fast_only.toml --out s3://bucket/fast_only --print kuberay > rayjob.yaml
+    """
+    from cluster import manifests, output
+
+    if print_ is Manifest.KUBERAY:
+        output.print_text(manifests.kuberay(study, out, nodes, workers, image).rstrip("\n"))
+        return 0
+    if print_ is Manifest.SLURM:
+        output.print_text(manifests.slurm(study, out, nodes, workers).rstrip("\n"))
+        return 0
+    from cluster.commands.job import follow_job
+    from cluster.ray_jobs import Jobs
+
+    jobs = Jobs(address)
+    submission = jobs.submit(study, out, working_dir, workers)
+    output.print_text(f"{submission.job_id} {'is submitted' if submission.new else 'runs already'}")
+    if follow:
+        return follow_job(jobs, submission.job_id)
+    output.print_text(f"to follow it: coldfleet job logs {submission.job_id} --follow --address {address}")
+    return 0
