@@ -1,0 +1,35 @@
+"""What a worker asks Ray for is more than it takes, and not wildly more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cluster.memory import worker_bytes
+from cluster.plan import Plan
+from cluster.study import Scalar
+
+_CODE = """
+import json, resource, sys
+from cluster.plan import Plan
+from cluster.work import simulate_run, warm_up
+plan = Plan("", "", 1, 1, json.loads(sys.argv[1]), {})
+warm_up(plan)
+simulate_run(plan.run(0))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize(("guests", "memory"), [(2, "4 MiB"), (4, "512 MiB")])
+def test_worker_stays_below_what_it_declares(guests: int, memory: str) -> None:
+    base: dict[str, Scalar] = {"policy": "six-steps", "nested_ratio": 0.5, "ticks": 2, "overcommit": 1.5}
+    base |= {"fleet.hosts": 1, "fleet.guests_per_host": guests, "guest.memory": memory}
+    done = subprocess.run(
+        [sys.executable, "-c", _CODE, json.dumps(base)], check=True, capture_output=True, text=True, timeout=300
+    )
+    declared = worker_bytes(Plan("", "", 1, 1, base, {}))
+    print(f"{guests} x {memory}: {int(done.stdout) >> 20} MiB of {declared >> 20} MiB")
+    assert declared / 4 < int(done.stdout) < declared
