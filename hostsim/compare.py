@@ -97,9 +97,10 @@ def compare_step(
         if kernel.get(name) != ours.get(name):
             yield difference(name, kernel.get(name), ours.get(name))
     generations, our_generations = _generations(kernel), _generations(ours)
-    for seq in sorted(generations.keys() | our_generations.keys()):
-        if generations.get(seq) != our_generations.get(seq):
-            yield difference(f"generation {seq}", generations.get(seq), our_generations.get(seq), GENERATIONS)
+    for key in sorted(generations.keys() | our_generations.keys()):
+        if generations.get(key) != our_generations.get(key):
+            name = f"generation {key[0]} ({key[1]})"
+            yield difference(name, generations.get(key), our_generations.get(key), GENERATIONS)
     for name in COUNTERS:
         value = kernel["st"].get(name, 0) - base.get(name, 0)
         if value != ours["st"].get(name, 0):
@@ -122,9 +123,10 @@ def compare_step(
             yield difference(name, kernel[name], ours[name], HASHES, 1)
 
 
-def _generations(step: dict[str, Any]) -> dict[int, int]:
-    """Anonymous pages by seq; a step of a parent memcg has none."""
-    return {seq: anon for seq, anon, _ in step.get("lg", [])}
+def _generations(step: dict[str, Any]) -> dict[tuple[int, str], int]:
+    """Pages by seq and type; a step of a parent memcg has none."""
+    counts = {(seq, "anon"): anon for seq, anon, _ in step.get("lg", [])}
+    return counts | {(seq, "file"): file for seq, _, file in step.get("lg", [])}
 
 
 def _ranged(step: dict[str, Any], base: dict[str, int]) -> list[int | None]:

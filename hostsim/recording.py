@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from hostsim.errors import UserError
 from hostsim.jit import compiled
 from hostsim.mix_schedule import WORKLOADS as MIX_WORKLOADS
+from hostsim.recording_checks import contradictions, unique_keys, wrong_lines
 from hostsim.schedule import FNV_OFFSET, FNV_PRIME, LAYOUTS, WORKLOADS, fnv1a
 
 GUEST_KINDS = ("host", "vm", "shadow", "nested", "rmap", "mix")
@@ -99,7 +101,7 @@ class Recording:
         if dump is None:
             return None
         legend = {".": SWAPPED, "_": NEVER_PRESENT, **self.header.raw["legend"]}
-        characters = np.frombuffer(dump.encode("utf-32-le"), np.uint32)
+        characters = np.frombuffer(dump.encode("utf-32-le", "surrogatepass"), np.uint32)
         known = np.array([ord(character) for character in legend], np.uint32)
         order = np.argsort(known)
         found = np.minimum(np.searchsorted(known, characters, sorter=order), len(known) - 1)
@@ -142,12 +144,12 @@ def read_recording(path: Path) -> Recording:
     """Reads and checks a recording; raises UserError with one line that says what is wrong with it."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            lines = [json.loads(line) for line in file]
+            lines = [json.loads(line, object_pairs_hook=unique_keys) for line in file]
     except FileNotFoundError:
         raise UserError(f"{path}: no such recording") from None
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cut or damaged, not a whole gzip file ({error}); get a fresh copy") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: line that is not JSON ({error}); get a fresh copy") from None
     if not lines or not all(isinstance(line, dict) and "ev" in line for line in lines):
         raise UserError(f"{path}: not a recording: every line is to be a JSON object with an 'ev'")
@@ -155,13 +157,19 @@ def read_recording(path: Path) -> Recording:
         raise UserError(f"{path}: not a recording: the first line is not ev=hdr")
     if lines[-1]["ev"] != "end":
         raise UserError(f"{path}: cut: the last line is not ev=end; get a whole copy")
+    _refuse(path, wrong_lines(lines))
     header = _read_header(path, lines[0], [line for line in lines if line["ev"] == "zone"])
+    _refuse(path, contradictions(lines))
     steps = [line for line in lines if line["ev"] in STEP_EVENTS]
     listed = [line for line in lines if line["ev"] == "list"]
     hashes = {("ab".index(line.get("c", "a")), line["r"]): line["lh"] for line in listed}
-    recording = Recording(path, header, steps, hashes)
-    _check_steps(recording)
-    return recording
+    return Recording(path, header, steps, hashes)
+
+
+def _refuse(path: Path, complaints: Iterator[str]) -> None:
+    """Raises UserError for the first complaint, if there is one."""
+    for complaint in complaints:
+        raise UserError(f"{path}: {complaint}")
 
 
 def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any]]) -> Header:
@@ -178,8 +186,6 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
             raise UserError(f"{path}: header field {name!r} is {value!r}; known are {', '.join(known)}")
         return value
 
-    if not isinstance(raw.get("legend"), dict):
-        raise UserError(f"{path}: header field 'legend' is missing")
     release: str = field("rel", str)
     duo = raw.get("kind") == DUO
     lru_gen = choice("lru_gen_enabled", (MGLRU_OFF, MGLRU_ON)) == MGLRU_ON
@@ -248,24 +254,3 @@ def _mmu_kind(raw: dict[str, Any], kind: str) -> str:
     if kind == "vm" and raw.get("tdp_mmu") == "N":
         return "rmap"
     return kind
-
-
-def _check_steps(recording: Recording) -> None:
-    path = recording.path
-    for step in recording.steps:
-        where = f"{path}: ev={step['ev']} of round {step.get('r')}"
-        if step.get("c", "a") not in "ab" or step.get("h", "a") not in "ab":
-            raise UserError(f"{where}: field 'c' or 'h' names neither 'a' nor 'b'")
-        numbers = ("r", "x") if step["ev"] == "parent" else ("r", "x", "res", "min", "max")
-        for name in numbers:
-            if not isinstance(step.get(name), int):
-                raise UserError(f"{where}: field {name!r} is {step.get(name)!r}, not a number")
-        listed = isinstance(step.get("lg"), list) or step["ev"] == "parent"
-        if not listed or not isinstance(step.get("st"), dict):
-            raise UserError(f"{where}: field 'lg' or 'st' is missing")
-        dump = step.get("pg")
-        if dump is not None and len(dump) != recording.header.pages:
-            raise UserError(f"{where}: dump of {len(dump)} pages where the header says {recording.header.pages}")
-    own = [step["ev"] for step in recording.steps if step["ev"] != "parent"]
-    if own[: len(recording.header.guests) + 1] != ["start"] * len(recording.header.guests) + ["populate"]:
-        raise UserError(f"{path}: cut: it does not begin with ev=start and ev=populate")

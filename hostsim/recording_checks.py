@@ -1,0 +1,272 @@
+"""What a recording has to be like, beyond what the simulator compares: its lines, their order, its counters.
+
+A recording that contradicts itself is refused. Fields that the simulator neither needs nor compares (docs/truth.md
+lists them) are carried along; of them only the type is checked, and that counters don't go back.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Line = dict[str, Any]
+
+_STEP = (
+    "ev",
+    "r",
+    "x",
+    "res",
+    "min",
+    "max",
+    "lg",
+    "cur",
+    "st",
+    "vm",
+    "mev",
+    "pgh",
+    "resh",
+    "pg",
+    "lgf",
+    "c",
+    "h",
+    "mi",
+)
+_SCHEDULE = (
+    "kind",
+    "kinds",
+    "wl",
+    "wls",
+    "seed",
+    "seeds",
+    "mode",
+    "n",
+    "acc",
+    "rounds",
+    "layout",
+    "target",
+    "op",
+    "mix",
+)
+_MACHINE = ("rel", "ver", "tdp_mmu", "npt", "lru_gen_enabled", "swappiness", "evict_swappiness", "guest_paging")
+_RECORDER = ("id", "label", "drain", "nage", "flagbits", "legend", "simulator")
+KEYS: dict[str, tuple[str, ...]] = {
+    "hdr": ("ev", *_SCHEDULE, *_MACHINE, *_RECORDER),
+    "list": ("ev", "c", "r", "cnt", "lh"),
+    "parent": ("ev", "of", "r", "h", "x", "cur", "st", "vm", "mev"),
+    "zone": ("ev", "zi"),
+    "died": ("ev", "sig", "st", "mev"),
+    "end": ("ev", "kvm", "died", "timeout"),
+    **dict.fromkeys(("start", "populate", "touch", "age", "evict", "reclaim"), _STEP),
+}
+"""The fields of each kind of line."""
+
+GAUGES = ("anon", "kernel", "pagetables", "sec_pagetables", "inactive_anon", "active_anon", "swapcached")
+"""What memory.stat has beside counters that only grow."""
+
+_FLAG_BITS = ([27, 25, 2, 8, 2, 9], [27, 25, 2, 5, 1, 6])  # where struct page has generation, refs, flags: by kernel
+_ROUND = {
+    "debugfs": ("touch", "age", "evict"),
+    "ageonly": ("touch", "age"),
+    "reclaim": ("touch", "reclaim"),
+    "limit": ("touch",),
+    "kswapd": ("touch",),
+}
+_COUNT = re.compile(r"\d+[a-zA-Z]")
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises ValueError where a key is there twice."""
+    line = dict(pairs)
+    if len(line) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return line
+
+
+def wrong_lines(lines: Sequence[Line]) -> Iterator[str]:
+    """Lines with fields that are unknown, missing or of the wrong type, each as text without the file's name."""
+    for line in lines:
+        yield from _wrong_fields(line)
+
+
+def contradictions(lines: Sequence[Line]) -> Iterator[str]:
+    """Where a recording contradicts its header or itself. Each line is good by itself."""
+    header, steps = lines[0], [line for line in lines if "r" in line and line["ev"] != "list"]
+    yield from _wrong_recorder(header)
+    for step in steps:
+        if "pg" in step and len(step["pg"]) != header["n"]:
+            yield f"{where(step)}: dump of {len(step['pg'])} pages where the header says {header['n']}"
+    yield from _wrong_order(header, steps, cut="died" in lines[-1] or "timeout" in lines[-1])
+    yield from _wrong_lists(header, [line for line in lines if line["ev"] == "list"])
+    yield from _shrinking(steps)
+    if header["mode"] != "limit":
+        yield from _limit_events(steps)
+
+
+def where(line: Line) -> str:
+    """A line's name for people."""
+    place = f"ev={line['ev']}"
+    return f"{place} of round {line['r']}" if "r" in line else place
+
+
+def _wrong_fields(line: Line) -> Iterator[str]:
+    known = KEYS.get(line["ev"])
+    if known is None:
+        yield f"line with unknown ev={line['ev']!r}"
+        return
+    for key in line:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            yield f"{where(line)}: unknown field {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
+    for key in _REQUIRED.get(line["ev"], _REQUIRED_OF_STEPS):
+        if key not in line:
+            yield f"{where(line)}: field {key!r} is missing"
+    for key, value in line.items():
+        what, good = _SHAPES.get(key, ("", _anything))
+        if not good(value):
+            yield f"{where(line)}: field {key!r} is {_short(value)}, not {what}"
+
+
+def _wrong_recorder(header: Line) -> Iterator[str]:
+    """Recorders that did something else than the simulator does."""
+    if header.get("drain", 1) != 1 or header.get("nage", 1) != 1:
+        yield "header field 'drain' or 'nage' is not 1: batches are drained and one aging is made before each step"
+    if header.get("flagbits", _FLAG_BITS[0]) not in _FLAG_BITS:
+        yield f"header field 'flagbits' is {header['flagbits']}; known are {_FLAG_BITS[0]} and {_FLAG_BITS[1]}"
+    for name in ("tdp_mmu", "npt"):
+        if header.get(name, "Y") not in ("Y", "N"):
+            yield f"header field {name!r} is {header[name]!r}; it is 'Y' or 'N'"
+
+
+def _wrong_order(header: Line, steps: Sequence[Line], cut: bool) -> Iterator[str]:
+    """Steps that don't follow each other as the schedule says; a run that was ``cut`` may end anywhere."""
+    expected = list(_expected(header))
+    for number, (step, due) in enumerate(zip(steps, expected, strict=False)):
+        found = (step["ev"], step.get("r"), step.get("c"), step.get("h"), step.get("of"))
+        if found != due:
+            yield f"step {number} is {where(step)}, where ev={due[0]} of round {due[1]} is due: a line was changed"
+            return
+    if len(steps) > len(expected) or (len(steps) < len(expected) and not cut):
+        yield f"cut: it has {len(steps)} steps where its header asks for {len(expected)}; get a whole copy"
+
+
+def _expected(header: Line) -> Iterator[tuple[str, int, str | None, str | None, str | None]]:
+    events, rounds = _ROUND.get(header.get("mode", ""), ()), header.get("rounds")
+    if not isinstance(rounds, int) or not isinstance(header.get("kinds", []), list):
+        return
+    children = "ab"[: len(header["kinds"])] if "kinds" in header else ""
+    if not children:
+        yield from ((event, 0, None, None, None) for event in ("start", "populate"))
+        yield from ((event, number, None, None, None) for number in range(1, rounds + 1) for event in events)
+        return
+    yield from (("start", 0, child, "a", None) for child in children)
+    yield ("parent", 0, None, "a", "start")
+    for number in range(rounds + 1):
+        for half in children:
+            first = "touch" if number else "populate"
+            if header["mode"] == "reclaim":
+                yield (first, number, half, half, None)
+                first = "reclaim"
+            yield from ((first, number, child, half, None) for child in children)
+            yield ("parent", number, None, half, first)
+
+
+def _wrong_lists(header: Line, lists: Sequence[Line]) -> Iterator[str]:
+    for line in lists:
+        due = header.get("n") if line.get("r") == 0 else header.get("acc")
+        if line.get("cnt") != due:
+            yield f"{where(line)}: field 'cnt' is {line.get('cnt')!r}, not {due}"
+
+
+def _shrinking(steps: Sequence[Line]) -> Iterator[str]:
+    """Counters that are less than at the step before."""
+    last: dict[tuple[str, Any, str], int] = {}
+    for step in steps:
+        for field, owner in (("st", step.get("c", step["ev"] == "parent")), ("vm", None)):
+            for name, value in step.get(field, {}).items():
+                if name in GAUGES:
+                    continue
+                if value < last.get((field, owner, name), 0):
+                    yield f"{where(step)}: counter {name} of {field!r} went back to {value}"
+                last[field, owner, name] = value
+
+
+def _limit_events(steps: Sequence[Line]) -> Iterator[str]:
+    """Counts of a limit that was hit, where there is no limit."""
+    for step in steps:
+        for name, value in step.get("mev", {}).items():
+            if value:
+                yield f"{where(step)}: counter {name} of 'mev' is {value}, though there is no limit"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:56] + " ..."
+
+
+def _anything(value: Any) -> bool:
+    return True
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_counters(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
+def _is_generations(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and len(row) == 3 and all(map(_is_count, row)) for row in value
+    )
+
+
+def _is_tiers(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(rows, dict) and all(_is_entries(entries) for entries in rows.values()) for rows in value.values()
+    )
+
+
+def _is_entries(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) and _COUNT.fullmatch(entry) for entry in value)
+
+
+def _is_full(value: Any) -> bool:
+    """lru_gen_full; "" or {} if it wasn't read."""
+    if not value:
+        return True
+    return isinstance(value, dict) and set(value) <= {"tiers", "mm"} and _is_tiers(value.get("tiers"))
+
+
+def _is_legend(value: Any) -> bool:
+    if not isinstance(value, dict) or len(set(map(str, value.values()))) < len(value):
+        return False
+    return all(len(key) == 1 and _is_count(state) and state < 256 for key, state in value.items())
+
+
+_SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("r", "x", "res", "min", "max", "cur", "cnt", "sig", "died", "timeout"), ("a number", _is_count)),
+    **dict.fromkeys(("st", "vm", "mev"), ("counters", _is_counters)),
+    **dict.fromkeys(("pg", "pgh", "resh", "lh"), ("a text", _is_text)),
+    **dict.fromkeys(("c", "h"), ("'a' or 'b'", lambda value: value in ("a", "b"))),
+    "lg": ("a list of generations", _is_generations),
+    "lgf": ("tier counters", _is_full),
+    "legend": ("a state byte for every letter", _is_legend),
+    "mix": ("0 or 1", lambda value: value in (0, 1)),
+    "op": ("0 or 2", lambda value: value in (0, 2)),
+}
+"""What the value of a field has to be, whatever line it is in."""
+
+_REQUIRED_OF_STEPS = ("r", "x", "res", "min", "max", "lg", "st")
+_REQUIRED: dict[str, tuple[str, ...]] = {
+    "hdr": ("legend",),
+    "list": ("r", "cnt", "lh"),
+    "parent": ("r", "x", "st"),
+    **dict.fromkeys(("zone", "died", "end"), ()),
+}
