@@ -206,14 +206,25 @@ class Vm(Table):
 
 
 class Reclaim(Table):
-    """When hosts reclaim memory."""
+    """When hosts reclaim memory, and from which lists."""
 
+    lru: Literal["mglru", "classic"] = table_key(
+        "mglru: generations; classic: MGLRU is off, an active and an inactive list", default="mglru"
+    )
     mode: Literal["limit", "proactive", "debugfs"] = table_key(
         "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; "
         "debugfs: the commands + and - of lru_gen after every tick",
         default="limit",
     )
     aging_every_ticks: Tick = table_key("one more aging (+) this often; 0: never", "ticks", 0)
+
+    @model_validator(mode="after")
+    def _check_lru(self) -> Reclaim:
+        if self.lru == "classic" and self.mode == "debugfs":
+            raise UserError('mode = "debugfs" acts on generations, which lru = "classic" has not: use another mode')
+        if self.lru == "classic" and self.aging_every_ticks:
+            raise UserError('aging_every_ticks acts on generations, which lru = "classic" has not: leave it out')
+        return self
 
 
 class Caller(Table):

@@ -134,7 +134,8 @@ class HostSpec:
     "debugfs" (`+` and `-` of lru_gen after every tick). ``aging_every_ticks`` > 0 runs one more `+` that often.
     ``caller``: who else asks for Accessed bits, one of CALLERS ("": nobody), every ``caller_every_ticks``.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
-    them (0: on each guest). ``scene``: the guests share one CPU, whose batches are drained after every turn.
+    them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
+    ``scene``: the guests share one CPU, whose batches are drained after every turn.
     """
 
     kernel: str
@@ -143,6 +144,7 @@ class HostSpec:
     mode: str = "limit"
     aging_every_ticks: int = 0
     parent_pages: int = 0
+    lru_gen: bool = True
     scene: bool = False
     caller: str = ""
     caller_every_ticks: int = 1

@@ -19,9 +19,8 @@ NO_TASK = -1  # memory.reclaim: another process asks
 
 
 @inlined
-def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, int]:
-    """Whether the cold pages run out; and the pages that may be scanned (0 if aging must come first)."""
-    oldest = oldest_evictable(f, lruvec, swappiness)
+def lruvec_sizes(lruvec: Record, swappiness: int) -> tuple[int, int, int]:
+    """Evictable pages of a lruvec: all, those of the youngest generation, those of the third."""
     total = young = old = 0
     for kind in range(2):
         if not is_evictable(kind, swappiness):
@@ -33,6 +32,14 @@ def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, 
                 young += pages
             elif seq + MIN_NR_GENS == lruvec.max_seq:
                 old += pages
+    return total, young, old
+
+
+@inlined
+def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, int]:
+    """Whether the cold pages run out; and the pages that may be scanned (0 if aging must come first)."""
+    oldest = oldest_evictable(f, lruvec, swappiness)
+    total, young, old = lruvec_sizes(lruvec, swappiness)
     if oldest + MIN_NR_GENS > lruvec.max_seq:
         return True, 0 if f.aging_ends_visit else total
     if f.aging_by_generations_only:
@@ -195,19 +202,21 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
     reclaim.task = task
     reclaim.proactive = task < 0
     reclaim.target = target
+    reclaim.skipped_deactivate = reclaim.force_deactivate = 0
     reclaim.swappiness = m.lruvecs[max(target, 0)].swappiness
-    reclaim.priority = DEF_PRIORITY
-    while reclaim.priority >= 0:
-        reclaim.file_taken = reclaim.unqueued_dirty = 0
-        shrink_memcgs(m, target, reclaim)
-        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
-            break
-        _wait_for_io(m, target)
-        reclaim.priority -= 1
+    again = True
+    while again:
+        reclaim.priority = DEF_PRIORITY
+        while reclaim.priority >= 0:
+            reclaim.file_taken = reclaim.unqueued_dirty = 0
+            shrink_memcgs(m, target, reclaim)
+            if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
+                break
+            _wait_for_io(m, target)
+            reclaim.priority -= 1
+        again = not m.features[0].lru_gen and classic_reclaim.begins_anew(m, reclaim)
     if not reclaim.nr_reclaimed:
         _wait_for_flusher(m, target)
-    if not m.features[0].lru_gen:
-        classic_reclaim.end_call(m, reclaim)
     return reclaim.nr_reclaimed
 
 
