@@ -134,6 +134,8 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
         nr_pages = min(nr_active, SWAP_CLUSTER_MAX)
         if nr_pages and reclaim.may_deactivate:
             shrink_active(m, g, nr_pages)
+        elif nr_pages:
+            reclaim.skipped_deactivate = 1
         nr_active -= nr_pages
     if inactive_is_low(lru):
         shrink_active(m, g, SWAP_CLUSTER_MAX)
@@ -146,11 +148,18 @@ def prepare_pass(m: Machine, reclaim: Record) -> None:
     if m.features[0].reclaim_flushes_stats:
         flush_stats(m)
     lru = m.classic[reclaim.target]
-    reclaim.may_deactivate = lru.flushed_activations != lru.seen_activations or inactive_is_low(lru)
+    changes = lru.flushed_activations != lru.seen_activations
+    reclaim.may_deactivate = reclaim.force_deactivate or changes or inactive_is_low(lru)
 
 
 @compiled
-def end_call(m: Machine, reclaim: Record) -> None:
-    """snapshot_refaults, as a reclaim call ends."""
+def begins_anew(m: Machine, reclaim: Record) -> bool:
+    """do_try_to_free_pages after its last priority: remembers the refaults. True if all priorities shall be gone
+    through once more, because nothing was reclaimed and active pages were spared."""
     lru = m.classic[reclaim.target]
     lru.seen_activations = lru.flushed_activations
+    if reclaim.nr_reclaimed or not reclaim.skipped_deactivate:
+        return False
+    reclaim.skipped_deactivate = 0
+    reclaim.force_deactivate = 1
+    return True

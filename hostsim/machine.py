@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import classic, extras, faults, lru, memcg, pagecache, reclaim, writeback
+from hostsim import classic, extras, faults, lru, memcg, min_ttl, pagecache, reclaim, writeback
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
 from hostsim.lru import list_tail
@@ -83,6 +83,7 @@ class HostMemory:
     ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
     to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
     ``free_pages``, ``watermarks``: the host's free memory at the start, and when kswapd runs; None: as much as needed.
+    Raises ValueError for files or asynchronous swap under the classic LRU, which reclaims anonymous pages to zram only.
     """
 
     def __init__(
@@ -99,6 +100,8 @@ class HostMemory:
         watermarks: Watermarks | None = None,
         min_ttl_ms: int = 0,
     ) -> None:
+        if not kernel.lru_gen and (async_swap or any(slot.file_pages for slot in slots)):
+            raise ValueError("the classic LRU is modelled for anonymous memory on zram only")
         tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
         own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
         file_tables = [-(-slot.file_pages // PTRS_PER_PTE) for slot in slots]
@@ -196,6 +199,7 @@ class HostMemory:
 
     def flush(self) -> None:
         """The flusher threads start to write all dirty file pages."""
+        self.machine.node[0]["flusher_woken"] = 0
         for guest in range(len(self.machine.mms)):
             writeback.flush(self.machine, guest)
 
@@ -221,6 +225,10 @@ class HostMemory:
     def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
         """`+` of the debugfs file, for the present max_seq."""
         reclaim.debugfs_age(self.machine, guest, swappiness, force_scan)
+
+    def age_node(self, priority: int) -> bool:
+        """What kswapd does at a priority before it evicts; True if it called the OOM killer (min_ttl_ms)."""
+        return bool(min_ttl.age_node(self.machine, priority))
 
     def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
         """`-` of the debugfs file: evicts generations up to ``seq``; returns the pages reclaimed."""
@@ -259,6 +267,15 @@ class HostMemory:
     def resident(self, guest: int) -> int:
         """Pages of the guest's memslot that are in memory."""
         return int(np.bitwise_count(self.machine.bits[self.words(guest), PRESENT]).sum())
+
+    def in_memory(self, guest: int) -> int:
+        """Pages of the guest's memslot and of its file that are in memory."""
+        return self.resident(guest) + int(self.machine.events[guest]["cached_pages"])
+
+    @property
+    def flusher_woken(self) -> bool:
+        """Reclaim woke the flusher threads, and they have not run since."""
+        return bool(self.machine.node[0]["flusher_woken"])
 
     def generation(self, guest: int, seq: int, kind: int = ANON) -> list[int]:
         """The guest's pages on the list of a generation, in the order in which eviction meets them.

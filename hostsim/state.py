@@ -234,6 +234,8 @@ RECLAIM = np.dtype(
         ("swappiness", np.int64),
         ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
         ("may_deactivate", np.int64),  # classic LRU: active pages may be made inactive
+        ("skipped_deactivate", np.int64),  # ... and some were spared because they may not
+        ("force_deactivate", np.int64),  # ... so that now they may, come what may
     ],
     align=True,
 )

@@ -48,7 +48,7 @@ from tests.reference.reclaim import ScanControl
 
 COUNTERS = (
     *("pgfault", "pgmajfault", "pswpin", "pswpout", "file_reads", "file_writes", "pgscan", "pgscan_file", "pgsteal"),
-    *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate"),
+    *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate", "pgdeactivate"),
     *(f"workingset_{what}_{kind}" for what in ("refault", "activate", "restore") for kind in ("anon", "file")),
 )
 PID_ARRAYS = ("avg_refaulted", "avg_total", "refaulted", "evicted", "protected")
@@ -107,6 +107,9 @@ class Reference(ReferenceHost):
 class SideBySide:
     """One guest in the engine and the same one in the reference model."""
 
+    lru_gen = True
+    reference_class: type[Reference] = Reference
+
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         kvm, tdp = shape.kind != "process", shape.kind != "shadow"
@@ -119,9 +122,9 @@ class SideBySide:
             swappiness=shape.swappiness,
             file_pages=shape.file_pages,
         )
-        kernel, policy = KERNELS[shape.kernel], get_policy(shape.policy)
-        self.engine = HostMemory([slot], kernel, policy, async_swap=shape.async_swap)
-        self.reference = Reference(
+        kernel = replace(KERNELS[shape.kernel], lru_gen=self.lru_gen)
+        self.engine = HostMemory([slot], kernel, get_policy(shape.policy), async_swap=shape.async_swap)
+        self.reference = self.reference_class(
             shape.pages,
             shape.kernel,
             shape.policy,

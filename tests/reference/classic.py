@@ -8,6 +8,7 @@ active pages are deactivated without mercy, refaults within the size of the list
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 from typing import Any
 
 from .constants import SWAP_CLUSTER_MAX
@@ -58,7 +59,9 @@ class ClassicLruvec:
             self.anon_cost //= 2
 
     def inactive_is_low(self) -> bool:
-        return self.flushed_size[False] < self.flushed_size[True]
+        """From 1 GiB on the active list may be the larger one, by sqrt(10 * GiB)."""
+        gib = sum(self.flushed_size.values()) * 4096 >> 30
+        return self.flushed_size[False] * (isqrt(10 * gib) or 1) < self.flushed_size[True]
 
 
 class ClassicHost(ReferenceHost):
@@ -120,11 +123,13 @@ class ClassicHost(ReferenceHost):
             self.flush_stats()
         classic = self.classic
         self.may_deactivate = (
-            classic.flushed_activations != classic.activations_at_last_reclaim or classic.inactive_is_low()
+            sc.force_deactivate
+            or classic.flushed_activations != classic.activations_at_last_reclaim
+            or classic.inactive_is_low()
         )
         yield self
 
-    def reclaim_ended(self) -> None:
+    def reclaim_ended(self, sc: ScanControl) -> None:
         self.classic.activations_at_last_reclaim = self.classic.flushed_activations
 
     def shrink(self, sc: ScanControl) -> None:
@@ -141,6 +146,8 @@ class ClassicHost(ReferenceHost):
                     reclaimed += self.shrink_inactive(batch)
                 elif self.may_deactivate:
                     self.shrink_active(batch)
+                else:
+                    sc.skipped_deactivate = True
             if reclaimed >= sc.nr_to_reclaim:
                 break
         sc.nr_reclaimed += reclaimed
@@ -149,6 +156,8 @@ class ClassicHost(ReferenceHost):
 
     def scan_counts(self, sc: ScanControl) -> dict[bool, int]:
         """Anon's share by cost; the file lists are empty but keep their fraction."""
+        if not sc.swappiness:
+            return {False: 0, True: 0}
         sizes = {active: size >> sc.priority for active, size in self.classic.size.items()}
         if sc.priority == 0:
             return sizes

@@ -225,8 +225,8 @@ class ReferenceHost:
     def wait_for_flusher(self) -> None:
         self.device.flush_and_wait()
 
-    def reclaim_ended(self) -> None:
-        """A try_to_free call is over."""
+    def reclaim_ended(self, sc: ScanControl) -> None:
+        """All priorities were gone through."""
 
     # Charging (section 8).
     def charge(self, nr: int) -> None:

@@ -39,6 +39,9 @@ class ScanControl:
     """Of the present pass: file pages taken from the oldest generation ..."""
     unqueued_dirty: int = 0
     """... and those that were dirty and not being written."""
+    skipped_deactivate: bool = False
+    force_deactivate: bool = False
+    """The classic LRU spares active pages at first, and takes them if that yields nothing at all."""
 
 
 def lruvec_sizes(host: ReferenceHost, swappiness: int) -> tuple[int, int, int]:
@@ -159,24 +162,29 @@ class ReclaimTarget(Protocol):
     def wait_for_flusher(self) -> None:
         """Nothing could be reclaimed: the task sleeps until dirty pages are written."""
 
-    def reclaim_ended(self) -> None:
-        """A try_to_free call is over."""
+    def reclaim_ended(self, sc: ScanControl) -> None:
+        """All priorities were gone through."""
 
 
 def try_to_free_mem_cgroup_pages(target: ReclaimTarget, nr: int, proactive: bool) -> int:
     """Memcg reclaim: priority 12 down to 0 until the request is met."""
     sc = ScanControl(max(nr, SWAP_CLUSTER_MAX), proactive, target.swappiness)
-    for priority in range(DEF_PRIORITY, -1, -1):
-        sc.priority = priority
-        sc.file_taken = sc.unqueued_dirty = 0
-        for memcg in target.memcgs(sc):
-            memcg.shrink(sc)
-        if sc.nr_reclaimed >= sc.nr_to_reclaim:
-            break
-        target.wait_for_io()
+    again = True
+    while again:
+        for priority in range(DEF_PRIORITY, -1, -1):
+            sc.priority = priority
+            sc.file_taken = sc.unqueued_dirty = 0
+            for memcg in target.memcgs(sc):
+                memcg.shrink(sc)
+            if sc.nr_reclaimed >= sc.nr_to_reclaim:
+                break
+            target.wait_for_io()
+        target.reclaim_ended(sc)
+        again = sc.skipped_deactivate and not sc.nr_reclaimed
+        if again:
+            sc.skipped_deactivate, sc.force_deactivate = False, True
     if not sc.nr_reclaimed:
         target.wait_for_flusher()
-    target.reclaim_ended()
     return sc.nr_reclaimed
 
 

@@ -45,8 +45,8 @@ class ReferenceParent:
         for child in self.children:
             child.wait_for_flusher()
 
-    def reclaim_ended(self) -> None:
-        """A try_to_free call is over."""
+    def reclaim_ended(self, sc: ScanControl) -> None:
+        """All priorities were gone through."""
 
     def memory_reclaim(self, nr: int) -> int:
         return memory_reclaim(self, nr)
