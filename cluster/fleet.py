@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from cluster.placement import Machine, Request, place
 from cluster.plan import Plan, Run
-from cluster.study import CellSpec, Guest, Nested
+from cluster.study import CellSpec, Guest, Nested, PageCache
 from hostsim.errors import UserError
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, RecordedWorkload, VmSpec, WorkloadSpec
+from hostsim.model import GuestSpec, HostSpec, NestedSpec, PageCacheSpec, RecordedWorkload, VmSpec, WorkloadSpec
 
 
 def build_hosts(run: Run) -> list[HostSpec]:
@@ -35,6 +36,7 @@ def build_hosts(run: Run) -> list[HostSpec]:
             aging_every_ticks=spec.reclaim.aging_every_ticks,
             caller=_caller(spec),
             caller_every_ticks=spec.caller.every_ticks,
+            **_memory_of_host(spec),
         )
         for host in range(spec.fleet.hosts)
     ]
@@ -85,6 +87,7 @@ def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
             aging_every_ticks=spec.reclaim.aging_every_ticks,
             caller=_caller(spec),
             caller_every_ticks=spec.caller.every_ticks,
+            **_memory_of_host(spec),
         )
         hosts.append((host_class, host))
     return hosts
@@ -102,7 +105,7 @@ def _machines(spec: CellSpec) -> list[tuple[str, Machine]]:
 def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, int]]]:
     """For each host the (class, number) of its guests. They arrive in an order that only seed and replicate decide."""
     requests = [
-        Request(name, number, each.memory, each.vcpus)
+        Request(name, number, each.memory + each.page_cache.memory, each.vcpus)
         for name, each in spec.fleet.guest.items()
         for number in range(each.count)
     ]
@@ -140,6 +143,7 @@ def _scene_host(spec: CellSpec) -> HostSpec:
         aging_every_ticks=spec.reclaim.aging_every_ticks,
         caller=_caller(spec),
         caller_every_ticks=spec.caller.every_ticks,
+        **_memory_of_host(spec),
         parent_pages=int(len(guests) * spec.guest.memory / spec.overcommit) if len(guests) > 1 else 0,
         scene=True,
     )
@@ -176,9 +180,10 @@ def _guest(spec: CellSpec, guest: Guest, nested: Nested, name: str, runs_nested:
     return GuestSpec(
         name=name,
         memory_pages=guest.memory,
-        limit_pages=int(guest.memory / spec.overcommit),
+        limit_pages=int((guest.memory + guest.page_cache.memory) / spec.overcommit),
         accesses_per_tick=guest.accesses_per_tick,
         workload=WorkloadSpec(**guest.workload.model_dump()),
+        page_cache=_page_cache(guest.page_cache),
         nested=NestedSpec(**nested.model_dump(exclude={"l1_paging"})) if runs_nested else None,
         vm=_vm(spec, nested),
     )
@@ -198,3 +203,24 @@ def _vm(spec: CellSpec, nested: Nested) -> VmSpec:
 
 def _caller(spec: CellSpec) -> str:
     return "" if spec.caller.kind == "none" else spec.caller.kind
+
+
+def _page_cache(cache: PageCache) -> PageCacheSpec | None:
+    if not cache.memory:
+        return None
+    return PageCacheSpec(
+        pages=cache.memory,
+        access_share=cache.access_share,
+        kind=cache.kind,
+        mmap_share=cache.mmap_share,
+        write_share=cache.write_share,
+    )
+
+
+def _memory_of_host(spec: CellSpec) -> dict[str, Any]:
+    """What all guests of a host share: the swap device, vm.swappiness, the flusher."""
+    return {
+        "swap_device": spec.swap.device,
+        "swappiness": spec.reclaim.swappiness,
+        "flush_every_ticks": spec.reclaim.flush_every_ticks,
+    }

@@ -13,10 +13,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from hostsim.errors import UserError
-from hostsim.model import SUBSCRIBERS
 from hostsim.units import parse_pages
 from policies import get_policy
 
+MAX_SWAPPINESS = 200  # of kernels before 6.14
 KERNELS_OWN = "kernel"
 """As a policy: the one that the cell's kernel has itself."""
 
@@ -60,6 +60,7 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 Tick = Annotated[int, Field(ge=0, lt=2**31)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]
 Memory = Annotated[int, BeforeValidator(_pages_with_unit), Field(ge=512, lt=2**31), InPages()]
+AnyMemory = Annotated[int, BeforeValidator(_pages_with_unit), Field(ge=0, lt=2**31), InPages()]
 
 
 def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
@@ -90,12 +91,27 @@ class Workload(Table):
     )
 
 
+class PageCache(Table):
+    """A file that each guest's process uses through the page cache, beside its anonymous memory."""
+
+    memory: AnyMemory = table_key('size of the file, such as "16 MiB"; "0 pages": none', "pages", 0)
+    access_share: Share = table_key("share of the guest's accesses that go to the file", "share", 0.2)
+    kind: Literal["uniform", "zipf", "hotcold", "scan", "phases", "hotscan"] = table_key(
+        "which of its pages they go to; as in guest.workload, with the same skew, shares and layout", default="zipf"
+    )
+    mmap_share: Share = table_key(
+        "share of the file that is accessed through a mapping; the rest by read(2) and write(2)", "share", 0.0
+    )
+    write_share: Share = table_key("share of these accesses that write", "share", 0.0)
+
+
 class Guest(Table):
     """A guest; all of a fleet's guests are alike, but touch their own pages at random."""
 
     memory: Memory = table_key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
     accesses_per_tick: Count = table_key("accesses that a guest makes in one tick", "accesses", 8192)
     workload: Workload = Workload()
+    page_cache: PageCache = PageCache()
 
 
 class Nested(Table):
@@ -169,6 +185,8 @@ Probability = Share
 
 
 def _known_subscribers(text: str) -> str:
+    from hostsim.model import SUBSCRIBERS
+
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in SUBSCRIBERS:
@@ -217,6 +235,16 @@ class Reclaim(Table):
         default="limit",
     )
     aging_every_ticks: Tick = table_key("one more aging (+) this often; 0: never", "ticks", 0)
+    swappiness: int = table_key(
+        "0: only file pages; 200: first anonymous memory; 201, since 6.14: only that. debugfs evicts with 200",
+        "",
+        60,
+        ge=0,
+        le=201,
+    )
+    flush_every_ticks: Count = table_key(
+        "the flusher writes dirty pages of files this often, and whenever reclaim meets nothing else", "ticks", 4
+    )
 
     @model_validator(mode="after")
     def _check_lru(self) -> Reclaim:
@@ -225,6 +253,15 @@ class Reclaim(Table):
         if self.lru == "classic" and self.aging_every_ticks:
             raise UserError('aging_every_ticks acts on generations, which lru = "classic" has not: leave it out')
         return self
+
+
+class Swap(Table):
+    """Where anonymous memory goes."""
+
+    device: Literal["zram", "async"] = table_key(
+        "zram: written and freed at once; async: a disk, a page is freed only after its write has ended",
+        default="zram",
+    )
 
 
 class Caller(Table):
@@ -251,7 +288,11 @@ class CellSpec(Table):
     )
     nested_ratio: Share = table_key("share of the fleet's guests that run a nested VM", "share", 0.0)
     overcommit: float = table_key(
-        "memory of a guest over its limit: 1.5 means memory.max = memory / 1.5", "", ge=1, le=100, allow_inf_nan=False
+        "memory of a guest, its file included, over its limit: 1.5 means memory.max = memory / 1.5",
+        "",
+        ge=1,
+        le=100,
+        allow_inf_nan=False,
     )
     ticks: Count = table_key("length of a run, after the tick in which guests touch all of their memory once", "ticks")
     fleet: Fleet
@@ -259,10 +300,22 @@ class CellSpec(Table):
     nested: Nested = Nested()
     vm: Vm = Vm()
     reclaim: Reclaim = Reclaim()
+    swap: Swap = Swap()
     caller: Caller = Caller()
     truth: Switch = table_key(
         "on: writes down when every page was touched, for the columns that compare with it; costs time", default="off"
     )
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> CellSpec:
+        if self.reclaim.lru == "classic" and (self.swap.device == "async" or self.guest.page_cache.memory):
+            raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
+        if self.reclaim.swappiness > MAX_SWAPPINESS:
+            from hostsim.hybrid import get_kernel
+
+            if not get_kernel(self.kernel).swappiness_anon_only:
+                raise UserError(f"reclaim.swappiness {self.reclaim.swappiness} is only known since 6.14: at most 200")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -289,6 +342,8 @@ class CellSpec(Table):
             raise UserError("scene says which guests are nested: leave nested_ratio and [nested] out")
         if self.guest.workload != Workload():
             raise UserError("scene says what its guests do: leave [guest.workload] out")
+        if self.guest.page_cache.memory:
+            raise UserError("a scene's guests use no file: leave [guest.page_cache] out")
         if self.reclaim.mode == "debugfs" and guests > 1:
             raise UserError('reclaim.mode: "debugfs" acts on one guest, but the scene has a parent memcg of several')
         return self

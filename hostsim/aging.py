@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import boolean, int64
 
+from hostsim.apart import apart
 from hostsim.jit import compiled, inlined, lowest_bit, popcount
 from hostsim.lru import (
     change_gen,
@@ -188,7 +190,7 @@ def _has_enough_pages(m: Machine, g: int, swappiness: int) -> bool:
     return pages >= m.features[0].min_mm_pages
 
 
-@compiled
+@apart(int64, int64, boolean)
 def age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
     """try_to_inc_max_seq: walks the guest's mm if it is worth it, then moves the generations on.
 

@@ -28,6 +28,7 @@ SCAN_NS = 100.0  # assumed: isolating, locking and putting back one page, withou
 SORT_NS = 20.0  # assumed: moving one page from list to list
 SWAP_OUT_NS = 4000.0  # assumed: compressing 4 KiB on zram (lzo-rle) and unmapping it
 SWAP_IN_NS = 2000.0  # assumed: decompressing 4 KiB on zram
+IO_NS = 2000.0  # assumed: submitting and completing the I/O of one file page; its wait is not CPU time
 
 _LOCK_NS = np.array(
     [{Lock.MMU_WRITE: MMU_LOCK_NS, Lock.MMU_READ: MMU_LOCK_NS, Lock.RMAP: RMAP_LOCK_NS}.get(lock, 0.0) for lock in Lock]
@@ -52,7 +53,11 @@ def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64]) -> dict[st
         + site_ns(sites[Site.EVICT])
     )
     violations = counters["tdp_faults"] + counters["shadow_faults"]
-    faults = max(violations, counters["pgfault"]) * FAULT_NS + counters["pgmajfault"] * SWAP_IN_NS
+    faults = (
+        max(violations, counters["pgfault"]) * FAULT_NS
+        + counters["pswpin"] * SWAP_IN_NS
+        + counters["file_reads"] * IO_NS
+    )
     return {
         "aging_cpu_ns": round(aging),
         "reclaim_cpu_ns": round(aging + evicting),

@@ -52,7 +52,6 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("workingset_activate_file", "pages", "the same for pages of the page cache"),
     Counter("workingset_restore_file", "pages", "the same for pages of the page cache"),
     Counter("kswapd_runs", "runs", "times that the guest's allocations woke kswapd"),
-    Counter("oom_kills", "kills", "times that kswapd called the OOM killer: all memory is younger than min_ttl_ms"),
     Counter("pgscan", "pages", "pages isolated by eviction"),
     Counter("pgscan_file", "pages", "of these, pages of the page cache"),
     Counter("pgsteal", "pages", "pages reclaimed"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import int64
 
+from hostsim.apart import RECLAIM_RECORD, apart
 from hostsim.jit import compiled, inlined, prefetch, spliced
 from hostsim.lookaround import check_references
 from hostsim.lru import (
@@ -238,10 +240,11 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     return True
 
 
-@inlined
-def _unmap(m: Machine, g: int, page: int) -> None:
-    """try_to_unmap: out of all page tables."""
+@compiled
+def _write_cached(m: Machine, g: int, page: int) -> bool:
+    """Unmaps a page that has a copy elsewhere and sees to it that the copy is right; true if the page can go now."""
     row = page_row(m, page)
+    carry_dirty_bit(m, page)
     row.flags &= ~WRITABLE
     if unmap(m, page):
         m.mms[g].unmapped += 1
@@ -249,14 +252,6 @@ def _unmap(m: Machine, g: int, page: int) -> None:
             m.mms[g].file_mapped -= 1
         else:
             m.events[g].resident_pages -= 1
-
-
-@compiled
-def _write_cached(m: Machine, g: int, page: int) -> bool:
-    """Unmaps a page that has a copy elsewhere and sees to it that the copy is right; true if the page can go now."""
-    row = page_row(m, page)
-    carry_dirty_bit(m, page)
-    _unmap(m, g, page)
     if row.flags & FILE_PAGE:
         if row.flags & PG_DIRTY:  # a matter for the flusher
             row.flags |= PG_RECLAIM
@@ -287,8 +282,10 @@ def _unmap_and_write(m: Machine, g: int, page: int) -> bool:
     if m.node[0].async_swap or row.flags & BUSY:
         row.flags |= SWAPCACHE | PG_DIRTY
         return _write_cached(m, g, page)
-    _unmap(m, g, page)
     m.events[g].pswpout += 1
+    if unmap(m, page):
+        m.mms[g].unmapped += 1
+        m.events[g].resident_pages -= 1
     return True
 
 
@@ -376,7 +373,7 @@ def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) 
         events.cached_pages -= reclaim.freed
 
 
-@compiled
+@apart(int64, RECLAIM_RECORD, int64, int64)
 def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan: int) -> int:
     """evict_folios: one batch; returns the progress (scanned pages), 0 when there is nothing to gain."""
     f = m.features[0]

@@ -80,12 +80,16 @@ class Kernel:
     look_around_spares_isolated: bool = False
     """Neighbours that are off the lists keep their Accessed bits."""
 
+    swappiness_anon_only: bool = False
+    """Swappiness may be 201: file pages are not evicted then."""
     pid_all_tiers: bool = False
     """The PID weighs types over all tiers, tiers 2:3, and counts protected pages of tier 0 too."""
     protected_to_head: bool = False
     """A protected page goes to the head of the next list, not to its tail."""
     scan_budget: bool = False
     """A batch looks at no more pages than the caller still wants, not always at up to 4,096."""
+    kswapd_ages_first: bool = False
+    """kswapd ages every lruvec that needs it before it evicts; from any other only eviction itself asks for aging."""
     sorts_unwritten: bool = False
     """sort_folio passes over a page that has to be written first; eviction does not even isolate it."""
     wakes_flusher: bool = True
@@ -104,8 +108,6 @@ class Kernel:
 
     stock_of_many_memcgs: bool = False
     """A CPU keeps pages charged in advance for several memcgs, not for the last one only."""
-    kswapd_ages_first: bool = False
-    """kswapd ages all memcgs that need it before it evicts, not each on its visit."""
     kswapd_starts_low: bool = True
     """kswapd starts with the priority that fits its goal (set_initial_priority), not with the default."""
     memcg_lru: bool = True
@@ -146,11 +148,11 @@ _6_1 = Kernel(
     look_around_marks_target=True,
     look_around_moves_many=True,
     look_around_needs_aged_walk=True,
+    kswapd_ages_first=True,
     sorts_unwritten=True,
     wakes_flusher=False,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
-    kswapd_ages_first=True,
     kswapd_starts_low=False,
     memcg_lru=False,
     rotations_cost=False,
@@ -175,6 +177,7 @@ _6_16 = Kernel(
     aging_by_generations_only=True,
     min_seq_independent=True,
     look_around_spares_isolated=True,
+    swappiness_anon_only=True,
     pid_all_tiers=True,
     protected_to_head=True,
     sorts_unwritten=True,

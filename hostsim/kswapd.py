@@ -7,14 +7,16 @@ did 79 to 98 % of the work, tasks the rest.
 
 from __future__ import annotations
 
-from hostsim.aging import age
-from hostsim.eviction import oldest_evictable
+from numba import int64
+
+from hostsim.apart import apart
 from hostsim.jit import compiled, inlined
 from hostsim.lru import gen_of
 from hostsim.memcg import charge
+from hostsim.min_ttl import age_node
 from hostsim.pid import is_evictable
 from hostsim.reclaim import DEF_PRIORITY, NO_TASK, should_run_aging, shrink_lruvec
-from hostsim.state import FILE, MIN_LRU_BATCH, MIN_NR_GENS, Machine, Record
+from hostsim.state import MIN_LRU_BATCH, MIN_NR_GENS, Machine, Record
 
 LEAST_PRIORITY = DEF_PRIORITY // 2  # set_initial_priority starts no lower
 
@@ -30,7 +32,7 @@ def alloc_page(m: Machine, g: int) -> None:
             balance_pgdat(m, g)
 
 
-@compiled
+@apart(int64)
 def balance_pgdat(m: Machine, task: int) -> None:
     """kswapd: reclaims from all guests until the free pages are above the high watermark.
 
@@ -49,7 +51,7 @@ def balance_pgdat(m: Machine, task: int) -> None:
     reclaim.priority = _initial_priority(m) if f.kswapd_starts_low else DEF_PRIORITY
     while reclaim.priority >= 1 and node.free_pages < node.high_pages:
         reclaim.nr_reclaimed = reclaim.scanned = 0
-        _age_node(m)
+        _prepare(m, reclaim.priority)
         _shrink_node(m, reclaim)
         if reclaim.scanned < reclaim.nr_to_reclaim or not reclaim.nr_reclaimed:
             reclaim.priority -= 1
@@ -80,39 +82,19 @@ def _bits(number: int) -> int:
     return bits
 
 
-@inlined
-def is_protected(m: Machine, g: int) -> bool:
-    """lruvec_is_reclaimable's opposite: the oldest generation that could be evicted is younger than min_ttl_ms."""
-    node = m.node[0]
-    lruvec = m.lruvecs[g]
-    seq = lruvec.min_seq[FILE]
-    if m.features[0].min_seq_independent:
-        seq = oldest_evictable(m.features[0], lruvec, lruvec.swappiness)
-    return lruvec.timestamps[gen_of(seq)] + node.min_ttl_ms > node.now_ms
-
-
 @compiled
-def _age_node(m: Machine) -> None:
-    """lru_gen_age_node: sees whether min_ttl_ms protects all memory, upon which the OOM killer is called.
+def _prepare(m: Machine, priority: int) -> None:
+    """What kswapd does before it evicts; ages (6.1) unless the last eviction found enough without.
 
-    Up to 6.1 it also ages the memcgs that need it and aren't protected, unless the last eviction found enough without.
+    A process runs between any two agings of kswapd's, which is another task; the recordings of guests don't show it.
     """
-    f = m.features[0]
     node = m.node[0]
-    if f.kswapd_ages_first and not node.memcgs_need_aging:
-        node.memcgs_need_aging = 1
-        return
-    all_protected = node.min_ttl_ms != 0
     for g in range(len(m.mms)):
-        if node.min_ttl_ms and is_protected(m, g):
-            continue
-        all_protected = False
-        swappiness = m.lruvecs[g].swappiness
-        if f.kswapd_ages_first and should_run_aging(f, m.lruvecs[g], swappiness)[0]:
-            m.mms[g].used |= not m.mms[g].notifiers
-            age(m, g, swappiness, False)
-    if all_protected:
-        m.events[0].oom_kills += 1
+        m.mms[g].used |= not m.mms[g].notifiers
+    if m.features[0].kswapd_ages_first and not node.memcgs_need_aging:
+        node.memcgs_need_aging = 1
+    else:
+        age_node(m, priority)
 
 
 @compiled

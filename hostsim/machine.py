@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim import classic, extras, faults, lru, memcg, min_ttl, pagecache, reclaim, writeback
+from hostsim.apart import link
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
 from hostsim.lru import list_tail
@@ -148,6 +149,7 @@ class HostMemory:
         batch = memcg.MEMCG_CHARGE_BATCH
         if kernel.stock_of_many_memcgs:
             self.machine.parent[0]["charged"] += -parent_kernel_pages % batch
+        link(self.machine)
         first = 0
         for g, slot in enumerate(slots):
             lruvec = self.machine.lruvecs[g]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hostsim.classic import flush_stats
 from hostsim.jit import compiled, inlined, spliced
 from hostsim.reclaim import MAX_RECLAIM_RETRIES, PARENT_MEMCG, try_to_free_pages
 from hostsim.state import Machine
@@ -38,7 +39,9 @@ def drain_stock(m: Machine, g: int) -> None:
 def charge_at_limit(m: Machine, g: int) -> None:
     """try_charge_memcg where even one page does not fit: reclaims until it does, the CPUs' stocks included.
 
-    When nothing can be reclaimed the charge goes through nevertheless: there is no OOM killer here.
+    When nothing can be reclaimed the charge goes through nevertheless: there is no OOM killer here. The classic LRU
+    of 6.8 and later can fail because its statistics don't know yet that there are active pages (a real kernel killed
+    guests for that): here the flusher, which really comes every 2 s, comes then.
     """
     retries = MAX_RECLAIM_RETRIES
     drained = False
@@ -57,6 +60,8 @@ def charge_at_limit(m: Machine, g: int) -> None:
             drained = True
         elif not reclaimed:
             retries -= 1
+            if not m.features[0].lru_gen:
+                flush_stats(m)
     _add_charge(m, g, 1)
 
 

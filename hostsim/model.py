@@ -13,6 +13,7 @@ PAGE_BYTES = 4096  # x86-64 base page
 WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.state.KVM and those after it
 CALLERS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
+SWAP_DEVICES = ("zram", "async")
 RECLAIM_MODES = ("limit", "proactive", "debugfs")
 
 
@@ -103,6 +104,22 @@ class VmSpec:
 
 
 @dataclass(frozen=True)
+class PageCacheSpec:
+    """A file of ``pages`` 4 KiB pages that the guest's process (its VMM, a database) uses through the page cache.
+
+    ``access_share`` of the guest's accesses go to it, after those to its memory in each tick; ``kind`` says to which
+    pages, with the other figures of the guest's workload. The first ``mmap_share`` of the file is accessed through a
+    mapping, the rest by read(2) and write(2). ``write_share`` of the accesses write.
+    """
+
+    pages: int
+    access_share: float = 0.2
+    kind: str = "zipf"
+    mmap_share: float = 0.0
+    write_share: float = 0.0
+
+
+@dataclass(frozen=True)
 class GuestSpec:
     """One guest: a memslot of ``memory_pages`` 4 KiB pages in a memcg of its own.
 
@@ -122,6 +139,7 @@ class GuestSpec:
     nested: NestedSpec | None = None
     own_pages: int = 0
     kernel_pages: int = 0
+    page_cache: PageCacheSpec | None = None
     vm: VmSpec = field(default_factory=VmSpec)
 
 
@@ -136,6 +154,9 @@ class HostSpec:
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
     ``scene``: the guests share one CPU, whose batches are drained after every turn.
+    ``swap_device``: "zram" writes at once; "async" ends the writes of a tick with that tick, but those that a reclaim
+    waits for. Dirty file pages are written in the tick after the one in which the flusher was woken, and every
+    ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
     """
 
     kernel: str
@@ -148,6 +169,9 @@ class HostSpec:
     scene: bool = False
     caller: str = ""
     caller_every_ticks: int = 1
+    swap_device: str = "zram"
+    swappiness: int = 60
+    flush_every_ticks: int = 4
 
 
 @dataclass(frozen=True)

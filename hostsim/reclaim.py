@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from numba import int64
+
 from hostsim import classic_reclaim
 from hostsim.aging import age
+from hostsim.apart import RECLAIM_RECORD, apart
 from hostsim.eviction import evict_pages, oldest_evictable
 from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import drain, gen_of
@@ -120,7 +123,7 @@ def _shrink_in_batches(m: Machine, g: int, reclaim: Record) -> None:
             break
 
 
-@compiled
+@apart(int64, RECLAIM_RECORD)
 def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
     """lru_gen_shrink_lruvec: one visit to a lruvec at one priority."""
     f = m.features[0]
@@ -189,7 +192,7 @@ def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
     parent.position = -1
 
 
-@compiled
+@apart(int64, int64, int64)
 def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
     """try_to_free_mem_cgroup_pages: priorities 12 to 0 until at least 32 pages are reclaimed; returns how many.
 

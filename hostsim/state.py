@@ -246,6 +246,7 @@ NODE = np.dtype(
     [
         ("now_ms", np.int64),  # the caller's clock
         ("min_ttl_ms", np.int64),  # /sys/kernel/mm/lru_gen/min_ttl_ms; 0: none
+        ("oom_kills", np.int64),  # times that kswapd called the OOM killer because of it
         ("async_swap", np.int64),  # the swap device is asynchronous: a page is freed only after its I/O has ended
         ("flusher_woken", np.int64),  # reclaim met nothing but dirty file pages
         ("free_pages", np.int64),

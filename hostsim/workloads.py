@@ -8,6 +8,7 @@ that L2 touches, each with its own hot set.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim.jit import compiled
-from hostsim.model import WORKLOAD_KINDS, GuestSpec
+from hostsim.model import WORKLOAD_KINDS, GuestSpec, PageCacheSpec
 from hostsim.philox import philox, random_words, study_key
 from hostsim.schedule import FNV_OFFSET, FNV_PRIME
-from hostsim.state import ACCESS_L2, ACCESS_WRITE
+from hostsim.state import ACCESS_L2, ACCESS_MMAP, ACCESS_PAGE, ACCESS_WRITE
 
 _UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(WORKLOAD_KINDS))
 _SCALE = 1 << 32  # shares are compared with 32-bit random numbers
 _ORDER_STREAM = 0xFFFFFFFF  # the "tick" whose numbers order the pages
+_FILE_STREAM = 1 << 31  # added to the guest's number: its file has random numbers of its own
 _ONE = np.uint64(1)
 _32 = np.uint64(32)
 
@@ -68,7 +70,7 @@ class GuestStream:
         zipf = load.kind == "zipf"
         l1_alias = alias_table(len(self.l1_pages) if zipf else 1, load.skew)
         l2_alias = alias_table(len(self.l2_pages) if zipf and len(self.l2_pages) else 1, load.skew)
-        accesses = np.empty(spec.accesses_per_tick, np.uint32)
+        accesses = np.empty(memory_accesses(spec), np.uint32)
         digest = _draw(
             accesses,
             self.digest,
@@ -97,6 +99,37 @@ class GuestStream:
 
     def _layout(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         return order if self.spec.workload.layout == "shuffled" else np.sort(order)
+
+
+class FileStream:
+    """The accesses of a guest to its file, tick by tick: those of a guest whose memory the file is."""
+
+    def __init__(
+        self, spec: GuestSpec, cache: PageCacheSpec, *, seed: int, replicate: int, host: int, guest: int
+    ) -> None:
+        load = replace(spec.workload, kind=cache.kind, write_share=cache.write_share)
+        self.mapped_pages = round(cache.mmap_share * cache.pages)
+        file = GuestSpec(
+            spec.name, cache.pages, accesses_per_tick=spec.accesses_per_tick - memory_accesses(spec), workload=load
+        )
+        self.stream = GuestStream(file, seed=seed, replicate=replicate, host=host, guest=guest | _FILE_STREAM)
+
+    @property
+    def digest(self) -> np.uint64:
+        """The hash of all that was drawn so far."""
+        return self.stream.digest
+
+    def draw(self, tick: int) -> npt.NDArray[np.uint32]:
+        """The accesses of a tick, uint32: page of the file, bit 31 by the mapping, bit 30 a write."""
+        accesses = self.stream.draw(tick)
+        accesses[accesses & np.uint32(ACCESS_PAGE) < self.mapped_pages] |= np.uint32(ACCESS_MMAP)
+        return accesses
+
+
+def memory_accesses(spec: GuestSpec) -> int:
+    """Accesses of a guest in one tick that go to its memory, not to its file."""
+    share = spec.page_cache.access_share if spec.page_cache else 0.0
+    return spec.accesses_per_tick - round(share * spec.accesses_per_tick)
 
 
 def _exposure(spec: GuestSpec) -> tuple[int, int]:

@@ -80,6 +80,7 @@ class Shape(NamedTuple):
     swappiness: int = 60
     file_pages: int = 0
     async_swap: bool = False
+    min_ttl_ms: int = 0
 
 
 def six_steps_checked(mm: Mm, folio: Folio) -> Checked:
@@ -123,7 +124,9 @@ class SideBySide:
             file_pages=shape.file_pages,
         )
         kernel = replace(KERNELS[shape.kernel], lru_gen=self.lru_gen)
-        self.engine = HostMemory([slot], kernel, get_policy(shape.policy), async_swap=shape.async_swap)
+        self.engine = HostMemory(
+            [slot], kernel, get_policy(shape.policy), async_swap=shape.async_swap, min_ttl_ms=shape.min_ttl_ms
+        )
         self.reference = self.reference_class(
             shape.pages,
             shape.kernel,
@@ -136,6 +139,7 @@ class SideBySide:
             async_swap=shape.async_swap,
         )
         self.reference.swappiness = shape.swappiness
+        self.reference.min_ttl_ms = shape.min_ttl_ms
         if kvm and shape.policy == "six-steps":
             mended = replace(REFERENCE_POLICIES["six-steps"], eviction_check=six_steps_checked)
             self.reference.policy = self.reference.effective_policy = mended
@@ -179,7 +183,7 @@ class SideBySide:
 
     def flush(self) -> None:
         self.engine.flush()
-        self.reference.device.flush()
+        self.reference.device.run_flusher()
 
     def complete_io(self) -> None:
         self.engine.complete_io()
@@ -198,6 +202,9 @@ class SideBySide:
     def age(self, swappiness: int, force_scan: bool) -> None:
         self.engine.age(0, swappiness, force_scan)
         self.reference.age(swappiness, force_scan)
+
+    def age_node(self, priority: int) -> None:
+        assert self.engine.age_node(priority) == self.reference.age_node(priority)
 
     def evict(self, generations_left: int, swappiness: int, nr_pages: int) -> None:
         seq = self.reference.max_seq - generations_left

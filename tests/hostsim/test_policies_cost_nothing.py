@@ -9,7 +9,7 @@ from hostsim.host import simulate_host
 from hostsim.model import GuestSpec, HostSpec, NestedSpec
 from policies import POLICIES
 
-COMPILED = (faults.touch_guest, faults.touch_process, reclaim.try_to_free_pages, reclaim.debugfs_age)
+COMPILED = (faults.touch_guest, faults.touch_process, reclaim.memory_reclaim, reclaim.debugfs_age)
 
 
 def signatures() -> list[int]:

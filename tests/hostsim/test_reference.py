@@ -33,6 +33,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("wait"), st.integers(1, 5000)),
     st.tuples(st.just("age"), st.sampled_from([0, 1, 60, 200]), st.booleans()),
     st.tuples(st.just("evict"), st.integers(2, 3), st.sampled_from([0, 1, 60, 140, 200]), st.integers(1, 900)),
+    st.tuples(st.just("age_node"), st.integers(0, 12)),
     st.tuples(st.just("memory_reclaim"), st.integers(1, 900)),
     st.tuples(st.just("stop_nested")),
     st.tuples(st.just("touch_own")),
@@ -46,8 +47,11 @@ def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
     own_pages = draw(st.sampled_from([0, 0, 1, 3, 5]))
     file_pages = draw(st.sampled_from([0, 0, 1, 40, 65, 300, 513, 1000]))
     limit = draw(st.sampled_from([0, pages // 2, pages * 3 // 4])) if pages >= 448 else 0
-    swappiness = draw(st.sampled_from([0, 1, 60, 100, 150, 199, 200]))
-    return Shape(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, draw(st.booleans()))
+    swappiness = draw(
+        st.sampled_from([0, 1, 60, 100, 150, 199, 200, *([201] if KERNELS[kernel].swappiness_anon_only else [])])
+    )
+    min_ttl = draw(st.sampled_from([0, 0, 1000, 4000]))
+    return Shape(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, draw(st.booleans()), min_ttl)
 
 
 def check(shape: Shape, operations: list[Operation]) -> None:

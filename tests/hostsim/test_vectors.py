@@ -1,4 +1,4 @@
-"""The test vectors T1 to T5 of the written rules: class A is 6.1, class B 6.12, class C 6.16 and 6.18."""
+"""The test vectors T1 to T6 of the written rules: class A is 6.1, class B 6.12, class C 6.16 and 6.18."""
 
 from __future__ import annotations
 
@@ -209,3 +209,26 @@ def test_t5_class_a_counts_a_refault_only_if_it_is_recent(agings: int, counted: 
         memory.age(0)
     found, _, distance = refault_one(memory)
     assert (found, distance) == (counted, 0)
+
+
+T6 = {
+    "6.12": {"pgsteal": 28_626, "workingset_refault_anon": 24_525, "workingset_activate_anon": 12_766},
+    "6.16": {"pgsteal": 28_612, "workingset_refault_anon": 24_486, "workingset_activate_anon": 14_102},
+}
+T6_AGINGS = {"6.12": 11, "6.16": 10}
+T6_TOLERANCE = 0.15
+"""The vector names a distribution, not its numbers, and its model charges neither page tables nor in batches."""
+
+
+@pytest.mark.parametrize("kernel", T6)
+def test_t6_a_skewed_load_over_its_limit(kernel: str) -> None:
+    pages, touches = 20_480, 200_000
+    slot = Memslot(pages, kvm=False, max_pages=16_384)
+    memory = HostMemory([slot], KERNELS[kernel], get_policy(KERNELS[kernel].policy))
+    write(memory, 0, pages)
+    skewed = pages * np.random.default_rng(6).random(touches) ** 3
+    memory.touch(0, skewed.astype(np.uint32) | np.uint32(ACCESS_WRITE))
+    events = memory.events(0)
+    for name, expected in T6[kernel].items():
+        assert events[name] == pytest.approx(expected, rel=T6_TOLERANCE), name
+    assert abs(events["agings"] - T6_AGINGS[kernel]) <= 2

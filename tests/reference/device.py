@@ -51,6 +51,11 @@ class Device:
                 self.host.counters["file_writes"] += 1
                 self.start(folio)
 
+    def run_flusher(self) -> None:
+        """The flusher's turn, whether it was woken or its time has come."""
+        self.flusher_woken = False
+        self.flush()
+
     def flush_and_wait(self) -> None:
         self.flush()
         self.end_all()

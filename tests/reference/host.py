@@ -14,6 +14,7 @@ from .folio import Folio
 from .kernels import KERNELS, Kernel
 from .lruvec import Lruvec
 from .mmu import Mm
+from .node import age_node
 from .policies import POLICIES, no_notifiers
 from .reclaim import (
     ScanControl,
@@ -55,6 +56,7 @@ class ReferenceHost:
         self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
         self.device = Device(self, async_swap)
         self.now_ms = 0
+        self.min_ttl_ms = 0
         self.effective_policy = self.policy if self.mm.has_notifiers else no_notifiers
         self.lruvec = Lruvec(self.kernel)
         self.refs = TwoTouchRefs() if self.kernel.two_touch else CountedRefs()
@@ -273,6 +275,10 @@ class ReferenceHost:
     def age(self, swappiness: int = 1, force_scan: bool = True) -> None:
         """debugfs ``+ memcg node max_seq swappiness force_scan``."""
         try_to_inc_max_seq(self, swappiness, force_scan)
+
+    def age_node(self, priority: int) -> bool:
+        """kswapd's look at a node whose only memcg this is; True if it called the OOM killer."""
+        return age_node([self], priority)
 
     def evict(self, seq: int, swappiness: int = 200, nr: int = 1 << 62) -> None:
         run_eviction(self, seq, swappiness, nr)

@@ -62,6 +62,7 @@ class Kernel:
     aging_ends_visit: bool = True
     """A successful aging ends this lruvec's visit instead of going on to evict (section 7.2)."""
     stops_once_swapped_enough: bool = False
+    kswapd_ages_first: bool = False
     sorts_unwritten: bool = False
     """Pages under writeback, and dirty pages of files, are sorted into the next generation, not isolated."""
     wakes_flusher: bool = True
@@ -115,6 +116,7 @@ A = Kernel(
     look_around_needs_aged_walk=True,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
+    kswapd_ages_first=True,
     sorts_unwritten=True,
     wakes_flusher=False,
     rotations_cost=False,
