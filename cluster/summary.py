@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from cluster.metrics import SUMMARY
 from cluster.results import Results
 from cluster.schemas import column_of
 from cluster.statistics import Mean, mean_interval
@@ -19,31 +20,6 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 MOST_CELLS = 200  # more than anyone reads in a terminal
-_SITES = ("walk", "look_around", "evict")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of the summary: a sum of counters, times a scale. ``key`` names it in JSON."""
-
-    key: str
-    title: str
-    counters: tuple[str, ...]
-    scale: float = 1.0
-
-    def value(self, row: Mapping[str, Any]) -> float:
-        """The figure of one row of a table."""
-        return self.scale * float(sum(row[name] for name in self.counters))
-
-
-METRICS = (
-    Metric("refaults", "refaults", ("pgmajfault",)),
-    Metric("missed_young", "missed young", tuple(f"missed_young_{site}" for site in _SITES)),
-    Metric("false_young", "false young", tuple(f"false_young_{site}" for site in _SITES)),
-    Metric("notifier_calls", "notifier calls", tuple(f"notifier_calls_{site}" for site in _SITES)),
-    Metric("mmu_lock_write", "mmu_lock writes", ("mmu_lock_write_acquisitions",)),
-    Metric("reclaim_cpu_s", "reclaim CPU s", ("reclaim_cpu_ns",), 1e-9),
-)
 
 
 @dataclass(frozen=True)
@@ -58,13 +34,13 @@ class SummaryRow:
 def summarise(results: Results, most: int | None = None) -> list[SummaryRow]:
     """The rows in the order of the plan, without cells of which nothing is done; only of the first ``most`` cells."""
     plan = results.plan
-    counters = sorted({name for metric in METRICS for name in metric.counters})
+    columns = sorted({name for metric in SUMMARY for name in metric.needs})
     chosen = None if most is None else pc.field("cell_id").isin(plan.cell_ids[:most])
-    table = results.table("cells", ["cell_id", *counters], chosen)
+    table = results.table("cells", ["cell_id", *columns], chosen)
     values: dict[str, dict[str, list[float]]] = {}
     for row in table.to_pylist():
-        of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in METRICS})
-        for metric in METRICS:
+        of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in SUMMARY})
+        for metric in SUMMARY:
             of_cell[metric.key].append(metric.value(row))
     rows = []
     for number, cell_id in enumerate(plan.cell_ids[:most]):
@@ -120,7 +96,7 @@ def as_table(results: Results) -> RenderableType:
             table = tables[caption] = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
             table.add_column("policy", no_wrap=True)
             table.add_column("nested", justify="right", no_wrap=True)
-            for metric in METRICS:
+            for metric in SUMMARY:
                 table.add_column(metric.title, justify="right")
             parts += [Text(f"\n{caption}", style="bold"), table] if caption else [table]
         policy, ratio = row.axes["policy"], row.axes["nested_ratio"]
@@ -128,7 +104,7 @@ def as_table(results: Results) -> RenderableType:
             tables[caption].add_section()
         shown = "" if last.get(caption) == policy else str(policy)
         last[caption] = policy
-        tables[caption].add_row(shown, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in METRICS))
+        tables[caption].add_row(shown, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in SUMMARY))
     if (more := results.plan.cell_count - MOST_CELLS) > 0:
         parts.append(Text(f'\nand {more:,} more cells: table "cells" has them all (docs/results.md)'))
     return Group(*parts)

@@ -65,8 +65,9 @@ def _print(rows: Rows) -> None:
     from rich.table import Table
 
     from cluster import output
+    from cluster.metrics import SUMMARY
     from cluster.schemas import schema
-    from cluster.summary import METRICS, WIDTH
+    from cluster.summary import WIDTH
 
     downwards = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     downwards.add_column()
@@ -79,9 +80,9 @@ def _print(rows: Rows) -> None:
     output.print_rich(downwards, WIDTH)
     output.print_text("")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("host", "guest", "nested", *(metric.title for metric in METRICS)):
+    for title in ("host", "guest", "nested", *(metric.title for metric in SUMMARY)):
         table.add_column(title, justify="right")
     for row in rows["guests"]:
-        figures = [f"{metric.value(row):,.6g}" for metric in METRICS]
+        figures = [f"{metric.value(row):,.6g}" for metric in SUMMARY]
         table.add_row(str(row["host"]), str(row["guest"]), "yes" if row["nested"] else "no", *figures)
     output.print_rich(table, WIDTH)

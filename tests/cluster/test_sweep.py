@@ -14,10 +14,11 @@ from cluster.batching import MAX_RUNS, Batches
 from cluster.executor import SerialExecutor
 from cluster.interrupt import StopRequest
 from cluster.journal import BatchReceipt, RunReceipt
+from cluster.metrics import SUMMARY
 from cluster.plan import Plan
 from cluster.results import Results
 from cluster.storage import Storage
-from cluster.summary import METRICS, WIDTH
+from cluster.summary import WIDTH
 from cluster.sweep import sweep
 from cluster.work import Batch, warm_up_shapes
 from hostsim.errors import UserError
@@ -52,7 +53,7 @@ def test_summary_as_json_agrees_with_the_table(serial: Command, tmp_path: Path) 
     row = data["summary"][-1]
     assert (row["policy"], row["nested_ratio"], row["replicates"]) == ("six-steps", 1.0, 3)
     mine = [cell for cell in cells if cell["policy"] == "six-steps" and cell["nested_ratio"] == 1.0]
-    for metric in METRICS:
+    for metric in SUMMARY:
         assert row[metric.key]["mean"] == pytest.approx(sum(map(metric.value, mine)) / 3)
         assert row[metric.key]["ci95"] >= 0
 
