@@ -30,7 +30,7 @@ def columns_page() -> str:
         lines += ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
         for column in declared:
             unit, meaning = (column.metadata[key].decode() for key in (b"unit", b"description"))
-            lines.append(f"| `{column.name}` | {_arrow_name(column.type)} | {unit} | {meaning} |")
+            lines.append(f"| `{column.name}` | {arrow_name(column.type)} | {unit} | {meaning} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -73,7 +73,8 @@ def _meaning(key: FieldInfo) -> str:
     return meaning if unit in ("", "share") or unit in meaning else f"{meaning} ({unit})"
 
 
-def _arrow_name(kind: object) -> str:
+def arrow_name(kind: object) -> str:
+    """A column's type for people: list<int64>, string."""
     return str(kind).replace(" not null", "").replace("element: ", "")
 
 

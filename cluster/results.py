@@ -76,17 +76,22 @@ class Results:
 
     def table(self, name: str, columns: list[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One of "cells", "hosts", "guests", sorted by cell, replicate, host and guest; each run is there once."""
-        files = [self.storage.path(f"parts/{part.name}") for part in self.parts if part.table == name]
-        if not files:
-            table = schema(name).empty_table()
-        else:
-            wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
-            source = ds.dataset(files, schema=schema(name), format="parquet", filesystem=self.storage.filesystem)
-            table = source.to_table(columns=wanted, filter=filter)
+        wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
+        table = self._files(name).to_table(columns=wanted, filter=filter)
         if self.ledger.repeats:
             table = _without_repeats(table, SORT_KEYS[name])
         table = table.sort_by([(key, "ascending") for key in SORT_KEYS[name]]).combine_chunks()
         return table if columns is None else table.select(columns)
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """The rows of a table as a dataset, in any order; each run is there once."""
+        return ds.dataset(self.table(name)) if self.ledger.repeats else self._files(name)
+
+    def _files(self, name: str) -> ds.Dataset:
+        files = [self.storage.path(f"parts/{part.name}") for part in self.parts if part.table == name]
+        if not files:
+            return ds.dataset(schema(name).empty_table())
+        return ds.dataset(files, schema=schema(name), format="parquet", filesystem=self.storage.filesystem)
 
     @cached_property
     def failures(self) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +26,18 @@ Stream = GuestStream | RecordedStream
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
 
 
-def simulate_host(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, host: int) -> HostResult:
+def simulate_host(
+    spec: HostSpec,
+    policy: Policy,
+    *,
+    seed: int,
+    replicate: int,
+    host: int,
+    make_memory: Callable[..., HostMemory] = HostMemory,
+) -> HostResult:
     """Runs a host for ``spec.ticks`` ticks; the same arguments give the same result, bit for bit.
 
+    ``make_memory``: what the host runs on; a :class:`HostMemory` that also watches what is done to it.
     Raises UserError for an unknown kernel or mode, or a host without guests.
     """
     kernel = replace(get_kernel(spec.kernel), lru_gen=spec.lru_gen)
@@ -50,7 +60,7 @@ def simulate_host(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, 
         for guest in spec.guests
     ]
     parent_limit = spec.parent_pages if limited else 0
-    memory = HostMemory(
+    memory = make_memory(
         slots,
         kernel,
         policy,
@@ -74,6 +84,7 @@ def simulate_host(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, 
     }
     caller = make_caller(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
     for tick in range(spec.ticks + 1):
+        memory.tick = tick
         for g, stream in enumerate(streams):
             _run_guest(memory, spec, g, stream, files.get(g), extras.get(g), tick)
         if caller is not None and tick:

@@ -112,6 +112,7 @@ class HostMemory:
         code = policy.encode()
         with_extras = any(slot.extras for slot in slots)
         self.kernel = kernel
+        self.tick = 0  # now, for whoever watches
         rows = np.zeros(pages + list_heads, PAGE)
         rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
         self.machine = Machine(
