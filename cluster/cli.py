@@ -17,6 +17,7 @@ from cluster.commands import (
     argue,
     columns,
     compact,
+    compare,
     fleet,
     job,
     plan,
@@ -50,6 +51,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     replay.replay,
     policies.policies,
     argue.argue,
+    compare.compare,
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""
 

@@ -31,6 +31,13 @@ def print_rich(what: RenderableType, width: int) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def print_paragraph(text: str, width: int) -> None:
+    """A text in lines at most so wide."""
+    from rich.text import Text
+
+    print_rich(Text(text), width)
+
+
 def make_table(*titles: str, numbers: Collection[str] = ()) -> Table:
     """A plain table with these columns; those of ``numbers`` are aligned to the right."""
     from rich.table import Table

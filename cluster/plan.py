@@ -282,7 +282,11 @@ def first_message(error: ValueError) -> str:
     if errors is None:
         return str(error)
     first = errors()[0]
-    return str(first.get("ctx", {}).get("error", first["msg"]))
+    cause = first.get("ctx", {}).get("error")
+    if cause is not None:
+        return str(cause)
+    path = ".".join(map(str, first["loc"]))
+    return f"{path} = {first['input']!r}: {first['msg'].replace('Input should', 'it should')}"
 
 
 def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:

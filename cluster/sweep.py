@@ -45,7 +45,8 @@ def sweep(
     with StopRequest("interrupted before the first run; the same command begins again") as stop:
         try:
             with executor:
-                _start(executor, plan, reporter, stop)
+                reporter.say(f"{len(plan)} runs = {plan.cell_count} cells x {plan.replicates} replicates")
+                get_ready(executor, plan, reporter, stop)
                 create(storage, plan)
                 stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
                 with Journal(storage) as journal:
@@ -108,8 +109,8 @@ def _to_do(results: Results, retry_failed: bool) -> list[int]:
     return sorted(results.ledger.failures) if retry_failed else results.missing
 
 
-def _start(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest) -> None:
-    reporter.say(f"{len(plan)} runs = {plan.cell_count} cells x {plan.replicates} replicates")
+def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest) -> None:
+    """Starts an executor that was entered, and says who will do the work. An interrupt ends it at once."""
     stop.urgent = True
     with _hint(reporter, "getting ready (the first run compiles the kernels, about a minute)"):
         executor.start(plan)

@@ -144,7 +144,9 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: Hyb
     whose = "" if metric.guest is None else f" of guest {metric.guest} of each host"
     ends = [_figure(mean) for mean in (runs.mean(runs.ends[0]), runs.mean(runs.ends[1]), runs.shift(*runs.ends))]
     output.print_text(plan.title or plan.name)
-    _say(f"{metric.name}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}")
+    output.print_paragraph(
+        f"{metric.name}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}", WIDTH
+    )
     if not found.shift:
         output.print_text("there is nothing to explain")
         return
@@ -175,7 +177,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: Hyb
             f"together in {new.name}, {taken:.0%} of it goes away. The effects of each alone add up to {alone:.0%} "
             f"and {back_alone:.0%}: the rest is interaction."
         )
-        _say(text)
+        output.print_paragraph(text, WIDTH)
         output.print_text("")
         meanings = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         for effect in found.named:
@@ -183,17 +185,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: Hyb
         output.print_rich(meanings, WIDTH)
     if silent:
         output.print_text("")
-        _say(f"Below {HELPS:.0%} at both ends: {', '.join(silent)}")
-
-
-def _say(text: str) -> None:
-    """A paragraph."""
-    from rich.text import Text
-
-    from cluster import output
-    from cluster.summary import WIDTH
-
-    output.print_rich(Text(text), WIDTH)
+        output.print_paragraph(f"Below {HELPS:.0%} at both ends: {', '.join(silent)}", WIDTH)
 
 
 def _figure(mean: Mean) -> str:

@@ -1,0 +1,181 @@
+"""Comparing policies: intervals that keep their confidence, the right sign, and nothing wasted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from cluster.comparison import PILOT, Comparison, Precision, compare
+from cluster.metrics import find_metric
+from cluster.plan import Plan
+from cluster.question import Budget
+from cluster.study_file import read_study
+from cluster.work import simulate_run
+from hostsim.model import HostSpec
+from tests.cluster.conftest import STUDY, Said
+
+Command = Callable[..., Said]
+SERIAL = ("--executor", "serial")
+TINY = STUDY.replace("hosts = 2", "hosts = 1").replace("4 MiB", "2 MiB").replace("2048", "512")
+REFAULTS = find_metric("refaults")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def equal_policies(plan: Plan, trial: int) -> Comparison:
+    """A policy against itself, on other accesses: the true difference is 0, the seen one is not.
+
+    (On the same accesses equal policies don't differ at all.)
+    """
+    cell = next(n for n in range(plan.cell_count) if plan.cell(n).spec.nested_ratio == 0.5)
+    first = 200 * trial
+
+    def figure(replicate: int) -> float:
+        index = (first + replicate) * plan.cell_count + cell
+        return REFAULTS.value(simulate_run(plan.run(index))["cells"][0])
+
+    def draw(wanted: Mapping[int, range]) -> dict[int, list[list[tuple[float, float]]]]:
+        return {0: [[(figure(2 * r), figure(2 * r + 1)) for r in wanted[0]]]}
+
+    ((found,),) = compare(
+        ("one", "other"), 1, [REFAULTS], draw, confidence=95, precision=Precision(0.05, True), runs_left=lambda: 60
+    )
+    return found
+
+
+def share_of_hits(path: Path, trials: int) -> tuple[float, float]:
+    found = [equal_policies(read_study(path), trial) for trial in range(trials)]
+    assert len({len(each.pairs) for each in found}) > 1, "pilots ask for more or less"
+    hits = [sum(0 in interval for interval in some) / trials for some in zip(*_intervals(found), strict=True)]
+    return hits[0], hits[1]
+
+
+def _intervals(found: list[Comparison]) -> list[list[object]]:
+    return [[each.interval, each.bootstrap] for each in found]
+
+
+def test_intervals_of_equal_policies_mostly_contain_zero(tiny: Path) -> None:
+    assert min(share_of_hits(tiny, 20)) >= 0.8
+
+
+@pytest.mark.slow
+def test_intervals_of_equal_policies_contain_zero_as_often_as_they_say(tiny: Path) -> None:
+    for share in share_of_hits(tiny, 400):
+        assert 0.93 <= share <= 0.97
+
+
+def test_what_does_the_same_doesn_t_differ(tiny: Path, coldfleet: Command) -> None:
+    options = ("--metric", "refaults", "--at", "nested_ratio=0.5", "--json")
+    said = coldfleet("compare", "locked-6.12", "lockless-6.15", tiny, *SERIAL, *options)
+    (found,) = json.loads(said.out)["comparisons"]
+    assert (found["difference"], found["interval"], found["bootstrap"]) == (0, [0, 0], [0, 0])
+    assert found["replicates"] == PILOT
+    assert found["sentence"].startswith("locked-6.12 and lockless-6.15 don't differ in refaults")
+
+
+def test_the_sign_is_right_with_few_replicates(tmp_path: Path, coldfleet: Command) -> None:
+    study = tmp_path / "pressed.toml"
+    study.write_text(STUDY.replace("ticks = 4", "ticks = 12").replace("overcommit = 1.5", "overcommit = 2"))
+    said = coldfleet("compare", "evict-only", "lockless-6.15", study, *SERIAL, "--metric", "refaults", "--json")
+    data = json.loads(said.out)
+    assert [found["nested_ratio"] for found in data["comparisons"]] == [0, 0.5, 1]
+    for found in data["comparisons"]:
+        low, high = found["interval"]
+        assert low < found["difference"] < high < 0, "asking at every site finds more of what is young"
+        assert found["difference"] == pytest.approx(found["b"] - found["a"])
+        assert found["bootstrap"][1] < 0
+        assert found["replicates"] < 30
+        assert found["narrow_enough"]
+        assert "with lockless-6.15, refaults are" in found["sentence"]
+        assert "lower than with evict-only" in found["sentence"]
+
+
+def test_replicates_are_added_until_the_interval_is_narrow_or_the_budget_is_spent(
+    tiny: Path, coldfleet: Command
+) -> None:
+    ask = ("compare", "evict-only", "lockless-6.15", tiny, *SERIAL, "--at", "nested_ratio=1", "--json")
+    ask = (*ask, "--metric", "refaults")
+    (rough,), (fine,), (poor,) = (
+        json.loads(coldfleet(*ask, *options).out)["comparisons"]
+        for options in (("--precision", "5%"), ("--precision", "1%"), ("--precision", "1%", "--budget", "24"))
+    )
+    assert PILOT <= rough["replicates"] < fine["replicates"]
+    assert fine["interval"][1] - fine["interval"][0] <= 2 * 0.0101 * fine["a"]
+    assert fine["narrow_enough"]
+    assert (poor["replicates"], poor["narrow_enough"]) == (12, False)
+    shown = coldfleet(*(x for x in ask if x != "--json"), "--precision", "1%", "--budget", "24").out
+    assert "12*" in shown
+    assert "* the budget was spent before the interval was as narrow as asked" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_a_budget_is_shared_by_all_settings(plan: Plan) -> None:
+    asked: list[dict[int, range]] = []
+
+    def draw(wanted: Mapping[int, range]) -> dict[int, list[list[tuple[float, float]]]]:
+        asked.append(dict(wanted))
+        return {s: [[(100.0, 100.0 + s * (-1) ** r) for r in some]] for s, some in wanted.items()}
+
+    precision = Precision(0.5, False)
+    settings = compare(
+        ("a", "b"), 3, [REFAULTS], draw, confidence=95, precision=precision, runs_left=lambda: 40
+    )  # of setting 0 the pilot is enough, of the others it wants 13 and 81 more: 188 runs
+    assert asked == [dict.fromkeys(range(3), range(PILOT)), {1: range(10, 12), 2: range(10, 27)}]
+    assert [len(found[0].pairs) for found in settings] == [10, 12, 27]
+
+
+def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[HostSpec]) -> None:
+    coldfleet("compare", "evict-only", "six-steps", tiny, *SERIAL, "--at", "nested_ratio=0", "--budget", "20")
+    of_cells = [spec for spec in fake_engine if len(spec.guests) == 2 and spec.ticks == 4]
+    assert len(of_cells) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("evict-only", "lockles-6.15"), "unknown policy 'lockles-6.15': did you mean 'lockless-6.15'?"),
+        (("evict-only", "evict-only"), "evict-only evict-only: the same policy twice"),
+        (("--metric", "refalts"), "unknown metric 'refalts': did you mean 'refaults'"),
+        (("--metric", "pgsteal / pgscam"), "unknown column 'pgscam' in the metric 'pgsteal / pgscam': did you mean"),
+        (("--at", "nested_ratoi=1"), "unknown key 'nested_ratoi': did you mean 'nested_ratio'"),
+        (("--at", "memory=1"), "'memory' is the end of 2 keys: write guest.memory or guest.page_cache.memory"),
+        (("--at", "nested_ratio"), "--at nested_ratio: write KEY=VALUE"),
+        (("--at", "nested_ratio=half"), "nested_ratio = 'half' is not a number"),
+        (("--at", "nested_ratio=2"), "nested_ratio = 2.0: it should be less than or equal to 1"),
+        (("--at", "guest.memory=3"), "'3' has no unit"),
+        (("--budget", "5x"), "--budget 5x: write a time, such as 5m, or a number of runs, such as 600"),
+        (("--budget", "7"), "--budget 7: the pilot takes 60 runs: give more, or choose a setting by --at"),
+        (("--precision", "0%"), "--precision 0%: write a share, such as 2%"),
+        (("--confidence", "100"), "--confidence"),
+        (("--workers", "2", *SERIAL), "--workers and --address are for --executor ray"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(tiny: Path, coldfleet: Command, arguments: tuple[str, ...], why: str) -> None:
+    names = () if arguments[0][0] != "-" else ("evict-only", "lockless-6.15")
+    said = coldfleet("compare", *names, *arguments, tiny)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert why in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [("5m", Budget(300)), ("90 s", Budget(90)), ("1.5h", Budget(5400)), ("60", Budget(runs=60))],
+)  # fmt: skip
+def test_a_budget_is_time_or_runs(text: str, budget: Budget) -> None:
+    assert Budget.parse(text) == budget
+
+
+def test_what_is_left_of_a_budget() -> None:
+    assert Budget(runs=60).runs_left(50, 1e9) == 10
+    assert Budget(runs=60).runs_left(70, 1e9) == 0
+    assert Budget(seconds=100).runs_left(50, 25) == 150
+    assert Budget(seconds=100).runs_left(50, 200) == 0
+    assert Budget(seconds=100).runs_left(0, 0) == 0
