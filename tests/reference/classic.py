@@ -194,6 +194,7 @@ class ClassicHost(ReferenceHost):
                 kept.append(folio)
                 continue
             self.mm.unmap(folio)
+            self.counters["pswpout"] += 1
             folio.swapped = True
             folio.shadow = (self.classic.nonresident_age, folio.workingset)
             self.classic.nonresident_age += 1
