@@ -41,6 +41,7 @@ overcommit = {len(guests) * header.pages / header.target!r}
 fleet = {{ hosts = 1, guests_per_host = {len(guests)} }}
 guest = {{ memory = "{header.pages} pages", accesses_per_tick = {header.accesses} }}
 reclaim.mode = "{MODES[header.mode]}"
+reclaim.lru = "{"mglru" if header.lru_gen else "classic"}"
 """)
     return read_study(path)
 

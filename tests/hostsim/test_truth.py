@@ -120,9 +120,10 @@ def test_the_classic_lru_asks_the_policy_s_eviction_call_and_is_held_against_the
         m.vms[0]["tick"] = tick
         memory.touch(0, np.arange(PAGES if tick == 0 else PAGES // 2, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
         take_sample(m, 0, PAGES // 2, np.zeros(tick + 2, np.int64))
+        memory.flush_stats()
         memory.memory_reclaim(0, 64)
     found = collect(memory, 0)
     assert (found["missed_young_evict"] > 0) == lost
     assert found["young_walk"] == found["too_old_ticks"] == found["too_young_ticks"] == 0
     assert 0 < found["cold_samples"] < found["resident_samples"]
-    assert 0 < found["cold_found"] < found["cold_samples"]  # most pages are active since KVM marked them twice
+    assert 0 < found["cold_found"] < found["cold_samples"]
