@@ -91,7 +91,7 @@ def as_table(results: Results) -> RenderableType:
     last: dict[str, Scalar] = {}
     for row in summarise(results, MOST_CELLS):
         others = {path: value for path, value in row.axes.items() if path not in ("policy", "nested_ratio")}
-        caption = ", ".join(f"{path} = {shown(path, value)}" for path, value in others.items())
+        caption = ", ".join(f"{path} = {as_read(path, value)}" for path, value in others.items())
         if caption not in tables:
             table = tables[caption] = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
             table.add_column("policy", no_wrap=True)
@@ -110,6 +110,6 @@ def as_table(results: Results) -> RenderableType:
     return Group(*parts)
 
 
-def shown(path: str, value: Scalar) -> str:
+def as_read(path: str, value: Scalar) -> str:
     """The value of a key as people read it."""
     return format_pages(int(value)) if column_of(path).endswith("_pages") else str(value)

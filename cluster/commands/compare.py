@@ -133,11 +133,11 @@ def _as_json(
 def _print(plan: Plan, answers: Mapping[Setting, list[Comparison]]) -> None:
     from cluster import output
     from cluster.statistics import short
-    from cluster.summary import WIDTH, shown
+    from cluster.summary import WIDTH, as_read
 
     output.print_text(plan.title or plan.name)
     for setting, compared in answers.items():
-        where = ", ".join(f"{path} = {shown(path, value)}" for path, value in setting)
+        where = ", ".join(f"{path} = {as_read(path, value)}" for path, value in setting)
         first = compared[0]
         sentence = f"At {where}, {first.sentence}" if where else first.sentence[0].upper() + first.sentence[1:]
         output.print_text("")
