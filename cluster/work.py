@@ -45,7 +45,7 @@ def simulate_run(run: Run) -> Rows:
     classes = host_classes(run)
     for number, spec in enumerate(build_hosts(run)):
         result = simulate_host(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
-        rows["guests"] += [{**parameters, **who, **row} for row in _guest_rows(number, spec, result)]
+        rows["guests"] += [{**parameters, **who, **row} for row in guest_rows(number, spec, result)]
         rows["hosts"].append({**parameters, **who, "host": number, "host_class": classes[number], **_summed(result)})
     hosts = rows["hosts"]
     cell: dict[str, Any] = {**parameters, **who, "access_hash": _combined([row["access_hash"] for row in hosts])}
@@ -147,7 +147,8 @@ def _write(storage: Storage, table: str, name: str, rows: list[dict[str, Any]]) 
     return PartReceipt(table, part, len(rows), write_part(storage, f"parts/{part}", table, rows))
 
 
-def _guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str, Any]]:
+def guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str, Any]]:
+    """The rows of a host's guests, without the columns that all rows of the run share."""
     return [
         {
             "host": host,

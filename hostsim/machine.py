@@ -188,6 +188,10 @@ class HostMemory:
     def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
         self.machine.mms[guest]["used"] = 1
+        self.access(guest, accesses)
+
+    def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The same while the CPU stays with the guest: accesses may be made in any number of pieces."""
         if self.machine.mms[guest]["extras"]:
             made = int(self.machine.events[guest]["accesses"])
             extras.touch_with_extras(self.machine, guest, accesses, made)

@@ -1,0 +1,114 @@
+"""A page's life from the results of a sweep: the same run again, bit for bit, and what became of a page in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.executor import SerialExecutor
+from cluster.explain import choose, explain, judge, rerun_host
+from cluster.plan import Plan
+from cluster.results import Results
+from cluster.study_file import read_study
+from cluster.sweep import sweep
+from cluster.work import guest_rows
+from hostsim.errors import UserError
+from hostsim.machine import HostMemory
+from hostsim.state import ACCESS_PAGE
+from hostsim.watch import PageWatch
+from tests.cluster.conftest import STUDY, Said
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("explain")
+    (folder / "small.toml").write_text(STUDY)
+    return sweep(read_study(folder / "small.toml"), folder / "out", SerialExecutor())
+
+
+def nested_cell(plan: Plan) -> str:
+    return plan.cell_ids[5]  # six-steps, all guests nested
+
+
+def test_tells_the_life_of_a_page(swept: Results, coldfleet: Command, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--replicate", 1, "--trace", trace)
+    assert said.code == 0
+    assert "bit for bit" in said.out
+    assert "mapped for the first time" in said.out
+    assert "evicted from generation" in said.out
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert {"M", "X", "i", "C"} == {event["ph"] for event in events}
+    assert {"aging", "eviction", "locks"} <= {event["name"] for event in events}
+    times = [event["ts"] for event in events if event["ph"] != "M"]
+    assert times == sorted(times)
+    assert times[-1] < 5 * 1_000_000  # ticks 0 to 4
+    stolen = sum(event["args"].get("pgsteal", 0) for event in events if event["name"] == "eviction")
+    rows = swept.table("guests", ["cell_id", "replicate", "host", "pgsteal"]).to_pylist()
+    who = (nested_cell(swept.plan), 1, 0)
+    assert stolen == sum(row["pgsteal"] for row in rows if (row["cell_id"], row["replicate"], row["host"]) == who)
+
+
+def test_json_has_everything(swept: Results, coldfleet: Command) -> None:
+    said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--guest", 1, "--page", "0x10", "--json")
+    life = json.loads(said.out)
+    assert (life["guest"], life["page"], life["why"]) == (1, 16, "asked for")
+    assert life["touches"][0]["when"] == {"tick": 0, "access": 16}
+    evictions = [moment for moment in life["moments"] if moment["before"]["present"] > moment["after"]["present"]]
+    assert len(evictions) == len(life["evictions"])
+
+
+def test_verdicts_are_what_lru_would_have_done(swept: Results) -> None:
+    run = swept.plan.run(5)
+    found = explain(swept, run, page=None)
+    limit = found.verdicts[0].limit_pages
+    watch = watched(swept, found.guest, found.life.page)
+    drawn = [(tick, n, int(a) & ACCESS_PAGE) for tick, accesses in watch.drawn for n, a in enumerate(accesses)]
+    recent: dict[int, None] = {}  # the pages, least recently touched first
+    in_lru: list[bool] = []  # at each touch of the page but the first: LRU would have had it
+    for _, _, page in drawn:
+        if page == found.life.page and page in recent:
+            in_lru.append(list(recent)[::-1].index(page) < limit)
+        recent.pop(page, None)
+        recent[page] = None
+    whens = [touch.when for touch in found.life.touches]
+    for verdict in found.verdicts:
+        if verdict.next_touch is None:
+            assert verdict.right
+        else:
+            assert verdict.right == (not in_lru[whens.index(verdict.next_touch) - 1])
+    assert judge(watch.lives[found.life.page], watch, limit) == found.verdicts
+    assert choose(watch, limit) == (found.life.page, found.why)
+
+
+def watched(results: Results, guest: int, page: int) -> PageWatch:
+    return rerun_host(results, results.plan.run(5), 0, lambda *a, **o: PageWatch(guest, [page], *a, **o))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--host", 9], "no host 9: the fleet has 0 to 1"), (["--guest", 5], "no guest 5"),
+     (["--page", "2000"], "no page 2000: the guest has 0 to 1023"), (["--page", "x"], "write 1234 or 0x4d2"),
+     (["--replicate", 7], "the study has 0 to 2"), (["--trace", "/nowhere/t.json"], "/nowhere/t.json")],
+)  # fmt: skip
+def test_what_there_is_not_is_one_line(
+    arguments: list[object], expected: str, swept: Results, coldfleet: Command
+) -> None:
+    said = coldfleet("explain", swept.storage, nested_cell(swept.plan), *arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert expected in said.err
+
+
+def test_rows_of_another_simulator_are_refused(swept: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(*arguments: Any) -> list[dict[str, Any]]:
+        return [{**row, "pgmajfault": row["pgmajfault"] + 1} for row in guest_rows(*arguments)]
+
+    monkeypatch.setattr("cluster.explain.guest_rows", other)
+    with pytest.raises(UserError, match="another version of the simulator: guest 0 has pgmajfault"):
+        rerun_host(swept, swept.plan.run(0), 0, HostMemory)
