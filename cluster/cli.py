@@ -15,6 +15,7 @@ import typer
 from cluster.commands import (
     ablate,
     argue,
+    capacity,
     columns,
     compact,
     compare,
@@ -54,6 +55,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     policies.policies,
     argue.argue,
     compare.compare,
+    capacity.capacity,
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""
 
