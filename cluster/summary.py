@@ -102,9 +102,9 @@ def as_table(results: Results) -> RenderableType:
         policy, ratio = row.axes["policy"], row.axes["nested_ratio"]
         if last.get(caption) not in (None, policy):
             tables[caption].add_section()
-        shown = "" if last.get(caption) == policy else str(policy)
+        name = "" if last.get(caption) == policy else str(policy)
         last[caption] = policy
-        tables[caption].add_row(shown, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in SUMMARY))
+        tables[caption].add_row(name, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in SUMMARY))
     if (more := results.plan.cell_count - MOST_CELLS) > 0:
         parts.append(Text(f'\nand {more:,} more cells: table "cells" has them all (docs/results.md)'))
     return Group(*parts)

@@ -13,13 +13,15 @@ from cluster.plan import Plan
 from cluster.study import Scalar
 
 _CODE = """
-import json, resource, sys
+import json, sys
+from pathlib import Path
 from cluster.plan import Plan
 from cluster.work import simulate_run, warm_up
 plan = Plan("", "", 1, 1, json.loads(sys.argv[1]), {})
 warm_up(plan)
 simulate_run(plan.run(0))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(int(peak.split()[1]) * 1024)  # getrusage would count what the parent had before exec
 """
 
 
