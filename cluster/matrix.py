@@ -34,6 +34,7 @@ class Group:
     kernel: str
     kind: str
     mode: str
+    lru_gen: bool
     recordings: int
     exact_recordings: int
     exact: int
@@ -45,6 +46,11 @@ class Group:
     def name(self) -> str:
         """Kernel and kind."""
         return f"{self.kernel} {self.kind}"
+
+    @property
+    def section(self) -> str:
+        """Which table it stands in: the mode's, or one of its own for the classic LRU, which has other figures."""
+        return self.mode if self.lru_gen else f"{self.mode}, classic LRU"
 
     def as_json(self) -> dict[str, Any]:
         """Everything, as plain data; counters that were never off are there with 0."""
@@ -76,7 +82,8 @@ def _group(mode: str, kernel: str, kind: str, members: list[Comparison]) -> Grou
     worst = {figure: max(each.worst.get(figure, 0) for each in members) for figure in FIGURES}
     inside = steps_in_range(members) if exact < steps else {}
     exact_recordings = sum(each.exact == each.steps for each in members)
-    return Group(kernel, kind, mode, len(members), exact_recordings, exact, steps, worst, inside)
+    lru_gen = members[0].recording.header.lru_gen
+    return Group(kernel, kind, mode, lru_gen, len(members), exact_recordings, exact, steps, worst, inside)
 
 
 def _version(kernel: str) -> list[int]:

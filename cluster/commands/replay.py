@@ -155,21 +155,21 @@ def _print(results: list[Comparison], of: int) -> None:
 
 
 def _print_matrix(groups: list[Group]) -> None:
-    """For each mode, a line a kernel and kind."""
+    """For each mode and LRU, a line a kernel and kind."""
     from cluster import output
     from cluster.matrix import NARROW
     from cluster.statistics import short
     from cluster.summary import WIDTH
 
-    for mode in dict.fromkeys(group.mode for group in groups):
-        block = [group for group in groups if group.mode == mode]
+    for section in dict.fromkeys(group.section for group in groups):
+        block = [group for group in groups if group.section == section]
         shown = [figure for figure in NARROW if any(group.worst[figure] for group in block)]
         titles = ["recs", "exact", *(NARROW[figure] for figure in shown)]
         table = output.make_table("kernel, kind", *titles, numbers=titles)
         for group in block:
             off = (short(group.worst[figure], 2) for figure in shown)
             table.add_row(group.name, str(group.recordings), f"{group.exact}/{group.steps}", *off)
-        output.print_text(f"{mode}: recordings, exact steps, and how far each counter is off in the worst step")
+        output.print_text(f"{section}: recordings, exact steps, and how far each counter is off in the worst step")
         output.print_rich(table, WIDTH)
         if never := [figure for figure in NARROW if figure not in shown]:
             output.print_rich(f"never off: {', '.join(never)}", WIDTH)
@@ -180,7 +180,7 @@ def _print_matrix(groups: list[Group]) -> None:
                 shares = (100 * inside // steps if steps else 100 for inside, steps in group.inside.values())
                 table.add_row(group.name, *map(str, shares))
             output.print_text("")
-            output.print_text(f"{mode}: percentage of the steps inside the kernels' own range")
+            output.print_text(f"{section}: percentage of the steps inside the kernels' own range")
             output.print_rich(table, WIDTH)
         output.print_text("")
     output.print_rich(", ".join(f"{title}: {figure}" for figure, title in NARROW.items() if title != figure), WIDTH)
