@@ -26,6 +26,7 @@ from cluster.commands import (
     policies,
     query,
     replay,
+    report,
     resume,
     retry,
     run,
@@ -56,6 +57,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     argue.argue,
     compare.compare,
     capacity.capacity,
+    report.report,
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CONFIDENCE = 95.0  # percent, of every interval that names no other
 _RESAMPLES = 4999  # of a bootstrap
@@ -131,3 +135,21 @@ def _plain(value: float, digits: int) -> str:
     if abs(value - round(value)) < 1e-9 or abs(value) >= 10 ** (digits - 1):
         return f"{value:.0f}"
     return f"{value:#.{digits}g}"
+
+
+def grouped_means(
+    groups: npt.NDArray[np.int64], values: npt.NDArray[np.float64], count: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """For each of ``count`` groups the mean of its values and half the width of the mean's 95 % interval.
+
+    ``groups``: the group of each value. A group without values has NaN, one with a single value NaN as its half width.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    sizes = np.bincount(groups, minlength=count).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.bincount(groups, values, count) / sizes
+        variances = np.bincount(groups, (values - means[groups]) ** 2, count) / (sizes - 1)
+        half_widths = stdtrit(np.maximum(sizes - 1, 1), (1 + CONFIDENCE / 100) / 2) * np.sqrt(variances / sizes)
+    return means, np.where(sizes > 1, half_widths, np.nan)

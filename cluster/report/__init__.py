@@ -1,0 +1,1 @@
+"""A sweep as one HTML file that needs nothing else, and its pictures."""

@@ -1,0 +1,66 @@
+"""One host of a study, simulated again and watched: what happens on it tick by tick, and the true ages of its pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.explain import rerun_host
+from cluster.plan import Run
+from cluster.results import Results
+from hostsim.state import GEN_MASK, MAX_NR_GENS, PRESENT
+from hostsim.watch import Watch
+
+_SHOWN = {
+    "agings": "aging passes",
+    "pgscan": "pages that eviction checked",
+    "pgsteal": "pages evicted",
+    "pgmajfault": "refaults",
+    "mmu_write_acquisitions": "mmu_lock taken for write",
+}
+
+
+@dataclass(frozen=True)
+class HostStory:
+    """``by_tick``: for each figure its value in every tick. ``ages``: for each generation, 0 the youngest, how many of
+    its pages were touched last so many ticks before the end."""
+
+    who: str
+    ticks: int
+    by_tick: dict[str, list[int]]
+    ages: dict[int, list[int]]
+
+
+def watch_host(results: Results, run: Run, host: int = 0) -> HostStory:
+    """Simulates a host again; raises :class:`hostsim.errors.UserError` if that doesn't give the stored rows."""
+    watch = rerun_host(results, run, host, Watch)
+    ticks = run.cell.spec.ticks
+    by_tick = {name: [0] * (ticks + 1) for name in _SHOWN}
+    for step in watch.steps:
+        for name, counts in by_tick.items():
+            counts[step.when.tick] += step.changes.get(name, 0)
+    named = {_SHOWN[name]: counts for name, counts in by_tick.items() if any(counts)}
+    spec = run.cell.spec
+    who = (
+        f"Host {host} of cell {run.cell.cell_id}, replicate {run.replicate} "
+        f"({run.cell.policy.name}, nested_ratio {spec.nested_ratio:g})"
+    )
+    return HostStory(who, ticks, named, _ages(watch, ticks))
+
+
+def _ages(watch: Watch, ticks: int) -> dict[int, list[int]]:
+    m = watch.machine
+    ages: dict[int, list[int]] = {}
+    for guest, last in enumerate(watch.last_touch):
+        rows = m.pages[watch.pages(guest)]
+        bits = np.unpackbits(
+            np.ascontiguousarray(m.bits[watch.words(guest), PRESENT]).view(np.uint8), bitorder="little"
+        )
+        generation = (rows["state"] & GEN_MASK).astype(int) - 1
+        known = (bits[: len(rows)] == 1) & (generation >= 0) & (last >= 0)
+        behind = (int(m.lruvecs[guest]["max_seq"]) - generation) % MAX_NR_GENS
+        for number in np.unique(behind[known]).tolist():
+            counts = np.bincount(ticks - last[known & (behind == number)], minlength=ticks + 1)
+            ages[number] = (counts + ages.get(number, 0)).tolist()
+    return ages

@@ -1,0 +1,169 @@
+"""The report: everything put into one HTML file, which opens from disk and asks no network for anything."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.nearest import nearest
+from cluster.report.answers import Answer, answers
+from cluster.report.charts import Picture, pictures, styled
+from cluster.report.figures import Figures, read_figures
+from cluster.report.host import HostStory, watch_host
+from cluster.results import Results
+from cluster.statistics import grouped_means
+from cluster.versions import engine_digest
+from hostsim.errors import UserError
+
+_HERE = Path(__file__).parent
+_LIBRARY = "window.vegaEmbed = vegaEmbed;"  # what the page's script needs of Vega-Lite
+_MOST_WATCHED_S = 60.0  # a run that took longer is watched only if somebody asks for it
+
+
+def read(results: Results, cell: int | None = None) -> tuple[Figures, list[Picture], HostStory | None, str]:
+    """What a report shows: the figures, the pictures, one host's story, and why there is none if there is none.
+
+    ``cell``: the number of the cell whose first host is watched; None: one of the policy with the fewest refaults,
+    where most guests are nested. Raises :class:`UserError` if nothing is done, or if the cell that was asked for can't
+    be watched.
+    """
+    figures = read_figures(results)
+    if not len(figures.cells):
+        raise UserError(f"{results.storage}: no run is done yet: coldfleet resume {results.storage}")
+    try:
+        story, why = _watch(results, figures, cell), ""
+    except UserError as error:
+        if cell is not None:
+            raise
+        story, why = None, str(error)
+    return figures, list(pictures(figures, story)), story, why
+
+
+def page(results: Results, cell: int | None = None) -> str:
+    """The report as HTML."""
+    import vl_convert
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    figures, shown, _, why = read(results, cell)
+    charts = [styled(picture.chart, on_page=True).to_dict() for picture in shown]
+    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("page.html").render(
+        title=results.plan.title or results.plan.name,
+        description=results.plan.description,
+        answers=[_in_words(figures, key, answer) for key, answer in answers(figures).items()],
+        compared=len(figures.axes["policy"].labels) > 1,
+        fair=int(figures.fair.sum()),
+        runs=len(figures.cells),
+        pictures=shown,
+        charts=charts,
+        no_story=why,
+        facts=_provenance(results),
+        metrics=[{"title": metric.title, "of": " + ".join(metric.columns)} for metric in figures.metrics],
+        cells=packed_cells(figures, results.plan.cell_ids),
+        script=(_HERE / "page.js").read_text(),
+        style=(_HERE / "page.css").read_text(),
+        library=vl_convert.javascript_bundle(_LIBRARY).replace("</script", "<\\/script"),
+    )
+
+
+def export(results: Results, folder: Path, names: list[str], cell: int | None = None) -> list[Path]:
+    """Writes the pictures of these names (none: all of them) as SVG and PNG, on white, and returns the files.
+
+    Raises :class:`UserError` if there is no picture of a name.
+    """
+    shown = {picture.name: picture for picture in read(results, cell)[1]}
+    for name in names:
+        if name not in shown:
+            raise UserError(f'no picture "{name}"{nearest(name, shown)}')
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for picture in [shown[name] for name in names or shown]:
+        for kind, options in (("svg", {}), ("png", {"ppi": 144})):
+            path = folder / f"{picture.name}.{kind}"
+            styled(picture.chart, on_page=False).properties(title=picture.heading).save(path, **options)
+            files.append(path)
+    return files
+
+
+def packed_cells(figures: Figures, cell_ids: list[str]) -> str:
+    """The table of cells for the page's script: gzip in base64 of a line of JSON and the columns it names, as bytes.
+
+    Axes are uint32 codes of their labels, metrics float32 means and half widths (NaN: one replicate).
+    """
+    present, first, group = np.unique(figures.cells, return_index=True, return_inverse=True)
+    columns: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+    for path, axis in figures.axes.items():
+        columns.append({"name": path, "labels": list(axis.labels)})
+        parts.append(axis.codes[first].astype("<u4").tobytes())
+    for metric in figures.metrics:
+        columns.append({"name": metric.title, "key": metric.key})
+        parts += [
+            part.astype("<f4").tobytes() for part in grouped_means(group, figures.values[metric.key], len(present))
+        ]
+    head = {"rows": len(present), "columns": columns, "ids": "".join(cell_ids[number] for number in present.tolist())}
+    line = json.dumps(head, separators=(",", ":")).encode()
+    line += b" " * (-(len(line) + 1) % 4) + b"\n"  # so that the columns begin at a multiple of four
+    return base64.b64encode(gzip.compress(line + b"".join(parts), 6, mtime=0)).decode()
+
+
+def _watch(results: Results, figures: Figures, cell: int | None) -> HostStory:
+    if cell is None:
+        best = answers(figures)["refaults"].best
+        policy, nested = figures.axes["policy"], figures.axes["nested_ratio"]
+        mine = policy.codes == [str(label) for label in policy.labels].index(best)
+        cell = int(figures.cells[mine][nested.codes[mine].argmax()])
+        longest = results.ledger.wall_s / max(results.ledger.done, 1)
+        if longest > _MOST_WATCHED_S:
+            raise UserError(f"a run takes {longest:.0f} s, so no host was simulated again: --observe CELL does it")
+    done = figures.replicates[figures.cells == cell]
+    if not len(done):
+        raise UserError(f"cell {results.plan.cell_ids[cell]} isn't done: coldfleet resume {results.storage}")
+    replicate = int(done.min())
+    return watch_host(results, results.plan.run(replicate * results.plan.cell_count + cell))
+
+
+def _in_words(figures: Figures, key: str, answer: Answer) -> dict[str, Any]:
+    metric = next(metric for metric in figures.metrics if metric.key == key)
+    others = list(answer.means.items())
+    return {
+        "metric": metric.title,
+        "best": answer.best,
+        "mean": str(answer.means[answer.best]),
+        "ties": answer.ties,
+        "worst": others[-1][0],
+        "worst_mean": str(others[-1][1]),
+        "means": [(name, str(mean)) for name, mean in others],
+    }
+
+
+def _provenance(results: Results) -> list[tuple[str, str]]:
+    from hostsim import costs
+
+    head = json.loads(results.storage.read("study.json"))
+    plan = results.plan
+    same = head["engine"] == engine_digest()
+    constants = {name: value for name, value in vars(costs).items() if name.endswith("_NS") and name[0] != "_"}
+    calibration = ", ".join(f"{name.removesuffix('_NS').lower()} {value:g} ns" for name, value in constants.items())
+    return [
+        ("study", f"{plan.name}: {plan.cell_count:,} cells x {plan.replicates} replicates"),
+        ("runs", f"{results.ledger.done:,} done, {len(results.failed):,} failed, {len(results.missing):,} to do"),
+        ("seed", f"{plan.seed}; every random number depends on it and on replicate, host, guest and tick"),
+        ("varies", "; ".join(f"{path}: {_listed(plan.values(path))}" for path in plan.varied) or "nothing"),
+        ("fixed", ", ".join(f"{path} = {value}" for path, value in plan.base.items())),
+        ("where", " and ".join(plan.where) or "no constraints"),
+        ("begun", str(head["created"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in head["versions"].items() if version)),
+        ("simulator", f"{head['engine']}" + ("" if same else f"; this report was made with {engine_digest()}")),
+        ("calibration", calibration if same else "that of another version of the simulator (hostsim/costs.py)"),
+        ("directory", str(results.storage)),
+    ]
+
+
+def _listed(values: tuple[Any, ...], most: int = 12) -> str:
+    return ", ".join(map(str, values[:most])) + (f", ... ({len(values):,})" if len(values) > most else "")

@@ -1,0 +1,236 @@
+"""The report: what it says, and how it behaves in a browser that has no network."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from cluster.executor import SerialExecutor
+from cluster.report.answers import answers, best_policy, winners
+from cluster.report.figures import Axis, read_figures
+from cluster.results import Results
+from cluster.statistics import grouped_means, mean_interval
+from cluster.study_file import read_study
+from cluster.summary import summarise
+from cluster.sweep import sweep
+from tests.cluster.conftest import STUDY, Said
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+for package in ("altair", "jinja2", "vl_convert"):
+    pytest.importorskip(package, reason='needs the extra "report"')
+
+Command = Callable[..., Said]
+NASTY = "</script><img src=x onerror=alert(1)> & \"quotes\" 'apostrophes' {{ 7 * 7 }}"
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("report")
+    study = STUDY.replace('"a small study"', json.dumps(NASTY)).replace("overcommit = 1.5\n", "")
+    (folder / "small.toml").write_text(study + "overcommit = [1.5, 2]\n")
+    return sweep(read_study(folder / "small.toml"), folder / "out", SerialExecutor())
+
+
+@pytest.fixture(scope="module")
+def file(swept: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from cluster.report.page import page
+
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page(swept), encoding="utf-8")
+    return path
+
+
+def test_groups_have_the_means_and_intervals_of_the_summary(swept: Results) -> None:
+    figures = read_figures(swept)
+    for row in summarise(swept):
+        for metric in figures.metrics:
+            found = [e for e in figures.estimates(metric.key, list(row.axes)) if e.at == row.axes]
+            assert len(found) == 1
+            mean, half = row.means[metric.key]
+            assert found[0].mean == pytest.approx(mean)
+            assert found[0].half_width == pytest.approx(half)
+
+
+def test_grouped_means_are_those_of_each_group() -> None:
+    groups = np.array([0, 2, 2, 0, 2, 3])
+    values = np.array([1.0, 2.0, 4.0, 5.0, 9.0, 7.0])
+    means, halves = grouped_means(groups, values, 4)
+    for group in (0, 2):
+        mean, half = mean_interval(values[groups == group].tolist())
+        assert (means[group], halves[group]) == (pytest.approx(mean), pytest.approx(half))
+    assert np.isnan(means[1])
+    assert means[3] == 7
+    assert np.isnan(halves[3])
+
+
+def test_best_policy_and_its_ties() -> None:
+    noise = np.array([0.0, 5.0, -5.0, 1.0])
+    answer = best_policy({"far": 100 + noise, "near": 10.1 + noise, "best": 10 + noise, "like": 10 + noise[::-1]})
+    assert answer.best == "best"
+    assert answer.ties == ("like",)  # "near" is always 0.1 more on the same accesses
+    assert list(answer.means) == ["best", "like", "near", "far"]
+    assert best_policy({"one": np.array([1.0]), "other": np.array([9.0])}).ties == ("other",)
+
+
+def test_only_settings_that_every_policy_has_are_compared(swept: Results) -> None:
+    figures = read_figures(swept)
+    assert figures.fair.all()
+    kept = np.ones(len(figures.cells), bool)
+    kept[0] = False
+    axes = {path: Axis(path, axis.labels, axis.codes[kept]) for path, axis in figures.axes.items()}
+    values = {key: value[kept] for key, value in figures.values.items()}
+    partial = type(figures)(
+        figures.cells[kept], figures.replicates[kept], axes, figures.metrics, figures.details, values
+    )
+    assert (~partial.fair).sum() == 1
+    assert answers(partial).keys() == answers(figures).keys()
+
+
+def test_winners_are_found_at_each_setting(swept: Results) -> None:
+    found = winners(read_figures(swept), "refaults", ["nested_ratio", "overcommit"])
+    assert [tuple(at.values()) for at, _ in found] == [(ratio, more) for ratio in (0, 0.5, 1) for more in (1.5, 2)]
+
+
+def test_axis_with_many_values_is_put_into_bins() -> None:
+    axis = Axis("overcommit", tuple(float(v) for v in range(100)), np.arange(100)).binned()
+    assert len(axis.labels) == 20
+    assert np.bincount(axis.codes).tolist() == [5] * 20
+
+
+def test_page_needs_nothing_else_and_escapes_its_input(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert NASTY not in text
+    assert html.escape(NASTY, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
+    own = text[: text.index('<script type="module">')]
+    assert not re.search(r"""(src|href)\s*=|url\(|@import""", re.sub(r"src=x onerror", "", own))
+
+
+def test_packed_cells_are_the_means(file: Path, swept: Results) -> None:
+    packed = re.search(r'<script id="packed" type="text/plain">(.*?)</script>', file.read_text(), re.S)
+    assert packed is not None
+    plain = gzip.decompress(base64.b64decode(packed[1]))
+    line, _, columns = plain.partition(b"\n")
+    head = json.loads(line)
+    assert head["rows"] == swept.plan.cell_count
+    assert head["ids"] == "".join(swept.plan.cell_ids)
+    assert len(columns) == 4 * head["rows"] * sum(1 if "labels" in c else 2 for c in head["columns"])
+
+
+def test_pictures_become_files(swept: Results, tmp_path: Path, coldfleet: Command) -> None:
+    said = coldfleet("report", swept.storage, "--export", tmp_path / "p", "--picture", "map", "--picture", "locks")
+    assert said.code == 0
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == ["locks.png", "locks.svg", "map.png", "map.svg"]
+    assert (tmp_path / "p" / "map.svg").read_text().startswith("<svg")
+    assert (tmp_path / "p" / "map.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--export", "p", "--picture", "mapp"], 'did you mean "map"'), (["--picture", "map"], "--export DIR"),
+     (["--export", "p", "--out", "f"], "choose one"), (["--observe", "zzz"], "no cell 'zzz'"),
+     (["--out", "/nowhere/f.html"], "/nowhere/f.html")],
+)  # fmt: skip
+def test_mistake_is_one_line(
+    arguments: list[str], expected: str, swept: Results, coldfleet: Command, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    said = coldfleet("report", swept.storage, *arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert expected in said.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark", "print"])
+def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The report in a browser; at the end it must have asked for no other file and complained of nothing."""
+    scheme = "dark" if request.param == "print" else request.param
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 1250, "height": 900})
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    if request.param == "print":
+        page.emulate_media(media="print")
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    yield page
+    assert asked == [file.as_uri()]
+    assert said == []
+    page.close()
+
+
+def test_answers_come_first_and_every_picture_is_drawn(opened: Page) -> None:
+    assert opened.title() == NASTY
+    assert opened.locator("h1").inner_text() == NASTY
+    assert opened.locator("section h2").first.inner_text() == "Which policy is best?"
+    charts = opened.locator(".chart")
+    assert charts.count() >= 6
+    assert all(charts.nth(number).locator("svg path").count() > 2 for number in range(charts.count()))
+    headings = " ".join(opened.locator("h2").all_inner_texts())
+    for part in ("wins", "By nested_ratio", "Locks", "Where time goes", "tick by tick", "True ages", "All cells"):
+        assert part in headings
+
+
+def test_text_stands_out_from_the_paper(opened: Page) -> None:
+    colours = opened.evaluate(
+        """() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color,
+                  getComputedStyle(document.querySelector(".chart .role-axis-label text")).fill]"""
+    )
+    paper, ink, label = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
+    assert abs(paper - ink) > 500
+    assert abs(paper - label) > 500
+
+
+def test_filter_and_sorting(opened: Page) -> None:
+    rows, field, count = opened.locator("#rows tr"), opened.locator("#filter"), opened.locator("#count")
+    assert rows.count() == 12
+    field.fill("six-steps")
+    assert rows.count() == 6
+    assert count.inner_text().startswith("6 of 12")
+    field.fill("six-steps nested_ratio>0.1 overcommit=2")
+    assert rows.count() == 2
+    field.fill("no-such-word")
+    assert rows.count() == 0
+    field.fill("")
+    opened.get_by_role("button", name="refaults").click()
+    shown = [opened.evaluate("text => parseFloat(text) * (text.match(/^[0-9.]+k/) ? 1000 : 1)", text)
+             for text in opened.locator("#rows td:nth-child(5)").all_inner_texts()]  # fmt: skip
+    assert shown == sorted(shown)
+    opened.get_by_role("button", name="refaults").click()
+    assert float(rows.first.locator("td").nth(4).inner_text().split("k")[0]) * 1000 >= shown[-1] * 0.99
+
+
+def test_hover_tells_the_figures(opened: Page) -> None:
+    point = opened.locator(".chart .mark-symbol.role-mark path").first
+    point.scroll_into_view_if_needed()
+    point.hover(force=True)
+    tooltip = opened.locator("#vg-tooltip-element.visible")
+    tooltip.wait_for()
+    assert "policy" in tooltip.inner_text()
