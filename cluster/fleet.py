@@ -10,9 +10,20 @@ from typing import Any
 
 from cluster.placement import Machine, Request, place
 from cluster.plan import Plan, Run
-from cluster.study import CellSpec, Guest, Nested, PageCache
+from cluster.study import CellSpec, Guest, GuestClass, Nested, PageCache
 from hostsim.errors import UserError
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, PageCacheSpec, RecordedWorkload, VmSpec, WorkloadSpec
+from hostsim.model import (
+    ClockSpec,
+    GuestSpec,
+    HostSpec,
+    NestedSpec,
+    PageCacheSpec,
+    RecordedWorkload,
+    VmSpec,
+    WorkloadSpec,
+)
+
+MS_NS = 1_000_000
 
 
 def build_hosts(run: Run) -> list[HostSpec]:
@@ -132,6 +143,7 @@ def _scene_host(spec: CellSpec) -> HostSpec:
                 own_pages=KINDS[guest.kind].own_pages,
                 kernel_pages=KINDS[guest.kind].kernel_pages,
                 vm=_vm(spec, spec.nested),
+                vcpus=spec.clock.vcpus,
             )
         )
     return HostSpec(
@@ -186,6 +198,7 @@ def _guest(spec: CellSpec, guest: Guest, nested: Nested, name: str, runs_nested:
         page_cache=_page_cache(guest.page_cache),
         nested=NestedSpec(**nested.model_dump(exclude={"l1_paging"})) if runs_nested else None,
         vm=_vm(spec, nested),
+        vcpus=guest.vcpus if isinstance(guest, GuestClass) else spec.clock.vcpus,
     )
 
 
@@ -218,9 +231,17 @@ def _page_cache(cache: PageCache) -> PageCacheSpec | None:
 
 
 def _memory_of_host(spec: CellSpec) -> dict[str, Any]:
-    """What all guests of a host share: the swap device, vm.swappiness, the flusher."""
+    """What all guests of a host share: the swap device, vm.swappiness, the flusher, the clock."""
     return {
         "swap_device": spec.swap.device,
         "swappiness": spec.reclaim.swappiness,
         "flush_every_ticks": spec.reclaim.flush_every_ticks,
+        "clock": _clock(spec),
     }
+
+
+def _clock(spec: CellSpec) -> ClockSpec | None:
+    clock = spec.clock
+    if clock.mode == "replay":
+        return None
+    return ClockSpec(clock.tick_ms * MS_NS, clock.access_ns, clock.pcpus, clock.batch)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cluster.study import in_pages, scalar_type, unit_of, walk_keys
 from hostsim.counters import COUNTERS
+from hostsim.timing import GAUGES
 
 SCHEMA_VERSION = 2  # of the tables; raise it when a column changes its meaning or goes away
 
@@ -42,9 +43,26 @@ def schema(table: str) -> pa.Schema:
     """The schema of a table, or of the plan; "table" in its metadata says what a row is."""
     fields = {
         "plan": [_field("index", pa.int64(), "", "place in the plan"), *_who(), _SEED, *_parameters()],
-        "cells": [*_who(), _SEED, *_parameters(), _NESTED_GUESTS, _hash_of("the fleet"), *_counters()],
-        "hosts": [*_who(), *_main_parameters(), *_host(), _NESTED_GUESTS, _hash_of("the host"), *_counters()],
-        "guests": [*_who(), *_main_parameters(), _HOST, *_guest(), _hash_of("the guest"), *_counters(), _STEPS],
+        "cells": [*_who(), _SEED, *_parameters(), _NESTED_GUESTS, _hash_of("the fleet"), *_counters(), *_gauges()],
+        "hosts": [
+            *_who(),
+            *_main_parameters(),
+            *_host(),
+            _NESTED_GUESTS,
+            _hash_of("the host"),
+            *_counters(),
+            *_gauges(),
+        ],
+        "guests": [
+            *_who(),
+            *_main_parameters(),
+            _HOST,
+            *_guest(),
+            _hash_of("the guest"),
+            *_counters(),
+            *_gauges(),
+            _STEPS,
+        ],
         "failures": [*_who(), _field("error", pa.string(), "", "what went wrong"), _SEED, *_parameters()],
     }[table]
     return pa.schema(fields, {"table": _WHAT[table], "schema_version": str(SCHEMA_VERSION)})
@@ -77,6 +95,10 @@ def _main_parameters() -> list[pa.Field]:
 
 def _counters() -> list[pa.Field]:
     return [_field(counter.name, pa.int64(), counter.unit, counter.description) for counter in COUNTERS]
+
+
+def _gauges() -> list[pa.Field]:
+    return [_field(gauge.name, pa.float64(), gauge.unit, gauge.description) for gauge in GAUGES]
 
 
 def _hash_of(whom: str) -> pa.Field:

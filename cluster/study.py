@@ -258,10 +258,26 @@ class Reclaim(Table):
 class Swap(Table):
     """Where anonymous memory goes."""
 
-    device: Literal["zram", "async"] = table_key(
-        "zram: written and freed at once; async: a disk, a page is freed only after its write has ended",
+    device: Literal["zram", "async", "nvme", "remote"] = table_key(
+        "zram: written and freed at once; async (a SATA SSD), nvme, remote (another host's memory): a page is freed only "
+        "after its write has ended",
         default="zram",
     )
+
+
+class Clock(Table):
+    """How time passes on the hosts."""
+
+    mode: Literal["replay", "timed"] = table_key(
+        "replay: all accesses of a tick are made, nothing takes time; timed: guests run on vCPUs, and all work takes "
+        "time, so that guests can fall behind and an aging pass can last many ticks",
+        default="replay",
+    )
+    tick_ms: Count = table_key("length of a tick", "ms", 1000)
+    access_ns: Count = table_key("vCPU time of an access and of the work between it and the next", "ns", 1000)
+    vcpus: Count = table_key("virtual CPUs of a guest; classes of guests have a key of their own", "vCPUs", 1)
+    pcpus: Tick = table_key("CPUs of a host, which vCPUs and kernel threads share; 0: one for each thread", "CPUs", 0)
+    batch: Count = table_key("accesses that a vCPU makes at a time; their latency is measured", "accesses", 1024)
 
 
 class Caller(Table):
@@ -302,13 +318,14 @@ class CellSpec(Table):
     reclaim: Reclaim = Reclaim()
     swap: Swap = Swap()
     caller: Caller = Caller()
+    clock: Clock = Clock()
     truth: Switch = table_key(
         "on: writes down when every page was touched, for the columns that compare with it; costs time", default="off"
     )
 
     @model_validator(mode="after")
     def _check_memory(self) -> CellSpec:
-        if self.reclaim.lru == "classic" and (self.swap.device == "async" or self.guest.page_cache.memory):
+        if self.reclaim.lru == "classic" and (self.swap.device != "zram" or self.guest.page_cache.memory):
             raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
         if self.reclaim.swappiness > MAX_SWAPPINESS:
             from hostsim.hybrid import get_kernel

@@ -18,7 +18,9 @@ from cluster.plan import Plan, Run, run_parameters
 from cluster.schemas import TABLES
 from cluster.storage import Storage
 from hostsim.counters import COUNTERS
+from hostsim.latency import latency_gauges, new_histogram
 from hostsim.model import HostResult, HostSpec, NestedSpec
+from hostsim.timing import GAUGES
 
 _TINY_PAGES = 1024
 
@@ -43,14 +45,20 @@ def simulate_run(run: Run) -> Rows:
     who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
     parameters = run_parameters(run)
     classes = host_classes(run)
+    latencies = new_histogram()
     for number, spec in enumerate(build_hosts(run)):
         result = simulate_host(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
+        for guest in result.guests:
+            if guest.latencies:
+                latencies += guest.latencies
         rows["guests"] += [{**parameters, **who, **row} for row in guest_rows(number, spec, result)]
         rows["hosts"].append({**parameters, **who, "host": number, "host_class": classes[number], **_summed(result)})
     hosts = rows["hosts"]
     cell: dict[str, Any] = {**parameters, **who, "access_hash": _combined([row["access_hash"] for row in hosts])}
     for name in ("nested_guests", *(counter.name for counter in COUNTERS)):
         cell[name] = sum(row[name] for row in hosts)
+    cell.update({gauge.name: sum(row[gauge.name] for row in hosts) / len(hosts) for gauge in GAUGES})
+    cell.update(latency_gauges(latencies))
     rows["cells"].append(cell)
     return rows
 
@@ -159,6 +167,7 @@ def guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str, 
             "limit_pages": guest_spec.limit_pages,
             "access_hash": guest.access_hash,
             **guest.counters,
+            **guest.gauges,
             "step_pages": list(guest.step_pages),
         }
         for number, (guest_spec, guest) in enumerate(zip(spec.guests, result.guests, strict=True))
@@ -171,6 +180,7 @@ def _summed(result: HostResult) -> dict[str, Any]:
         "nested_guests": sum(guest.nested for guest in result.guests),
         "access_hash": _combined([guest.access_hash for guest in result.guests]),
         **result.totals(),
+        **result.gauges,
     }
 
 

@@ -95,12 +95,25 @@ def _skip_table(m: Machine, g: int, table: int) -> None:
 
 
 @compiled
-def _walk_vma(m: Machine, g: int, first: int, pages: int, force_scan: bool, made: bool, now: int, then: int) -> None:
-    """walk_pud_range over one mapping: the tables that the PMD's Accessed bit and the Bloom filter don't rule out."""
+def _walk_vma(
+    m: Machine,
+    g: int,
+    first: int,
+    pages: int,
+    force_scan: bool,
+    made: bool,
+    now: int,
+    then: int,
+    begin: int,
+    end: int,
+) -> None:
+    """walk_pud_range over one mapping: the tables that the PMD's Accessed bit and the Bloom filter don't rule out.
+
+    Of these, the ones from ``begin`` to before ``end``.
+    """
     f = m.features[0]
     trusts_pmd = not m.mms[g].notifiers or m.policy[2]
-    for start in range(0, pages, PTRS_PER_PTE):
-        table = (first + start) // PTRS_PER_PTE
+    for table in range(max(first // PTRS_PER_PTE, begin), min((first + pages - 1) // PTRS_PER_PTE + 1, end)):
         if not m.pmds[table] & PMD_POPULATED:
             continue
         if trusts_pmd and (not force_scan or f.pmd_filter_even_if_forced):
@@ -112,32 +125,34 @@ def _walk_vma(m: Machine, g: int, first: int, pages: int, force_scan: bool, made
         if not force_scan and made and not m.filters[table, now]:
             _skip_table(m, g, table)
             continue
-        if _walk_table(m, g, table, min(PTRS_PER_PTE, pages - start)):
+        if _walk_table(m, g, table, min(PTRS_PER_PTE, first + pages - table * PTRS_PER_PTE)):
             m.filters[table, then] = 1
 
 
-@compiled
-def walk_mm(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
-    """One walk over the guest's page tables, by the Bloom filter of this seq, filling the one of the next.
+@inlined
+def tables_of(m: Machine, g: int) -> tuple[int, int]:
+    """The guest's page tables: the first one, and the one after the last."""
+    mm = m.mms[g]
+    return mm.first // PTRS_PER_PTE, (mm.file_first + mm.file_pages - 1) // PTRS_PER_PTE + 1
 
-    Mappings whose pages could not be evicted with this swappiness are left out.
+
+@compiled
+def walk_part(m: Machine, g: int, seq: int, swappiness: int, force_scan: bool, begin: int, end: int) -> None:
+    """The walk of the aging of ``seq``, in the page tables from ``begin`` to before ``end``.
+
+    Goes by the Bloom filter of that seq and fills the one of the next. Mappings whose pages could not be evicted with
+    this swappiness are left out.
     """
     mm = m.mms[g]
-    seq = m.lruvecs[g].max_seq
     now = seq % 2
     then = (seq + 1) % 2
-    first = mm.first // PTRS_PER_PTE
-    last = (mm.file_first + mm.file_pages - 1) // PTRS_PER_PTE
-    m.filters[first : last + 1, then] = 0
     made = mm.filter_made[now] != 0
-    mm.filter_made[then] = 1
     if is_evictable(ANON, swappiness):
-        _walk_vma(m, g, mm.first, mm.pages, force_scan, made, now, then)
+        _walk_vma(m, g, mm.first, mm.pages, force_scan, made, now, then, begin, end)
         if mm.own_pages:
-            _walk_vma(m, g, mm.own_first, STACK_PAGES, force_scan, made, now, then)
+            _walk_vma(m, g, mm.own_first, STACK_PAGES, force_scan, made, now, then, begin, end)
     if is_evictable(FILE, swappiness):
-        _walk_vma(m, g, mm.file_first, mm.file_pages, force_scan, made, now, then)
-    m.events[g].mm_walks += 1
+        _walk_vma(m, g, mm.file_first, mm.file_pages, force_scan, made, now, then, begin, end)
 
 
 @compiled
@@ -190,25 +205,50 @@ def _has_enough_pages(m: Machine, g: int, swappiness: int) -> bool:
     return pages >= m.features[0].min_mm_pages
 
 
-@apart(int64, int64, boolean)
-def age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
-    """try_to_inc_max_seq: walks the guest's mm if it is worth it, then moves the generations on.
+@compiled
+def begin_aging(m: Machine, g: int, swappiness: int, force_scan: bool) -> bool:
+    """Whether this aging walks the guest's mm; if it does, makes the Bloom filter of the next one.
 
-    The mm is skipped when no CPU switched to it since its last walk ("used"), unless the scan is forced
-    or this is the first iteration. A skipped mm leaves the next Bloom filter as it was two agings ago.
+    The mm is skipped when no CPU switched to it since its last walk ("used"), unless the scan is forced. A skipped mm
+    leaves the next Bloom filter as it was two agings ago.
     """
+    mm = m.mms[g]
+    if not force_scan and not mm.used:
+        return False
+    mm.used = 0
+    if not _has_enough_pages(m, g, swappiness):
+        return False
+    first, end = tables_of(m, g)
+    then = (m.lruvecs[g].max_seq + 1) % 2
+    m.filters[first:end, then] = 0
+    mm.filter_made[then] = 1
+    m.events[g].mm_walks += 1
+    return True
+
+
+@compiled
+def end_aging(m: Machine, g: int, swappiness: int, force_scan: bool, walked_ptes: int) -> None:
+    """The generations move on after a walk of so many PTEs."""
     f = m.features[0]
     mm = m.mms[g]
-    force_scan = force_scan or not mm.walked
-    before = m.events[g].walk_ptes
-    if force_scan or mm.used:
-        mm.used = 0
-        if _has_enough_pages(m, g, swappiness):
-            walk_mm(m, g, swappiness, force_scan)
     lasting = f.switch_after_guest_walk if mm.notifiers else f.switch_after_process_walk
-    if m.events[g].walk_ptes - before >= LONG_WALK and lasting >= (2 if force_scan else 1):
+    if walked_ptes >= LONG_WALK and lasting >= (2 if force_scan else 1):
         m.reclaim[0].checked = f.switch_after_checks
     mm.walked = 1
     mm.aged_at = m.events[g].pgfault
     mm.seq = m.lruvecs[g].max_seq
     inc_max_seq(m, g, swappiness)
+
+
+@apart(int64, int64, boolean)
+def age(m: Machine, g: int, swappiness: int, force_scan: bool) -> None:
+    """try_to_inc_max_seq: walks the guest's mm if it is worth it, then moves the generations on.
+
+    The first iteration of an mm is always forced.
+    """
+    force_scan = force_scan or not m.mms[g].walked
+    before = m.events[g].walk_ptes
+    if begin_aging(m, g, swappiness, force_scan):
+        first, end = tables_of(m, g)
+        walk_part(m, g, m.lruvecs[g].max_seq, swappiness, force_scan, first, end)
+    end_aging(m, g, swappiness, force_scan, m.events[g].walk_ptes - before)

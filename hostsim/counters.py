@@ -6,18 +6,10 @@ schemas of the result tables are generated from this list.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-
-class Counter(NamedTuple):
-    """One counter: int64, summed over guests and hosts."""
-
-    name: str
-    unit: str
-    description: str
-
+from hostsim.column import Counter
+from hostsim.timing import TIMES
 
 COUNTERS: tuple[Counter, ...] = (
     Counter("accesses", "accesses", "accesses made by the guest, L1 and L2"),
@@ -117,6 +109,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("aging_cpu_ns", "ns", "CPU time of aging walks, their notifier calls included"),
     Counter("reclaim_cpu_ns", "ns", "CPU time of reclaim: eviction, look-around, aging, swap-out"),
     Counter("fault_cpu_ns", "ns", "CPU time of faults: mapping, swap-in, KVM; without the reclaim they ran into"),
+    *TIMES,
 )
 
 _SITES = ("walk", "look_around", "evict")
@@ -136,6 +129,7 @@ _DERIVED = {
     "aging_cpu_ns",
     "reclaim_cpu_ns",
     "fault_cpu_ns",
+    *(counter.name for counter in TIMES),
 }
 
 EVENTS = np.dtype(

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from hostsim.clock import HostClock, Turn, gauges
 from hostsim.costs import cpu_ns
 from hostsim.counters import COUNTERS, EVENTS
+from hostsim.demand import Demand, Stream
 from hostsim.errors import UserError
 from hostsim.guest_extras import GuestExtras, make_caller
 from hostsim.hybrid import get_kernel
 from hostsim.machine import HostMemory, Memslot
-from hostsim.model import SWAP_DEVICES, GuestResult, GuestSpec, HostResult, HostSpec
+from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from hostsim.philox import study_key
 from hostsim.scene import RecordedStream
 from hostsim.state import CALLER, MIN_NR_GENS
+from hostsim.swap_devices import get_device
+from hostsim.threads import Job, Piece
+from hostsim.timing import no_time
 from hostsim.workloads import FileStream, GuestStream, hash_accesses
 from policies import Lock, Policy, Site
 
-Stream = GuestStream | RecordedStream
-
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
+PART_TABLES = 64  # page tables (128 MiB) that an aging walks before it looks at its budget: about 1 ms
+NO_TIME = no_time()
 
 
 def simulate_host(
@@ -44,7 +49,6 @@ def simulate_host(
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
     limited = spec.mode == "limit"
-    _check(spec)
     slots = [
         Memslot(
             pages=guest.memory_pages,
@@ -66,37 +70,44 @@ def simulate_host(
         policy,
         parent_max_pages=parent_limit,
         shared_cpu=spec.scene,
-        async_swap=spec.swap_device == "async",
+        async_swap=get_device(spec.swap_device).asynchronous,
     )
-    streams = [_stream(guest, spec.ticks, (seed, replicate, host, g)) for g, guest in enumerate(spec.guests)]
-    files = {
-        g: FileStream(guest, guest.page_cache, seed=seed, replicate=replicate, host=host, guest=g)
-        for g, guest in enumerate(spec.guests)
-        if guest.page_cache
-    }
+    turns = [_turn(memory, spec, g, (seed, replicate, host)) for g in range(len(spec.guests))]
+    clock = _clock(memory, spec, turns, (seed, replicate, host)) if spec.clock else None
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
-    extras = {
-        g: GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
-        for g, guest in enumerate(spec.guests)
-        if guest.vm.extras or spec.caller
-    }
     caller = make_caller(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
     for tick in range(spec.ticks + 1):
         memory.tick = tick
-        for g, stream in enumerate(streams):
-            _run_guest(memory, spec, g, stream, files.get(g), extras.get(g), tick)
+        if clock is not None and tick:
+            clock.run_tick(tick)
+        else:
+            for turn in turns:
+                _take(turn, tick)
+        if clock is not None and tick == 0:
+            clock.start()
         if caller is not None and tick:
-            caller(tick)
+            _call(caller, clock, tick)
         memory.complete_io()
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
         if tick:
-            for g in range(len(streams)):
+            for g in range(len(turns)):
                 memory.events(g)["resident_page_ticks"] += memory.resident(g)
-    results = (_result(memory, policy, spec, g, stream, files.get(g)) for g, stream in enumerate(streams))
-    return HostResult(tuple(results))
+    times = clock.finish(spec.ticks) if clock else [NO_TIME] * len(turns)
+    results = tuple(_result(memory, policy, spec, g, turn, times[g]) for g, turn in enumerate(turns))
+    return HostResult(results) if clock is None else _with_gauges(results, clock)
+
+
+def _with_gauges(results: tuple[GuestResult, ...], clock: HostClock) -> HostResult:
+    """The results of a run on a clock."""
+    latencies = np.sum([own.latencies for own in clock.guests], axis=0)
+    guests = (
+        replace(result, gauges=gauges(own.psi, own.latencies), latencies=tuple(own.latencies.tolist()))
+        for result, own in zip(results, clock.guests, strict=True)
+    )
+    return HostResult(tuple(guests), gauges(clock.psi, latencies))
 
 
 def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Stream:
@@ -108,75 +119,104 @@ def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Str
     return GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=number)
 
 
-def _check(spec: HostSpec) -> None:
-    """Raises UserError for a swap device that isn't known."""
-    if spec.swap_device not in SWAP_DEVICES:
-        raise UserError(f"unknown swap device {spec.swap_device!r}; known are {', '.join(SWAP_DEVICES)}")
+def _turn(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> Turn:
+    """What a guest does in every tick: its accesses, then the reclaim that user space asks for."""
+    guest = spec.guests[g]
+    seed, replicate, host = who
+    own = {"seed": seed, "replicate": replicate, "host": host, "guest": g}
+    file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
+    extras = None
+    if guest.vm.extras or spec.caller:
+        extras = GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
+    batch = spec.clock.batch if spec.clock else 0
+    return Turn(
+        Demand(memory, g, _stream(guest, spec.ticks, (*who, g)), file, batch),
+        lambda tick: _upkeep(memory, spec, g, tick),
+        extras,
+    )
 
 
-def _run_guest(
-    memory: HostMemory,
-    spec: HostSpec,
-    g: int,
-    stream: Stream,
-    file: FileStream | None,
-    extras: GuestExtras | None,
-    tick: int,
-) -> None:
-    """One tick of one guest: its accesses, then the reclaim that user space asks for."""
-    if extras is not None:
-        extras.begin(tick)
-    if tick and stream.l2_runs(tick - 1) and not stream.l2_runs(tick):
-        memory.stop_nested(g)
-    first_writes = stream.populate(tick)
-    if len(first_writes):
-        memory.touch(g, first_writes)
-    if tick:
-        memory.touch(g, stream.draw(tick))
-        if file:
-            memory.access_file(g, file.draw(tick))
-        if extras is not None:
-            extras.after_accesses(tick)
+def _take(turn: Turn, tick: int) -> None:
+    """One tick of one guest without time: all of it."""
+    if turn.extras is not None:
+        turn.extras.begin(tick)
+    turn.demand.take_all(tick)
+    if turn.extras is not None and tick:
+        turn.extras.after_accesses(tick)
+    for _ in turn.upkeep(tick):
+        pass
+    if turn.extras is not None:
+        turn.extras.end(tick)
+
+
+def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
+    """What user space does to a guest after its tick."""
     if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
-        memory.age(g, force_scan=False)
+        yield from _age(memory, spec, g, force_scan=False)
     if spec.scene:
         memory.drain()
     memory.flush_stats()  # the kernel does it every 2 s, or when someone reads memory.stat
     if spec.parent_pages:
-        _reclaim_parent(memory, spec)
+        yield from _reclaim_parent(memory, spec)
     else:
-        _reclaim(memory, spec, g, tick)
+        yield from _reclaim(memory, spec, g, tick)
     if spec.scene:
         memory.drain()
     memory.flush_stats()
-    if extras is not None:
-        extras.end(tick)
 
 
-def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> None:
+def _age(memory: HostMemory, spec: HostSpec, g: int, *, force_scan: bool) -> Job:
+    """`+` of the debugfs file; on a clock, in parts."""
+    if spec.clock:
+        yield from (Piece.WALKED for _ in memory.age_in_parts(g, 1, force_scan, PART_TABLES))
+    else:
+        memory.age(g, force_scan=force_scan)
+    yield Piece.AGED
+
+
+def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
     """What user space asks for after a guest's tick, but for the one that populates."""
     surplus = memory.in_memory(g) - spec.guests[g].limit_pages
     if spec.mode == "limit" or not spec.guests[g].limit_pages or not tick:
         return
     if spec.mode == "debugfs":
-        memory.age(g)
+        yield from _age(memory, spec, g, force_scan=True)
         if surplus > 0:
             oldest_evictable = int(memory.lruvec(g)["max_seq"]) - MIN_NR_GENS
             memory.evict(g, oldest_evictable, EVICT_SWAPPINESS, surplus)
     elif spec.mode == "proactive" and surplus > 0:
         memory.memory_reclaim(g, surplus)
+    yield Piece.RECLAIMED
 
 
-def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> None:
+def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> Job:
     """The same, if it asks the memcg above all guests: after every guest's turn, also as they populate."""
     surplus = sum(memory.in_memory(g) for g in range(len(spec.guests))) - spec.parent_pages
     if spec.mode == "proactive" and surplus > 0:
         memory.memory_reclaim_parent(surplus)
+    yield Piece.RECLAIMED
+
+
+def _call(caller: Callable[[int], None], clock: HostClock | None, tick: int) -> None:
+    """The caller beside MGLRU; on a clock its time is written down."""
+    if clock is None:
+        caller(tick)
+    else:
+        clock.run_caller(lambda: caller(tick))
+
+
+def _clock(memory: HostMemory, spec: HostSpec, turns: list[Turn], who: tuple[int, int, int]) -> HostClock:
+    assert spec.clock is not None
+    seed, replicate, host = who
+    random = np.random.Generator(np.random.Philox(key=int(study_key(seed, replicate)), counter=[0, 0, host, 0]))
+    vcpus = [guest.vcpus for guest in spec.guests]
+    return HostClock(memory, turns, spec.clock, vcpus, get_device(spec.swap_device), random)
 
 
 def _result(
-    memory: HostMemory, policy: Policy, spec: HostSpec, g: int, stream: Stream, file: FileStream | None
+    memory: HostMemory, policy: Policy, spec: HostSpec, g: int, turn: Turn, times: Mapping[str, int]
 ) -> GuestResult:
+    stream, file = turn.demand.stream, turn.demand.file
     digest = int(stream.digest)
     if file:
         digest = int(hash_accesses(stream.digest, np.array([file.digest]).view(np.uint32)))
@@ -184,13 +224,13 @@ def _result(
         name=spec.guests[g].name,
         nested=spec.guests[g].nested is not None or spec.guests[g].kind == "nested",
         access_hash=digest,
-        counters=collect(memory, g),
+        counters=collect(memory, g, times),
         step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),
     )
 
 
-def collect(memory: HostMemory, guest: int) -> dict[str, int]:
-    """Every counter of hostsim.counters.COUNTERS for one guest."""
+def collect(memory: HostMemory, guest: int, times: Mapping[str, int] = NO_TIME) -> dict[str, int]:
+    """Every counter of hostsim.counters.COUNTERS for one guest; ``times``: those that a clock has."""
     events = memory.events(guest)
     sites = memory.machine.sites[guest]
     found = {name: int(events[name]) for name in EVENTS.names or ()}
@@ -214,4 +254,5 @@ def collect(memory: HostMemory, guest: int) -> dict[str, int]:
     found["indirect_shadow_pages"] = int(memory.machine.mms[guest]["indirect_shadow_pages"])
     found["resident_pages"] = memory.resident(guest)
     found.update(cpu_ns(found, sites))
+    found.update(times)
     return {counter.name: found[counter.name] for counter in COUNTERS}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import classic, extras, faults, lru, memcg, min_ttl, pagecache, reclaim, writeback
+from hostsim import aging, classic, extras, faults, lru, memcg, min_ttl, pagecache, reclaim, writeback
 from hostsim.apart import link
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
@@ -185,9 +186,13 @@ class HostMemory:
             self.machine.parent[0]["charged"] += mm["charged"]
             first += (tables[g] + own_tables[g] + file_tables[g]) * PTRS_PER_PTE
 
+    def switch_to(self, guest: int) -> None:
+        """A CPU switches to the guest's process, as it does before its accesses: its mm is worth a walk again."""
+        self.machine.mms[guest]["used"] = 1
+
     def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
-        self.machine.mms[guest]["used"] = 1
+        self.switch_to(guest)
         self.access(guest, accesses)
 
     def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
@@ -199,9 +204,13 @@ class HostMemory:
         touch = faults.touch_guest if self.machine.mms[guest]["notifiers"] else faults.touch_process
         touch(self.machine, guest, accesses)
 
-    def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+    def touch_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The guest's process accesses its file (uint32: page of the file, bit 31 by the mapping, bit 30 a write)."""
-        self.machine.mms[guest]["used"] = 1
+        self.switch_to(guest)
+        self.access_file(guest, accesses)
+
+    def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The same while the CPU stays with the guest."""
         pagecache.access_file(self.machine, guest, accesses)
 
     def flush(self) -> None:
@@ -221,6 +230,10 @@ class HostMemory:
         for cpu in range(len(self.machine.cpus)):
             drain(self.machine, cpu)
 
+    def drain_cpu(self, guest: int) -> None:
+        """What waits in the batch of the guest's CPU goes to its lists."""
+        lru.drain(self.machine, int(self.machine.mms[guest]["cpu"]))
+
     def flush_stats(self) -> None:
         """The memcgs' statistics are brought up to date, by a read of memory.stat or by the kernel every 2 s."""
         classic.flush_stats(self.machine)
@@ -232,6 +245,24 @@ class HostMemory:
     def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
         """`+` of the debugfs file, for the present max_seq."""
         reclaim.debugfs_age(self.machine, guest, swappiness, force_scan)
+
+    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[None]:
+        """The same as :meth:`age`, yielding after every so many page tables: the world may move on meanwhile.
+
+        If somebody else has aged the lruvec when the walk ends, the generations stay as they are.
+        """
+        m = self.machine
+        self.drain_cpu(guest)
+        force_scan = force_scan or not m.mms[guest]["walked"]
+        seq = int(m.lruvecs[guest]["max_seq"])
+        before = int(m.events[guest]["walk_ptes"])
+        if aging.begin_aging(m, guest, swappiness, force_scan):
+            begin, end = self.tables(guest)
+            for part in range(begin, end, tables):
+                aging.walk_part(m, guest, seq, swappiness, force_scan, part, min(part + tables, end))
+                yield
+        if int(m.lruvecs[guest]["max_seq"]) == seq:
+            aging.end_aging(m, guest, swappiness, force_scan, int(m.events[guest]["walk_ptes"]) - before)
 
     def age_node(self, priority: int) -> bool:
         """What kswapd does at a priority before it evicts; True if it called the OOM killer (min_ttl_ms)."""
@@ -265,6 +296,12 @@ class HostMemory:
         """The guest's pages in the per-page arrays."""
         mm = self.machine.mms[guest]
         return slice(int(mm["first"]), int(mm["first"] + mm["pages"]))
+
+    def tables(self, guest: int) -> tuple[int, int]:
+        """The guest's page tables, its file's included: the first one, and the one after the last."""
+        mm = self.machine.mms[guest]
+        last = int(mm["file_first"] + mm["file_pages"]) - 1
+        return int(mm["first"]) // PTRS_PER_PTE, last // PTRS_PER_PTE + 1
 
     def words(self, guest: int) -> slice:
         """The words of the guest's memslot in ``bits``."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hostsim.timing import no_gauges
+
 PAGE_BYTES = 4096  # x86-64 base page
 
 WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.state.KVM and those after it
 CALLERS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
-SWAP_DEVICES = ("zram", "async")
+SWAP_DEVICES = ("zram", "async", "nvme", "remote")
 RECLAIM_MODES = ("limit", "proactive", "debugfs")
 
 
@@ -126,7 +128,7 @@ class GuestSpec:
     ``limit_pages``: memory.max (mode "limit") or the size that reclaim brings the guest back to after every
     tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
     hostsim.scene.KINDS. ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel memory charged to it.
-    ``recorded``: what the guest does if not ``workload``.
+    ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a clock only.
     """
 
     name: str
@@ -140,7 +142,24 @@ class GuestSpec:
     own_pages: int = 0
     kernel_pages: int = 0
     page_cache: PageCacheSpec | None = None
+    vcpus: int = 1
     vm: VmSpec = field(default_factory=VmSpec)
+
+
+@dataclass(frozen=True)
+class ClockSpec:
+    """How time passes (hostsim.clock).
+
+    ``tick_ns``: length of a tick. ``access_ns``: vCPU time of an access and the work between it and the next.
+    ``pcpus``: CPUs of the host; 0: as many as there are threads. ``batch``: accesses that a vCPU makes at a time; what
+    they cost is known afterwards. ``free``: nothing takes time.
+    """
+
+    tick_ns: int = 1_000_000_000
+    access_ns: int = 1000
+    pcpus: int = 0
+    batch: int = 1024
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,9 +173,9 @@ class HostSpec:
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
     ``scene``: the guests share one CPU, whose batches are drained after every turn.
-    ``swap_device``: "zram" writes at once; "async" ends the writes of a tick with that tick, but those that a reclaim
+    ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for. Dirty file pages are written in the tick after the one in which the flusher was woken, and every
-    ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
+    ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs. ``clock``: None for a replay.
     """
 
     kernel: str
@@ -172,6 +191,7 @@ class HostSpec:
     swap_device: str = "zram"
     swappiness: int = 60
     flush_every_ticks: int = 4
+    clock: ClockSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +199,8 @@ class GuestResult:
     """What one guest went through; ``counters`` has every name of hostsim.counters.COUNTERS.
 
     ``access_hash``: uint64 over the guest's whole access stream (page, level, read or write).
-    ``step_pages``: for each step of the policy, the number of pages that it acted on.
+    ``step_pages``: for each step of the policy, the number of pages that it acted on. ``gauges``: figures that can't be
+    added up, hostsim.timing.GAUGES. ``latencies``: how many batches took how long, hostsim.latency.
     """
 
     name: str
@@ -187,13 +208,16 @@ class GuestResult:
     access_hash: int
     counters: dict[str, int]
     step_pages: tuple[int, ...]
+    gauges: dict[str, float] = field(default_factory=no_gauges)
+    latencies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class HostResult:
-    """The guests' results, in the order of the spec."""
+    """The guests' results, in the order of the spec, and the host's own gauges."""
 
     guests: tuple[GuestResult, ...]
+    gauges: dict[str, float] = field(default_factory=no_gauges)
 
     def totals(self) -> dict[str, int]:
         """Every counter, summed over the guests."""

@@ -177,7 +177,7 @@ class SideBySide:
         pages[by_mapping] |= np.uint32(ACCESS_MMAP)
         pages[write] |= np.uint32(ACCESS_WRITE)
         if switch:
-            self.engine.access_file(0, pages)
+            self.engine.touch_file(0, pages)
         else:
             pagecache.access_file(self.engine.machine, 0, pages)
 

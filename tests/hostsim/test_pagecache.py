@@ -37,7 +37,7 @@ def process(
 
 
 def access(memory: HostMemory, first: int, end: int, how: int) -> None:
-    memory.access_file(0, np.arange(first, end, dtype=np.uint32) | np.uint32(how))
+    memory.touch_file(0, np.arange(first, end, dtype=np.uint32) | np.uint32(how))
 
 
 def write_anon(memory: HostMemory, first: int, end: int) -> None:

@@ -1,0 +1,91 @@
+"""Swap devices as data: what a page costs on its way out and back, and how much memory the pool takes.
+
+Each figure has its source beside it. "Assumed" marks an order of magnitude for which no measurement was found.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hostsim.costs import SWAP_IN_NS, SWAP_OUT_NS
+from hostsim.errors import UserError
+from hostsim.model import PAGE_BYTES
+
+
+@dataclass(frozen=True)
+class SwapDevice:
+    """One kind of swap device.
+
+    ``read_ns``: median time until a page is there, when the device has nothing else to do; ``spread``: sigma of the
+    log-normal distribution around it. ``write_cpu_ns``: CPU time of a page on its way out. ``pages_per_s``: pages that
+    the device moves at most, reads and writes together (0: no limit of its own). ``depth``: requests that it serves
+    at a time. ``pool_share``: host memory that a swapped-out page still takes, on average, in pages;
+    ``asynchronous``: a page is freed only when its write has ended.
+    """
+
+    name: str
+    read_ns: float
+    spread: float
+    write_cpu_ns: float
+    pages_per_s: float
+    depth: int
+    pool_share: float
+    asynchronous: bool
+
+
+IO_SUBMIT_NS = 2000.0  # assumed: CPU time of building and submitting one request
+SECOND_NS = 1e9
+MOST_LOAD = 0.98  # a device that is asked for more slows its callers down until they ask for no more
+
+DEVICES = {
+    device.name: device
+    for device in (
+        # CPU: hostsim.costs. Pool: 1 page in 10 incompressible, the others 3 to 1 (assumed; the kernel's
+        # Documentation/admin-guide/blockdev/zram.rst expects 2 to 1).
+        SwapDevice("zram", SWAP_IN_NS, 0.2, SWAP_OUT_NS, 0.0, 1, 0.1 + 0.9 / 3, False),
+        # A SATA SSD: 4 KiB random reads in 120 us, 90,000 a second (assumed, as data sheets have it).
+        SwapDevice("async", 120_000.0, 0.5, IO_SUBMIT_NS, 90_000.0, 32, 0.0, True),
+        # A data-centre NVMe drive: 80 us and 500,000 a second; p99 is 2.5 times the median (assumed, likewise).
+        SwapDevice("nvme", 80_000.0, 0.4, IO_SUBMIT_NS, 500_000.0, 64, 0.0, True),
+        # Another host's memory by RDMA over 25 Gbit/s: 5 us a page through the swap path (assumed; of the order that
+        # Infiniswap, NSDI 2017, and Fastswap, EuroSys 2020, report).
+        SwapDevice("remote", 5_000.0, 0.3, IO_SUBMIT_NS, 25e9 / 8 / PAGE_BYTES, 32, 0.0, True),
+    )
+}
+
+
+def get_device(name: str) -> SwapDevice:
+    """A device by its name; raises UserError for an unknown one."""
+    if name not in DEVICES:
+        raise UserError(f"unknown swap device {name!r}; known are {', '.join(DEVICES)}")
+    return DEVICES[name]
+
+
+class SwapQueue:
+    """A device as the vCPUs meet it: its latency, and waiting for its other requests.
+
+    It is an open queue with ``depth`` servers and constant service (M/D/c: half of M/M/c's wait, with the probability
+    of waiting taken as utilisation to the power of sqrt(2 (c + 1)), Sakasegawa 1977), at the rate of the last tick.
+    """
+
+    def __init__(self, device: SwapDevice, random: np.random.Generator) -> None:
+        self.device = device
+        self.random = random
+        self.wait_ns = 0.0
+
+    def read(self, pages: int) -> int:
+        """The time, ns, that a vCPU waits until so many pages have been read one after the other."""
+        latency = self.device.read_ns * np.exp(self.device.spread * self.random.standard_normal(pages))
+        return round(float(latency.sum()) + pages * self.wait_ns)
+
+    def end_tick(self, pages: int, tick_ns: int) -> None:
+        """So many pages were read and written in a tick that has passed."""
+        if not self.device.pages_per_s:
+            return
+        load = min(pages * SECOND_NS / tick_ns / self.device.pages_per_s, MOST_LOAD)
+        servers = self.device.depth
+        service_ns = servers * SECOND_NS / self.device.pages_per_s
+        self.wait_ns = service_ns * load ** math.sqrt(2 * (servers + 1)) / (2 * servers * (1 - load))

@@ -1,0 +1,147 @@
+"""A host on a clock: the same run as a replay when nothing takes time, and an exact account when it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostsim.host import simulate_host
+from hostsim.model import (
+    ClockSpec,
+    GuestResult,
+    GuestSpec,
+    HostResult,
+    HostSpec,
+    NestedSpec,
+    PageCacheSpec,
+    VmSpec,
+    WorkloadSpec,
+)
+from hostsim.timing import CAUSES, TIMES
+from policies import get_policy
+
+PAGES, LIMIT = 3000, 1800
+TIME = {counter.name for counter in TIMES}
+LOADS = [
+    WorkloadSpec(kind="zipf", write_share=0.2),
+    WorkloadSpec(kind="hotcold", layout="ordered"),
+    WorkloadSpec(kind="scan"),
+    WorkloadSpec(kind="phases", phase_ticks=2),
+]
+MODES = ["limit", "proactive", "debugfs"]
+
+
+def host(mode: str = "limit", ticks: int = 6, **changes: object) -> HostSpec:
+    """Four guests, one of them with a nested VM, two of them with two vCPUs."""
+    guests = tuple(
+        GuestSpec(
+            f"g{n}",
+            PAGES,
+            LIMIT,
+            accesses_per_tick=2500,
+            workload=load,
+            nested=NestedSpec(stop_tick=4) if n == 1 else None,
+            kind="process" if n == 3 else "vm",
+            vcpus=1 + n % 2,
+        )
+        for n, load in enumerate(LOADS)
+    )
+    spec = HostSpec("6.12", guests, ticks, mode=mode)
+    return replace(spec, **changes)
+
+
+def run(spec: HostSpec, policy: str = "six-steps") -> HostResult:
+    return simulate_host(spec, get_policy(policy), seed=5, replicate=0, host=0)
+
+
+def without_time(guest: GuestResult) -> GuestResult:
+    counters = {name: value for name, value in guest.counters.items() if name not in TIME}
+    return replace(guest, counters=counters, gauges={}, latencies=())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("change", ["plain", "parent", "async", "file", "extras", "aging", "6.1", "6.18", "caller"])
+def test_a_run_in_which_nothing_takes_time_is_a_replay(mode: str, change: str) -> None:
+    spec = host(mode)
+    guests = spec.guests
+    if change == "parent":
+        spec = replace(spec, parent_pages=len(guests) * LIMIT)
+    elif change == "async":
+        spec = replace(spec, swap_device="async")
+    elif change == "file":
+        spec = replace(spec, guests=tuple(replace(g, page_cache=PageCacheSpec(600, mmap_share=0.5)) for g in guests))
+    elif change == "extras":
+        spec = replace(spec, guests=tuple(replace(g, vm=VmSpec(tlb_hit=0.1, truth=True)) for g in guests))
+    elif change == "aging":
+        spec = replace(spec, aging_every_ticks=2)
+    elif change == "caller":
+        spec = replace(spec, caller="idle")
+    elif change != "plain":
+        spec = replace(spec, kernel=change)
+    replay = run(spec)
+    timed = run(replace(spec, clock=ClockSpec(batch=300, free=True)))
+    assert [without_time(guest) for guest in timed.guests] == [without_time(guest) for guest in replay.guests]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    mode=st.sampled_from(MODES),
+    tick_ns=st.integers(100_000, 20_000_000),
+    access_ns=st.integers(1, 2_000),
+    pcpus=st.integers(0, 4),
+    batch=st.integers(64, 1024),
+    device=st.sampled_from(["zram", "nvme", "remote"]),
+)
+def test_every_ns_of_every_vcpu_has_one_cause(
+    mode: str, tick_ns: int, access_ns: int, pcpus: int, batch: int, device: str
+) -> None:
+    clock = ClockSpec(tick_ns, access_ns, pcpus, batch)
+    spec = host(mode, ticks=4, clock=clock, swap_device=device, aging_every_ticks=2)
+    result = run(spec)
+    elapsed = spec.ticks * tick_ns
+    busy = 0
+    for guest, made_of in zip(result.guests, spec.guests, strict=True):
+        times = {cause: guest.counters[name] for cause, (name, _) in CAUSES.items()}
+        assert min(guest.counters[name] for name in TIME) >= 0
+        assert sum(times.values()) == elapsed * made_of.vcpus
+        busy += sum(times[cause] for cause in list(CAUSES)[:5])
+    if pcpus:
+        assert busy <= pcpus * elapsed
+
+
+def test_a_slow_device_makes_guests_fall_behind() -> None:
+    clock = ClockSpec(tick_ns=20_000_000, access_ns=100)
+    fast, slow = (run(host(clock=clock, swap_device=device)) for device in ("zram", "nvme"))
+    for one, other in zip(fast.guests, slow.guests, strict=True):
+        assert other.counters["swap_in_stall_ns"] > one.counters["swap_in_stall_ns"]
+        assert other.counters["behind_ticks"] > one.counters["behind_ticks"] == 0
+        assert other.counters["accesses"] < one.counters["accesses"]
+        assert other.gauges["latency_p99_ns"] > one.gauges["latency_p99_ns"] > one.gauges["latency_p50_ns"] > 0
+
+
+def test_guests_share_the_cpus() -> None:
+    clock = ClockSpec(tick_ns=5_000_000, access_ns=1_000)
+    plenty, few = (run(host(clock=replace(clock, pcpus=cpus))) for cpus in (0, 2))
+    assert plenty.totals()["steal_ns"] == 0
+    assert few.totals()["steal_ns"] > 0
+    assert few.totals()["run_ns"] < plenty.totals()["run_ns"]
+
+
+def test_an_aging_pass_lasts_while_the_guest_runs_on() -> None:
+    big = GuestSpec("big", 200_000, accesses_per_tick=5_000, workload=WorkloadSpec(kind="uniform"))
+    spec = HostSpec("6.12", (big,), 12, mode="limit", aging_every_ticks=1, clock=ClockSpec(1_000_000, 100))
+    counters = run(spec, "locked-6.12").totals()
+    assert 1 <= counters["aging_passes"] < spec.ticks
+    assert counters["aging_pass_ns"] > 2 * 1_000_000 * counters["aging_passes"]
+    assert counters["accesses"] > 200_000 + 3 * 5_000
+
+
+def test_pressure_follows_the_stalls() -> None:
+    clock = ClockSpec(tick_ns=1_000_000_000, access_ns=1_000)
+    calm = run(host(ticks=10, clock=clock, guests=tuple(replace(g, limit_pages=0) for g in host().guests)))
+    pressed = run(host(ticks=10, clock=replace(clock, tick_ns=20_000_000, pcpus=2), swap_device="nvme"))
+    assert calm.gauges["psi_some_ns"] == 0
+    assert pressed.gauges["psi_some_ns"] > pressed.gauges["psi_full_ns"] > 0
