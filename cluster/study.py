@@ -259,8 +259,8 @@ class Swap(Table):
     """Where anonymous memory goes."""
 
     device: Literal["zram", "async", "nvme", "remote"] = table_key(
-        "zram: written and freed at once; async (a SATA SSD), nvme, remote (another host's memory): a page is freed only "
-        "after its write has ended",
+        "zram: written and freed at once; async (a SATA SSD), nvme, remote (another host's memory): a page is freed "
+        "only after its write has ended",
         default="zram",
     )
 

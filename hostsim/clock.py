@@ -19,6 +19,7 @@ from hostsim.guest_extras import GuestExtras
 from hostsim.latency import latency_gauges
 from hostsim.ledger import Cause
 from hostsim.machine import HostMemory
+from hostsim.mmu_lock import AGING_HOLD_NS, MmuLocks
 from hostsim.model import ClockSpec
 from hostsim.prices import Bill, Meter
 from hostsim.psi import EXPS, KINDS, Psi, Share
@@ -65,6 +66,7 @@ class HostClock:
         self.times = [no_time() for _ in vcpus]
         self.psi = Psi()
         self.now_ns = 0
+        self.locks = MmuLocks(memory, list(vcpus))
         self._threads = [(g, thread) for g, guest in enumerate(self.guests) for thread in guest.threads]
         self._pass_began: dict[int, int] = {}
         self._traffic = self._swap_traffic()
@@ -72,6 +74,7 @@ class HostClock:
     def start(self) -> None:
         """Time begins: what was done so far was free."""
         self.meter.read()
+        self.locks.start()
         self._traffic = self._swap_traffic()
 
     def run_tick(self, tick: int) -> None:
@@ -134,7 +137,9 @@ class HostClock:
         run_ns = accesses * self.spec.access_ns
         self.times[g]["unreclaimed_ns"] += run_ns
         swap_ns = self.queue.read(bill.swapped_in) if bill.swapped_in else 0
-        return [run_ns, bill.fault_ns, swap_ns, 0, bill.reclaim_ns]
+        waits = self.locks.waits[g]
+        lock_ns = bill.reads * waits.tdp_fault_ns + bill.writes * waits.shadow_fault_ns
+        return [run_ns, bill.fault_ns, swap_ns, round(lock_ns + bill.aging_writes * waits.aging_ns), bill.reclaim_ns]
 
     def _run_reclaimer(self, level_ns: int) -> None:
         """User space ages and reclaims until its thread has used ``level_ns`` of this tick, or all is done."""
@@ -148,13 +153,15 @@ class HostClock:
             g, piece = done
             bill = self.meter.read()
             work_ns = bill.fault_ns + bill.reclaim_ns
-            thread.owe([work_ns, 0, 0, 0, 0])
+            lock_ns = 0 if self.spec.free else round(bill.aging_writes * self.locks.waits[g].aging_ns)
+            thread.owe([work_ns, 0, 0, lock_ns, 0])
+            self.times[g]["reclaimer_lock_ns"] += lock_ns
             self.times[g]["reclaimer_cpu_ns"] += work_ns
             if piece is Piece.WALKED:
                 self._pass_began.setdefault(g, began_ns)
             elif piece is Piece.AGED:
                 self.times[g]["aging_passes"] += 1
-                self.times[g]["aging_pass_ns"] += began_ns + work_ns - self._pass_began.pop(g, began_ns)
+                self.times[g]["aging_pass_ns"] += began_ns + work_ns + lock_ns - self._pass_began.pop(g, began_ns)
             thread.pay(level_ns)
 
     def _count_hungry(self, tick_ns: int) -> int:
@@ -176,6 +183,9 @@ class HostClock:
         traffic = self._swap_traffic()
         self.queue.end_tick(traffic - self._traffic, tick_ns)
         self._traffic = traffic
+        self.locks.end_tick(tick_ns)
+        for times, writes in zip(self.times, self.locks.aging_writes, strict=True):
+            times["mmu_lock_hold_ns"] += round(writes * AGING_HOLD_NS)
         self._weigh_memory(tick_ns)
 
     def _by_cpu(self, groups: Sequence[Sequence[Share]], first: int) -> list[list[Share]]:

@@ -28,7 +28,7 @@ class Demand:
         self._batches: Iterator[int] = iter(())
 
     def take(self, until: int) -> int:
-        """Makes the next batch of accesses, if it is of a tick up to ``until``; returns their number, 0: none is left."""
+        """Makes the next batch of accesses, if it is of a tick up to ``until``; returns how many, 0: none is left."""
         while True:
             made = next(self._batches, 0)
             if made or self.tick == until:

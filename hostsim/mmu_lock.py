@@ -1,0 +1,114 @@
+"""What waiting for mmu_lock costs a VM's vCPUs and the thread that ages it, from the rates of the last tick.
+
+TDP faults read, shadow faults write, and so does an aging step under ``W()``. An aging pass takes the lock for page
+after page, so there are two kinds of time: while a pass is under way, and the rest. Each is a steady state of
+hostsim.rwlock; the means of a tick are weighted with how long each lasts. Beside a pass, shadow faults are taken for
+readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hostsim.costs import NOTIFIER_CALL_NS, PTE_NS
+from hostsim.machine import HostMemory
+from hostsim.notifier import LOCKS
+from hostsim.rwlock import Threads, solve
+from policies import Lock, Site
+
+TDP_FAULT_HOLD_NS = 500.0  # assumed: kvm_tdp_mmu_map, of the fault's 3.4 us
+SHADOW_FAULT_HOLD_NS = 1000.0  # assumed: FNAME(fetch) and its prefetch
+AGING_HOLD_NS = NOTIFIER_CALL_NS  # one page's look-up
+DIGITS = 2  # of a rate that count: rates that differ less share a solution
+
+
+class LockWaits(NamedTuple):
+    """Mean waits, ns, of a TDP fault, of a shadow fault, and of an aging step."""
+
+    tdp_fault_ns: float = 0.0
+    shadow_fault_ns: float = 0.0
+    aging_ns: float = 0.0
+
+
+@dataclass(frozen=True)
+class LockRates:
+    """How often a VM's ``vcpus`` and an aging pass took its mmu_lock in a tick of ``tick_ns``."""
+
+    vcpus: int
+    tick_ns: int
+    tdp_faults: float
+    shadow_faults: float
+    aging_writes: float
+
+    def waits(self) -> LockWaits:
+        """The mean waits at these rates."""
+        if not self.shadow_faults and not self.aging_writes:
+            return LockWaits()
+        tdp_think_ns = self._think_ns(self.tdp_faults)
+        shadow_think_ns = self._think_ns(self.shadow_faults)
+        tdp, shadow, _ = _calm(self.vcpus, tdp_think_ns, shadow_think_ns)
+        if not self.aging_writes:
+            return LockWaits(tdp, shadow)
+        fault_ns, aging_ns = _beside_aging(self.vcpus, self._think_ns(self.tdp_faults + self.shadow_faults))
+        pass_ns = self.aging_writes * (PTE_NS + AGING_HOLD_NS + aging_ns)
+        share = min(pass_ns / self.tick_ns, 1.0)
+        beside_ns = share * fault_ns
+        return LockWaits(beside_ns + (1 - share) * tdp, beside_ns + (1 - share) * shadow, aging_ns)
+
+    def _think_ns(self, faults: float) -> float:
+        """A vCPU's time between two of its faults; 0: it has none."""
+        if not faults:
+            return 0.0
+        return max(float(f"{self.vcpus * self.tick_ns / faults:.{DIGITS}g}"), 1.0)
+
+
+@lru_cache(maxsize=4096)
+def _calm(vcpus: int, tdp_think_ns: float, shadow_think_ns: float) -> LockWaits:
+    """No aging is under way."""
+    if not shadow_think_ns:
+        return LockWaits()
+    readers = Threads(vcpus if tdp_think_ns else 0, tdp_think_ns or 1.0, TDP_FAULT_HOLD_NS)
+    waits = solve(readers, Threads(vcpus, shadow_think_ns, SHADOW_FAULT_HOLD_NS))
+    return LockWaits(waits.reader_wait_ns, waits.writer_wait_ns)
+
+
+@lru_cache(maxsize=4096)
+def _beside_aging(vcpus: int, think_ns: float) -> tuple[float, float]:
+    """An aging pass takes the lock again and again: the waits of a fault, and of the pass."""
+    readers = Threads(vcpus if think_ns else 0, think_ns or 1.0, TDP_FAULT_HOLD_NS)
+    waits = solve(readers, Threads(1, PTE_NS, AGING_HOLD_NS))
+    return waits.reader_wait_ns, waits.writer_wait_ns
+
+
+class MmuLocks:
+    """The locks of a host's VMs: how long everybody waits at the rates of the last tick."""
+
+    def __init__(self, memory: HostMemory, vcpus: list[int]) -> None:
+        self._machine = memory.machine
+        self._vcpus = vcpus
+        self._before = self._counts()
+        self.waits = [LockWaits()] * len(vcpus)
+        self.aging_writes = [0] * len(vcpus)
+
+    def start(self) -> None:
+        """Time begins."""
+        self._before = self._counts()
+
+    def end_tick(self, tick_ns: int) -> None:
+        """The rates of the tick that ends are those of the next."""
+        counts = self._counts()
+        for g, (tdp, shadow, aging) in enumerate((counts - self._before).tolist()):
+            self.waits[g] = LockRates(self._vcpus[g], tick_ns, tdp, shadow, aging).waits()
+            self.aging_writes[g] = aging
+        self._before = counts
+
+    def _counts(self) -> npt.NDArray[np.int64]:
+        """int64 (guests, 3): TDP faults, shadow faults, and locks that aging took for write."""
+        events = self._machine.events
+        writes = self._machine.sites[:, : len(Site), LOCKS + Lock.MMU_WRITE].sum(axis=1)
+        return np.stack([events["tdp_faults"], events["shadow_faults"], writes], axis=1)
