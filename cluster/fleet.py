@@ -237,6 +237,7 @@ def _memory_of_host(spec: CellSpec) -> dict[str, Any]:
         "swappiness": spec.reclaim.swappiness,
         "flush_every_ticks": spec.reclaim.flush_every_ticks,
         "clock": _clock(spec),
+        "sample": int(spec.host.sample.rpartition("/")[2]),
     }
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from cluster.schemas import SORT_KEYS, column_of, schema
 from cluster.study import walk_keys
 from hostsim.errors import UserError
+from hostsim.ledger import Cause
+from hostsim.timing import CAUSES
 
 _SITES = ("walk", "look_around", "evict")
 _NOT_FIGURES = frozenset(("seed", "access_hash"))
@@ -60,14 +62,23 @@ SUMMARY = (
 )
 """The figures of every summary."""
 
+_BUSY = tuple(name for cause, (name, _) in CAUSES.items() if cause != Cause.IDLE)
+
 DERIVED = (
     Metric(
         "promotion_rate", "promotion rate", ("pgmajfault",), over=("resident_page_ticks",), unit="share", per_tick=True
     ),
+    Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
+    Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
+    Metric(
+        "promotions_a_minute", "promotions a minute", ("pswpin",), 60_000.0, over=("resident_page_ms",), unit="share"
+    ),
     Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses",), unit="share"),
 )
 """Ratios that have a name. promotion_rate: refaults over the pages in memory, the SLO of software-defined far memory
-(Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. fault_rate: refaults an access."""
+(Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. fault_rate: refaults an access. The others need
+a clock. throughput: the time that the same accesses take without reclaim, over the time that they took. aging_pass_ms:
+mean length of an aging pass. promotions_a_minute: promotion_rate by the clock, of pages from swap."""
 
 
 @cache

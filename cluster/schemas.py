@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cluster.study import in_pages, scalar_type, unit_of, walk_keys
 from hostsim.counters import COUNTERS
+from hostsim.intervals import HEADLINE, ci_column
 from hostsim.timing import GAUGES
 
 SCHEMA_VERSION = 2  # of the tables; raise it when a column changes its meaning or goes away
@@ -98,7 +99,12 @@ def _counters() -> list[pa.Field]:
 
 
 def _gauges() -> list[pa.Field]:
-    return [_field(gauge.name, pa.float64(), gauge.unit, gauge.description) for gauge in GAUGES]
+    units = {counter.name: counter.unit for counter in COUNTERS}
+    gauges = [_field(gauge.name, pa.float64(), gauge.unit, gauge.description) for gauge in GAUGES]
+    return gauges + [
+        _field(ci_column(name), pa.float64(), units[name], f"half the width of {name}'s 95 % interval; 0 at full scale")
+        for name in HEADLINE
+    ]
 
 
 def _hash_of(whom: str) -> pa.Field:

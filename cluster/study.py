@@ -6,6 +6,7 @@ The key reference in docs/ and the parameter columns of the results are generate
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -17,6 +18,7 @@ from hostsim.units import parse_pages
 from policies import get_policy
 
 MAX_SWAPPINESS = 200  # of kernels before 6.14
+MAX_SAMPLE = 1024
 KERNELS_OWN = "kernel"
 """As a policy: the one that the cell's kernel has itself."""
 
@@ -280,6 +282,23 @@ class Clock(Table):
     batch: Count = table_key("accesses that a vCPU makes at a time; their latency is measured", "accesses", 1024)
 
 
+def _known_sample(text: str) -> str:
+    parts = re.fullmatch(r"1(?:/([1-9][0-9]{0,3}))?", text)
+    if parts is None or int(parts[1] or 1) > MAX_SAMPLE:
+        raise UserError(f'{text!r} is no share of the page tables: write "1/16", at least "1/{MAX_SAMPLE}"')
+    return text
+
+
+class Host(Table):
+    """How hosts are simulated."""
+
+    sample: Annotated[str, AfterValidator(_known_sample)] = table_key(
+        'share of each guest\'s page tables that is simulated: "1" for all of them, "1/16", "1/64"; the counters are '
+        "scaled, and have intervals",
+        default="1",
+    )
+
+
 class Caller(Table):
     """Who else asks for Accessed bits."""
 
@@ -319,6 +338,7 @@ class CellSpec(Table):
     swap: Swap = Swap()
     caller: Caller = Caller()
     clock: Clock = Clock()
+    host: Host = Host()
     truth: Switch = table_key(
         "on: writes down when every page was touched, for the columns that compare with it; costs time", default="off"
     )
@@ -332,6 +352,12 @@ class CellSpec(Table):
 
             if not get_kernel(self.kernel).swappiness_anon_only:
                 raise UserError(f"reclaim.swappiness {self.reclaim.swappiness} is only known since 6.14: at most 200")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sample(self) -> CellSpec:
+        if self.host.sample != "1" and (self.scene or self.caller.kind != "none" or self.vm.device_share):
+            raise UserError(f'host.sample "{self.host.sample}" knows no scene, caller or device_share: leave them out')
         return self
 
     @model_validator(mode="before")

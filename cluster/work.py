@@ -18,6 +18,7 @@ from cluster.plan import Plan, Run, run_parameters
 from cluster.schemas import TABLES
 from cluster.storage import Storage
 from hostsim.counters import COUNTERS
+from hostsim.intervals import of_sum
 from hostsim.latency import latency_gauges, new_histogram
 from hostsim.model import HostResult, HostSpec, NestedSpec
 from hostsim.timing import GAUGES
@@ -59,6 +60,7 @@ def simulate_run(run: Run) -> Rows:
         cell[name] = sum(row[name] for row in hosts)
     cell.update({gauge.name: sum(row[gauge.name] for row in hosts) / len(hosts) for gauge in GAUGES})
     cell.update(latency_gauges(latencies))
+    cell.update(of_sum(hosts))
     rows["cells"].append(cell)
     return rows
 
@@ -168,6 +170,7 @@ def guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str, 
             "access_hash": guest.access_hash,
             **guest.counters,
             **guest.gauges,
+            **guest.ci95,
             "step_pages": list(guest.step_pages),
         }
         for number, (guest_spec, guest) in enumerate(zip(spec.guests, result.guests, strict=True))
@@ -181,6 +184,7 @@ def _summed(result: HostResult) -> dict[str, Any]:
         "access_hash": _combined([guest.access_hash for guest in result.guests]),
         **result.totals(),
         **result.gauges,
+        **result.ci95,
     }
 
 

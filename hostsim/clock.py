@@ -62,18 +62,24 @@ class HostClock:
         self.reclaimer = Worker()
         self.device = device
         self.queue = SwapQueue(device, random)
-        self.meter = Meter(memory, write_cpu_ns=device.write_cpu_ns, free=spec.free)
+        self.meter = Meter(memory, write_cpu_ns=device.write_cpu_ns, scale=spec.scale, free=spec.free)
+        self.twins = [
+            Meter(turn.demand.twin, write_cpu_ns=0.0, scale=spec.scale, free=spec.free) if turn.demand.twin else None
+            for turn in turns
+        ]
         self.times = [no_time() for _ in vcpus]
         self.psi = Psi()
         self.now_ns = 0
-        self.locks = MmuLocks(memory, list(vcpus))
+        self.locks = MmuLocks(memory, list(vcpus), spec.scale)
         self._threads = [(g, thread) for g, guest in enumerate(self.guests) for thread in guest.threads]
         self._pass_began: dict[int, int] = {}
         self._traffic = self._swap_traffic()
 
     def start(self) -> None:
         """Time begins: what was done so far was free."""
-        self.meter.read()
+        for meter in (self.meter, *self.twins):
+            if meter:
+                meter.read()
         self.locks.start()
         self._traffic = self._swap_traffic()
 
@@ -127,19 +133,21 @@ class HostClock:
             guest.pay(free, level_ns)
             self.times[g]["batches"] += 1
 
-    def _price(self, g: int, accesses: int, bill: Bill) -> list[int]:
+    def _price(self, g: int, accesses: float, bill: Bill) -> list[int]:
         """What a batch costs its vCPU, ns by cause."""
         guest = self.guests[g]
         guest.swapped_in += bill.swapped_in
         guest.restored += bill.restored
         if self.spec.free:
             return [0] * Cause.STEAL
-        run_ns = accesses * self.spec.access_ns
-        self.times[g]["unreclaimed_ns"] += run_ns
-        swap_ns = self.queue.read(bill.swapped_in) if bill.swapped_in else 0
+        run_ns = round(accesses * self.spec.access_ns)
+        twin = self.twins[g]
+        self.times[g]["unreclaimed_ns"] += run_ns + (twin.read().fault_ns if twin else 0)
+        swap_ns = self.queue.read(bill.swapped_in * self.spec.scale) if bill.swapped_in else 0
         waits = self.locks.waits[g]
         lock_ns = bill.reads * waits.tdp_fault_ns + bill.writes * waits.shadow_fault_ns
-        return [run_ns, bill.fault_ns, swap_ns, round(lock_ns + bill.aging_writes * waits.aging_ns), bill.reclaim_ns]
+        lock_ns = (lock_ns + bill.aging_writes * waits.aging_ns) * self.spec.scale
+        return [run_ns, bill.fault_ns, swap_ns, round(lock_ns), bill.reclaim_ns]
 
     def _run_reclaimer(self, level_ns: int) -> None:
         """User space ages and reclaims until its thread has used ``level_ns`` of this tick, or all is done."""
@@ -153,7 +161,8 @@ class HostClock:
             g, piece = done
             bill = self.meter.read()
             work_ns = bill.fault_ns + bill.reclaim_ns
-            lock_ns = 0 if self.spec.free else round(bill.aging_writes * self.locks.waits[g].aging_ns)
+            spec = self.spec
+            lock_ns = 0 if spec.free else round(bill.aging_writes * self.locks.waits[g].aging_ns * spec.scale)
             thread.owe([work_ns, 0, 0, lock_ns, 0])
             self.times[g]["reclaimer_lock_ns"] += lock_ns
             self.times[g]["reclaimer_cpu_ns"] += work_ns
@@ -181,11 +190,11 @@ class HostClock:
             guest.psi.add(self._by_cpu([shares], first), tick_ns)
             first += len(shares)
         traffic = self._swap_traffic()
-        self.queue.end_tick(traffic - self._traffic, tick_ns)
+        self.queue.end_tick((traffic - self._traffic) * self.spec.scale, tick_ns)
         self._traffic = traffic
         self.locks.end_tick(tick_ns)
         for times, writes in zip(self.times, self.locks.aging_writes, strict=True):
-            times["mmu_lock_hold_ns"] += round(writes * AGING_HOLD_NS)
+            times["mmu_lock_hold_ns"] += round(writes * AGING_HOLD_NS * self.spec.scale)
         self._weigh_memory(tick_ns)
 
     def _by_cpu(self, groups: Sequence[Sequence[Share]], first: int) -> list[list[Share]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from hostsim.machine import HostMemory, Memslot
 from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from hostsim.philox import study_key
+from hostsim.sampled import scale_up, simulate_sampled
 from hostsim.scene import RecordedStream
 from hostsim.state import CALLER, MIN_NR_GENS
 from hostsim.swap_devices import get_device
@@ -28,7 +30,10 @@ from policies import Lock, Policy, Site
 
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
 PART_TABLES = 64  # page tables (128 MiB) that an aging walks before it looks at its budget: about 1 ms
+LEAST_BATCH = 64  # accesses: what a sample draws is not cut finer
 NO_TIME = no_time()
+_SAMPLE_STREAM, _SWAP_STREAM = 1, 2  # of the host's random numbers; each group has its own latencies
+_GROUP_STREAM = 1 << 27  # added to the guest's number in the counters of random numbers, for each group of a sample
 
 
 def simulate_host(
@@ -48,6 +53,12 @@ def simulate_host(
     kernel = replace(get_kernel(spec.kernel), lru_gen=spec.lru_gen)
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
+    if spec.sample > 1:
+        random = _generator(seed, replicate, host, _SAMPLE_STREAM)
+        again = partial(
+            simulate_host, policy=policy, seed=seed, replicate=replicate, host=host, make_memory=make_memory
+        )
+        return simulate_sampled(spec, random, again)
     limited = spec.mode == "limit"
     slots = [
         Memslot(
@@ -72,7 +83,7 @@ def simulate_host(
         shared_cpu=spec.scene,
         async_swap=get_device(spec.swap_device).asynchronous,
     )
-    turns = [_turn(memory, spec, g, (seed, replicate, host)) for g in range(len(spec.guests))]
+    turns = [_turn(memory, spec, policy, g, (seed, replicate, host)) for g in range(len(spec.guests))]
     clock = _clock(memory, spec, turns, (seed, replicate, host)) if spec.clock else None
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
@@ -119,18 +130,35 @@ def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Str
     return GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=number)
 
 
-def _turn(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> Turn:
+def _twin(guest: GuestSpec, memory: HostMemory, policy: Policy) -> HostMemory | None:
+    """A guest that nobody reclaims, where that has faults of its own after tick 0: by L2 and of a file's pages."""
+    if not guest.nested and not guest.page_cache:
+        return None
+    slot = Memslot(
+        guest.memory_pages,
+        kvm=guest.kind != "process",
+        tdp=guest.vm.tdp,
+        file_pages=guest.page_cache.pages if guest.page_cache else 0,
+    )
+    return HostMemory([slot], memory.kernel, policy)
+
+
+def _turn(memory: HostMemory, spec: HostSpec, policy: Policy, g: int, who: tuple[int, int, int]) -> Turn:
     """What a guest does in every tick: its accesses, then the reclaim that user space asks for."""
     guest = spec.guests[g]
     seed, replicate, host = who
-    own = {"seed": seed, "replicate": replicate, "host": host, "guest": g}
+    number = g + (guest.sample.group * _GROUP_STREAM if guest.sample else 0)
+    own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
     file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
     extras = None
     if guest.vm.extras or spec.caller:
         extras = GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
-    batch = spec.clock.batch if spec.clock else 0
+    batch = 0
+    if spec.clock:
+        batch = max(round(spec.clock.batch / spec.clock.scale), min(spec.clock.batch, LEAST_BATCH))
+    twin = _twin(guest, memory, policy) if spec.clock else None
     return Turn(
-        Demand(memory, g, _stream(guest, spec.ticks, (*who, g)), file, batch),
+        Demand(memory, g, _stream(guest, spec.ticks, (*who, number)), file, batch, twin),
         lambda tick: _upkeep(memory, spec, g, tick),
         extras,
     )
@@ -208,9 +236,15 @@ def _call(caller: Callable[[int], None], clock: HostClock | None, tick: int) -> 
 def _clock(memory: HostMemory, spec: HostSpec, turns: list[Turn], who: tuple[int, int, int]) -> HostClock:
     assert spec.clock is not None
     seed, replicate, host = who
-    random = np.random.Generator(np.random.Philox(key=int(study_key(seed, replicate)), counter=[0, 0, host, 0]))
+    sample = spec.guests[0].sample
+    random = _generator(seed, replicate, host, _SWAP_STREAM + (sample.group if sample else 0))
     vcpus = [guest.vcpus for guest in spec.guests]
     return HostClock(memory, turns, spec.clock, vcpus, get_device(spec.swap_device), random)
+
+
+def _generator(seed: int, replicate: int, host: int, stream: int) -> np.random.Generator:
+    """Random numbers of a host that are drawn in order."""
+    return np.random.Generator(np.random.Philox(key=int(study_key(seed, replicate)), counter=[0, stream, host, 0]))
 
 
 def _result(
@@ -220,13 +254,14 @@ def _result(
     digest = int(stream.digest)
     if file:
         digest = int(hash_accesses(stream.digest, np.array([file.digest]).view(np.uint32)))
-    return GuestResult(
+    result = GuestResult(
         name=spec.guests[g].name,
         nested=spec.guests[g].nested is not None or spec.guests[g].kind == "nested",
         access_hash=digest,
         counters=collect(memory, g, times),
         step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),
     )
+    return scale_up(result, spec.guests[g], turn.demand) if spec.guests[g].sample else result
 
 
 def collect(memory: HostMemory, guest: int, times: Mapping[str, int] = NO_TIME) -> dict[str, int]:

@@ -86,9 +86,13 @@ def _beside_aging(vcpus: int, think_ns: float) -> tuple[float, float]:
 
 
 class MmuLocks:
-    """The locks of a host's VMs: how long everybody waits at the rates of the last tick."""
+    """The locks of a host's VMs: how long everybody waits at the rates of the last tick.
 
-    def __init__(self, memory: HostMemory, vcpus: list[int]) -> None:
+    ``scale``: what one event of the simulation stands for.
+    """
+
+    def __init__(self, memory: HostMemory, vcpus: list[int], scale: float = 1.0) -> None:
+        self._scale = scale
         self._machine = memory.machine
         self._vcpus = vcpus
         self._before = self._counts()
@@ -103,7 +107,9 @@ class MmuLocks:
         """The rates of the tick that ends are those of the next."""
         counts = self._counts()
         for g, (tdp, shadow, aging) in enumerate((counts - self._before).tolist()):
-            self.waits[g] = LockRates(self._vcpus[g], tick_ns, tdp, shadow, aging).waits()
+            self.waits[g] = LockRates(
+                self._vcpus[g], tick_ns, tdp * self._scale, shadow * self._scale, aging * self._scale
+            ).waits()
             self.aging_writes[g] = aging
         self._before = counts
 

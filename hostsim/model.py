@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hostsim.intervals import no_ci95
 from hostsim.timing import no_gauges
 
 PAGE_BYTES = 4096  # x86-64 base page
@@ -129,6 +130,7 @@ class GuestSpec:
     tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
     hostsim.scene.KINDS. ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel memory charged to it.
     ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a clock only.
+    ``sample``: this guest is a part of another one (hostsim.sampled).
     """
 
     name: str
@@ -144,6 +146,19 @@ class GuestSpec:
     page_cache: PageCacheSpec | None = None
     vcpus: int = 1
     vm: VmSpec = field(default_factory=VmSpec)
+    sample: SampleOf | None = None
+
+
+@dataclass(frozen=True)
+class SampleOf:
+    """What a sampled guest is a part of: its pages have every so-manyth rank of the workload of the guest ``of``.
+
+    ``start``: where they begin, 0..1 of the distance. ``group``: the groups have random numbers of their own.
+    """
+
+    of: GuestSpec
+    start: float
+    group: int
 
 
 @dataclass(frozen=True)
@@ -152,7 +167,7 @@ class ClockSpec:
 
     ``tick_ns``: length of a tick. ``access_ns``: vCPU time of an access and the work between it and the next.
     ``pcpus``: CPUs of the host; 0: as many as there are threads. ``batch``: accesses that a vCPU makes at a time; what
-    they cost is known afterwards. ``free``: nothing takes time.
+    they cost is known afterwards. ``free``: nothing takes time. ``scale``: pages that a simulated one stands for.
     """
 
     tick_ns: int = 1_000_000_000
@@ -160,6 +175,7 @@ class ClockSpec:
     pcpus: int = 0
     batch: int = 1024
     free: bool = False
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,7 @@ class HostSpec:
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for. Dirty file pages are written in the tick after the one in which the flusher was woken, and every
     ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs. ``clock``: None for a replay.
+    ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all.
     """
 
     kernel: str
@@ -192,6 +209,7 @@ class HostSpec:
     swappiness: int = 60
     flush_every_ticks: int = 4
     clock: ClockSpec | None = None
+    sample: int = 1
 
 
 @dataclass(frozen=True)
@@ -200,7 +218,8 @@ class GuestResult:
 
     ``access_hash``: uint64 over the guest's whole access stream (page, level, read or write).
     ``step_pages``: for each step of the policy, the number of pages that it acted on. ``gauges``: figures that can't be
-    added up, hostsim.timing.GAUGES. ``latencies``: how many batches took how long, hostsim.latency.
+    added up, hostsim.timing.GAUGES. ``ci95``: half the widths of the 95 % intervals of
+    hostsim.intervals.HEADLINE counters, from sampling alone. ``latencies``: how many batches took how long.
     """
 
     name: str
@@ -209,15 +228,17 @@ class GuestResult:
     counters: dict[str, int]
     step_pages: tuple[int, ...]
     gauges: dict[str, float] = field(default_factory=no_gauges)
+    ci95: dict[str, float] = field(default_factory=no_ci95)
     latencies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class HostResult:
-    """The guests' results, in the order of the spec, and the host's own gauges."""
+    """The guests' results, in the order of the spec, and the host's own gauges and intervals."""
 
     guests: tuple[GuestResult, ...]
     gauges: dict[str, float] = field(default_factory=no_gauges)
+    ci95: dict[str, float] = field(default_factory=no_ci95)
 
     def totals(self) -> dict[str, int]:
         """Every counter, summed over the guests."""

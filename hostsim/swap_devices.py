@@ -38,6 +38,7 @@ class SwapDevice:
 
 IO_SUBMIT_NS = 2000.0  # assumed: CPU time of building and submitting one request
 SECOND_NS = 1e9
+MANY = 32  # pages
 MOST_LOAD = 0.98  # a device that is asked for more slows its callers down until they ask for no more
 
 DEVICES = {
@@ -76,12 +77,22 @@ class SwapQueue:
         self.random = random
         self.wait_ns = 0.0
 
-    def read(self, pages: int) -> int:
-        """The time, ns, that a vCPU waits until so many pages have been read one after the other."""
-        latency = self.device.read_ns * np.exp(self.device.spread * self.random.standard_normal(pages))
-        return round(float(latency.sum()) + pages * self.wait_ns)
+    def read(self, pages: float) -> int:
+        """The time, ns, that a vCPU waits until so many pages have been read one after the other.
 
-    def end_tick(self, pages: int, tick_ns: int) -> None:
+        The sum of many log-normal latencies is taken as normal.
+        """
+        spread = self.device.spread
+        if pages < MANY:
+            each = self.device.read_ns * np.exp(spread * self.random.standard_normal(round(pages)))
+            latency_ns = float(each.sum())
+        else:
+            mean_ns = self.device.read_ns * math.exp(spread**2 / 2)
+            deviation_ns = mean_ns * math.sqrt(math.expm1(spread**2) * pages)
+            latency_ns = max(mean_ns * pages + deviation_ns * float(self.random.standard_normal()), 0.0)
+        return round(latency_ns + pages * self.wait_ns)
+
+    def end_tick(self, pages: float, tick_ns: int) -> None:
         """So many pages were read and written in a tick that has passed."""
         if not self.device.pages_per_s:
             return

@@ -20,12 +20,14 @@ from hostsim.model import WORKLOAD_KINDS, GuestSpec, PageCacheSpec
 from hostsim.philox import philox, random_words, study_key
 from hostsim.schedule import FNV_OFFSET, FNV_PRIME
 from hostsim.state import ACCESS_L2, ACCESS_MMAP, ACCESS_PAGE, ACCESS_WRITE
+from hostsim.thinning import Ranking, Thinned, thin
 
 _UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(WORKLOAD_KINDS))
 _SCALE = 1 << 32  # shares are compared with 32-bit random numbers
 _ORDER_STREAM = 0xFFFFFFFF  # the "tick" whose numbers order the pages
 _FILE_STREAM = 1 << 31  # added to the guest's number: its file has random numbers of its own
 _ONE = np.uint64(1)
+_ONE_RANK = Ranking(1, 1, 0.0, False)
 _32 = np.uint64(32)
 
 
@@ -44,6 +46,11 @@ class GuestStream:
         self.l2_pages = self._layout(order[:exposed])
         self.l2_only_pages = np.sort(order[:l2_only])
         self.cursors = np.zeros(2, np.int64)
+        self.full = spec.sample.of if spec.sample else spec
+        self.rankings = self._rankings(exposed, l2_only)
+        zipf = spec.workload.kind == "zipf"
+        l1, l2 = (ranking if zipf and ranking.sampled else _ONE_RANK for ranking in self.rankings)
+        self.l1_alias, self.l2_alias = alias_table(l1, spec.workload.skew), alias_table(l2, spec.workload.skew)
 
     def l2_runs(self, tick: int) -> bool:
         """Whether the guest's nested VM runs in this tick."""
@@ -67,10 +74,12 @@ class GuestStream:
         spec = self.spec
         load = spec.workload
         l2_share = spec.nested.access_share if spec.nested is not None and self.l2_runs(tick) else 0.0
-        zipf = load.kind == "zipf"
-        l1_alias = alias_table(len(self.l1_pages) if zipf else 1, load.skew)
-        l2_alias = alias_table(len(self.l2_pages) if zipf and len(self.l2_pages) else 1, load.skew)
-        accesses = np.empty(memory_accesses(spec), np.uint32)
+        number = memory_accesses(spec)
+        if spec.sample is not None:
+            thinned = self.thinned(tick)
+            l2_share = thinned.l2_share
+            number = int(thinned.accesses * tick) - int(thinned.accesses * (tick - 1))
+        accesses = np.empty(number, np.uint32)
         digest = _draw(
             accesses,
             self.digest,
@@ -80,8 +89,8 @@ class GuestStream:
             WORKLOAD_KINDS.index(load.kind),
             self.l1_pages,
             self.l2_pages,
-            l1_alias,
-            l2_alias,
+            self.l1_alias,
+            self.l2_alias,
             self.cursors,
             int(l2_share * _SCALE),
             int(load.write_share * _SCALE),
@@ -91,6 +100,24 @@ class GuestStream:
         )
         self.digest = np.uint64(digest)
         return accesses
+
+    def thinned(self, tick: int) -> Thinned:
+        """What a sample has of the accesses of its full guest in a tick."""
+        full = self.full
+        nested = full.nested is not None and self.l2_runs(tick)
+        share = full.nested.access_share if full.nested is not None and nested else 0.0
+        return thin(full, memory_accesses(full), share, *self.rankings)
+
+    def _rankings(self, exposed: int, l2_only: int) -> tuple[Ranking, Ranking]:
+        """The ranks of L1's pages and of L2's: of all of them, or, in a sample, which."""
+        full = self.full
+        all_exposed, all_l2_only = _exposure(full)
+        start = self.spec.sample.start if self.spec.sample else 0.0
+        by_table = self.spec.workload.layout == "ordered"
+        return (
+            Ranking(full.memory_pages - all_l2_only, self.spec.memory_pages - l2_only, start, by_table),
+            Ranking(all_exposed, exposed, start, by_table),
+        )
 
     def _order(self, pages: int) -> npt.NDArray[np.uint32]:
         keys = np.empty(pages, np.uint64)
@@ -112,6 +139,9 @@ class FileStream:
         file = GuestSpec(
             spec.name, cache.pages, accesses_per_tick=spec.accesses_per_tick - memory_accesses(spec), workload=load
         )
+        if spec.sample is not None and spec.sample.of.page_cache is not None:
+            full = replace(file, memory_pages=spec.sample.of.page_cache.pages)
+            file = replace(file, sample=replace(spec.sample, of=full))
         self.stream = GuestStream(file, seed=seed, replicate=replicate, host=host, guest=guest | _FILE_STREAM)
 
     @property
@@ -139,12 +169,13 @@ def _exposure(spec: GuestSpec) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def alias_table(ranks: int, skew: float) -> npt.NDArray[np.uint64]:
+def alias_table(ranking: Ranking, skew: float) -> npt.NDArray[np.uint64]:
     """Walker's alias table of Zipf ranks, uint64: threshold in the upper 32 bits, alias in the lower.
 
     Rank k (from 0) has weight (k+1)^-skew. Source: Walker 1977, in Vose's form (1991).
     """
-    weights = np.arange(1, ranks + 1, dtype=np.float64) ** -skew
+    ranks = ranking.sampled
+    weights = ranking.weights(skew)
     table = np.empty(ranks, np.uint64)
     _build_alias(weights * (ranks / weights.sum()), np.empty((2, ranks), np.int64), table)
     table.setflags(write=False)

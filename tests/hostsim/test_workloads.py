@@ -11,6 +11,7 @@ import pytest
 from hostsim.model import WORKLOAD_KINDS, GuestSpec, NestedSpec, WorkloadSpec
 from hostsim.schedule import fnv1a
 from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
+from hostsim.thinning import Ranking
 from hostsim.workloads import GuestStream, alias_table
 
 PAGES = 600
@@ -51,7 +52,7 @@ def assert_distribution(ranks: Array, weights: Array) -> None:
 
 @pytest.mark.parametrize("skew", [0.0, 0.5, 0.9, 1.0, 1.3])
 def test_alias_table_has_exactly_the_zipf_weights(skew: float) -> None:
-    table = alias_table(PAGES, skew)
+    table = alias_table(Ranking(PAGES, PAGES, 0.0, False), skew)
     own = (table >> np.uint64(32)).astype(np.float64) / 2**32
     alias = (table & np.uint64(0xFFFFFFFF)).astype(np.int64)
     weights = own.copy()
