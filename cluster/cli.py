@@ -22,6 +22,7 @@ from cluster.commands import (
     explain,
     fleet,
     job,
+    map,
     plan,
     policies,
     query,
@@ -57,6 +58,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     argue.argue,
     compare.compare,
     capacity.capacity,
+    map.map,
     report.report,
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""

@@ -14,6 +14,7 @@ from hostsim.errors import UserError
 from hostsim.units import parse_pages
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_USUAL = {"overcommit": (1.0, 4.0)}
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
@@ -56,6 +57,32 @@ def find_path(name: str, plan: Plan) -> str:
     if len(found) > 1:
         raise UserError(f"{name!r} is the end of {len(found)} keys: write {' or '.join(found)}")
     return found[0]
+
+
+def range_of(path: str, low: float | None, high: float | None, plan: Plan) -> tuple[float, float]:
+    """From where to where a key is varied: as asked, else as is usual, else as the study does.
+
+    Raises UserError if the key has no numbers, or nothing says where they end.
+    """
+    values, key = plan.values(path), find_key(path)
+    if any(isinstance(value, str) for value in values) or (key is not None and in_pages(key)):
+        raise UserError(f"{path} can't be graded: choose a key with numbers, such as overcommit or nested_ratio")
+    usual = (0.0, 1.0) if path.endswith(("share", "ratio")) else _USUAL.get(path)
+    if usual is None and len(values) > 1:
+        usual = min(map(float, values)), max(map(float, values))
+    if usual is None and (low is None or high is None):
+        raise UserError(f"{path}: say from where to where it is to go")
+    first = usual[0] if low is None and usual else float(low or 0)
+    last = usual[1] if high is None and usual else float(high or 0)
+    if first >= last:
+        raise UserError(f"{path} from {first:g} to {last:g} is no range: the first has to be less")
+    return first, last
+
+
+def is_whole(path: str) -> bool:
+    """Whether a key has whole numbers."""
+    key = find_key(path)
+    return key is not None and scalar_type(key) is int
 
 
 def read_value(path: str, text: str) -> Scalar:

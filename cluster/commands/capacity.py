@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from cluster.slo import Slo
 
 BASELINE = "evict-only"
-_OVERCOMMIT = (1.0, 4.0, 0.05)
-_SHARE = (0.0, 1.0, 0.05)
-_STEPS = 20  # of a range that says nothing about them
+_GRADES = 60  # of a range, if nothing else is said
+_MOST_LOADS = 10_000
 
 
 class Answer(NamedTuple):
@@ -121,25 +120,16 @@ def capacity(
 
 def _loads(plan: Plan, path: str, low: float | None, high: float | None, step: float | None) -> list[float]:
     """The loads to choose from, in ascending order; raises UserError if they can't be graded."""
-    from cluster.study import find_key, scalar_type
+    from cluster.question import is_whole, range_of
     from hostsim.errors import UserError
 
-    key = find_key(path)
-    kind = scalar_type(key) if key is not None else str
-    if kind is str or (key is not None and path in plan.base and isinstance(plan.base[path], str)):
-        raise UserError(f"--vary {path}: only numbers can be graded, such as overcommit or fleet.guests_per_host")
-    usual = _OVERCOMMIT if path == "overcommit" else _SHARE if path.endswith(("share", "ratio")) else None
-    if usual is None and (low is None or high is None):
-        raise UserError(f"--vary {path}: say from where to where, by --from and --to")
-    first = usual[0] if low is None and usual else low or 0.0
-    last = usual[1] if high is None and usual else high or 0.0
-    if first >= last:
-        raise UserError(f"--from {first:g} --to {last:g}: the first has to be less")
-    grade = step or (usual[2] if usual else 1.0 if kind is int else (last - first) / _STEPS)
+    first, last = range_of(path, low, high, plan)
+    whole = is_whole(path)
+    grade = step or (1.0 if whole else (last - first) / _GRADES)
     count = int(round((last - first) / grade, 6)) + 1 if grade > 0 else 0
-    if not 2 <= count <= 10_000 or (kind is int and not all(map(float.is_integer, (first, grade)))):
+    if not 2 <= count <= _MOST_LOADS or (whole and not (first.is_integer() and grade.is_integer())):
         raise UserError(f"--step {grade:g}: it has to grade {path} from {first:g} to {last:g}")
-    return [int(first + n * grade) if kind is int else round(first + n * grade, 9) for n in range(count)]
+    return [int(first + n * grade) if whole else round(first + n * grade, 9) for n in range(count)]
 
 
 class _Shown(NamedTuple):
