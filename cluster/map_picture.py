@@ -28,9 +28,10 @@ def draw_picture(path: Path, squares: Sequence[dict[str, Any]], axes: tuple[str,
     """Writes the map: a square for each point (keys x, y, winners, simulated), a dot where it was simulated."""
     import altair as alt
 
+    labels: dict[str, Any] = {"labelOverlap": "greedy", "labelSeparation": 8}
     base = alt.Chart(alt.InlineData(values=list(squares)), title=title).encode(
-        x=alt.X("x:O", title=axes[0], axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-        y=alt.Y("y:O", title=axes[1], sort="descending", axis=alt.Axis(labelOverlap=True)),
+        x=alt.X("x:O", title=axes[0], axis=alt.Axis(labelAngle=0, **labels)),
+        y=alt.Y("y:O", title=axes[1], sort="descending", axis=alt.Axis(**labels)),
     )
     area = base.mark_rect().encode(
         color=alt.Color("winners:N", title="wins", scale=alt.Scale(scheme="tableau10"), legend=alt.Legend(labelLimit=0))

@@ -58,6 +58,7 @@ class Trials:
         self._stack = ExitStack()
         self._began = 0.0
         self._batches = 0
+        self._run_s = 0.0
 
     def __enter__(self) -> Self:
         with self._stack as stack:
@@ -107,7 +108,7 @@ class Trials:
         return self._rows[trial][table]
 
     def _do(self, indices: list[int], new: Mapping[tuple[str, int], Trial]) -> None:
-        batches = Batches(indices, self._executor.slots, first_number=self._batches)
+        batches = Batches(indices, self._executor.slots, first_number=self._batches, run_s=self._run_s)
         self._reporter.begin(self.runs, self.runs + len(indices))
         try:
             for receipt in self._executor.run(batches, self._storage, self._stop):
@@ -118,6 +119,7 @@ class Trials:
         if self._stop.requested:
             raise KeyboardInterrupt
         self._batches += len(indices)
+        self._run_s = batches.run_s
 
     def _take(self, receipt: BatchReceipt, new: Mapping[tuple[str, int], Trial]) -> None:
         for run in receipt.runs:

@@ -175,15 +175,16 @@ class Drawn(NamedTuple):
         return lines
 
     def squares(self) -> list[dict[str, Any]]:
-        """Every point with who wins there, for a picture."""
+        """Every point that can be with who wins there, for a picture."""
         return [
             {
                 "x": a,
                 "y": b,
-                "winners": " = ".join(self.found.winners(point)) or "not possible",
+                "winners": " = ".join(self.found.winners(point)),
                 "simulated": point in self.found.found,
             }
             for point, (a, b) in _points(self.ticks).items()
+            if point in self.found.possible
         ]
 
     def as_json(self) -> dict[str, Any]:
