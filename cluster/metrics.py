@@ -6,12 +6,12 @@ columns are added up first. Every numeric column is a metric of its own.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from cluster.nearest import nearest
 from cluster.schemas import SORT_KEYS, column_of, schema
 from cluster.study import walk_keys
 from hostsim.errors import UserError
@@ -119,14 +119,6 @@ def _summands(text: str, table: str, whole: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split("+"))
     for name in names:
         if name not in columns(table):
-            what = f"unknown metric {name!r}" if name == whole else f"unknown column {name!r} in the metric {whole!r}"
+            what = f'unknown metric "{name}"' if name == whole.strip() else f'unknown column "{name}" in "{whole}"'
             raise UserError(f"{what}{nearest(name, known_metrics(table))}")
     return names
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What somebody may have meant, as the end of a message."""
-    candidates = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
-    near += [each for each in candidates if name and name in each and each not in near][: 3 - len(near)]
-    return f": did you mean {' or '.join(map(repr, near))}?" if near else ": docs/columns.md has all columns"
