@@ -52,5 +52,5 @@ def _in_one_line(message: str) -> str:
         found = pattern.search(message)
         if found:
             name = found[1].rpartition(".")[2]
-            return f'no {what} "{name}"{nearest(name, columns if what == "column" else TABLES)}'
+            return f"no {what} {name!r}{nearest(name, columns if what == 'column' else TABLES)}"
     return " ".join(message.partition("\n")[0].split())

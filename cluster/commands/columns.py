@@ -28,7 +28,7 @@ def columns(
     from hostsim.errors import UserError
 
     if table is not None and table not in SORT_KEYS:
-        raise UserError(f'no table "{table}"{nearest(table, SORT_KEYS)}')
+        raise UserError(f"no table {table!r}{nearest(table, SORT_KEYS)}")
     schemas = {name: schema(name) for name in ([table] if table else SORT_KEYS)}
     if json:
         described = {name: _described(declared) for name, declared in schemas.items()}

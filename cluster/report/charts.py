@@ -15,6 +15,7 @@ from cluster.report.host import HostStory
 
 _WIDTH, _HEIGHT = 330, 210
 _MOST_BARS = 8
+_MOST_NAMED = 8  # values of an axis, so that a name fits in each place of a map
 _TIES = "a tie"
 
 
@@ -53,7 +54,9 @@ def _policy_colour(figures: Figures, extra: Sequence[str] = ()) -> Any:
     names = [*map(str, figures.axes["policy"].labels), *extra]
     palette = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d"]
     colours = [palette[number % len(palette)] for number in range(len(names) - len(extra))] + ["#9aa0a6"] * len(extra)
-    return alt.Color("policy:N", scale=alt.Scale(domain=names, range=colours), title=None)
+    return alt.Color(
+        "policy:N", scale=alt.Scale(domain=names, range=colours), title=None, legend=alt.Legend(symbolOpacity=1)
+    )
 
 
 def _metric_map(figures: Figures, path: str) -> Picture:
@@ -62,16 +65,14 @@ def _metric_map(figures: Figures, path: str) -> Picture:
         for metric in figures.metrics
         for at, answer in winners(figures, metric.key, [path])
     ]
-    chart = (
-        alt.Chart(alt.InlineData(values=rows), width=520, height=30 * len(figures.metrics))
-        .mark_rect(stroke="currentColor", strokeOpacity=0.25)
-        .encode(
-            x=alt.X("x:O", title=path, axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("metric:N", title=None, sort=[metric.title for metric in figures.metrics]),
-            color=_policy_colour(figures, [_TIES]),
-            tooltip=["metric:N", alt.Tooltip("x:O", title=path), "best:N", "mean:N", "ties:N"],
-        )
+    base = alt.Chart(alt.InlineData(values=rows), width=760, height=30 * len(figures.metrics)).encode(
+        x=alt.X("x:O", title=path, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("metric:N", title=None, sort=[metric.title for metric in figures.metrics]),
+        tooltip=["metric:N", alt.Tooltip("x:O", title=path), "best:N", "mean:N", "ties:N"],
     )
+    places = base.mark_rect(stroke="currentColor", strokeOpacity=0.25).encode(color=_policy_colour(figures, [_TIES]))
+    few = len(figures.axes[path].binned().labels) <= _MOST_NAMED
+    chart = places + base.mark_text(color="white", fontSize=11).encode(text="said:N") if few else places
     says = "The policy with the least of each metric; grey: 95 % intervals don't tell the best ones apart."
     return Picture("map", f"Which policy wins, by {path}", says, chart)
 
@@ -100,6 +101,7 @@ def _map(figures: Figures, x: str, y: str) -> Picture:
 def _winner(answer: Any) -> dict[str, str]:
     return {
         "policy": _TIES if answer.ties else answer.best,
+        "said": f"a tie of {len(answer.ties) + 1}" if answer.ties else answer.best,
         "best": answer.best,
         "mean": str(answer.means[answer.best]),
         "ties": ", ".join(answer.ties) or "none",

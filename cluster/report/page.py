@@ -79,7 +79,7 @@ def export(results: Results, folder: Path, names: list[str], cell: int | None = 
     shown = {picture.name: picture for picture in read(results, cell)[1]}
     for name in names:
         if name not in shown:
-            raise UserError(f'no picture "{name}"{nearest(name, shown)}')
+            raise UserError(f"no picture {name!r}{nearest(name, shown)}")
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for picture in [shown[name] for name in names or shown]:

@@ -73,8 +73,8 @@ def test_printed_for_people(done: Path, coldfleet: Command) -> None:
 
 @pytest.mark.parametrize(
     ("sql", "expected"),
-    [("SELECT pgmajfaults FROM cells", 'no column "pgmajfaults": did you mean "pgmajfault"'),
-     ("SELECT c.polcy FROM cells c", '"policy"'), ("SELECT * FROM cell", 'no table "cell": did you mean "cells"'),
+    [("SELECT pgmajfaults FROM cells", "no column 'pgmajfaults': did you mean 'pgmajfault'"),
+     ("SELECT c.polcy FROM cells c", "'policy'"), ("SELECT * FROM cell", "no table 'cell': did you mean 'cells'"),
      ("SELEC 1", "syntax error"), ("", "one SELECT"), ("SELECT 1; SELECT 2", "one SELECT"),
      ("CREATE TABLE t AS SELECT 1", "one SELECT"), ("DROP VIEW cells", "one SELECT"),
      ("COPY cells TO 'stolen.csv'", "one SELECT"), ("ATTACH 'other.db'", "one SELECT"),
@@ -111,11 +111,12 @@ def test_columns_lists_the_tables(coldfleet: Command) -> None:
 
 def test_unknown_table_is_one_line(coldfleet: Command) -> None:
     said = coldfleet("columns", "guest")
-    assert (said.code, said.out, said.err) == (2, "", 'coldfleet: no table "guest": did you mean "guests"?\n')
+    assert (said.code, said.out, said.err) == (2, "", "coldfleet: no table 'guest': did you mean 'guests'?\n")
 
 
 def test_nearest_names() -> None:
-    assert nearest("polciy", ["policy", "replicate"]) == ': did you mean "policy"?'
-    assert nearest("zzz", ["a", "b"]) == ': there are "a", "b"'
-    assert nearest("zzz", map(str, range(9))).endswith('"5", ...')
+    assert nearest("polciy", ["policy", "replicate"]) == ": did you mean 'policy'?"
+    assert nearest("fault", ["pgmajfault_of_a_file", "other"]) == ": did you mean 'pgmajfault_of_a_file'?"
+    assert nearest("zzz", ["a", "b"]) == ": there are 'a', 'b'"
+    assert nearest("zzz", map(str, range(9))).endswith("'5', ...")
     assert nearest("zzz", []) == ""

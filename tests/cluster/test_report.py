@@ -138,7 +138,7 @@ def test_pictures_become_files(swept: Results, tmp_path: Path, coldfleet: Comman
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["--export", "p", "--picture", "mapp"], 'did you mean "map"'), (["--picture", "map"], "--export DIR"),
+    [(["--export", "p", "--picture", "mapp"], "did you mean 'map'"), (["--picture", "map"], "--export DIR"),
      (["--export", "p", "--out", "f"], "choose one"), (["--observe", "zzz"], "no cell 'zzz'"),
      (["--out", "/nowhere/f.html"], "/nowhere/f.html")],
 )  # fmt: skip
