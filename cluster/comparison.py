@@ -99,9 +99,10 @@ class Comparison:
         if low <= 0 <= high:
             most = self._share(max(-low, high))
             return f"{a} and {b} can't be told apart by {what}: they differ by {most} at most ({sure})"
-        change = f"{self._share(abs(self.difference))} {'higher' if low > 0 else 'lower'}"
+        verb = "raises" if low > 0 else "lowers"
         ends = " and ".join(map(self._share, sorted((abs(low), abs(high)))))
-        return f"with {b}, {what} are {change} than with {a}, between {ends} ({sure})"
+        change = self._share(abs(self.difference))
+        return f"{b} {verb} {what} by {change} against {a}, between {ends} ({sure})"
 
     @property
     def _differences(self) -> list[float]:

@@ -16,15 +16,16 @@ from cluster.schemas import SORT_KEYS, column_of, schema
 from cluster.study import walk_keys
 from hostsim.errors import UserError
 from hostsim.ledger import Cause
-from hostsim.timing import CAUSES
+from hostsim.timing import CAUSES, GAUGES, TIMES
 
 _SITES = ("walk", "look_around", "evict")
+_TIMED = frozenset(column.name for column in (*TIMES, *GAUGES))
 _NOT_FIGURES = frozenset(("seed", "access_hash"))
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A sum of ``columns``, over a sum of the columns ``over`` if there are any, times a scale.
+    """A sum of ``columns`` less that of ``less``, over a sum of the columns ``over`` if there are any, times a scale.
 
     ``key`` names it on the command line and in JSON, ``title`` in tables. ``unit``: of the figure. ``per_tick``: it is
     a rate, in units a tick.
@@ -37,15 +38,22 @@ class Metric:
     over: tuple[str, ...] = ()
     unit: str = ""
     per_tick: bool = False
+    less: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """All columns that it is made of."""
-        return (*self.columns, *self.over)
+        return (*self.columns, *self.over, *self.less)
+
+    @property
+    def needs_clock(self) -> bool:
+        """Whether it is 0 in studies without a clock."""
+        return not _TIMED.isdisjoint(self.needs)
 
     def value(self, row: Mapping[str, Any]) -> float:
         """The figure of one row of a table; nothing over nothing is 0."""
-        figure = self.scale * float(sum(row[name] for name in self.columns))
+        total = sum(row[name] for name in self.columns) - sum(row[name] for name in self.less)
+        figure = self.scale * float(total)
         if not self.over:
             return figure
         below = float(sum(row[name] for name in self.over))
@@ -69,16 +77,14 @@ DERIVED = (
         "promotion_rate", "promotion rate", ("pgmajfault",), over=("resident_page_ticks",), unit="share", per_tick=True
     ),
     Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
+    Metric("slowdown", "slowdown", _BUSY, over=("unreclaimed_ns",), unit="share", less=("unreclaimed_ns",)),
     Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
-    Metric(
-        "promotions_a_minute", "promotions a minute", ("pswpin",), 60_000.0, over=("resident_page_ms",), unit="share"
-    ),
     Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses",), unit="share"),
 )
 """Ratios that have a name. promotion_rate: refaults over the pages in memory, the SLO of software-defined far memory
 (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. fault_rate: refaults an access. The others need
-a clock. throughput: the time that the same accesses take without reclaim, over the time that they took. aging_pass_ms:
-mean length of an aging pass. promotions_a_minute: promotion_rate by the clock, of pages from swap."""
+a clock. throughput: the time that the same accesses take without reclaim, over the time that they took; slowdown: how
+much longer they took, as a share. aging_pass_ms: mean length of an aging pass."""
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.design import Bundle
+from cluster.metrics import Metric
 from cluster.nearest import nearest
 from cluster.plan import Plan
 from cluster.study import Scalar, find_key, in_pages, scalar_type
@@ -143,6 +144,20 @@ def only_policies(plan: Plan, wanted: Collection[str]) -> None:
         if path not in ("policy", *wanted):
             value = plan.values(path)[0]
             raise UserError(f"the study varies {path}: choose one value of it, such as --at {path}={value}")
+
+
+def tick_seconds(plan: Plan) -> float | None:
+    """The length of a tick; None if the study has no clock, or ticks of several lengths."""
+    if plan.values("clock.mode") != ("timed",) or len(lengths := plan.values("clock.tick_ms")) > 1:
+        return None
+    return float(lengths[0]) / 1000
+
+
+def check_clock(plan: Plan, metrics: Iterable[Metric]) -> None:
+    """Raises UserError if a metric takes a clock and the study, or a part of it, has none."""
+    for metric in metrics:
+        if metric.needs_clock and plan.values("clock.mode") != ("timed",):
+            raise UserError(f"{metric.key} is measured by a clock: add --at clock.mode=timed")
 
 
 def settings_of(plan: Plan) -> dict[tuple[tuple[str, Scalar], ...], dict[str, int]]:

@@ -1,4 +1,4 @@
-"""What a fleet's operator promises: ``promotion_rate<0.2%/tick``, ``pgmajfault_p99 < 500``.
+"""What a fleet's operator promises: ``promotion_rate<0.2%/min``, ``slowdown_p99 < 5%``.
 
 An SLO bounds a metric of every guest. The worst guest has to keep it, or, with an ending such as ``_p99`` or ``_mean``,
 that percentile or the mean of all guests.
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.metrics import Metric, columns, find_metric
-from cluster.statistics import short
 from hostsim.errors import UserError
 
 _SLO = re.compile(
@@ -22,13 +21,15 @@ _SLO = re.compile(
 )
 _ENDING = re.compile(r"(?P<metric>.+)_(?:p(?P<percent>\d{1,2}(?:\.\d+)?)|(?P<mean>mean))")
 _NANOSECONDS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
 class Slo:
     """A bound on a metric of guests, or of hosts (``table``).
 
-    ``percent``: of the guests that keep it; 100: the worst does; None: their mean.
+    ``percent``: of the guests that keep it; 100: the worst does; None: their mean. ``unit``: that of the text, and
+    ``scale`` how much it is in the metric's own.
     """
 
     text: str
@@ -37,6 +38,8 @@ class Slo:
     percent: float | None
     upper: bool
     bound: float
+    unit: str
+    scale: float
 
     def value(self, rows: Sequence[Mapping[str, Any]]) -> float:
         """The figure that is held against the bound."""
@@ -54,10 +57,7 @@ class Slo:
 
     def show(self, value: float) -> str:
         """A figure in the SLO's unit."""
-        if self.metric.unit == "ns":
-            return f"{short(value / 1e9)} s"
-        shown = f"{100 * value:.3g}%" if self.metric.unit == "share" else short(value)
-        return f"{shown}/tick" if self.metric.per_tick else shown
+        return f"{value / self.scale:.3g}{self.unit}"
 
     def _place(self, values: Sequence[float]) -> int:
         """Where the value is at or under which ``percent`` of the values are, from the good side (nearest rank)."""
@@ -66,17 +66,15 @@ class Slo:
         return order[max(math.ceil(percent / 100 * len(values)), 1) - 1]
 
 
-def parse_slo(text: str) -> Slo:
-    """An SLO from the command line; raises UserError with the nearest names."""
+def parse_slo(text: str, tick_s: float | None = None) -> Slo:
+    """An SLO from the command line; raises UserError with the nearest names. ``tick_s``: length of a tick, if any."""
     matched = _SLO.fullmatch(text)
     if matched is None:
-        raise UserError(
-            f"--slo {text!r}: write METRIC<BOUND, such as 'promotion_rate<0.2%/tick' or 'pgmajfault_p99<500'"
-        )
-    name = matched["what"]
-    metric, table, percent = _find(name)
-    bound = _bound(text, metric, float(matched["number"]), matched["unit"])
-    return Slo(text.strip(), metric, table, percent, matched["sign"].startswith("<"), bound)
+        raise UserError(f"--slo {text!r}: write METRIC<BOUND, such as 'fault_rate<2%' or 'refaults_p99<500'")
+    metric, table, percent = _find(matched["what"])
+    scale = _scale(text, metric, matched["unit"], tick_s)
+    upper, bound = matched["sign"].startswith("<"), float(matched["number"]) * scale
+    return Slo(text.strip(), metric, table, percent, upper, bound, matched["unit"], scale)
 
 
 def _find(name: str) -> tuple[Metric, str, float | None]:
@@ -96,22 +94,23 @@ def _find(name: str) -> tuple[Metric, str, float | None]:
     return metric, table, None if ending["mean"] else float(ending["percent"])
 
 
-def _bound(text: str, metric: Metric, number: float, unit: str) -> float:
-    """The bound in the metric's own unit; raises UserError if it is given in another."""
+def _scale(text: str, metric: Metric, unit: str, tick_s: float | None) -> float:
+    """How much the unit is in the metric's own; raises UserError if it is none of its units."""
     amount, slash, per = (part.strip() for part in unit.partition("/"))
-    if metric.per_tick != bool(slash) or (slash and per != "tick"):
+    amounts = _NANOSECONDS if metric.unit == "ns" else {"": 1.0, metric.unit: 1.0}
+    if metric.unit in ("share", ""):
+        amounts = {**amounts, "%": 0.01}
+    if amount not in amounts or metric.per_tick != bool(slash) or (slash and per not in ("tick", *_SECONDS)):
         raise UserError(f"--slo {text!r}: {metric.key} is {_is_in(metric)}")
-    if metric.unit == "ns" and amount in _NANOSECONDS:
-        return number * _NANOSECONDS[amount]
-    if amount == "%" and metric.unit in ("share", ""):
-        return number / 100
-    if amount == metric.unit or (not amount and metric.unit != "ns"):
-        return number
-    raise UserError(f"--slo {text!r}: {metric.key} is {_is_in(metric)}")
+    if per not in _SECONDS:
+        return amounts[amount]
+    if tick_s is None:
+        raise UserError(f"--slo {text!r}: no clock says how long a tick is: write /tick, or add --at clock.mode=timed")
+    return amounts[amount] * tick_s / _SECONDS[per]
 
 
 def _is_in(metric: Metric) -> str:
     amount = {"share": "a share, such as 0.2%", "ns": "a time, such as 5ms", "": "a number"}.get(
         metric.unit, f"a number of {metric.unit}"
     )
-    return f"{amount}/tick" if metric.per_tick else amount
+    return f"{amount}/min or {amount.split()[-1]}/tick" if metric.per_tick else amount

@@ -64,15 +64,17 @@ def capacity(
     from cluster.commands.execution import make_executor
     from cluster.metrics import SUMMARY
     from cluster.progress import make_reporter
-    from cluster.question import Budget, find_path, only_policies, set_keys, settings_of
+    from cluster.question import Budget, check_clock, find_path, only_policies, set_keys, settings_of, tick_seconds
     from cluster.question import vary as give
     from cluster.sizing import Fleet, binding
     from cluster.slo import parse_slo
     from cluster.study_file import read_study
     from cluster.trials import Trial, Trials
 
-    limits, slos = Budget.parse(budget), [parse_slo(text) for text in slo]
+    limits = Budget.parse(budget)
     plan = set_keys(read_study(study), at or [])
+    slos = [parse_slo(text, tick_seconds(plan)) for text in slo]
+    check_clock(plan, (each.metric for each in slos))
     path = find_path(vary, plan)
     only_policies(plan, [path])
     fleet = Fleet.of(plan, hosts)

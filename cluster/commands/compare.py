@@ -53,7 +53,7 @@ def compare(
     from cluster.comparison import compare as find
     from cluster.metrics import SUMMARY, find_metric
     from cluster.progress import make_reporter
-    from cluster.question import Budget, set_keys, settings_of, vary
+    from cluster.question import Budget, check_clock, set_keys, settings_of, vary
     from cluster.study_file import read_study
     from cluster.trials import Trial, Trials
     from hostsim.errors import UserError
@@ -63,6 +63,7 @@ def compare(
     if a == b:
         raise UserError(f"{a} {b}: the same policy twice")
     plan = set_keys(vary(read_study(study), "policy", [a, b]), at or [])
+    check_clock(plan, metrics)
     cells = {setting: (both[a], both[b]) for setting, both in settings_of(plan).items() if len(both) == 2}
     if not cells:
         raise UserError(f"{study}: its constraints leave no setting with both {a} and {b}")
@@ -139,9 +140,8 @@ def _print(plan: Plan, answers: Mapping[Setting, list[Comparison]]) -> None:
     for setting, compared in answers.items():
         where = ", ".join(f"{path} = {as_read(path, value)}" for path, value in setting)
         first = compared[0]
-        sentence = f"At {where}, {first.sentence}" if where else first.sentence[0].upper() + first.sentence[1:]
         output.print_text("")
-        output.print_paragraph(f"{sentence}.", WIDTH)
+        output.print_paragraph(f"At {where}, {first.sentence}." if where else f"{first.sentence}.", WIDTH)
         output.print_text("")
         a, b = first.policies
         numbers = (a, b, "difference", "interval", "bootstrap", "replicates")

@@ -52,7 +52,7 @@ def map(
     from cluster.metrics import find_metric
     from cluster.policy_map import draw_map, side
     from cluster.progress import make_reporter
-    from cluster.question import Budget, find_path, only_policies, set_keys, settings_of, vary_together
+    from cluster.question import Budget, check_clock, find_path, only_policies, set_keys, settings_of, vary_together
     from cluster.study_file import read_study
     from cluster.trials import Trial, Trials
     from hostsim.errors import UserError
@@ -61,6 +61,7 @@ def map(
     if out is not None:
         check_picture(out)
     plan = set_keys(read_study(study), at or [])
+    check_clock(plan, [chosen])
     paths = find_path(x, plan), find_path(y, plan)
     if paths[0] == paths[1]:
         raise UserError(f"--x {x} --y {y}: the same key twice")

@@ -154,8 +154,11 @@ def test_an_slo_bounds_the_guests(text: str, value: float, bound: float, met: bo
 
 def test_times_have_units() -> None:
     assert parse_slo("reclaim_cpu_ns<2.5ms").bound == 2.5e6
-    assert parse_slo("reclaim_cpu_ns_p99 < 3 s").show(3e9) == "3 s"
+    assert parse_slo("reclaim_cpu_ns_p99 < 3 s").show(3e9) == "3s"
     assert parse_slo("promotion_rate<1%/tick").show(0.0123) == "1.23%/tick"
+    every_half_second = parse_slo("promotion_rate<0.2%/min", 0.5)
+    assert every_half_second.bound == pytest.approx(0.002 / 120)
+    assert every_half_second.show(0.004 / 120) == "0.4%/min"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,8 @@ def test_times_have_units() -> None:
         ("pgmajfault<", "write METRIC<BOUND"),
         ("pgmajfault=5", "write METRIC<BOUND"),
         ("pgmajfault<5%", "pgmajfault is a number of faults"),
-        ("promotion_rate<1%", "promotion_rate is a share, such as 0.2%/tick"),
+        ("promotion_rate<1%", "promotion_rate is a share, such as 0.2%/min or 0.2%/tick"),
+        ("promotion_rate<1%/min", "no clock says how long a tick is: write /tick, or add --at clock.mode=timed"),
         ("fault_rate<1%/tick", "fault_rate is a share, such as 0.2%"),
         ("reclaim_cpu_ns<5", "reclaim_cpu_ns is a time, such as 5ms"),
     ],
@@ -243,10 +247,26 @@ def test_density_can_be_the_load(study: Path, coldfleet: Command) -> None:
     assert "out of reach: even at fleet.guests_per_host 1 fault_rate<0.01% is broken" in " ".join(said.split())
 
 
+def test_the_slos_of_a_clock_can_be_asked_for(study: Path, coldfleet: Command) -> None:
+    ask = ("capacity", study, *ONE, "--at", "ticks=3", "--at", "clock.mode=timed", "--at", "policy=lockless-6.15")
+    ask = (*ask, "--from", "1", "--to", "2", "--step", "0.1", "--json", *SERIAL)
+    ticks, minutes, both = (
+        json.loads(coldfleet(*ask, *slos).out)["policies"]
+        for slos in (
+            ("--slo", "promotion_rate<20%/tick"),
+            ("--slo", "promotion_rate<1200%/min"),  # ticks of one second
+            ("--slo", "promotion_rate<0.2%/min", "--slo", "slowdown_p99<5%"),
+        )
+    )
+    assert [each["interval"] for each in ticks] == [each["interval"] for each in minutes]
+    assert ticks[0]["capacity"] > 1
+    assert all(each["unreachable"] for each in both), "0.2 % a minute is next to nothing in three seconds"
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--slo", "slowdwn<1%"), 'unknown metric "slowdwn"'),
+        (("--slo", "slowdwn<1%"), 'unknown metric "slowdwn": did you mean "slowdown"'),
         (("--slo", "fault_rate<1%", "--vary", "overcomit"), 'unknown key "overcomit": did you mean "overcommit"'),
         (("--slo", "fault_rate<1%"), "the study varies nested_ratio: choose one value of it, such as"),
         (("--slo", "fault_rate<1%", *ONE, "--vary", "ticks"), "ticks: say from where to where it is to go"),

@@ -94,8 +94,8 @@ def test_the_sign_is_right_with_few_replicates(tmp_path: Path, coldfleet: Comman
         assert found["bootstrap"][1] < 0
         assert found["replicates"] < 30
         assert found["narrow_enough"]
-        assert "with lockless-6.15, refaults are" in found["sentence"]
-        assert "lower than with evict-only" in found["sentence"]
+        assert found["sentence"].startswith("lockless-6.15 lowers refaults by ")
+        assert "against evict-only, between " in found["sentence"]
 
 
 def test_replicates_are_added_until_the_interval_is_narrow_or_the_budget_is_spent(
