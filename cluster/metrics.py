@@ -125,6 +125,6 @@ def _summands(text: str, table: str, whole: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split("+"))
     for name in names:
         if name not in columns(table):
-            what = f'unknown metric "{name}"' if name == whole.strip() else f'unknown column "{name}" in "{whole}"'
+            what = f"unknown metric {name!r}" if name == whole.strip() else f"unknown column {name!r} in {whole!r}"
             raise UserError(f"{what}{nearest(name, known_metrics(table))}")
     return names

@@ -54,7 +54,7 @@ def find_path(name: str, plan: Plan) -> str:
     ]
     if not found:
         tails = {path.rpartition(".")[2]: path for path in reversed(plan.all_keys)}
-        raise UserError(f'unknown key "{name}"{nearest(name, [*plan.all_keys, *tails])}')
+        raise UserError(f"unknown key {name!r}{nearest(name, [*plan.all_keys, *tails])}")
     if len(found) > 1:
         raise UserError(f"{name!r} is the end of {len(found)} keys: write {' or '.join(found)}")
     return found[0]

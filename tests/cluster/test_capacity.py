@@ -164,8 +164,8 @@ def test_times_have_units() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("promotion_rat<1%/tick", 'unknown metric "promotion_rat": did you mean "promotion_rate"'),
-        ("pgmajfalt_p99<1", 'unknown metric "pgmajfalt": did you mean "pgmajfault"'),
+        ("promotion_rat<1%/tick", "unknown metric 'promotion_rat': did you mean 'promotion_rate'"),
+        ("pgmajfalt_p99<1", "unknown metric 'pgmajfalt': did you mean 'pgmajfault'"),
         ("pgmajfault", "--slo 'pgmajfault': write METRIC<BOUND"),
         ("pgmajfault<", "write METRIC<BOUND"),
         ("pgmajfault=5", "write METRIC<BOUND"),
@@ -266,8 +266,8 @@ def test_the_slos_of_a_clock_can_be_asked_for(study: Path, coldfleet: Command) -
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--slo", "slowdwn<1%"), 'unknown metric "slowdwn": did you mean "slowdown"'),
-        (("--slo", "fault_rate<1%", "--vary", "overcomit"), 'unknown key "overcomit": did you mean "overcommit"'),
+        (("--slo", "slowdwn<1%"), "unknown metric 'slowdwn': did you mean 'slowdown'"),
+        (("--slo", "fault_rate<1%", "--vary", "overcomit"), "unknown key 'overcomit': did you mean 'overcommit'"),
         (("--slo", "fault_rate<1%"), "the study varies nested_ratio: choose one value of it, such as"),
         (("--slo", "fault_rate<1%", *ONE, "--vary", "ticks"), "ticks: say from where to where it is to go"),
         (("--slo", "fault_rate<1%", *ONE, "--vary", "guest.memory"), "guest.memory can't be graded: choose a key"),

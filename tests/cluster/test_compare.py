@@ -143,9 +143,9 @@ def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[Ho
     [
         (("evict-only", "lockles-6.15"), "unknown policy 'lockles-6.15': did you mean 'lockless-6.15'?"),
         (("evict-only", "evict-only"), "evict-only evict-only: the same policy twice"),
-        (("--metric", "refalts"), 'unknown metric "refalts": did you mean "refaults"'),
-        (("--metric", "pgsteal / pgscam"), 'unknown column "pgscam" in "pgsteal / pgscam": did you mean "pgscan"'),
-        (("--at", "nested_ratoi=1"), 'unknown key "nested_ratoi": did you mean "nested_ratio"'),
+        (("--metric", "refalts"), "unknown metric 'refalts': did you mean 'refaults'"),
+        (("--metric", "pgsteal / pgscam"), "unknown column 'pgscam' in 'pgsteal / pgscam': did you mean 'pgscan'"),
+        (("--at", "nested_ratoi=1"), "unknown key 'nested_ratoi': did you mean 'nested_ratio'"),
         (("--at", "memory=1"), "'memory' is the end of 2 keys: write guest.memory or guest.page_cache.memory"),
         (("--at", "nested_ratio"), "--at nested_ratio: write KEY=VALUE"),
         (("--at", "nested_ratio=half"), "nested_ratio = 'half' is not a number"),

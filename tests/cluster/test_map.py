@@ -149,14 +149,14 @@ def test_the_highest_can_win(study: Path, coldfleet: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--x", "nested_ratio", "--y", "exposed_shar"), 'unknown key "exposed_shar"'),
+        (("--x", "nested_ratio", "--y", "exposed_shar"), "unknown key 'exposed_shar'"),
         (("--x", "nested_ratio", "--y", "nested_ratio"), "the same key twice"),
         (("--x", "overcommit", "--y", "exposed_share"), "the study varies nested_ratio: choose one value"),
         (("--x", "nested_ratio", "--y", "kernel"), "kernel can't be graded"),
         (("--x", "nested_ratio", "--y", "skew"), "guest.workload.skew: say from where to where"),
         (("--x", "nested_ratio", "--y", "skew", "--y-range", "low"), "'low' is no range: write FROM:TO"),
         (("--x", "nested_ratio", "--y", "skew", "--y-range", "2:1"), "guest.workload.skew from 2 to 1 is no range"),
-        (("--x", "nested_ratio", "--y", "exposed_share", "--metric", "refault"), 'unknown metric "refault"'),
+        (("--x", "nested_ratio", "--y", "exposed_share", "--metric", "refault"), "unknown metric 'refault'"),
         (("--x", "nested_ratio", "--y", "exposed_share", "--at", "policy=evict-only"), "a map needs several"),
         (("--x", "nested_ratio", "--y", "exposed_share", "--out", "map.pdf"), "--out map.pdf: pictures are .png or"),
         (("--x", "nested_ratio", "--y", "exposed_share", "--out", "no/map.png"), "there is no folder no"),
