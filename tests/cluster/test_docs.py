@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,24 @@ def test_commands_in_the_texts_exist() -> None:
     for path in TEXTS:
         for name in re.findall(r"(?:^    |`|&& )coldfleet ([a-z]+)", path.read_text(), re.M):
             assert name in names, f"{path.name}: coldfleet {name}"
+
+
+ANSWERS = re.findall(r"^ {4}coldfleet (\w+ .+)$", (ROOT / "docs" / "answers.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("command", ANSWERS)
+def test_command_for_an_answer_runs(
+    command: str,
+    coldfleet: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_engine: list[HostSpec],
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    said = coldfleet(*shlex.split(command), "--executor", "serial", "--budget", "2000")
+    assert said.code == 0, said.err
+    assert said.out
 
 
 def test_cell_in_the_readme_exists() -> None:
