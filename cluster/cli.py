@@ -15,6 +15,7 @@ import typer
 from cluster.commands import (
     ablate,
     argue,
+    calibrate,
     capacity,
     columns,
     compact,
@@ -34,6 +35,7 @@ from cluster.commands import (
     status,
     submit,
     sweep,
+    validate,
     verify,
 )
 
@@ -56,6 +58,8 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     replay.replay,
     policies.policies,
     argue.argue,
+    validate.validate,
+    calibrate.calibrate,
     compare.compare,
     capacity.capacity,
     map.map,

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.placement import Machine, Request, place
 from cluster.plan import Plan, Run
 from cluster.study import CellSpec, Guest, GuestClass, Nested, PageCache
+from hostsim.calibration import parse_calibration
 from hostsim.errors import UserError
 from hostsim.model import (
     ClockSpec,
@@ -231,13 +232,14 @@ def _page_cache(cache: PageCache) -> PageCacheSpec | None:
 
 
 def _memory_of_host(spec: CellSpec) -> dict[str, Any]:
-    """What all guests of a host share: the swap device, vm.swappiness, the flusher, the clock."""
+    """What all guests of a host share: the swap device, vm.swappiness, the flusher, the clock, the price of work."""
     return {
         "swap_device": spec.swap.device,
         "swappiness": spec.reclaim.swappiness,
         "flush_every_ticks": spec.reclaim.flush_every_ticks,
         "clock": _clock(spec),
         "sample": int(spec.host.sample.rpartition("/")[2]),
+        "calibration": parse_calibration(spec.calibration),
     }
 
 

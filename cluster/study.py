@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 
+from hostsim.calibration import PUBLISHED, parse_calibration
 from hostsim.errors import UserError
 from hostsim.units import parse_pages
 from policies import get_policy
@@ -50,12 +51,17 @@ def _pages_with_unit(value: object) -> int:
     return parse_pages(value)  # type: ignore[arg-type]  # says itself what is wrong with other types
 
 
+def _known_calibration(text: str) -> str:
+    return parse_calibration(text).as_text()
+
+
 class InPages:
     """Marks a key whose value is an amount of memory: a text with a unit outside, pages inside."""
 
 
 PolicyName = Annotated[str, AfterValidator(_known_policy)]
 KernelName = Annotated[str, AfterValidator(_known_kernel)]
+CalibrationText = Annotated[str, AfterValidator(_known_calibration)]
 SceneText = Annotated[str, AfterValidator(_known_scene)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -339,6 +345,11 @@ class CellSpec(Table):
     caller: Caller = Caller()
     clock: Clock = Clock()
     host: Host = Host()
+    calibration: CalibrationText = table_key(
+        'figures of the time model: "published", or a file that `coldfleet calibrate published --out FILE.toml` wrote, '
+        'from the folder of the study; results name what differs: "fault_ns=3500.0"',
+        default=PUBLISHED,
+    )
     truth: Switch = table_key(
         "on: writes down when every page was touched, for the columns that compare with it; costs time", default="off"
     )

@@ -19,6 +19,7 @@ from cluster.plan import Plan, as_tree, as_written
 from cluster.sampling import Sampling
 from cluster.study import GuestClass, HostClass, Scalar, Study, Table, merge, table_at, walk_keys
 from cluster.toml_lines import find_line, key_lines
+from hostsim.calibration import read_calibration
 from hostsim.errors import UserError
 from policies import Policy, PolicyError
 
@@ -61,6 +62,7 @@ class _Door:
     def check(self, tree: dict[str, Any]) -> Plan:
         argument = self.read_argument(tree)
         tables = self.read_policies(tree)
+        self.read_calibrations(tree)
         self.known = [path for path, _ in walk_keys()] + keys_of_classes(tree)
         where = self.read_where(tree.pop("where", []))
         raw = {name: self.section(name, tree) for name in ("grid", "zip", "sample")}
@@ -124,6 +126,24 @@ class _Door:
                 self.refuse(("policy",), f"which of them? add [grid] with policy = {list(tables)!r}")
             tree["policy"] = next(iter(tables))
         return tables
+
+    def read_calibrations(self, tree: dict[str, Any]) -> None:
+        """Puts the figures of calibration files in the place of their names, so that a plan needs no other file."""
+
+        def figures(value: Any, *at: str) -> Any:
+            if not isinstance(value, str) or not value.endswith(".toml"):
+                return value
+            try:
+                return read_calibration(self.path.parent / value).as_text()
+            except UserError as error:
+                self.refuse((*at, "calibration"), f"calibration: {error}")
+
+        if "calibration" in tree:
+            tree["calibration"] = figures(tree["calibration"])
+        for name in ("grid", "zip"):
+            section = tree.get(name)
+            if isinstance(section, dict) and isinstance(section.get("calibration"), list):
+                section["calibration"] = [figures(value, name) for value in section["calibration"]]
 
     def section(self, name: str, tree: dict[str, Any]) -> dict[str, Any]:
         """A table of keys that vary, taken out of the tree; {} if there is none."""

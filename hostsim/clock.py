@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from hostsim.calibration import DEFAULT, Calibration
 from hostsim.demand import Demand
 from hostsim.guest_extras import GuestExtras
 from hostsim.latency import latency_gauges
 from hostsim.ledger import Cause
 from hostsim.machine import HostMemory
-from hostsim.mmu_lock import AGING_HOLD_NS, MmuLocks
+from hostsim.mmu_lock import MmuLocks
 from hostsim.model import ClockSpec
 from hostsim.prices import Bill, Meter
 from hostsim.psi import EXPS, KINDS, Psi, Share
@@ -46,6 +48,7 @@ class HostClock:
     """Runs the guests of a host from tick 1 on; :meth:`start` when they have populated their memory.
 
     ``vcpus``: of each guest. ``random``: for the latencies of the swap device.
+    ``calibration``: the price of work.
     """
 
     def __init__(
@@ -56,21 +59,20 @@ class HostClock:
         vcpus: Sequence[int],
         device: SwapDevice,
         random: np.random.Generator,
+        calibration: Calibration = DEFAULT,
     ) -> None:
         self.memory, self.turns, self.spec = memory, turns, spec
         self.guests = [VCpus(count) for count in vcpus]
         self.reclaimer = Worker()
         self.device = device
         self.queue = SwapQueue(device, random)
-        self.meter = Meter(memory, write_cpu_ns=device.write_cpu_ns, scale=spec.scale, free=spec.free)
-        self.twins = [
-            Meter(turn.demand.twin, write_cpu_ns=0.0, scale=spec.scale, free=spec.free) if turn.demand.twin else None
-            for turn in turns
-        ]
+        price = partial(Meter, scale=spec.scale, free=spec.free, calibration=calibration)
+        self.meter = price(memory, write_cpu_ns=device.write_cpu_ns)
+        self.twins = [price(turn.demand.twin, write_cpu_ns=0.0) if turn.demand.twin else None for turn in turns]
         self.times = [no_time() for _ in vcpus]
         self.psi = Psi()
         self.now_ns = 0
-        self.locks = MmuLocks(memory, list(vcpus), spec.scale)
+        self.locks = MmuLocks(memory, list(vcpus), spec.scale, calibration)
         self._threads = [(g, thread) for g, guest in enumerate(self.guests) for thread in guest.threads]
         self._pass_began: dict[int, int] = {}
         self._traffic = self._swap_traffic()
@@ -194,7 +196,7 @@ class HostClock:
         self._traffic = traffic
         self.locks.end_tick(tick_ns)
         for times, writes in zip(self.times, self.locks.aging_writes, strict=True):
-            times["mmu_lock_hold_ns"] += round(writes * AGING_HOLD_NS * self.spec.scale)
+            times["mmu_lock_hold_ns"] += round(writes * self.locks.aging_hold_ns * self.spec.scale)
         self._weigh_memory(tick_ns)
 
     def _by_cpu(self, groups: Sequence[Sequence[Share]], first: int) -> list[list[Share]]:

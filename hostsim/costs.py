@@ -1,7 +1,7 @@
 """CPU time of what a host does: constants, each with its unit and source, and the sums over counters.
 
-Version 0: a linear table, without contention. Waiting for mmu_lock is not in it.
-"Assumed" marks a figure for which no published measurement was found; it is an order of magnitude.
+"Assumed" marks a figure for which no published measurement was found; it is an order of magnitude. Figures that come
+from a fit are in hostsim.calibration. Waiting is not CPU time: hostsim.rwlock and hostsim.clock have it.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from hostsim.calibration import Calibration
 from hostsim.notifier import CALLS, FLUSHES, LOCKS
 from policies import Lock, Site
 
-# v4 cover letter (20240529180510.2295118-1-jthoughton@google.com), access_tracking_perf_test, 1 vCPU, 262,144 pages:
-FAULT_NS = 3352.0  # EPT violation and zero-filled page: 0.8788 s without aging / 262,144
-LOCKLESS_AGING_PAGE_NS = 27.9  # walk, notifier call and TDP walk under RCU: 7.31 ms a pass / 262,144
-LOCKED_AGING_PAGE_NS = 31.4  # the same under mmu_lock, nobody waiting: 8.24 ms a pass / 262,144
-
 PTE_NS = 2.0  # assumed: reading one PTE in order and clearing its Accessed bit
-NOTIFIER_CALL_NS = LOCKLESS_AGING_PAGE_NS - PTE_NS  # SRCU, chain, gfn lookup, TDP walk under RCU
-MMU_LOCK_NS = LOCKED_AGING_PAGE_NS - LOCKLESS_AGING_PAGE_NS  # an uncontended write_lock and unlock, over RCU
+MMU_LOCK_NS = 5.0  # assumed: an uncontended write_lock and unlock, over RCU
 RMAP_LOCK_NS = 10.0  # assumed: three rmap look-ups and one compare-and-exchange each way
+RMAP_ADD_NS = 100.0  # assumed: a fault of the shadow MMU adds its SPTE to the rmap, under mmu_lock
 TLB_FLUSH_NS = 2000.0  # assumed: one IPI round; v1's cover letter shows flushing dominating reclaim before 6.13
 SCAN_NS = 100.0  # assumed: isolating, locking and putting back one page, without its notifier call
 SORT_NS = 20.0  # assumed: moving one page from list to list
@@ -35,26 +31,31 @@ _LOCK_NS = np.array(
 )
 
 
-def site_ns(site_counters: npt.NDArray[np.int64]) -> float:
+def notifier_call_ns(calibration: Calibration) -> float:
+    """SRCU, the chain, the look-up of the gfn and the walk of the TDP MMU under RCU, for one page."""
+    return max(0.0, calibration.aging_page_ns - PTE_NS)
+
+
+def site_ns(site_counters: npt.NDArray[np.int64], calibration: Calibration) -> float:
     """CPU time (ns) of the notifier calls of one site, from its row of Machine.sites."""
     locks = site_counters[LOCKS : LOCKS + len(Lock)]
-    calls = site_counters[CALLS] * NOTIFIER_CALL_NS + site_counters[FLUSHES] * TLB_FLUSH_NS
+    calls = site_counters[CALLS] * notifier_call_ns(calibration) + site_counters[FLUSHES] * TLB_FLUSH_NS
     return float(calls + locks @ _LOCK_NS)
 
 
-def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64]) -> dict[str, int]:
+def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64], calibration: Calibration) -> dict[str, int]:
     """CPU time by cause, ns, from a guest's counters and its (3 sites, SITE_COLUMNS) of Machine.sites."""
-    aging = counters["walk_ptes"] * PTE_NS + site_ns(sites[Site.WALK])
+    aging = counters["walk_ptes"] * PTE_NS + site_ns(sites[Site.WALK], calibration)
     evicting = (
         counters["pgscan"] * SCAN_NS
         + (counters["pgrefill"] + counters["pgactivate"]) * SORT_NS
         + counters["pswpout"] * SWAP_OUT_NS
-        + site_ns(sites[Site.LOOK_AROUND])
-        + site_ns(sites[Site.EVICT])
+        + site_ns(sites[Site.LOOK_AROUND], calibration)
+        + site_ns(sites[Site.EVICT], calibration)
     )
     violations = counters["tdp_faults"] + counters["shadow_faults"]
     faults = (
-        max(violations, counters["pgfault"]) * FAULT_NS
+        max(violations, counters["pgfault"]) * calibration.fault_ns
         + counters["pswpin"] * SWAP_IN_NS
         + counters["file_reads"] * IO_NS
     )

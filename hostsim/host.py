@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from hostsim.calibration import DEFAULT, Calibration
 from hostsim.clock import HostClock, Turn, gauges
 from hostsim.costs import cpu_ns
 from hostsim.counters import COUNTERS, EVENTS
@@ -239,7 +240,7 @@ def _clock(memory: HostMemory, spec: HostSpec, turns: list[Turn], who: tuple[int
     sample = spec.guests[0].sample
     random = _generator(seed, replicate, host, _SWAP_STREAM + (sample.group if sample else 0))
     vcpus = [guest.vcpus for guest in spec.guests]
-    return HostClock(memory, turns, spec.clock, vcpus, get_device(spec.swap_device), random)
+    return HostClock(memory, turns, spec.clock, vcpus, get_device(spec.swap_device), random, spec.calibration)
 
 
 def _generator(seed: int, replicate: int, host: int, stream: int) -> np.random.Generator:
@@ -258,13 +259,15 @@ def _result(
         name=spec.guests[g].name,
         nested=spec.guests[g].nested is not None or spec.guests[g].kind == "nested",
         access_hash=digest,
-        counters=collect(memory, g, times),
+        counters=collect(memory, g, times, spec.calibration),
         step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),
     )
     return scale_up(result, spec.guests[g], turn.demand) if spec.guests[g].sample else result
 
 
-def collect(memory: HostMemory, guest: int, times: Mapping[str, int] = NO_TIME) -> dict[str, int]:
+def collect(
+    memory: HostMemory, guest: int, times: Mapping[str, int] = NO_TIME, calibration: Calibration = DEFAULT
+) -> dict[str, int]:
     """Every counter of hostsim.counters.COUNTERS for one guest; ``times``: those that a clock has."""
     events = memory.events(guest)
     sites = memory.machine.sites[guest]
@@ -288,6 +291,6 @@ def collect(memory: HostMemory, guest: int, times: Mapping[str, int] = NO_TIME) 
     found["mmu_lock_write_acquisitions"] = int(totals[LOCKS + Lock.MMU_WRITE])
     found["indirect_shadow_pages"] = int(memory.machine.mms[guest]["indirect_shadow_pages"])
     found["resident_pages"] = memory.resident(guest)
-    found.update(cpu_ns(found, sites))
+    found.update(cpu_ns(found, sites, calibration))
     found.update(times)
     return {counter.name: found[counter.name] for counter in COUNTERS}

@@ -15,16 +15,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hostsim.costs import NOTIFIER_CALL_NS, PTE_NS
+from hostsim.calibration import DEFAULT, Calibration
+from hostsim.costs import PTE_NS, notifier_call_ns
 from hostsim.machine import HostMemory
 from hostsim.notifier import LOCKS
 from hostsim.rwlock import Threads, solve
 from policies import Lock, Site
 
-TDP_FAULT_HOLD_NS = 500.0  # assumed: kvm_tdp_mmu_map, of the fault's 3.4 us
 SHADOW_FAULT_HOLD_NS = 1000.0  # assumed: FNAME(fetch) and its prefetch
-AGING_HOLD_NS = NOTIFIER_CALL_NS  # one page's look-up
 DIGITS = 2  # of a rate that count: rates that differ less share a solution
+
+
+def aging_hold_ns(calibration: Calibration) -> float:
+    """How long aging a page holds the lock: for its look-up."""
+    return max(notifier_call_ns(calibration), 1.0)
 
 
 class LockWaits(NamedTuple):
@@ -44,6 +48,7 @@ class LockRates:
     tdp_faults: float
     shadow_faults: float
     aging_writes: float
+    calibration: Calibration = DEFAULT
 
     def waits(self) -> LockWaits:
         """The mean waits at these rates."""
@@ -51,11 +56,12 @@ class LockRates:
             return LockWaits()
         tdp_think_ns = self._think_ns(self.tdp_faults)
         shadow_think_ns = self._think_ns(self.shadow_faults)
-        tdp, shadow, _ = _calm(self.vcpus, tdp_think_ns, shadow_think_ns)
+        tdp, shadow, _ = _calm(self.vcpus, tdp_think_ns, shadow_think_ns, self.calibration)
         if not self.aging_writes:
             return LockWaits(tdp, shadow)
-        fault_ns, aging_ns = _beside_aging(self.vcpus, self._think_ns(self.tdp_faults + self.shadow_faults))
-        pass_ns = self.aging_writes * (PTE_NS + AGING_HOLD_NS + aging_ns)
+        think_ns = self._think_ns(self.tdp_faults + self.shadow_faults)
+        fault_ns, aging_ns = _beside_aging(self.vcpus, think_ns, self.calibration)
+        pass_ns = self.aging_writes * (PTE_NS + aging_hold_ns(self.calibration) + aging_ns)
         share = min(pass_ns / self.tick_ns, 1.0)
         beside_ns = share * fault_ns
         return LockWaits(beside_ns + (1 - share) * tdp, beside_ns + (1 - share) * shadow, aging_ns)
@@ -68,20 +74,20 @@ class LockRates:
 
 
 @lru_cache(maxsize=4096)
-def _calm(vcpus: int, tdp_think_ns: float, shadow_think_ns: float) -> LockWaits:
+def _calm(vcpus: int, tdp_think_ns: float, shadow_think_ns: float, calibration: Calibration) -> LockWaits:
     """No aging is under way."""
     if not shadow_think_ns:
         return LockWaits()
-    readers = Threads(vcpus if tdp_think_ns else 0, tdp_think_ns or 1.0, TDP_FAULT_HOLD_NS)
+    readers = Threads(vcpus if tdp_think_ns else 0, tdp_think_ns or 1.0, calibration.read_hold_ns)
     waits = solve(readers, Threads(vcpus, shadow_think_ns, SHADOW_FAULT_HOLD_NS))
     return LockWaits(waits.reader_wait_ns, waits.writer_wait_ns)
 
 
 @lru_cache(maxsize=4096)
-def _beside_aging(vcpus: int, think_ns: float) -> tuple[float, float]:
+def _beside_aging(vcpus: int, think_ns: float, calibration: Calibration) -> tuple[float, float]:
     """An aging pass takes the lock again and again: the waits of a fault, and of the pass."""
-    readers = Threads(vcpus if think_ns else 0, think_ns or 1.0, TDP_FAULT_HOLD_NS)
-    waits = solve(readers, Threads(1, PTE_NS, AGING_HOLD_NS))
+    readers = Threads(vcpus if think_ns else 0, think_ns or 1.0, calibration.read_hold_ns)
+    waits = solve(readers, Threads(1, PTE_NS, aging_hold_ns(calibration)))
     return waits.reader_wait_ns, waits.writer_wait_ns
 
 
@@ -91,8 +97,12 @@ class MmuLocks:
     ``scale``: what one event of the simulation stands for.
     """
 
-    def __init__(self, memory: HostMemory, vcpus: list[int], scale: float = 1.0) -> None:
+    def __init__(
+        self, memory: HostMemory, vcpus: list[int], scale: float = 1.0, calibration: Calibration = DEFAULT
+    ) -> None:
         self._scale = scale
+        self._calibration = calibration
+        self.aging_hold_ns = aging_hold_ns(calibration)
         self._machine = memory.machine
         self._vcpus = vcpus
         self._before = self._counts()
@@ -107,9 +117,9 @@ class MmuLocks:
         """The rates of the tick that ends are those of the next."""
         counts = self._counts()
         for g, (tdp, shadow, aging) in enumerate((counts - self._before).tolist()):
-            self.waits[g] = LockRates(
-                self._vcpus[g], tick_ns, tdp * self._scale, shadow * self._scale, aging * self._scale
-            ).waits()
+            scale = self._scale
+            rates = LockRates(self._vcpus[g], tick_ns, tdp * scale, shadow * scale, aging * scale, self._calibration)
+            self.waits[g] = rates.waits()
             self.aging_writes[g] = aging
         self._before = counts
 

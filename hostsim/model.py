@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hostsim.calibration import DEFAULT, Calibration
 from hostsim.intervals import no_ci95
 from hostsim.timing import no_gauges
 
@@ -192,7 +193,7 @@ class HostSpec:
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for. Dirty file pages are written in the tick after the one in which the flusher was woken, and every
     ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs. ``clock``: None for a replay.
-    ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all.
+    ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all. ``calibration``: the price of work.
     """
 
     kernel: str
@@ -210,6 +211,7 @@ class HostSpec:
     flush_every_ticks: int = 4
     clock: ClockSpec | None = None
     sample: int = 1
+    calibration: Calibration = DEFAULT
 
 
 @dataclass(frozen=True)

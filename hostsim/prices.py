@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim import costs
+from hostsim.calibration import DEFAULT, Calibration
 from hostsim.counters import EVENTS
 from hostsim.machine import HostMemory
 from hostsim.notifier import CALLS, FLUSHES, LOCKS, SITE_COLUMNS
@@ -62,13 +63,21 @@ class Meter:
     ``scale``: what one page of the simulation stands for. ``free``: all prices are 0.
     """
 
-    def __init__(self, memory: HostMemory, *, write_cpu_ns: float, scale: float = 1.0, free: bool = False) -> None:
+    def __init__(
+        self,
+        memory: HostMemory,
+        *,
+        write_cpu_ns: float,
+        scale: float = 1.0,
+        free: bool = False,
+        calibration: Calibration = DEFAULT,
+    ) -> None:
         machine = memory.machine
         self._machine = machine
-        self._fault_ps = 0 if free else round(costs.FAULT_NS * scale * PS)
+        self._fault_ps = 0 if free else round(calibration.fault_ns * scale * PS)
         self._events = machine.events.view(np.int64).reshape(len(machine.events), -1)
         self._sites = machine.sites.reshape(len(machine.sites), -1)
-        self._event_prices, self._site_prices = _prices(write_cpu_ns, scale, free)
+        self._event_prices, self._site_prices = _prices(write_cpu_ns, scale, free, calibration)
         self._last = self._totals()
 
     def read(self) -> Bill:
@@ -89,7 +98,9 @@ class Meter:
         return found
 
 
-def _prices(write_cpu_ns: float, scale: float, free: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _prices(
+    write_cpu_ns: float, scale: float, free: bool, calibration: Calibration
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """int64 (events, columns of a bill) and (sites x their columns, columns of a bill)."""
     names = list(EVENTS.names or ())
     events = np.zeros((len(names), len(Bill._fields)), np.int64)
@@ -98,7 +109,7 @@ def _prices(write_cpu_ns: float, scale: float, free: bool) -> tuple[npt.NDArray[
         for name, ns in prices.items():
             events[names.index(name), column] = round(ns * scale * PS)
     events[names.index("pswpout"), _RECLAIM] = round(write_cpu_ns * scale * PS)
-    sites[:, CALLS, _RECLAIM] = round(costs.NOTIFIER_CALL_NS * scale * PS)
+    sites[:, CALLS, _RECLAIM] = round(costs.notifier_call_ns(calibration) * scale * PS)
     sites[:, FLUSHES, _RECLAIM] = round(costs.TLB_FLUSH_NS * scale * PS)
     for lock in (Lock.MMU_READ, Lock.MMU_WRITE):
         sites[:, LOCKS + lock, _RECLAIM] = round(costs.MMU_LOCK_NS * scale * PS)
