@@ -117,6 +117,7 @@ class Trials:
         finally:
             self._reporter.end()
         if self._stop.requested:
+            self._reporter.say("coldfleet: interrupted")  # the command line ends quietly
             raise KeyboardInterrupt
         self._batches += len(indices)
         self._run_s = batches.run_s

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BASELINE = "evict-only"
 _GRADES = 60  # of a range, if nothing else is said
 _MOST_LOADS = 10_000
+_GIB = 1 << 30
 
 
 class Answer(NamedTuple):
@@ -157,7 +158,7 @@ class _Shown(NamedTuple):
         """A table, and a sentence for each policy."""
         from cluster import output
         from cluster.summary import WIDTH
-        from hostsim.units import format_pages
+        from hostsim.model import PAGE_BYTES
 
         output.print_text(f"the largest {self.path} at which {' and '.join(slo.text for slo in self.slos)}")
         output.print_text("")
@@ -172,7 +173,7 @@ class _Shown(NamedTuple):
                 "-" if best is None else f"{best:g}",
                 border,
                 "-" if hosts is None else str(hosts),
-                "-" if saved is None else format_pages(round(saved)),
+                f"{saved * PAGE_BYTES / _GIB:,.1f} GiB",
                 f"{bound.slo.text}: {bound.guest}" if bound else "",
             )
         output.print_rich(table, WIDTH)
