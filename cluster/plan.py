@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -289,8 +289,14 @@ def first_message(error: ValueError) -> str:
     return f"{path} = {first['input']!r}: {first['msg'].replace('Input should', 'it should')}"
 
 
+@cache
+def _digest(policy: Policy) -> str:
+    """A policy's digest; a plan has many cells of the same few."""
+    return policy.digest
+
+
 def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:
-    canonical = {"seed": seed, "policy_digest": policy.digest, **spec.parameters(), **spec.class_parameters()}
+    canonical = {"seed": seed, "policy_digest": _digest(policy), **spec.parameters(), **spec.class_parameters()}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
@@ -404,7 +406,8 @@ class CellSpec(Table):
 
     def parameters(self) -> dict[str, Scalar]:
         """Every key by its dotted name, in the order of the file; without those of classes."""
-        return {path: self.value(path) for path, _ in walk_keys()}
+        paths, read = _all_keys()
+        return dict(zip(paths, read(self), strict=True))
 
     def class_parameters(self) -> dict[str, Scalar]:
         """Every key of the classes of hosts and guests by its dotted name, with what they inherit."""
@@ -442,6 +445,13 @@ def walk_keys(model: type[Table] = CellSpec, prefix: str = "") -> Iterator[tuple
             yield from walk_keys(inner, f"{prefix}{name}.")
         elif get_origin(inner) is not dict:  # classes have names of their own
             yield prefix + name, field
+
+
+@cache
+def _all_keys() -> tuple[tuple[str, ...], attrgetter[tuple[Scalar, ...]]]:
+    """The dotted names of the keys of a cell, and what reads them all at once: plans have many cells."""
+    paths = tuple(path for path, _ in walk_keys())
+    return paths, attrgetter(*paths)
 
 
 def table_at(path: Sequence[str], model: type[Table]) -> type[Table] | None:
