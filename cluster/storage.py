@@ -98,11 +98,15 @@ class Storage:
             self.filesystem.delete_file(self.path(name))
 
 
-@lru_cache(maxsize=8)
 def open_storage(where: str) -> Storage:
     """The storage at a path or URI, which need not exist yet; raises :class:`UserError` if no such place can be."""
     if "://" not in where:
         return Storage(where, fs.LocalFileSystem(), str(Path(where).absolute()))
+    return _open_uri(where)
+
+
+@lru_cache(maxsize=8)
+def _open_uri(where: str) -> Storage:
     try:
         filesystem, root = fs.FileSystem.from_uri(where)
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -122,6 +122,10 @@ class Figures:
         means, _ = grouped_means(inverse, self.values[metric][self.fair], len(places))
         return places, means
 
+    @cached_property
+    def _binned(self) -> dict[str, Axis]:
+        return {path: axis.binned() for path, axis in self.axes.items()}
+
     def _labels(self, by: Sequence[str]) -> tuple[Numbers, list[dict[str, Scalar]]]:
         """Each run's group, and the groups' values, in the order of the axes' values; only groups with fair runs."""
         groups, _ = self._groups(by)
@@ -132,7 +136,7 @@ class Figures:
         for group in present.tolist():
             at: dict[str, Scalar] = {}
             for path in reversed(by):
-                axis = self.axes[path].binned()
+                axis = self._binned[path]
                 group, code = divmod(group, len(axis.labels))
                 at[path] = axis.labels[code]
             labels.append({path: at[path] for path in by})
@@ -141,7 +145,7 @@ class Figures:
     def _groups(self, by: Sequence[str]) -> tuple[Numbers, int]:
         groups, count = np.zeros(len(self.cells), np.int64), 1
         for path in by:
-            axis = self.axes[path].binned()
+            axis = self._binned[path]
             groups = groups * len(axis.labels) + axis.codes
             count *= len(axis.labels)
         return groups, count

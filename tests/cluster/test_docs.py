@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -17,7 +18,7 @@ from cluster.reference import pages
 from cluster.study_file import read_study
 from cluster.sweep import sweep
 from hostsim.model import HostSpec
-from tests.cluster.conftest import Said
+from tests.cluster.conftest import STUDY, Said
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -88,6 +89,36 @@ def test_command_for_an_answer_runs(
     monkeypatch.chdir(tmp_path)
     said = coldfleet(*shlex.split(command), "--executor", "serial", "--budget", "2000")
     assert said.code == 0, said.err
+
+
+ANSWERED = ("columns", "explain", "query", "report")  # commands that answer from results, as the texts show them
+
+
+def commands_in_the_texts() -> list[str]:
+    lines = [line for path in TEXTS for line in re.findall(r"^    (coldfleet .+)$", path.read_text(), re.M)]
+    return list(dict.fromkeys(line.partition("  #")[0].rstrip() for line in lines if line.split()[1] in ANSWERED))
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the results of a small study that is called as that of the README."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "small.toml").write_text(STUDY)
+    sweep(read_study(folder / "small.toml"), folder / "results" / "quickstart", SerialExecutor())
+    return folder
+
+
+@pytest.mark.parametrize("line", commands_in_the_texts())
+def test_command_that_answers_runs(
+    line: str, quickstart: Path, coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("duckdb", "altair", "vl_convert"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(quickstart)
+    cell = Plan.thaw(json.loads((quickstart / "results/quickstart/study.json").read_text())["study"]).cell_ids[5]
+    words = [cell if re.fullmatch(r"CELL|[0-9a-f]{6}", word) else word for word in shlex.split(line)[1:]]
+    said = coldfleet(*[word if word != "0x4d2" else "0xd2" for word in words])  # its guests are smaller
+    assert (said.code, said.err) == (0, "")
     assert said.out
 
 
