@@ -236,6 +236,8 @@ def _memory_of_host(spec: CellSpec) -> dict[str, Any]:
     return {
         "swap_device": spec.swap.device,
         "swappiness": spec.reclaim.swappiness,
+        "period_ticks": spec.reclaim.period_ticks,
+        "psi_target": spec.reclaim.psi_target,
         "flush_every_ticks": spec.reclaim.flush_every_ticks,
         "clock": _clock(spec),
         "sample": int(spec.host.sample.rpartition("/")[2]),

@@ -239,10 +239,15 @@ class Reclaim(Table):
     lru: Literal["mglru", "classic"] = table_key(
         "mglru: generations; classic: MGLRU is off, an active and an inactive list", default="mglru"
     )
-    mode: Literal["limit", "proactive", "debugfs"] = table_key(
-        "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; "
-        "debugfs: the commands + and - of lru_gen after every tick",
+    mode: Literal["limit", "proactive", "debugfs", "age", "pressure"] = table_key(
+        "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; debugfs: the "
+        "commands + and - of lru_gen after every tick; age: both every period, for all that was not touched in the "
+        "last two, whatever the limit; pressure: a little every period, as long as PSI is below its target (Senpai)",
         default="limit",
+    )
+    period_ticks: Count = table_key("age, pressure: length of a period", "ticks", 6)
+    psi_target: float = table_key(
+        "pressure: PSI some of a guest, over a period, at which nothing more is reclaimed", "percent", 0.1, gt=0, le=100
     )
     aging_every_ticks: Tick = table_key("one more aging (+) this often; 0: never", "ticks", 0)
     swappiness: int = table_key(
@@ -258,8 +263,10 @@ class Reclaim(Table):
 
     @model_validator(mode="after")
     def _check_lru(self) -> Reclaim:
-        if self.lru == "classic" and self.mode == "debugfs":
-            raise UserError('mode = "debugfs" acts on generations, which lru = "classic" has not: use another mode')
+        if self.lru == "classic" and self.mode in ("debugfs", "age"):
+            raise UserError(
+                f'mode = "{self.mode}" acts on generations, which lru = "classic" has not: use another mode'
+            )
         if self.lru == "classic" and self.aging_every_ticks:
             raise UserError('aging_every_ticks acts on generations, which lru = "classic" has not: leave it out')
         return self
@@ -365,6 +372,14 @@ class CellSpec(Table):
 
             if not get_kernel(self.kernel).swappiness_anon_only:
                 raise UserError(f"reclaim.swappiness {self.reclaim.swappiness} is only known since 6.14: at most 200")
+        return self
+
+    @model_validator(mode="after")
+    def _check_pressure(self) -> CellSpec:
+        if self.reclaim.mode == "pressure" and self.clock.mode != "timed":
+            raise UserError('reclaim.mode "pressure" needs time: set clock.mode = "timed"')
+        if self.reclaim.mode in ("age", "pressure") and "," in self.scene:
+            raise UserError(f'reclaim.mode "{self.reclaim.mode}" acts on one guest: a scene of several has a parent')
         return self
 
     @model_validator(mode="after")

@@ -40,14 +40,14 @@ class Turn:
     """
 
     demand: Demand
-    upkeep: Callable[[int], Job]
+    upkeep: Callable[[int, Psi | None], Job]
     extras: GuestExtras | None
 
 
 class HostClock:
     """Runs the guests of a host from tick 1 on; :meth:`start` when they have populated their memory.
 
-    ``vcpus``: of each guest. ``random``: for the latencies of the swap device.
+    ``vcpus``: of each guest. ``random``: for the latencies of the swap device. ``scale``: pages that a page stands for.
     ``calibration``: the price of work.
     """
 
@@ -59,20 +59,21 @@ class HostClock:
         vcpus: Sequence[int],
         device: SwapDevice,
         random: np.random.Generator,
+        scale: float = 1.0,
         calibration: Calibration = DEFAULT,
     ) -> None:
-        self.memory, self.turns, self.spec = memory, turns, spec
+        self.memory, self.turns, self.spec, self.scale = memory, turns, spec, scale
         self.guests = [VCpus(count) for count in vcpus]
         self.reclaimer = Worker()
         self.device = device
         self.queue = SwapQueue(device, random)
-        price = partial(Meter, scale=spec.scale, free=spec.free, calibration=calibration)
+        price = partial(Meter, scale=scale, free=spec.free, calibration=calibration)
         self.meter = price(memory, write_cpu_ns=device.write_cpu_ns)
         self.twins = [price(turn.demand.twin, write_cpu_ns=0.0) if turn.demand.twin else None for turn in turns]
         self.times = [no_time() for _ in vcpus]
         self.psi = Psi()
         self.now_ns = 0
-        self.locks = MmuLocks(memory, list(vcpus), spec.scale, calibration)
+        self.locks = MmuLocks(memory, list(vcpus), scale, calibration)
         self._threads = [(g, thread) for g, guest in enumerate(self.guests) for thread in guest.threads]
         self._pass_began: dict[int, int] = {}
         self._traffic = self._swap_traffic()
@@ -99,7 +100,7 @@ class HostClock:
             if turn.extras is not None:
                 turn.extras.after_accesses(tick)
                 self.meter.read()
-            self.reclaimer.add(g, turn.upkeep(tick))
+            self.reclaimer.add(g, turn.upkeep(tick, self.guests[g].psi))
             self._run_reclaimer(level_ns)
             if turn.extras is not None:
                 turn.extras.end(tick)
@@ -145,10 +146,10 @@ class HostClock:
         run_ns = round(accesses * self.spec.access_ns)
         twin = self.twins[g]
         self.times[g]["unreclaimed_ns"] += run_ns + (twin.read().fault_ns if twin else 0)
-        swap_ns = self.queue.read(bill.swapped_in * self.spec.scale) if bill.swapped_in else 0
+        swap_ns = self.queue.read(bill.swapped_in * self.scale) if bill.swapped_in else 0
         waits = self.locks.waits[g]
         lock_ns = bill.reads * waits.tdp_fault_ns + bill.writes * waits.shadow_fault_ns
-        lock_ns = (lock_ns + bill.aging_writes * waits.aging_ns) * self.spec.scale
+        lock_ns = (lock_ns + bill.aging_writes * waits.aging_ns) * self.scale
         return [run_ns, bill.fault_ns, swap_ns, round(lock_ns), bill.reclaim_ns]
 
     def _run_reclaimer(self, level_ns: int) -> None:
@@ -164,7 +165,7 @@ class HostClock:
             bill = self.meter.read()
             work_ns = bill.fault_ns + bill.reclaim_ns
             spec = self.spec
-            lock_ns = 0 if spec.free else round(bill.aging_writes * self.locks.waits[g].aging_ns * spec.scale)
+            lock_ns = 0 if spec.free else round(bill.aging_writes * self.locks.waits[g].aging_ns * self.scale)
             thread.owe([work_ns, 0, 0, lock_ns, 0])
             self.times[g]["reclaimer_lock_ns"] += lock_ns
             self.times[g]["reclaimer_cpu_ns"] += work_ns
@@ -192,11 +193,11 @@ class HostClock:
             guest.psi.add(self._by_cpu([shares], first), tick_ns)
             first += len(shares)
         traffic = self._swap_traffic()
-        self.queue.end_tick((traffic - self._traffic) * self.spec.scale, tick_ns)
+        self.queue.end_tick((traffic - self._traffic) * self.scale, tick_ns)
         self._traffic = traffic
         self.locks.end_tick(tick_ns)
         for times, writes in zip(self.times, self.locks.aging_writes, strict=True):
-            times["mmu_lock_hold_ns"] += round(writes * self.locks.aging_hold_ns * self.spec.scale)
+            times["mmu_lock_hold_ns"] += round(writes * self.locks.aging_hold_ns * self.scale)
         self._weigh_memory(tick_ns)
 
     def _by_cpu(self, groups: Sequence[Sequence[Share]], first: int) -> list[list[Share]]:

@@ -20,6 +20,7 @@ from hostsim.machine import HostMemory, Memslot
 from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from hostsim.philox import study_key
+from hostsim.psi import Psi
 from hostsim.sampled import scale_up, simulate_sampled
 from hostsim.scene import RecordedStream
 from hostsim.state import CALLER, MIN_NR_GENS
@@ -31,6 +32,7 @@ from policies import Lock, Policy, Site
 
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
 PART_TABLES = 64  # page tables (128 MiB) that an aging walks before it looks at its budget: about 1 ms
+SENPAI_RATIO = 0.0005  # of the memory, in a period without pressure (TMO, Weiner et al., ASPLOS 2022, section 3.3)
 LEAST_BATCH = 64  # accesses: what a sample draws is not cut finer
 NO_TIME = no_time()
 _SAMPLE_STREAM, _SWAP_STREAM = 1, 2  # of the host's random numbers; each group has its own latencies
@@ -156,11 +158,11 @@ def _turn(memory: HostMemory, spec: HostSpec, policy: Policy, g: int, who: tuple
         extras = GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
     batch = 0
     if spec.clock:
-        batch = max(round(spec.clock.batch / spec.clock.scale), min(spec.clock.batch, LEAST_BATCH))
+        batch = max(round(spec.clock.batch / spec.scale), min(spec.clock.batch, LEAST_BATCH))
     twin = _twin(guest, memory, policy) if spec.clock else None
     return Turn(
         Demand(memory, g, _stream(guest, spec.ticks, (*who, number)), file, batch, twin),
-        lambda tick: _upkeep(memory, spec, g, tick),
+        lambda tick, psi: _upkeep(memory, spec, g, tick, psi),
         extras,
     )
 
@@ -172,14 +174,14 @@ def _take(turn: Turn, tick: int) -> None:
     turn.demand.take_all(tick)
     if turn.extras is not None and tick:
         turn.extras.after_accesses(tick)
-    for _ in turn.upkeep(tick):
+    for _ in turn.upkeep(tick, None):
         pass
     if turn.extras is not None:
         turn.extras.end(tick)
 
 
-def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
-    """What user space does to a guest after its tick."""
+def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | None) -> Job:
+    """What user space does to a guest after its tick; ``psi``: its memory.pressure, None without a clock."""
     if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         yield from _age(memory, spec, g, force_scan=False)
     if spec.scene:
@@ -189,6 +191,8 @@ def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
         yield from _reclaim_parent(memory, spec)
     else:
         yield from _reclaim(memory, spec, g, tick)
+        if tick and tick % spec.period_ticks == 0:
+            yield from _reclaim_cold(memory, spec, g, psi)
     if spec.scene:
         memory.drain()
     memory.flush_stats()
@@ -206,7 +210,7 @@ def _age(memory: HostMemory, spec: HostSpec, g: int, *, force_scan: bool) -> Job
 def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
     """What user space asks for after a guest's tick, but for the one that populates."""
     surplus = memory.in_memory(g) - spec.guests[g].limit_pages
-    if spec.mode == "limit" or not spec.guests[g].limit_pages or not tick:
+    if spec.mode not in ("debugfs", "proactive") or not spec.guests[g].limit_pages or not tick:
         return
     if spec.mode == "debugfs":
         yield from _age(memory, spec, g, force_scan=True)
@@ -216,6 +220,20 @@ def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
     elif spec.mode == "proactive" and surplus > 0:
         memory.memory_reclaim(g, surplus)
     yield Piece.RECLAIMED
+
+
+def _reclaim_cold(memory: HostMemory, spec: HostSpec, g: int, psi: Psi | None) -> Job:
+    """What user space asks for in every period, whatever the guest's limit."""
+    if spec.mode == "age":
+        yield from _age(memory, spec, g, force_scan=True)
+        memory.evict(g, int(memory.lruvec(g)["max_seq"]) - MIN_NR_GENS, EVICT_SWAPPINESS, memory.in_memory(g))
+        yield Piece.RECLAIMED
+    elif spec.mode == "pressure" and psi is not None:
+        calm = 1 - psi.some_since_last() / spec.psi_target
+        pages = round(memory.in_memory(g) * SENPAI_RATIO * calm)
+        if pages > 0:
+            memory.memory_reclaim(g, pages)
+            yield Piece.RECLAIMED
 
 
 def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> Job:
@@ -240,7 +258,8 @@ def _clock(memory: HostMemory, spec: HostSpec, turns: list[Turn], who: tuple[int
     sample = spec.guests[0].sample
     random = _generator(seed, replicate, host, _SWAP_STREAM + (sample.group if sample else 0))
     vcpus = [guest.vcpus for guest in spec.guests]
-    return HostClock(memory, turns, spec.clock, vcpus, get_device(spec.swap_device), random, spec.calibration)
+    device = get_device(spec.swap_device)
+    return HostClock(memory, turns, spec.clock, vcpus, device, random, spec.scale, spec.calibration)
 
 
 def _generator(seed: int, replicate: int, host: int, stream: int) -> np.random.Generator:

@@ -18,7 +18,7 @@ WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.state.KVM and those after it
 CALLERS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
 SWAP_DEVICES = ("zram", "async", "nvme", "remote")
-RECLAIM_MODES = ("limit", "proactive", "debugfs")
+RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class GuestSpec:
 class SampleOf:
     """What a sampled guest is a part of: its pages have every so-manyth rank of the workload of the guest ``of``.
 
-    ``start``: where they begin, 0..1 of the distance. ``group``: the groups have random numbers of their own.
+    ``start``: where they begin, 0..1 of the distance. ``group``: the parts of a sample have their own random numbers.
     """
 
     of: GuestSpec
@@ -168,7 +168,7 @@ class ClockSpec:
 
     ``tick_ns``: length of a tick. ``access_ns``: vCPU time of an access and the work between it and the next.
     ``pcpus``: CPUs of the host; 0: as many as there are threads. ``batch``: accesses that a vCPU makes at a time; what
-    they cost is known afterwards. ``free``: nothing takes time. ``scale``: pages that a simulated one stands for.
+    they cost is known afterwards. ``free``: nothing takes time.
     """
 
     tick_ns: int = 1_000_000_000
@@ -176,7 +176,6 @@ class ClockSpec:
     pcpus: int = 0
     batch: int = 1024
     free: bool = False
-    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -184,8 +183,11 @@ class HostSpec:
     """One hypervisor host: its kernel (a name for hostsim.hybrid.get_kernel), guests and reclaim.
 
     Tick 0 populates every guest's memory in page order; ticks 1..``ticks`` run the workloads.
-    mode: "limit" (direct reclaim under memory.max), "proactive" (memory.reclaim after every tick) or
-    "debugfs" (`+` and `-` of lru_gen after every tick). ``aging_every_ticks`` > 0 runs one more `+` that often.
+    mode: "limit" (direct reclaim under memory.max), "proactive" (memory.reclaim after every tick), "debugfs" (`+` and
+    `-` of lru_gen after every tick), "age" (every ``period_ticks`` the same, for all that was not touched in the last
+    two periods, whatever the limit) or "pressure" (every ``period_ticks`` memory.reclaim of a little, the less the
+    nearer the guest's PSI some is to ``psi_target`` percent; needs a clock). ``aging_every_ticks`` > 0 runs one more
+    `+` that often.
     ``caller``: who else asks for Accessed bits, one of CALLERS ("": nobody), every ``caller_every_ticks``.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
@@ -193,7 +195,8 @@ class HostSpec:
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for. Dirty file pages are written in the tick after the one in which the flusher was woken, and every
     ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs. ``clock``: None for a replay.
-    ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all. ``calibration``: the price of work.
+    ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all. ``scale``: what a page of a host that
+    is such a sample itself stands for. ``calibration``: the price of work.
     """
 
     kernel: str
@@ -201,6 +204,8 @@ class HostSpec:
     ticks: int
     mode: str = "limit"
     aging_every_ticks: int = 0
+    period_ticks: int = 6
+    psi_target: float = 0.1
     parent_pages: int = 0
     lru_gen: bool = True
     scene: bool = False
@@ -211,6 +216,7 @@ class HostSpec:
     flush_every_ticks: int = 4
     clock: ClockSpec | None = None
     sample: int = 1
+    scale: float = 1.0
     calibration: Calibration = DEFAULT
 
 

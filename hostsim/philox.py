@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hostsim.jit import compiled
+from hostsim.jit import compiled, inlined
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -19,11 +19,10 @@ _32 = np.uint64(32)
 ROUNDS = 10
 
 
-@compiled
-def philox(
+@inlined
+def _rounds(
     key: np.uint64, c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Four independent 32-bit numbers (as uint64) for a 64-bit key and a counter of four 32-bit words."""
     k0 = key & _LOW
     k1 = key >> _32
     for _ in range(ROUNDS):
@@ -39,11 +38,32 @@ def philox(
 
 
 @compiled
+def philox(
+    key: np.uint64, c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Four independent 32-bit numbers (as uint64) for a 64-bit key and a counter of four 32-bit words."""
+    return _rounds(key, c0, c1, c2, c3)
+
+
+@compiled
 def random_words(out: npt.NDArray[np.uint64], key: np.uint64, counter: tuple[np.uint64, np.uint64], tick: int) -> None:
     """Fills uint64 with random bits: element i from the block (i, tick, host, guest)."""
     for i in range(len(out)):
         a, b, _, _ = philox(key, np.uint64(i), np.uint64(tick), counter[0], counter[1])
         out[i] = a << _32 | b
+
+
+@compiled
+def random_blocks(
+    out: npt.NDArray[np.uint32], key: np.uint64, first: int, tick: int, counter: tuple[np.uint64, np.uint64]
+) -> None:
+    """Fills uint32 (4, n) with the numbers of the blocks (first + i, tick, host, guest): several at a time by SIMD."""
+    for i in range(out.shape[1]):
+        a, b, c, d = _rounds(key, np.uint64(first + i), np.uint64(tick), counter[0], counter[1])
+        out[0, i] = np.uint32(a)
+        out[1, i] = np.uint32(b)
+        out[2, i] = np.uint32(c)
+        out[3, i] = np.uint32(d)
 
 
 def study_key(seed: int, replicate: int) -> np.uint64:

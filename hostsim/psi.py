@@ -49,6 +49,7 @@ class Psi:
         self.now_ns = 0
         self.updated_ns = 0
         self.total_at_update = [0, 0]
+        self._asked = (0, 0)
 
     def add(self, cpus: Sequence[Iterable[Share]], tick_ns: int) -> None:
         """A tick has passed on the CPUs, each given as the tasks that share it; within it, pressure is even."""
@@ -71,6 +72,13 @@ class Psi:
     def average(self, kind: str, window: int) -> float:
         """avg10, avg60 or avg300, percent."""
         return self.averages[window][KINDS.index(kind)] / FIXED_1
+
+    def some_since_last(self) -> float:
+        """Percent of the time since the last call under "some" pressure, by the total: averages know whole percents."""
+        passed_ns = self.now_ns - self._asked[0]
+        stalled_ns = self.total_ns[0] - self._asked[1]
+        self._asked = (self.now_ns, self.total_ns[0])
+        return 100 * stalled_ns / passed_ns if passed_ns else 0.0
 
     def _update(self) -> None:
         """update_averages: the pressure since the last update, in percent without fractions."""

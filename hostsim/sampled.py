@@ -1,18 +1,17 @@
 """A host at sampled scale: some of each guest's page tables stand for all, and the counters say how sure they are.
 
 Page tables (2 MiB of guest memory, 512 PTEs) are sampled whole, so that look-around, Bloom filter and word tricks are
-exact inside the sample. The sample is split into GROUPS that are simulated apart, each a small host whose guests have
-every (GROUPS x sample)-th rank of their workload from a start of its own (systematic sampling with several random
-starts, Gautschi 1957). The mean of the groups is the estimate, and how much they differ is its error.
-
-What doesn't scale is the kernel's batch sizes (64 pages of isolation, 32 of a reclaim): a group's guest should have
-some thousand pages, else reclaim is coarser than in the full guest, and no interval covers that.
+exact inside the sample. A sample is one large part, half of it, and PARTS small ones, each simulated as a small host of
+its own, whose guests have every so-manyth rank of their workload from a start of their own (systematic sampling with
+several random starts, Gautschi 1957). The large part is the estimate. Its error has two sources: which tables are in
+it, told by how much the small parts differ; and that the kernel's batches (64 pages of isolation, 32 of a reclaim) are
+coarser for few pages than for many, told by how far the small parts' mean is from the large one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,33 +19,40 @@ import numpy as np
 from hostsim.demand import Demand
 from hostsim.errors import UserError
 from hostsim.intervals import HEADLINE, ci_column
-from hostsim.latency import latency_gauges
 from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec, PageCacheSpec, SampleOf
 from hostsim.state import PTRS_PER_PTE
-from hostsim.timing import CAUSES, TIMES
-from hostsim.workloads import hash_accesses
+from hostsim.timing import TIMES
 
-GROUPS = 4
-T_975 = 3.182  # Student's t for a two-sided 95 % interval with GROUPS - 1 degrees of freedom
+PARTS = 4
+T_975 = 3.182  # Student's t for a two-sided 95 % interval with PARTS - 1 degrees of freedom
+SLACK_PAGES = 24  # half of what a reclaim call frees (32 to 64 pages): how far below its limit a guest is, on average
 _PER_PAGE_TIMES = ("resident_page_ms", "reclaimed_page_ms")
 _ALIKE = {"agings", "mm_walks", *(time.name for time in TIMES if time.name not in _PER_PAGE_TIMES)}
 """Counters that a sample has as the whole does: passes over the memory, and times, whose prices are scaled already."""
 
 
-def groups_of(spec: HostSpec, random: np.random.Generator) -> list[HostSpec]:
-    """The small hosts whose mean stands for a host; raises UserError for what has no sampled scale."""
+def parts_of(spec: HostSpec, random: np.random.Generator) -> list[HostSpec]:
+    """The large part of a sample and its small ones; raises UserError for what has no sampled scale."""
     if spec.scene or spec.caller or any(guest.vm.device_share for guest in spec.guests):
         raise UserError("sampled scale knows no scenes, callers or devices: leave them out, or sample = 1")
-    step = spec.sample * GROUPS
-    starts = np.sort(random.permutation(step)[:GROUPS])
-    return [_group(spec, number, (int(start) + 0.5) / step, step) for number, start in enumerate(starts)]
+    step = 2 * PARTS * spec.sample
+    large, *small = random.permutation(step)[: 1 + PARTS].tolist()
+    return [
+        _part_of_host(spec, 0, (large % (2 * spec.sample) + 0.5) / (2 * spec.sample), 2 * spec.sample),
+        *(_part_of_host(spec, 1 + number, (start + 0.5) / step, step) for number, start in enumerate(small)),
+    ]
 
 
-def _group(spec: HostSpec, number: int, start: float, step: int) -> HostSpec:
+def _part_of_host(spec: HostSpec, number: int, start: float, step: int) -> HostSpec:
     guests = tuple(_part(guest, SampleOf(guest, start, number), step) for guest in spec.guests)
     scale = sum(guest.memory_pages for guest in spec.guests) / sum(guest.memory_pages for guest in guests)
-    clock = replace(spec.clock, scale=scale) if spec.clock else None
-    return replace(spec, guests=guests, parent_pages=round(spec.parent_pages / scale), clock=clock, sample=1)
+    parent = _limit(spec.parent_pages, 1 / scale)
+    return replace(spec, guests=guests, parent_pages=parent, sample=1, scale=scale)
+
+
+def _limit(pages: int, share: float) -> int:
+    """A limit of a part. Its guests are as many pages below it as the whole is: more, in proportion."""
+    return round(pages * share + SLACK_PAGES * (1 - share)) if pages else 0
 
 
 def _part(guest: GuestSpec, sample: SampleOf, step: int) -> GuestSpec:
@@ -57,7 +63,7 @@ def _part(guest: GuestSpec, sample: SampleOf, step: int) -> GuestSpec:
     if guest.page_cache:
         cache = replace(guest.page_cache, pages=max(round(guest.page_cache.pages * share), 1))
     return replace(
-        guest, memory_pages=pages, limit_pages=round(guest.limit_pages * share), page_cache=cache, sample=sample
+        guest, memory_pages=pages, limit_pages=_limit(guest.limit_pages, share), page_cache=cache, sample=sample
     )
 
 
@@ -70,55 +76,34 @@ def scale_up(result: GuestResult, guest: GuestSpec, demand: Demand) -> GuestResu
     return replace(result, counters=counters, step_pages=tuple(round(n * scale) for n in result.step_pages))
 
 
-def combine(spec: HostSpec, groups: Sequence[HostResult]) -> HostResult:
-    """The estimate for a host from its groups."""
-    guests = tuple(_mean([group.guests[g] for group in groups], spec.sample) for g in range(len(spec.guests)))
-    latencies = np.sum([guest.latencies for guest in guests if guest.latencies], axis=0)
-    gauges = {name: _average([group.gauges[name] for group in groups]) for name in groups[0].gauges}
-    if spec.clock:
-        gauges |= latency_gauges(latencies)
-    return HostResult(guests, gauges, _intervals([group.totals() for group in groups], spec.sample))
-
-
-def _mean(parts: Sequence[GuestResult], sample: int) -> GuestResult:
-    counters = {name: round(_average([part.counters[name] for part in parts])) for name in parts[0].counters}
-    names = [name for name, _ in CAUSES.values()]
-    passed = sum(parts[0].counters[name] for name in names)  # of each part alike: rounding must not lose a ns
-    counters["idle_ns"] += passed - sum(counters[name] for name in names)
-    gauges = {name: _average([part.gauges[name] for part in parts]) for name in parts[0].gauges}
-    latencies = np.sum([part.latencies for part in parts], axis=0)
-    if len(latencies):
-        gauges |= latency_gauges(latencies)
+def combine(spec: HostSpec, large: HostResult, small: Sequence[HostResult]) -> HostResult:
+    """The estimate for a host: its large part's, with intervals."""
+    guests = tuple(
+        replace(guest, ci95=_intervals(guest.counters, [part.guests[g].counters for part in small], spec.sample))
+        for g, guest in enumerate(large.guests)
+    )
     return replace(
-        parts[0],
-        access_hash=int(hash_accesses(np.uint64(0), np.array([part.access_hash for part in parts]).view(np.uint32))),
-        counters=counters,
-        step_pages=tuple(round(_average(each)) for each in zip(*(part.step_pages for part in parts), strict=True)),
-        gauges=gauges,
-        ci95=_intervals([part.counters for part in parts], sample),
-        latencies=tuple(latencies.tolist()),
+        large, guests=guests, ci95=_intervals(large.totals(), [part.totals() for part in small], spec.sample)
     )
 
 
-def _average(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _intervals(large: Mapping[str, int], small: Sequence[Mapping[str, int]], sample: int) -> dict[str, float]:
+    """Half the widths of 95 % intervals.
 
-
-def _intervals(groups: Sequence[dict[str, int]], sample: int) -> dict[str, float]:
-    """Half the widths of 95 % intervals: t times the standard error of the mean, less what the sample covers itself."""
-    rest = math.sqrt(1 - 1 / sample)
-    return {
-        ci_column(name): T_975
-        * rest
-        * float(np.std([group[name] for group in groups], ddof=1))
-        / math.sqrt(len(groups))
-        for name in HEADLINE
-    }
+    The small parts together are as large as the large one, so the standard error of their mean is its error, too.
+    """
+    found = {}
+    for name in HEADLINE:
+        values = [part[name] for part in small]
+        sampling = T_975 * float(np.std(values, ddof=1)) * math.sqrt((1 - 1 / sample) / len(values))
+        found[ci_column(name)] = math.hypot(sampling, large[name] - sum(values) / len(values))
+    return found
 
 
 Simulate = Callable[[HostSpec], HostResult]
 
 
 def simulate_sampled(spec: HostSpec, random: np.random.Generator, simulate: Simulate) -> HostResult:
-    """The estimate for a host whose ``sample`` is more than 1; ``simulate`` runs one group."""
-    return combine(spec, [simulate(group) for group in groups_of(spec, random)])
+    """The estimate for a host whose ``sample`` is more than 1; ``simulate`` runs one part."""
+    large, *small = (simulate(part) for part in parts_of(spec, random))
+    return combine(spec, large, small)

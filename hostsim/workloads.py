@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from hostsim.jit import compiled
 from hostsim.model import WORKLOAD_KINDS, GuestSpec, PageCacheSpec
-from hostsim.philox import philox, random_words, study_key
+from hostsim.philox import random_blocks, random_words, study_key
 from hostsim.schedule import FNV_OFFSET, FNV_PRIME
 from hostsim.state import ACCESS_L2, ACCESS_MMAP, ACCESS_PAGE, ACCESS_WRITE
 from hostsim.thinning import Ranking, Thinned, thin
@@ -27,6 +27,7 @@ _SCALE = 1 << 32  # shares are compared with 32-bit random numbers
 _ORDER_STREAM = 0xFFFFFFFF  # the "tick" whose numbers order the pages
 _FILE_STREAM = 1 << 31  # added to the guest's number: its file has random numbers of its own
 _ONE = np.uint64(1)
+_BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
 _ONE_RANK = Ranking(1, 1, 0.0, False)
 _32 = np.uint64(32)
 
@@ -97,6 +98,7 @@ class GuestStream:
             int(load.hot_access_share * _SCALE),
             load.hot_share,
             load.phase_ticks,
+            np.empty((4, _BLOCK), np.uint32),
         )
         self.digest = np.uint64(digest)
         return accesses
@@ -246,10 +248,19 @@ def _draw(
     hot_access_share: int,
     hot_share: float,
     phase_ticks: int,
+    numbers: npt.NDArray[np.uint32],
 ) -> np.uint64:
-    """Fills ``out`` with one tick's accesses; returns the digest that includes them."""
+    """Fills ``out`` with one tick's accesses; returns the digest that includes them.
+
+    ``numbers``: uint32 (4, _BLOCK), scratch for random numbers. They are made ahead, so that the CPU can look up the
+    pages of many accesses at a time.
+    """
     for i in range(len(out)):
-        who, how, choice, number = philox(key, np.uint64(i), np.uint64(tick), counter[0], counter[1])
+        place = i & (_BLOCK - 1)
+        if place == 0:
+            random_blocks(numbers, key, i, tick, counter)
+        who, how = np.uint64(numbers[0, place]), np.uint64(numbers[1, place])
+        choice, number = np.uint64(numbers[2, place]), np.uint64(numbers[3, place])
         by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0
         pages = l2_pages if by_l2 else l1_pages
         n = len(pages)

@@ -145,3 +145,21 @@ def test_pressure_follows_the_stalls() -> None:
     pressed = run(host(ticks=10, clock=replace(clock, tick_ns=20_000_000, pcpus=2), swap_device="nvme"))
     assert calm.gauges["psi_some_ns"] == 0
     assert pressed.gauges["psi_some_ns"] > pressed.gauges["psi_full_ns"] > 0
+
+
+def test_reclaim_by_age_takes_what_nobody_touches() -> None:
+    load = WorkloadSpec(kind="hotcold", hot_share=0.25, hot_access_share=1.0)
+    guest = GuestSpec("g", PAGES, accesses_per_tick=6000, workload=load)
+    counters = run(HostSpec("6.12", (guest,), 12, mode="age", period_ticks=2)).totals()
+    assert counters["resident_pages"] < 0.3 * PAGES
+    assert counters["pgmajfault"] < 0.02 * PAGES
+
+
+def test_pressure_stops_reclaim_at_its_target() -> None:
+    load = WorkloadSpec(kind="uniform")
+    guest = GuestSpec("g", 40_000, accesses_per_tick=2_000, workload=load)
+    clock = ClockSpec(tick_ns=1_000_000_000, access_ns=1_000)
+    spec = HostSpec("6.12", (guest,), 120, mode="pressure", period_ticks=1, clock=clock, swap_device="nvme")
+    strict, lax = (run(replace(spec, psi_target=target)) for target in (0.01, 50.0))
+    assert 0 < strict.totals()["pswpout"] < lax.totals()["pswpout"]
+    assert strict.gauges["psi_some_ns"] < lax.gauges["psi_some_ns"]

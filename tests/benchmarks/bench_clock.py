@@ -1,0 +1,103 @@
+"""How fast a host on a clock is: ``python -m tests.benchmarks.bench_clock [full|sampled] [--profile]``.
+
+* full: a host of 64 GiB at full scale, 16 guests of which 15 % run a nested VM, a million touches a second by each;
+* sampled: hosts at 1/1024 of their page tables, a day each in ticks of a minute; scaled to 1,000 hosts.
+
+Times are CPU seconds of one process, populating included where it says so; the first run compiles the engine.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import resource
+import sys
+import time
+
+from hostsim.host import simulate_host
+from hostsim.model import ClockSpec, GuestSpec, HostResult, HostSpec, NestedSpec, WorkloadSpec
+from policies import get_policy
+
+GIB_PAGES = 1 << 18
+SECOND_NS = 1_000_000_000
+HOT = WorkloadSpec(kind="hotcold", hot_share=0.6, hot_access_share=0.98, write_share=0.2)
+POLICY = get_policy("six-steps")
+
+
+def full_host(seconds: int) -> HostSpec:
+    """64 GiB in 16 guests, limited to 1/1.25 of that, and aged every 5 seconds."""
+    guests = tuple(
+        GuestSpec(
+            f"g{n}",
+            4 * GIB_PAGES,
+            int(4 * GIB_PAGES / 1.25),
+            accesses_per_tick=1_000_000,
+            workload=HOT,
+            nested=NestedSpec() if n * 15 // 100 < (n + 1) * 15 // 100 else None,
+            vcpus=4,
+        )
+        for n in range(16)
+    )
+    clock = ClockSpec(SECOND_NS, access_ns=1000, batch=1 << 15)
+    return HostSpec("6.12", guests, seconds, aging_every_ticks=5, clock=clock)
+
+
+def sampled_host(ticks: int) -> HostSpec:
+    """The same guests, four of them, through a day of minutes with 10,000 touches a second each."""
+    guests = tuple(
+        GuestSpec(
+            f"g{n}",
+            4 * GIB_PAGES,
+            int(4 * GIB_PAGES / 1.25),
+            accesses_per_tick=600_000,
+            workload=HOT,
+            nested=NestedSpec() if n == 0 else None,
+        )
+        for n in range(4)
+    )
+    clock = ClockSpec(60 * SECOND_NS, access_ns=1000, batch=1 << 20)
+    return HostSpec("6.12", guests, ticks, aging_every_ticks=10, clock=clock, sample=256)
+
+
+def timed(spec: HostSpec) -> tuple[float, HostResult]:
+    """CPU seconds of a run, and its result."""
+    start = time.process_time()
+    result = simulate_host(spec, POLICY, seed=1, replicate=0, host=0)
+    return time.process_time() - start, result
+
+
+def bench_full(seconds: int = 10) -> None:
+    """Simulated seconds for each CPU second, without the tick that populates."""
+    populating, _ = timed(full_host(1))
+    whole, result = timed(full_host(1 + seconds))
+    totals = result.totals()
+    per_second = (whole - populating) / seconds
+    rss_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    print(f"full: {per_second:.2f} CPU s a simulated second; populating and the first: {populating:.1f} s")
+    print(f"      {totals['pgmajfault']:,} refaults, {totals['walk_ptes']:,} PTEs walked; {rss_gib:.2f} GiB")
+
+
+def bench_sampled(ticks: int = 1440) -> None:
+    """Core-minutes for 1,000 hosts."""
+    taken, result = timed(sampled_host(ticks))
+    print(f"sampled: {taken:.2f} CPU s a host of {ticks} ticks: {taken * 1000 / 60:.1f} core-minutes for 1,000 hosts")
+    print(f"      {result.totals()['pgmajfault']:,} refaults")
+
+
+def main(what: list[str]) -> None:
+    """Warms up, then runs what is asked for."""
+    timed(HostSpec("6.12", (GuestSpec("g", 4096, 2048, nested=NestedSpec()),), 2, clock=ClockSpec(), sample=1))
+    profile = cProfile.Profile()
+    if "--profile" in what:
+        profile.enable()
+    if "sampled" not in what:
+        bench_full()
+    if "full" not in what:
+        bench_sampled()
+    if "--profile" in what:
+        profile.disable()
+        pstats.Stats(profile).sort_stats("tottime").print_stats(18)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
