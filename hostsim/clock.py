@@ -218,7 +218,7 @@ class HostClock:
             events = self.memory.machine.events[g]
             resident = self.memory.in_memory(g)
             times["resident_page_ms"] += resident * tick_ns // MS_NS
-            swapped = int(events["pswpout"] - events["pswpin"])
+            swapped = int(events["pgsteal"] - events["pgsteal_file"] - events["pswpin"])
             times["reclaimed_page_ms"] += round(swapped * (1 - self.device.pool_share)) * tick_ns // MS_NS
 
     def finish(self, tick: int) -> list[dict[str, int]]:

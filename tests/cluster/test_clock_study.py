@@ -1,0 +1,67 @@
+"""Studies on a clock and at sampled scale: their keys, and what the tables say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.metrics import find_metric
+from cluster.study_file import read_study
+from cluster.work import simulate_run
+from hostsim.errors import UserError
+from hostsim.timing import CAUSES
+
+TIMED = '[clock]\nmode = "timed"\ntick_ms = 20\naccess_ns = 500\nvcpus = 2\n'
+
+
+def study(study_file: Path, tables: str) -> Path:
+    study_file.write_text(study_file.read_text().replace("[grid]", f"{tables}\n[grid]"))
+    return study_file
+
+
+def test_the_tables_of_a_timed_study_account_for_all_time(study_file: Path) -> None:
+    rows = simulate_run(read_study(study(study_file, TIMED)).run(0))
+    cell = rows["cells"][0]
+    vcpus = 2 * cell["fleet_hosts"] * cell["fleet_guests_per_host"]
+    assert sum(cell[name] for name, _ in CAUSES.values()) == cell["ticks"] * 20_000_000 * vcpus
+    assert 0 < find_metric("throughput").value(cell) < 1
+    assert cell["latency_p99_ns"] >= cell["latency_p50_ns"] > 0
+    assert sum(row["run_ns"] for row in rows["guests"]) == cell["run_ns"]
+
+
+def test_without_a_clock_all_times_are_0(study_file: Path) -> None:
+    cell = simulate_run(read_study(study_file).run(0))["cells"][0]
+    assert all(cell[name] == 0 for name, _ in CAUSES.values())
+    assert cell["latency_p50_ns"] == cell["psi_some_avg10"] == cell["pgmajfault_ci95"] == 0
+
+
+def test_a_sampled_study_has_intervals(study_file: Path) -> None:
+    study_file.write_text(study_file.read_text().replace('"4 MiB"', '"64 MiB"'))
+    cell = simulate_run(read_study(study(study_file, '[host]\nsample = "1/4"\n')).run(0))["cells"][0]
+    guests = cell["fleet_hosts"] * cell["fleet_guests_per_host"]
+    assert cell["accesses"] == pytest.approx(guests * (16384 + cell["ticks"] * 2048), rel=1e-3)
+    assert cell["pswpout_ci95"] > 0
+
+
+@pytest.mark.parametrize(
+    ("tables", "complaint"),
+    [
+        ('[clock]\nmode = "timid"\n', "it should be 'replay' or 'timed'"),
+        ("[clock]\ntick_ms = 0\n", "greater than or equal to 1"),
+        ("[clock]\ntick = 5\n", 'did you mean "tick_ms"?'),
+        ('[host]\nsample = "16"\n', 'write "1/16"'),
+        ('[host]\nsample = "1/4"\n[caller]\nkind = "idle"\n', "knows no scene, caller or device_share"),
+    ],
+)
+def test_a_mistake_is_one_line(study_file: Path, tables: str, complaint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_study(study(study_file, tables))
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_reclaim_by_pressure_needs_a_clock(study_file: Path) -> None:
+    study_file.write_text(study_file.read_text().replace('mode = "limit"', 'mode = "pressure"'))
+    with pytest.raises(UserError, match=r'set clock\.mode = "timed"'):
+        read_study(study_file)
