@@ -32,7 +32,7 @@ from hostsim.errors import UserError
 
 FORMAT = "coldfleet results"
 _LEFTOVER = re.compile(rf"\.{PART_NAME.pattern}\.\d+\.tmp")
-_PLAN_CHUNK = 5_000  # rows of plan.parquet that are made at a time
+_PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
 
 
 @dataclass(frozen=True)

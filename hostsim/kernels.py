@@ -66,8 +66,9 @@ class Kernel:
     switch_after_checks: int = 256
     """Pages checked in one reclaim call after which it has, too."""
     switch_after_guest_walk: int = 0
+    """A walk of many page tables of a guest takes that long itself; 1: but not its first one, 2: any."""
     switch_after_process_walk: int = 0
-    """A walk of many page tables takes that long itself; 1: but not the first one of an mm, 2: any."""
+    """The same for the page tables of a process."""
     min_seq_independent: bool = False
     """Anonymous and file pages lose their oldest generations separately."""
 
