@@ -17,7 +17,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from cluster.statistics import Mean, mean_interval
-from cluster.study import Scalar, Table, table_key, walk_keys
+from cluster.study import walk_keys
+from cluster.study_tables import Table, table_key
+from cluster.study_values import Scalar
 from hostsim.counters import COUNTERS
 from hostsim.errors import UserError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cluster.study import Scalar
+from cluster.study_values import Scalar
 from hostsim.units import format_pages
 
 METHODS = ("sobol", "latin-hypercube", "random")

@@ -10,7 +10,8 @@ from typing import Any
 
 from cluster.placement import Machine, Request, place
 from cluster.plan import Plan, Run
-from cluster.study import CellSpec, Guest, GuestClass, Nested, PageCache
+from cluster.study import CellSpec
+from cluster.study_tables import Guest, GuestClass, Nested, PageCache
 from hostsim.calibration import parse_calibration
 from hostsim.errors import UserError
 from hostsim.model import (

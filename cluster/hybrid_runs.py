@@ -14,7 +14,7 @@ from cluster.interrupt import StoppedError
 from cluster.plan import Plan, as_written
 from cluster.progress import Reporter
 from cluster.statistics import Mean, mean_interval
-from cluster.study import KERNELS_OWN
+from cluster.study_values import KERNELS_OWN
 from cluster.sweep import sweep
 from hostsim.counters import COUNTERS
 from hostsim.errors import UserError

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from cluster.study import Table, table_key
+from cluster.study_tables import Table, table_key
 from policies import POLICIES, Chain, Enter, Policy, PolicyError, Step, policy
 from policies.policy import parse_calls
 

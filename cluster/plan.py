@@ -22,7 +22,8 @@ from cluster.constraint import read_constraint
 from cluster.design import Bundle
 from cluster.own_policy import build_all
 from cluster.schemas import column_of
-from cluster.study import KERNELS_OWN, CellSpec, Scalar, find_key, in_pages
+from cluster.study import CellSpec, find_key, in_pages
+from cluster.study_values import KERNELS_OWN, Scalar
 from hostsim.errors import UserError
 from hostsim.units import format_pages, parse_pages
 from policies import Policy, get_policy

@@ -10,7 +10,8 @@ from cluster.design import Bundle
 from cluster.metrics import Metric
 from cluster.nearest import nearest
 from cluster.plan import Plan
-from cluster.study import Scalar, find_key, in_pages, scalar_type
+from cluster.study import find_key, in_pages, scalar_type
+from cluster.study_values import Scalar
 from hostsim.errors import UserError
 from hostsim.units import parse_pages
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 from cluster.design import METHODS, Bundle, Choice, Range, is_power_of_two, sample
-from cluster.study import Scalar, find_key, in_pages, scalar_type
+from cluster.study import find_key, in_pages, scalar_type
+from cluster.study_values import Scalar
 from hostsim.units import parse_pages
 
 MAX_POINTS = 1_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,10 +16,13 @@ from cluster.fleet import check_fleets
 from cluster.own_policy import PolicyTable
 from cluster.plan import Plan, as_tree, as_written
 from cluster.sampling import Sampling
-from cluster.study import GuestClass, HostClass, Scalar, Study, Table, merge, table_at, walk_keys
+from cluster.study import Study, merge, table_at, walk_keys
+from cluster.study_tables import GuestClass, HostClass, Table
+from cluster.study_values import Scalar
 from cluster.toml_lines import find_line, key_lines
 from hostsim.calibration import read_calibration
 from hostsim.errors import UserError
+from hostsim.toml_file import read_toml
 from policies import Policy, PolicyError
 
 _HEAD = ("title", "description", "seed", "replicates")
@@ -37,15 +39,7 @@ _TYPES = {
 
 def read_study(path: Path) -> Plan:
     """The plan of a study file; raises :class:`UserError` with file, line and key."""
-    try:
-        text = path.read_bytes().decode()
-        tree = tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+    text, tree = read_toml(path)
     return _Door(path, key_lines(text)).check(tree)
 
 

@@ -12,7 +12,7 @@ from cluster.metrics import SUMMARY
 from cluster.results import Results
 from cluster.schemas import column_of
 from cluster.statistics import Mean, mean_interval
-from cluster.study import Scalar
+from cluster.study_values import Scalar
 from hostsim.units import format_pages
 
 if TYPE_CHECKING:

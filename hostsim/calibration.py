@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from hostsim.errors import UserError
+from hostsim.toml_file import read_toml
 
 PUBLISHED = "published"
 """As a name: the calibration that comes along."""
@@ -66,14 +66,7 @@ def read_calibration(path: Path) -> Calibration:
 
     Raises UserError, in one line, if the file can't be read or a figure makes no sense.
     """
-    try:
-        tree = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+    _, tree = read_toml(path)
     table = tree.get("calibration")
     if not isinstance(table, dict) or not table:
         raise UserError(

@@ -13,7 +13,7 @@ from cluster.commands.execution import ExecutorName, ExecutorOption, Workers
 if TYPE_CHECKING:
     from cluster.comparison import Comparison
     from cluster.plan import Plan
-    from cluster.study import Scalar
+    from cluster.study_values import Scalar
 
 Setting = tuple[tuple[str, "Scalar"], ...]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cluster.report.figures import Figures, Values
 from cluster.statistics import Mean, mean_interval
-from cluster.study import Scalar
+from cluster.study_values import Scalar
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cluster.metrics import SUMMARY, Metric, columns
 from cluster.results import Results
 from cluster.schemas import column_of, schema
 from cluster.statistics import grouped_means
-from cluster.study import Scalar
+from cluster.study_values import Scalar
 
 Numbers = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]

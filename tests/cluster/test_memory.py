@@ -10,7 +10,7 @@ import pytest
 
 from cluster.memory import worker_bytes
 from cluster.plan import Plan
-from cluster.study import Scalar
+from cluster.study_values import Scalar
 
 _CODE = """
 import json, sys

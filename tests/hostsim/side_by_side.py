@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import event
 
 from hostsim import faults, pagecache
 from hostsim.kernels import KERNELS
@@ -348,3 +349,15 @@ class SideBySide:
 
 def _bits(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), bitorder="little") == 1
+
+
+def check_after_each(both: SideBySide, operations: list[Operation]) -> None:
+    """Engine and reference agree at the start, and after the memory is populated and each operation that follows."""
+    assert not both.differences(), "at the start"
+    for number, (name, *arguments) in enumerate([("populate", 1.0), *operations]):
+        try:
+            getattr(both, name)(*arguments)
+        except NothingToReclaim:
+            event("ended early: memory.max with nothing to reclaim")
+            return
+        assert not both.differences(), f"after operation {number}, {name} {arguments}"

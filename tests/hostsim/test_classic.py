@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import event, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from hostsim.classic_reclaim import prepare_pass, shrink_lruvec
@@ -17,7 +17,7 @@ from hostsim.observe import page_states
 from hostsim.state import ACCESS_WRITE, ACTIVE, REFERENCED, WORKINGSET
 from policies import get_policy
 from tests.hostsim.classic_side_by_side import ClassicSideBySide
-from tests.hostsim.side_by_side import NothingToReclaim, Operation, Shape
+from tests.hostsim.side_by_side import Operation, Shape, check_after_each
 from tests.reference import POLICIES
 
 SHARES = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
@@ -51,14 +51,7 @@ def check_many(kernel: str, policy: str, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, database=None)
     @given(shape=shapes(kernel, policy), operations=st.lists(OPERATIONS, min_size=3, max_size=14))
     def engine_equals_reference(shape: Shape, operations: list[Operation]) -> None:
-        both = ClassicSideBySide(shape)
-        for number, (name, *arguments) in enumerate([("populate", 1.0), *operations]):
-            try:
-                getattr(both, name)(*arguments)
-            except NothingToReclaim:
-                event("ended early: memory.max with nothing to reclaim")
-                return
-            assert not both.differences(), f"after operation {number}, {name} {arguments}"
+        check_after_each(ClassicSideBySide(shape), operations)
 
     engine_equals_reference()
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import zlib
 
 import pytest
-from hypothesis import event, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from hostsim.kernels import KERNELS
-from tests.hostsim.side_by_side import NothingToReclaim, Operation, Shape, SideBySide
+from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each
 from tests.reference import POLICIES
 
 SHARES = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
@@ -55,15 +55,7 @@ def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
 
 
 def check(shape: Shape, operations: list[Operation]) -> None:
-    both = SideBySide(shape)
-    assert not both.differences(), "at the start"
-    for number, (name, *arguments) in enumerate([("populate", 1.0), *operations]):
-        try:
-            getattr(both, name)(*arguments)
-        except NothingToReclaim:
-            event("ended early: memory.max with nothing to reclaim")
-            return
-        assert not both.differences(), f"after operation {number}, {name} {arguments}"
+    check_after_each(SideBySide(shape), operations)
 
 
 def check_many(kernel: str, policy: str, examples: int) -> None:
