@@ -49,6 +49,8 @@ def solve_mixed(readers: Threads, writers: Threads) -> Waits:
         reader_wait += _STEP * (wait - reader_wait)
         if change < _TOLERANCE:
             break
+    # where the rounds end in a swing, the rates follow from the waits: no thread is lost
+    reader_rate = readers.count / (readers.think_ns + readers.hold_ns + reader_wait)
     writer_rate = writers.count / (writers.think_ns + stay)
     writing, holding = min(1.0, writer_rate * writers.hold_ns), reader_rate * readers.hold_ns
     return Waits(
