@@ -230,20 +230,17 @@ def _accessed(watch: PageWatch) -> npt.NDArray[np.int64]:
     return np.concatenate([np.zeros(0, np.int64), *drawn]).astype(np.int64)
 
 
-def _starts(watch: PageWatch) -> dict[int, int]:
-    """For each tick the number of accesses before it."""
-    starts: dict[int, int] = {}
-    place = 0
+def _starts(watch: PageWatch) -> npt.NDArray[np.int64]:
+    """For each tick the number of accesses before it; on a clock a tick may have none."""
+    made = np.zeros(watch.tick + 2, np.int64)
     for tick, accesses in watch.drawn:
-        starts.setdefault(tick, place)
-        place += len(accesses)
-    starts[max(starts, default=-1) + 1] = place
-    return starts
+        made[tick + 1] += len(accesses)
+    return np.cumsum(made)
 
 
-def _place(starts: dict[int, int], when: When) -> int:
+def _place(starts: npt.NDArray[np.int64], when: When) -> int:
     """The number of an access among all of the guest's, or of the first one after something else."""
-    return starts[when.tick + 1] if when.access < 0 else starts[when.tick] + when.access
+    return int(starts[when.tick]) + when.access
 
 
 def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[Verdict]:
@@ -253,8 +250,8 @@ def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[Verdict]:
     for moment in life.moments:
         if not moment.evicted:
             continue
-        last = next((touch for touch in reversed(life.touches) if _is_before(touch.when, moment.when)), None)
-        following = next((touch for touch in life.touches if not _is_before(touch.when, moment.when)), None)
+        last = next((touch for touch in reversed(life.touches) if touch.when < moment.when), None)
+        following = next((touch for touch in life.touches if touch.when >= moment.when), None)
         others = None
         if following is not None:
             start = _place(starts, last.when) + 1 if last is not None else 0
@@ -272,23 +269,18 @@ def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[Verdict]:
     return verdicts
 
 
-def _is_before(touch: When, what: When) -> bool:
-    """Whether an access was made before something; what has no number happened after the accesses of its tick."""
-    return touch.tick < what.tick or (touch.tick == what.tick and (what.access < 0 or touch.access < what.access))
-
-
 def in_words(explanation: Explanation) -> list[str]:
     """The life as lines of text: touches, and what happened to the page, in order."""
     verdicts = {verdict.when: verdict for verdict in explanation.verdicts}
     touches = list(explanation.life.touches)
     lines: list[str] = []
     for moment in explanation.life.moments:
-        before = [touch for touch in touches if _is_before(touch.when, moment.when)]
+        before = [touch for touch in touches if touch.when < moment.when]
         lines += _touches_in_words(before)
         touches = touches[len(before) :]
-        where = f"tick {moment.when.tick:<3} " + (
-            f"access {moment.when.access:,}" if moment.when.access >= 0 else "after the accesses"
-        )
+        tick, access = moment.when
+        over = access >= explanation.accesses.get(tick, 0)
+        where = f"tick {tick:<3} " + ("after the accesses" if over else f"access {access:,}")
         lines.append(f"{where:<24}  {'; '.join(changes_in_words(moment))}")
         if moment.cause and not moment.faulted_in:
             lines.append(f"{'':<24}    in {moment.cause}")

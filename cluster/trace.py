@@ -75,7 +75,7 @@ def _page_events(explanation: Explanation) -> Iterable[dict[str, Any]]:
 
 
 def _span(when: When, explanation: Explanation) -> tuple[float, float]:
-    """Where on the trace something is and how long it is shown, in µs."""
+    """Where on the trace something is and how long it is shown, in µs; the scale is that of the page's guest."""
     accesses = explanation.accesses.get(when.tick, 0)
     length = TICK_US / (accesses + 1)
-    return (when.tick * TICK_US + (accesses if when.access < 0 else when.access) * length, length)
+    return (when.tick * TICK_US + min(when.access, accesses) * length, length)

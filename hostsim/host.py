@@ -181,7 +181,7 @@ def _take(turn: Turn, tick: int) -> None:
 
 
 def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | None) -> Job:
-    """What user space does to a guest after its tick; ``psi``: its memory.pressure, None without a clock."""
+    """What user space does to a guest after its tick; ``psi``: its memory.pressure, None where nothing takes time."""
     if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         yield from _age(memory, spec, g, force_scan=False)
     if spec.scene:
@@ -228,8 +228,8 @@ def _reclaim_cold(memory: HostMemory, spec: HostSpec, g: int, psi: Psi | None) -
         yield from _age(memory, spec, g, force_scan=True)
         memory.evict(g, int(memory.lruvec(g)["max_seq"]) - MIN_NR_GENS, EVICT_SWAPPINESS, memory.in_memory(g))
         yield Piece.RECLAIMED
-    elif spec.mode == "pressure" and psi is not None:
-        calm = 1 - psi.some_since_last() / spec.psi_target
+    elif spec.mode == "pressure":
+        calm = 1 - psi.some_since_last() / spec.psi_target if psi else 1.0
         pages = round(memory.in_memory(g) * SENPAI_RATIO * calm)
         if pages > 0:
             memory.memory_reclaim(g, pages)

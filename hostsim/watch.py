@@ -44,13 +44,16 @@ from policies import Lock
 
 BETWEEN = "between the operations"  # devices, NUMA balancing and other callers act on the pages directly
 _NAMES = EVENTS.names or ()
-_WORTH_A_STEP = [_NAMES.index(name) for name in ("agings", "pgscan", "pgsteal", "pgmajfault")]
+_WORTH_A_STEP = [_NAMES.index(name) for name in ("agings", "walk_tables", "pgscan", "pgsteal", "pgmajfault")]
 _PGSTEAL = _NAMES.index("pgsteal")
 _LOCK_NAMES = {lock: f"{lock.name.lower()}_acquisitions" for lock in Lock}
 
 
 class When(NamedTuple):
-    """A point of a run: the tick, and the number of the guest's access in it; -1: after them."""
+    """A point of a run: the tick, and how many accesses the guest had made in it.
+
+    On a clock a guest may be behind: the tick is the host's. What happens in the course of an access has its number.
+    """
 
     tick: int
     access: int
@@ -145,11 +148,13 @@ class Watch(HostMemory):
         self.steps: list[Step] = []
         self._counts = self.machine.events.view(np.int64).reshape(len(self.machine.events), -1)
         self.last_touch = [np.full(int(mm["pages"]), -1, np.int64) for mm in self.machine.mms]
+        self._made = [When(0, 0)] * len(self.last_touch)
 
     def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
-        with self._step(guest, "the guest's accesses", len(accesses)):
+        with self._step(guest, "the guest's accesses"):
             super().access(guest, accesses)
+            self._count(guest, len(accesses))
 
     def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         with self._step(guest, "the accesses to its file"):
@@ -158,6 +163,15 @@ class Watch(HostMemory):
     def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
         with self._step(guest, "an aging that user space asked for"):
             super().age(guest, swappiness, force_scan)
+
+    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[None]:
+        parts = super().age_in_parts(guest, swappiness, force_scan, tables)
+        over = False
+        while not over:
+            with self._step(guest, "a part of an aging that user space asked for"):
+                over = next(parts, parts) is parts
+            if not over:
+                yield
 
     def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
         with self._step(guest, "an eviction by lru_gen of debugfs"):
@@ -183,8 +197,17 @@ class Watch(HostMemory):
         with self._step(-1, "lru_add_drain_all"):
             super().drain()
 
+    def now(self, guest: int) -> When:
+        """The present, as the guest sees it."""
+        made = self._made[guest]
+        return made if made.tick == self.tick else When(self.tick, 0)
+
+    def _count(self, guest: int, accesses: int) -> None:
+        tick, made = self.now(guest)
+        self._made[guest] = When(tick, made + accesses)
+
     @contextmanager
-    def _step(self, guest: int, cause: str, access: int = -1) -> Iterator[None]:
+    def _step(self, guest: int, cause: str) -> Iterator[None]:
         """Runs an operation for a guest (-1: for all) and writes down what it did to each."""
         m = self.machine
         before, sites = self._counts.copy(), m.sites.copy()
@@ -194,8 +217,7 @@ class Watch(HostMemory):
             changes = {_NAMES[place]: int(moved[place]) for place in np.flatnonzero(moved).tolist()}
             locks = (m.sites[g] - sites[g])[:, LOCKS:].sum(axis=0)
             changes |= {_LOCK_NAMES[lock]: int(locks[lock]) for lock in Lock if locks[lock]}
-            when = When(self.tick, access if g == guest else -1)
-            self.steps.append(Step(when, g, cause, changes, int(m.lruvecs[g]["max_seq"])))
+            self.steps.append(Step(self.now(g), g, cause, changes, int(m.lruvecs[g]["max_seq"])))
 
 
 class PageWatch(Watch):
@@ -213,7 +235,6 @@ class PageWatch(Watch):
         self.drawn: list[tuple[int, npt.NDArray[np.uint32]]] = []
         self._pages = np.array(pages, np.int64)
         self._rows = self._pages + int(self.machine.mms[guest]["first"])
-        self._made = 0, 0  # a tick, and the accesses that were made in it
         self._last = self._look()
         self._youngest = int(self.machine.lruvecs[guest]["max_seq"])  # at that time
 
@@ -221,47 +242,43 @@ class PageWatch(Watch):
         if guest != self.guest:
             super().access(guest, accesses)
             return
-        tick, made = self._made
-        made = made if tick == self.tick else 0
-        self._made = self.tick, made + len(accesses)
         self.drawn.append((self.tick, accesses.copy()))
-        self._note_touches(accesses, made)
-        self._note(When(tick, -1), BETWEEN)
+        self._note_touches(accesses)
+        self._note(self._made[guest], BETWEEN)
         start = 0
         while start < len(accesses):
             fault = next_fault(self.machine, guest, accesses, start)
             if fault > start:  # these set Accessed bits, and nothing else
                 HostMemory.access(self, guest, accesses[start:fault])
+                self._count(guest, fault - start)
                 self._last = self._look()
             if fault < len(accesses):
-                cause = f"the guest's access to its page {accesses[fault] & ACCESS_PAGE}"
-                with self._step(guest, cause, made + fault):
+                with self._step(guest, f"the guest's access to its page {accesses[fault] & ACCESS_PAGE}"):
                     HostMemory.access(self, guest, accesses[fault : fault + 1])
+                self._count(guest, 1)
             start = fault + 1
         self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
 
     @contextmanager
-    def _step(self, guest: int, cause: str, access: int = -1) -> Iterator[None]:
+    def _step(self, guest: int, cause: str) -> Iterator[None]:
         m = self.machine
-        if guest != self.guest:
-            access = -1
-        if access < 0:
-            self._note(When(self.tick, -1), BETWEEN)
+        when = self.now(self.guest)
+        self._note(when, BETWEEN)
         words = self.words(self.guest)
         bits, stolen = m.bits[words].copy(), self._counts[self.guest, _PGSTEAL]
-        with super()._step(guest, cause, access):
+        with super()._step(guest, cause):
             yield
-        self._note(When(self.tick, access), cause)
+        self._note(when, cause)
         if self._counts[self.guest, _PGSTEAL] != stolen:
             gone = _numbers(bits[:, PRESENT] & ~m.bits[words, PRESENT])
             touched = set(_numbers(bits[:, TOUCHED]).tolist()) if len(gone) else set()
-            when = When(self.tick, access)
             self.evictions += [Eviction(when, page, page in touched) for page in gone.tolist()]
 
-    def _note_touches(self, accesses: npt.NDArray[np.uint32], made: int) -> None:
+    def _note_touches(self, accesses: npt.NDArray[np.uint32]) -> None:
+        tick, made = self.now(self.guest)
         for number in np.flatnonzero(np.isin(accesses & np.uint32(ACCESS_PAGE), self._pages)).tolist():
             access = int(accesses[number])
-            touch = Touch(When(self.tick, made + number), bool(access & ACCESS_L2), bool(access & ACCESS_WRITE))
+            touch = Touch(When(tick, made + number), bool(access & ACCESS_L2), bool(access & ACCESS_WRITE))
             self.lives[access & ACCESS_PAGE].touches.append(touch)
 
     def _look(self) -> npt.NDArray[np.int64]:

@@ -55,6 +55,20 @@ def test_tells_the_life_of_a_page(swept: Results, coldfleet: Command, tmp_path: 
     assert stolen == sum(row["pgsteal"] for row in rows if (row["cell_id"], row["replicate"], row["host"]) == who)
 
 
+def test_a_page_of_a_timed_run_has_a_life_too(tmp_path: Path, coldfleet: Command) -> None:
+    study = tmp_path / "timed.toml"
+    study.write_text(STUDY.replace("[grid]", '[clock]\nmode = "timed"\ntick = "1 ms"\n[grid]'))
+    swept = sweep(read_study(study), tmp_path / "out", SerialExecutor())
+    run = swept.plan.run(5)
+    behind = swept.table("cells", ["cell_id", "behind_ticks"]).to_pylist()
+    assert max(row["behind_ticks"] for row in behind if row["cell_id"] == run.cell.cell_id) > 0
+    found = explain(swept, run)
+    assert found.verdicts
+    assert [touch.when for touch in found.life.touches] == sorted(touch.when for touch in found.life.touches)
+    said = coldfleet("explain", swept.storage, run.cell.cell_id)
+    assert (said.code, said.err) == (0, "")
+
+
 def test_json_has_everything(swept: Results, coldfleet: Command) -> None:
     said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--guest", 1, "--page", "0x10", "--json")
     life = json.loads(said.out)

@@ -31,7 +31,7 @@ LOADS = [
     WorkloadSpec(kind="scan"),
     WorkloadSpec(kind="phases", phase_ticks=2),
 ]
-MODES = ["limit", "proactive", "debugfs"]
+MODES = ["limit", "proactive", "debugfs", "age", "pressure"]
 
 
 def host(mode: str = "limit", ticks: int = 6, **changes: object) -> HostSpec:

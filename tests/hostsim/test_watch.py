@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pytest
 from hostsim.host import simulate_host
 from hostsim.kernels import KERNELS
 from hostsim.machine import HostMemory, Memslot
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, PageCacheSpec, VmSpec
+from hostsim.model import ClockSpec, GuestSpec, HostSpec, NestedSpec, PageCacheSpec, VmSpec, WorkloadSpec
 from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
 from hostsim.watch import PageWatch, Seen, Watch, When
 from policies import get_policy
@@ -35,10 +35,15 @@ GUESTS = {
 }
 
 
+CLOCKS = {"replay": None, "timed": ClockSpec(tick_ns=3_000_000, batch=300)}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("mode", ["limit", "proactive", "debugfs"])
 @pytest.mark.parametrize("name", GUESTS)
-def test_watching_changes_nothing(name: str, mode: str) -> None:
-    spec = HostSpec("6.12", (GUESTS[name], GUESTS["plain"]), TICKS, mode=mode, aging_every_ticks=2)
+def test_watching_changes_nothing(name: str, mode: str, clock: str) -> None:
+    guests = (GUESTS[name], GUESTS["plain"])
+    spec = HostSpec("6.12", guests, TICKS, mode=mode, aging_every_ticks=2, clock=CLOCKS[clock])
     policy = get_policy("six-steps")
     expected = simulate_host(spec, policy, seed=3, replicate=0, host=0)
     made: list[Watch] = []
@@ -153,6 +158,26 @@ def test_lives_of_random_evicted_pages_are_those_of_the_reference(kernel: str, p
             if access & ACCESS_PAGE == page
         ]
         assert [touch.by_l2 for touch in life.touches] == every
+
+
+def test_the_parts_of_an_aging_on_a_clock_are_seen_as_they_are_done() -> None:
+    guest = GuestSpec("g", 80_000, 0, 2000, workload=WorkloadSpec(kind="uniform"))
+    spec = HostSpec("6.12", (guest,), TICKS, aging_every_ticks=1, clock=ClockSpec(tick_ns=1_000_000, batch=300))
+    made: list[PageWatch] = []
+
+    def keep(*arguments: Any, **options: Any) -> HostMemory:
+        made.append(PageWatch(0, [0, 79_999], *arguments, **options))
+        return made[0]
+
+    result = simulate_host(spec, get_policy("lockless-6.15"), seed=3, replicate=0, host=0, make_memory=keep)
+    parts = [step for step in made[0].steps if step.cause.startswith("a part of an aging")]
+    assert sum(step.changes.get("walk_ptes", 0) for step in parts) == result.guests[0].counters["walk_ptes"]
+    assert sum(step.changes.get("agings", 0) for step in parts) == result.guests[0].counters["agings"]
+    first, last = (
+        next(moment.when for moment in life.moments if moment.before.tdp and not moment.after.tdp)
+        for life in made[0].lives.values()
+    )
+    assert first < last  # the guest ran on between the first part and the last
 
 
 def test_evictions_have_a_time_and_the_truth() -> None:
