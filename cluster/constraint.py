@@ -1,7 +1,7 @@
 """Constraints on cells: ``"overcommit > 1 or nested_ratio == 0"``. Read by a few rules of our own, never executed.
 
 The words are those of Python: and, or, not, in, comparisons, + - * /, numbers, texts in quotes, lists, and the dotted
-names of keys. Sizes are compared as sizes: ``guest.memory >= "32 MiB"``.
+names of keys. Sizes are compared as sizes, times as times: ``guest.memory >= "32 MiB"``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import ast
 import difflib
 import operator
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from hostsim.errors import UserError
-from hostsim.units import parse_pages
+from hostsim.units import QUANTITIES
 
 Values = Mapping[str, Any]
-"""Every key of a cell by its dotted name; sizes in pages."""
+"""Every key of a cell by its dotted name; sizes in pages, times in ns."""
 
 _Term = Callable[[Values], Any]
 _MAX_LENGTH = 1000  # characters: more than anyone writes, little enough to be read without harm
@@ -94,11 +95,12 @@ def _read(node: ast.expr, keys: Collection[str]) -> _Term:
 
 
 def _constant(value: str | int | float) -> str | int | float:
-    """A text that is a size as its number of pages, anything else as it is."""
-    try:
-        return parse_pages(value) if isinstance(value, str) else value
-    except UserError:
-        return value
+    """A text that is a size or a time as a number of pages or ns, anything else as it is."""
+    if isinstance(value, str):
+        for quantity in QUANTITIES.values():
+            with suppress(UserError):
+                return quantity.parse(value)
+    return value
 
 
 def _dotted(node: ast.expr, keys: Collection[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.study_values import Scalar
-from hostsim.units import format_pages
+from hostsim.units import QUANTITIES
 
 METHODS = ("sobol", "latin-hypercube", "random")
 TABLE_PAGES = 512  # sampled sizes are whole page tables (2 MiB), as guests' memory is on real hosts
@@ -33,9 +33,9 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Range:
-    """Where the values of a sampled key come from: ``low`` to ``high`` in pages, whole numbers or numbers.
+    """Where the values of a sampled key come from: ``low`` to ``high`` in pages, ns, whole numbers or numbers.
 
-    ``kind``: "pages", "int" or "float". ``log``: uniform in the logarithm.
+    ``kind``: "pages", "ns", "int" or "float". ``log``: uniform in the logarithm.
     """
 
     low: float
@@ -50,7 +50,7 @@ class Range:
         step = TABLE_PAGES if self.kind == "pages" else 1
         low, high = math.ceil(self.low / step), math.floor(self.high / step)
         number = min(max(math.floor(self._between(low, high + 1, share)), low), high) * step
-        return format_pages(number) if self.kind == "pages" else number
+        return QUANTITIES[self.kind].format(number) if self.kind in QUANTITIES else number
 
     def _between(self, low: float, high: float, share: float) -> float:
         if self.log:

@@ -25,8 +25,6 @@ from hostsim.model import (
     WorkloadSpec,
 )
 
-MS_NS = 1_000_000
-
 
 def build_hosts(run: Run) -> list[HostSpec]:
     """The fleet of one run, host 0 first."""
@@ -250,4 +248,4 @@ def _clock(spec: CellSpec) -> ClockSpec | None:
     clock = spec.clock
     if clock.mode == "replay":
         return None
-    return ClockSpec(clock.tick_ms * MS_NS, clock.access_ns, clock.pcpus, clock.batch)
+    return ClockSpec(clock.tick, clock.access, clock.pcpus, clock.batch)

@@ -7,7 +7,7 @@ Where the simulator has not been compiled before, the first worker takes 700 MiB
 from __future__ import annotations
 
 from cluster.plan import Plan
-from hostsim.units import parse_pages
+from hostsim.units import MEMORY
 
 BASE_BYTES = 400 << 20
 """The packages, the compiled simulator (211 MiB), Ray's part of the process, and the rows of a batch."""
@@ -29,4 +29,4 @@ def worker_bytes(plan: Plan) -> int:
 
 
 def _most_pages(plan: Plan, path: str) -> int:
-    return max(parse_pages(size) for size in plan.values(path))  # type: ignore[arg-type]
+    return max(MEMORY.parse(size) for size in plan.values(path))  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hostsim.errors import UserError
-from hostsim.units import format_pages
+from hostsim.units import MEMORY
 
 
 @dataclass
@@ -69,8 +69,8 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
     most_pages, most_vcpus = max(need[0] for need in needs), max(need[1] for need in needs)
     if most_pages > memory_pages or most_vcpus > vcpus:
         raise UserError(
-            f"a host with room for {format_pages(int(memory_pages))} and {vcpus:g} vCPUs can't take a guest of "
-            f"{format_pages(most_pages)} and {most_vcpus} vCPUs: make hosts larger"
+            f"a host with room for {MEMORY.format(int(memory_pages))} and {vcpus:g} vCPUs can't take a guest of "
+            f"{MEMORY.format(most_pages)} and {most_vcpus} vCPUs: make hosts larger"
         )
     pages = sum(size * count for size, _, count in needs) / max(memory_pages - most_pages, most_pages)
     cpus = sum(size * count for _, size, count in needs) / max(vcpus - most_vcpus, most_vcpus)
@@ -80,8 +80,8 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
 def _why_not(request: Request, machines: list[Machine], placed: int, total: int) -> str:
     memory = sum(request.memory_pages > machine.memory_pages for machine in machines)
     vcpus = sum(request.vcpus > machine.vcpus for machine in machines)
-    largest = format_pages(int(max(machine.memory_pages for machine in machines)))
-    guest = f"{request.name}-{request.number} ({format_pages(request.memory_pages)}, {request.vcpus} vCPUs)"
+    largest = MEMORY.format(int(max(machine.memory_pages for machine in machines)))
+    guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
     return (
         f"after {placed} of {total} guests none of the {len(machines)} hosts has room for {guest}: "
         f"{memory} lack memory (at most {largest} is left), {vcpus} lack vCPUs: "

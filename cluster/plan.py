@@ -22,10 +22,9 @@ from cluster.constraint import read_constraint
 from cluster.design import Bundle
 from cluster.own_policy import build_all
 from cluster.schemas import column_of
-from cluster.study import CellSpec, find_key, in_pages
+from cluster.study import CellSpec, quantity_at
 from cluster.study_values import KERNELS_OWN, Scalar
 from hostsim.errors import UserError
-from hostsim.units import format_pages, parse_pages
 from policies import Policy, get_policy
 
 MAX_RUNS = 10_000_000
@@ -101,12 +100,12 @@ class Plan:
         """The numbers of the combinations that are cells; None: all of them."""
         if not self.where:
             return None
-        memory = {path for path in self.all_keys if (key := find_key(path)) is not None and in_pages(key)}
+        amounts = {path: quantity for path in self.all_keys if (quantity := quantity_at(path))}
         constraints = [read_constraint(text, self.all_keys) for text in self.where]
         kept = []
         for number in range(self.combination_count):
             values = self._combination(number)
-            values.update({path: parse_pages(values[path]) for path in memory & values.keys()})  # type: ignore[arg-type]
+            values.update({path: quantity.parse(values[path]) for path, quantity in amounts.items()})  # type: ignore[arg-type]
             if all(holds(values) for holds in constraints):
                 kept.append(number)
         return np.array(kept, np.int64)
@@ -272,7 +271,7 @@ def as_written(spec: CellSpec, class_paths: Iterable[str] = ()) -> dict[str, Sca
     """Every key of a cell, and those of classes that are asked for, as a study file would write it."""
     values = {**spec.parameters(), **{path: spec.value(path) for path in class_paths}}
     return {
-        path: format_pages(int(value)) if (key := find_key(path)) is not None and in_pages(key) else value
+        path: quantity.format(int(value)) if (quantity := quantity_at(path)) else value
         for path, value in values.items()
     }
 

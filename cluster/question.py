@@ -10,12 +10,13 @@ from cluster.design import Bundle
 from cluster.metrics import Metric
 from cluster.nearest import nearest
 from cluster.plan import Plan
-from cluster.study import find_key, in_pages, scalar_type
+from cluster.study import find_key, quantity_at, scalar_type
 from cluster.study_values import Scalar
 from hostsim.errors import UserError
-from hostsim.units import parse_pages
+from hostsim.units import TIME
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+SECOND_NS = 1e9
 _USUAL = {"overcommit": (1.0, 4.0)}
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
@@ -66,8 +67,8 @@ def range_of(path: str, low: float | None, high: float | None, plan: Plan) -> tu
 
     Raises UserError if the key has no numbers, or nothing says where they end.
     """
-    values, key = plan.values(path), find_key(path)
-    if any(isinstance(value, str) for value in values) or (key is not None and in_pages(key)):
+    values = plan.values(path)
+    if any(isinstance(value, str) for value in values) or quantity_at(path):
         raise UserError(f"{path} can't be graded: choose a key with numbers, such as overcommit or nested_ratio")
     usual = (0.0, 1.0) if path.endswith(("share", "ratio")) else _USUAL.get(path)
     if usual is None and len(values) > 1:
@@ -91,8 +92,8 @@ def read_value(path: str, text: str) -> Scalar:
     """A value from the command line, as a study file would have it; raises UserError."""
     key = find_key(path)
     assert key is not None  # it was found among the plan's keys
-    if in_pages(key):
-        parse_pages(text)
+    if quantity := quantity_at(path):
+        quantity.parse(text)
         return text
     try:
         return scalar_type(key)(text)
@@ -149,9 +150,9 @@ def only_policies(plan: Plan, wanted: Collection[str]) -> None:
 
 def tick_seconds(plan: Plan) -> float | None:
     """The length of a tick; None if the study has no clock, or ticks of several lengths."""
-    if plan.values("clock.mode") != ("timed",) or len(lengths := plan.values("clock.tick_ms")) > 1:
+    if plan.values("clock.mode") != ("timed",) or len(lengths := plan.values("clock.tick")) > 1:
         return None
-    return float(lengths[0]) / 1000
+    return TIME.parse(lengths[0]) / SECOND_NS  # type: ignore[arg-type]
 
 
 def check_clock(plan: Plan, metrics: Iterable[Metric]) -> None:

@@ -9,8 +9,8 @@ from typing import Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from cluster.schemas import TABLES, schema
-from cluster.study import CellSpec, Study, in_pages, scalar_type, unit_of, walk_keys
-from hostsim.units import format_pages
+from cluster.study import CellSpec, Study, quantity_of, scalar_type, unit_of, walk_keys
+from hostsim.units import MEMORY
 
 _NOTE = "<!-- Made by `python -m cluster.reference docs`; a test compares it with the code. -->"
 
@@ -50,8 +50,8 @@ def keys_page() -> str:
 
 
 def _values(key: FieldInfo) -> str:
-    if in_pages(key):
-        return "size with a unit"
+    if quantity := quantity_of(key):
+        return "size with a unit" if quantity is MEMORY else "time with a unit"
     if get_origin(key.annotation) is Literal:
         return ", ".join(f'"{name}"' for name in get_args(key.annotation))
     name = {str: "text", int: "whole number", float: "number"}[scalar_type(key)]
@@ -65,7 +65,9 @@ def _values(key: FieldInfo) -> str:
 def _default(key: FieldInfo) -> str:
     if key.is_required():
         return ""
-    return f"`{format_pages(key.default)}`" if in_pages(key) else f"`{key.default!r}`".replace("'", '"')
+    if quantity := quantity_of(key):
+        return f'`"{quantity.format(key.default)}"`'
+    return f"`{key.default!r}`".replace("'", '"')
 
 
 def _meaning(key: FieldInfo) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 from cluster.design import METHODS, Bundle, Choice, Range, is_power_of_two, sample
-from cluster.study import find_key, in_pages, scalar_type
+from cluster.study import find_key, quantity_at, quantity_of, scalar_type
 from cluster.study_values import Scalar
-from hostsim.units import parse_pages
 
 MAX_POINTS = 1_000_000
 _RANGE = {"from", "to", "scale"}
@@ -85,7 +84,8 @@ class Sampling:
         table = self._tables[path]
         if "of" in table:
             return Choice(ends)
-        low, high = (float(parse_pages(end) if isinstance(end, str) else end) for end in ends)
+        quantity = quantity_at(path)
+        low, high = (float(quantity.parse(end) if quantity else end) for end in ends)  # type: ignore[arg-type]
         at = ("sample", *path.split("."))
         if low >= high:
             self._door.refuse(at, f"sample.{path}: from {ends[0]} to {ends[1]} is no range: the first has to be less")
@@ -96,8 +96,9 @@ class Sampling:
 
 
 def _kind(path: str) -> str:
-    """What kind of values a key has: "pages", "int", "float" or "str"."""
+    """What kind of values a key has: "pages", "ns", "int", "float" or "str"."""
     key = find_key(path)
     if key is None:
         return ""
-    return "pages" if in_pages(key) else scalar_type(key).__name__
+    quantity = quantity_of(key)
+    return quantity.unit if quantity else scalar_type(key).__name__

@@ -10,12 +10,12 @@ from functools import cache
 
 import pyarrow as pa
 
-from cluster.study import in_pages, scalar_type, unit_of, walk_keys
+from cluster.study import quantity_of, scalar_type, unit_of, walk_keys
 from hostsim.counters import COUNTERS
 from hostsim.intervals import HEADLINE, ci_column
 from hostsim.timing import GAUGES
 
-SCHEMA_VERSION = 2  # of the tables; raise it when a column changes its meaning or goes away
+SCHEMA_VERSION = 3  # of the tables; raise it when a column changes its meaning or goes away
 
 TABLES = ("cells", "hosts", "guests")
 SORT_KEYS = {
@@ -35,8 +35,8 @@ _WHAT = {
 
 
 def column_of(path: str) -> str:
-    """The column of a study's key: "guest.workload.skew" -> "guest_workload_skew"; memory ends in "_pages"."""
-    return path.replace(".", "_") + ("_pages" if path in _memory_keys() else "")
+    """The column of a study's key: "guest.workload.skew" -> "guest_workload_skew"; amounts end in their unit."""
+    return path.replace(".", "_") + _units().get(path, "")
 
 
 @cache
@@ -131,8 +131,9 @@ def _guest() -> list[pa.Field]:
 
 
 @cache
-def _memory_keys() -> frozenset[str]:
-    return frozenset(path for path, definition in walk_keys() if in_pages(definition))
+def _units() -> dict[str, str]:
+    """The ends of the columns of keys that are amounts: "_pages", "_ns"."""
+    return {path: f"_{quantity.unit}" for path, key in walk_keys() if (quantity := quantity_of(key))}
 
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}

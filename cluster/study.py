@@ -34,7 +34,6 @@ from cluster.study_values import (
     MAX_SWAPPINESS,
     CalibrationText,
     Count,
-    InPages,
     KernelName,
     PolicyName,
     Scalar,
@@ -44,6 +43,7 @@ from cluster.study_values import (
 )
 from hostsim.calibration import PUBLISHED
 from hostsim.errors import UserError
+from hostsim.units import Quantity
 
 
 class CellSpec(Table):
@@ -227,9 +227,15 @@ def scalar_type(field: FieldInfo) -> type[Scalar]:
     return kinds[field.annotation]
 
 
-def in_pages(field: FieldInfo) -> bool:
-    """Whether a key is an amount of memory."""
-    return any(isinstance(mark, InPages) for mark in field.metadata)
+def quantity_of(field: FieldInfo) -> Quantity | None:
+    """What a key is an amount of, a text with a unit outside; None for plain numbers and names."""
+    return next((mark for mark in field.metadata if isinstance(mark, Quantity)), None)
+
+
+def quantity_at(path: str) -> Quantity | None:
+    """The same of a key of a cell, by its dotted name."""
+    field = find_key(path)
+    return None if field is None else quantity_of(field)
 
 
 def merge(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from cluster.study_values import (
     SubscriberNames,
     Switch,
     Tick,
+    Time,
 )
 from hostsim.errors import UserError
 
@@ -222,8 +223,10 @@ class Clock(Table):
         "time, so that guests can fall behind and an aging pass can last many ticks",
         default="replay",
     )
-    tick_ms: Count = table_key("length of a tick", "ms", 1000)
-    access_ns: Count = table_key("vCPU time of an access and of the work between it and the next", "ns", 1000)
+    tick: Time = table_key('length of a tick, such as "250 ms"', "ns", 10**9)
+    access: Time = table_key(
+        'vCPU time of an access and of the work between it and the next, such as "1 us"', "ns", 1000
+    )
     vcpus: Count = table_key("virtual CPUs of a guest; classes of guests have a key of their own", "vCPUs", 1)
     pcpus: Tick = table_key("CPUs of a host, which vCPUs and kernel threads share; 0: one for each thread", "CPUs", 0)
     batch: Count = table_key("accesses that a vCPU makes at a time; their latency is measured", "accesses", 1024)

@@ -9,11 +9,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from hostsim.calibration import parse_calibration
 from hostsim.errors import UserError
-from hostsim.units import parse_pages
+from hostsim.units import MEMORY, TIME, Quantity
 from policies import get_policy
 
 MAX_SWAPPINESS = 200  # of kernels before 6.14
 MAX_SAMPLE = 1024
+MAX_TIME_NS = 24 * 3600 * 10**9  # a day: 100,000 such ticks fit 64 bits
 KERNELS_OWN = "kernel"
 """As a policy: the one that the cell's kernel has itself."""
 
@@ -39,18 +40,17 @@ def _known_scene(text: str) -> str:
     return ", ".join(map(str, parse_scene(text)))
 
 
-def _pages_with_unit(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        raise UserError(f'{value} has no unit: write "{value} MiB" or "{value} pages"')
-    return parse_pages(value)  # type: ignore[arg-type]  # says itself what is wrong with other types
+def _with_unit(quantity: Quantity) -> BeforeValidator:
+    def read(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise UserError(f'{value} has no unit: write "{value} {quantity.example}" or "{value} {quantity.unit}"')
+        return quantity.parse(value)  # type: ignore[arg-type]  # says itself what is wrong with other types
+
+    return BeforeValidator(read)
 
 
 def _known_calibration(text: str) -> str:
     return parse_calibration(text).as_text()
-
-
-class InPages:
-    """Marks a key whose value is an amount of memory: a text with a unit outside, pages inside."""
 
 
 PolicyName = Annotated[str, AfterValidator(_known_policy)]
@@ -61,8 +61,9 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Tick = Annotated[int, Field(ge=0, lt=2**31)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]
-Memory = Annotated[int, BeforeValidator(_pages_with_unit), Field(ge=512, lt=2**31), InPages()]
-AnyMemory = Annotated[int, BeforeValidator(_pages_with_unit), Field(ge=0, lt=2**31), InPages()]
+Memory = Annotated[int, _with_unit(MEMORY), Field(ge=512, lt=2**31), MEMORY]
+AnyMemory = Annotated[int, _with_unit(MEMORY), Field(ge=0, lt=2**31), MEMORY]
+Time = Annotated[int, _with_unit(TIME), Field(ge=1, le=MAX_TIME_NS), TIME]
 
 
 Switch = Literal["on", "off"]

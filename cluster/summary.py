@@ -12,8 +12,8 @@ from cluster.metrics import SUMMARY
 from cluster.results import Results
 from cluster.schemas import column_of
 from cluster.statistics import Mean, mean_interval
+from cluster.study import quantity_at
 from cluster.study_values import Scalar
-from hostsim.units import format_pages
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,4 +112,5 @@ def as_table(results: Results) -> RenderableType:
 
 def as_read(path: str, value: Scalar) -> str:
     """The value of a key as people read it."""
-    return format_pages(int(value)) if column_of(path).endswith("_pages") else str(value)
+    quantity = quantity_at(path)
+    return quantity.format(int(value)) if quantity else str(value)

@@ -34,9 +34,9 @@ def fleet(
     """
     from cluster import azure, output
     from cluster.placement import hosts_needed
-    from hostsim.units import format_pages, parse_pages
+    from hostsim.units import MEMORY
 
-    host_pages = parse_pages(memory)
+    host_pages = MEMORY.parse(memory)
     sizes = azure.read_trace(trace, at, machine, cpus) if trace is not None else list(azure.A_SERIES)
     drawn = azure.draw(sizes, guests, seed)
     needs = [(azure.guest_pages(size, host_pages), size.vcpus, count) for size, count in drawn.items()]
@@ -50,11 +50,11 @@ def fleet(
         "",
         "[fleet.host.node]",
         f"count = {hosts}",
-        f'memory = "{format_pages(host_pages)}"',
+        f'memory = "{MEMORY.format(host_pages)}"',
         f"cpus = {cpus}",
     ]
     for size, (pages, vcpus, count) in zip(drawn, needs, strict=True):
-        lines += ["", f"[fleet.guest.{size.name}]", f"count = {count}", f'memory = "{format_pages(pages)}"']
+        lines += ["", f"[fleet.guest.{size.name}]", f"count = {count}", f'memory = "{MEMORY.format(pages)}"']
         lines.append(f"vcpus = {vcpus}")
     for line in lines:
         output.print_text(line)

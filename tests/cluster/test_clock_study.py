@@ -12,7 +12,7 @@ from cluster.work import simulate_run
 from hostsim.errors import UserError
 from hostsim.timing import CAUSES
 
-TIMED = '[clock]\nmode = "timed"\ntick_ms = 20\naccess_ns = 500\nvcpus = 2\n'
+TIMED = '[clock]\nmode = "timed"\ntick = "20 ms"\naccess = "500 ns"\nvcpus = 2\n'
 
 
 def study(study_file: Path, tables: str) -> Path:
@@ -48,8 +48,11 @@ def test_a_sampled_study_has_intervals(study_file: Path) -> None:
     ("tables", "complaint"),
     [
         ('[clock]\nmode = "timid"\n', "it should be 'replay' or 'timed'"),
-        ("[clock]\ntick_ms = 0\n", "greater than or equal to 1"),
-        ("[clock]\ntick = 5\n", 'did you mean "tick_ms"?'),
+        ('[clock]\ntick = "0 ms"\n', "greater than or equal to 1"),
+        ("[clock]\ntick = 5\n", 'clock.tick: 5 has no unit: write "5 ms" or "5 ns"'),
+        ('[clock]\ntick = "5 MiB"\n', "unknown unit 'MiB'"),
+        ("[clock]\ntick_ms = 5\n", 'did you mean "tick"?'),
+        ("[clock]\naccess_ns = 5\n", 'did you mean "access"?'),
         ('[host]\nsample = "16"\n', 'write "1/16"'),
         ('[host]\nsample = "1/4"\n[caller]\nkind = "idle"\n', "knows no scene, caller or device_share"),
     ],

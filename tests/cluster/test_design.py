@@ -19,7 +19,7 @@ from cluster.study_file import read_study
 from cluster.sweep import sweep
 from hostsim.errors import UserError
 from hostsim.model import HostSpec
-from hostsim.units import parse_pages
+from hostsim.units import MEMORY, TIME
 from tests.cluster.conftest import Said
 
 SAMPLE = """
@@ -68,7 +68,7 @@ def test_sample_covers_its_ranges(read: Callable[..., Plan]) -> None:
     overcommit = [float(value) for value in bundle.column("overcommit")]
     assert all(1.1 <= value <= 4 for value in overcommit)
     assert sum(value < (1.1 * 4) ** 0.5 for value in overcommit) == 16  # half of them below the geometric mean
-    pages = [parse_pages(size) for size in bundle.column("guest.memory")]  # type: ignore[arg-type]
+    pages = [MEMORY.parse(size) for size in bundle.column("guest.memory")]  # type: ignore[arg-type]
     assert all(2048 <= size <= 16384 and size % 512 == 0 for size in pages)
     assert set(bundle.column("guest.workload.phase_ticks")) == set(range(1, 11))
     assert Counter(bundle.column("guest.workload.kind")) == {"zipf": 16, "scan": 16}
@@ -97,7 +97,17 @@ def test_points_that_come_out_twice_are_one_cell() -> None:
 def test_values_stay_in_their_range(share: float, log: bool) -> None:
     assert 0.1 <= float(Range(0.1, 0.3, "float", log).value(share)) <= 0.3
     assert int(Range(3, 5, "int", log).value(share)) in (3, 4, 5)
-    assert parse_pages(Range(600, 5000, "pages", log).value(share)) in range(1024, 4609, 512)  # type: ignore[arg-type]
+    assert MEMORY.parse(Range(600, 5000, "pages", log).value(share)) in range(1024, 4609, 512)  # type: ignore[arg-type]
+
+
+def test_times_are_sampled_and_constrained_as_times(read: Callable[..., Plan]) -> None:
+    text = '[sample]\nmethod = "random"\npoints = 8\nclock.tick = { from = "250 ms", to = "2 s", scale = "log" }\n'
+    plan = read(text, top="where = [\"clock.tick >= '500 ms'\"]")
+    lengths = [TIME.parse(length) for length in plan.bundles[0].column("clock.tick")]  # type: ignore[arg-type]
+    assert len(lengths) == 8
+    assert all(250 * 10**6 <= length <= 2 * 10**9 for length in lengths)
+    assert 0 < plan.cell_count < plan.combination_count
+    assert min(plan.cell(number).spec.clock.tick for number in range(plan.cell_count)) >= 500 * 10**6
 
 
 def test_constraints_leave_cells_out(read: Callable[..., Plan], fake_engine: list[HostSpec], tmp_path: Path) -> None:

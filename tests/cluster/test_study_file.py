@@ -22,7 +22,7 @@ MISTAKES = {
     "wrong unit": ('"4 MiB"', '"4 MB"', ":12: guest.memory: '4 MB': unknown unit 'MB': did you mean 'MiB'?"),
     "not a unit of memory": ('"4 MiB"', '"4 s"', "unknown unit 's': one of: B, KiB"),
     "no unit": ('"4 MiB"', "4", "guest.memory: 4 has no unit: write \"4 MiB\""),
-    "negative size": ('"4 MiB"', '"-4 MiB"', "'-4 MiB': a size can't be negative"),
+    "negative size": ('"4 MiB"', '"-4 MiB"', "an amount of memory can't be negative"),
     "part of a page": ('"4 MiB"', '"4194305 B"', "not a whole number of 4096-byte pages"),
     "too small": ('"4 MiB"', '"1 MiB"', "guest.memory = '1 MiB': it should be greater than or equal to 512"),
     "ratio over 1": ("[0, 0.5, 1]", "[0, 1.5]", ":26: grid.nested_ratio = 1.5: it should be less than or equal to 1"),

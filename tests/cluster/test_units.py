@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostsim.errors import UserError
-from hostsim.units import format_pages, parse_pages
+from hostsim.units import MEMORY, TIME, Quantity
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from hostsim.units import format_pages, parse_pages
      ("1 page", 1), (" 3  pages ", 3), ("2 M pages", 2 << 20), (17, 17), ("0 B", 0)],
 )  # fmt: skip
 def test_reads(text: str | int, pages: int) -> None:
-    assert parse_pages(text) == pages
+    assert MEMORY.parse(text) == pages
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,34 @@ def test_reads(text: str | int, pages: int) -> None:
 )  # fmt: skip
 def test_refuses_in_one_line(text: str | int, expected: str) -> None:
     with pytest.raises(UserError, match=expected) as caught:
-        parse_pages(text)
+        MEMORY.parse(text)
     assert "\n" not in str(caught.value)
 
 
-@given(st.integers(0, 2**40))
-def test_prints_what_it_reads_back(pages: int) -> None:
-    assert parse_pages(format_pages(pages)) == pages
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [("1 us", 1000), ("0.25s", 250_000_000), ("5 min", 300 * 10**9), ("3 h", 10_800 * 10**9), (7, 7), ("1.5 us", 1500)],
+)  # fmt: skip
+def test_reads_times(text: str | int, ns: int) -> None:
+    assert TIME.parse(text) == ns
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5", "has no unit"), ("0.5 ns", "whole number of ns"), ("-1 s", "can't be negative"),
+     ("5 sec", "did you mean 's'?"), ("5 m", "did you mean 'min'?"), ("4 pages", "one of: ns, us"), ("", "not a time")],
+)  # fmt: skip
+def test_refuses_times_in_one_line(text: str | int, expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as caught:
+        TIME.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("ns", "text"), [(10**9, "1 s"), (250 * 10**6, "250 ms"), (1001, "1001 ns"), (0, "0 ns")])
+def test_prints_times(ns: int, text: str) -> None:
+    assert TIME.format(ns) == text
+
+
+@given(st.integers(0, 2**60), st.sampled_from([MEMORY, TIME]))
+def test_prints_what_it_reads_back(amount: int, quantity: Quantity) -> None:
+    assert quantity.parse(quantity.format(amount)) == amount
