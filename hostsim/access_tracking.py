@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hostsim.calibration import Calibration
 from hostsim.costs import MMU_LOCK_NS, RMAP_ADD_NS, RMAP_LOCK_NS
-from hostsim.rwlock import Threads, solve, solve_writers
+from hostsim.rwlock import Threads, solve
 from policies import Lock, Policy
 
 PAGES_PER_VCPU = 262_144  # -b 1G
@@ -73,13 +73,13 @@ def _settle(vcpus: int, ager: Threads, calibration: Calibration, remote: float, 
         hold_ns = min(hold_ns, MOST_HOLD * fault_ns)
         faulting = Threads(vcpus, fault_ns - hold_ns, hold_ns)
         if tdp:
-            waits = solve(faulting, ager)
-            rate, new_wait_ns, aging = waits.reader_rate, waits.reader_wait_ns, waits
+            waits = solve(faulting, Threads(0, 1.0, 1.0), ager)
+            rate, new_wait_ns = waits.reader_rate, waits.reader_wait_ns
         else:
-            waits, aging = solve_writers([faulting, ager])
+            waits = solve(Threads(0, 1.0, 1.0), faulting, ager)
             rate, new_wait_ns = waits.writer_rate, waits.writer_wait_ns
-        aging_wait_ns = aging.writer_wait_ns
-        new_others = rate * hold_ns * (vcpus - 1) / vcpus + aging.writer_rate * ager.hold_ns
+        aging_wait_ns = waits.ager_wait_ns
+        new_others = rate * hold_ns * (vcpus - 1) / vcpus + waits.ager_rate * ager.hold_ns
         change = abs(new_others - others) + abs(new_wait_ns - wait_ns) / (new_wait_ns + 1)
         others += _STEP * (new_others - others)
         wait_ns += _STEP * (new_wait_ns - wait_ns)

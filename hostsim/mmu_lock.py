@@ -2,8 +2,7 @@
 
 TDP faults read, shadow faults write, and so does an aging step under ``W()``. An aging pass takes the lock for page
 after page, so there are two kinds of time: while a pass is under way, and the rest. Each is a steady state of
-hostsim.rwlock; the means of a tick are weighted with how long each lasts. Beside a pass, shadow faults are taken for
-readers.
+hostsim.rwlock; the means of a tick are weighted with how long each lasts.
 """
 
 from __future__ import annotations
@@ -56,15 +55,17 @@ class LockRates:
             return LockWaits()
         tdp_think_ns = self._think_ns(self.tdp_faults)
         shadow_think_ns = self._think_ns(self.shadow_faults)
-        tdp, shadow, _ = _calm(self.vcpus, tdp_think_ns, shadow_think_ns, self.calibration)
+        calm = _solve(self.vcpus, tdp_think_ns, shadow_think_ns, False, self.calibration)
         if not self.aging_writes:
-            return LockWaits(tdp, shadow)
-        think_ns = self._think_ns(self.tdp_faults + self.shadow_faults)
-        fault_ns, aging_ns = _beside_aging(self.vcpus, think_ns, self.calibration)
-        pass_ns = self.aging_writes * (PTE_NS + aging_hold_ns(self.calibration) + aging_ns)
+            return calm
+        beside = _solve(self.vcpus, tdp_think_ns, shadow_think_ns, True, self.calibration)
+        pass_ns = self.aging_writes * (PTE_NS + aging_hold_ns(self.calibration) + beside.aging_ns)
         share = min(pass_ns / self.tick_ns, 1.0)
-        beside_ns = share * fault_ns
-        return LockWaits(beside_ns + (1 - share) * tdp, beside_ns + (1 - share) * shadow, aging_ns)
+        return LockWaits(
+            share * beside.tdp_fault_ns + (1 - share) * calm.tdp_fault_ns,
+            share * beside.shadow_fault_ns + (1 - share) * calm.shadow_fault_ns,
+            beside.aging_ns,
+        )
 
     def _think_ns(self, faults: float) -> float:
         """A vCPU's time between two of its faults; 0: it has none."""
@@ -74,21 +75,14 @@ class LockRates:
 
 
 @lru_cache(maxsize=4096)
-def _calm(vcpus: int, tdp_think_ns: float, shadow_think_ns: float, calibration: Calibration) -> LockWaits:
-    """No aging is under way."""
-    if not shadow_think_ns:
+def _solve(vcpus: int, tdp_think_ns: float, shadow_think_ns: float, aging: bool, calibration: Calibration) -> LockWaits:
+    """The waits while an aging pass takes the lock again and again, or while none does."""
+    if not shadow_think_ns and not aging:
         return LockWaits()
-    readers = Threads(vcpus if tdp_think_ns else 0, tdp_think_ns or 1.0, calibration.read_hold_ns)
-    waits = solve(readers, Threads(vcpus, shadow_think_ns, SHADOW_FAULT_HOLD_NS))
-    return LockWaits(waits.reader_wait_ns, waits.writer_wait_ns)
-
-
-@lru_cache(maxsize=4096)
-def _beside_aging(vcpus: int, think_ns: float, calibration: Calibration) -> tuple[float, float]:
-    """An aging pass takes the lock again and again: the waits of a fault, and of the pass."""
-    readers = Threads(vcpus if think_ns else 0, think_ns or 1.0, calibration.read_hold_ns)
-    waits = solve(readers, Threads(1, PTE_NS, aging_hold_ns(calibration)))
-    return waits.reader_wait_ns, waits.writer_wait_ns
+    tdp = Threads(vcpus if tdp_think_ns else 0, tdp_think_ns or 1.0, calibration.read_hold_ns)
+    shadow = Threads(vcpus if shadow_think_ns else 0, shadow_think_ns or 1.0, SHADOW_FAULT_HOLD_NS)
+    waits = solve(tdp, shadow, Threads(int(aging), PTE_NS, aging_hold_ns(calibration)))
+    return LockWaits(waits.reader_wait_ns, waits.writer_wait_ns, waits.ager_wait_ns)
 
 
 class MmuLocks:

@@ -6,16 +6,15 @@ closed: each thread does something else for a while (it thinks), takes the lock,
 thinking and holding are exponential. hostsim.rwlock_events simulates the same queue event by event.
 
 * One writer and any number of readers (an aging pass beside vCPUs that fault): exact, from the writer's cycle.
-* Writers alone (no TDP MMU, all faults write): mean-value analysis, exact if all hold the lock for the same time.
-* Several writers beside readers (shadow faults in a VM that has TDP faults too): an estimate, hostsim.rwlock_mixed.
+* Writers alone (no TDP MMU, all faults write): exact, by mean-value analysis.
+* Several writers beside readers (shadow faults in a VM that has TDP faults too), or an ager beside several writers: an
+  approximation, hostsim.rwlock_mixed.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +47,8 @@ class Threads:
 class Waits:
     """Means over a long time. Rates are per ns; ``reading`` and ``writing`` are shares of the time.
 
-    ``holders``: threads that have the lock; ``waiters``: threads that stand in line for it.
+    ``holders``: threads that have the lock; ``waiters``: threads that stand in line for it. The writers' figures
+    are without the ager's.
     """
 
     reader_wait_ns: float
@@ -59,6 +59,8 @@ class Waits:
     writing: float
     holders: float
     waiters: float
+    ager_wait_ns: float = 0.0
+    ager_rate: float = 0.0
 
     @property
     def utilisation(self) -> float:
@@ -66,41 +68,46 @@ class Waits:
         return self.reading + self.writing
 
 
-def solve(readers: Threads, writers: Threads) -> Waits:
-    """The steady state of one lock; 16 threads take some 0.1 ms, 128 some ms."""
+def solve(readers: Threads, writers: Threads, ager: Threads | None = None) -> Waits:
+    """The steady state of one lock; 16 threads take some 0.1 ms, 128 some ms.
+
+    ``ager``: one thread more that writes, with times of its own: an aging pass beside faults of both kinds.
+    """
+    ager = ager or Threads(0, 1.0, 1.0)
+    if ager.count > 1:
+        raise ValueError(f"{ager}: there is one ager at most")
+    if ager.count and not writers.count:
+        return _as_ager(solve(readers, ager))
     if not writers.count:
         return _readers_alone(readers)
-    if not readers.count:
-        return solve_writers([writers])[0]
-    if writers.count == 1:
+    if not readers.count and not ager.count:
+        return _writers_alone(writers)
+    if writers.count == 1 and not ager.count:
         return _one_writer(readers, writers)
     from hostsim.rwlock_mixed import solve_mixed  # needs what is defined here
 
-    return solve_mixed(readers, writers)
+    return solve_mixed(readers, writers, ager)
 
 
-def solve_writers(kinds: Sequence[Threads]) -> list[Waits]:
-    """Writers of several kinds, as without the TDP MMU, where faults and aging write: the waits of each kind.
-
-    Mean-value analysis (Reiser and Lavenberg): a thread meets the line that all others make without it, so the line
-    follows from that of one thread less, up to all of them.
-    """
-    present: dict[tuple[int, ...], list[float]] = {(0,) * len(kinds): [0.0] * len(kinds)}
-    waits = [0.0] * len(kinds)
-    for population in itertools.product(*(range(kind.count + 1) for kind in kinds)):
-        lengths = [0.0] * len(kinds)
-        for c, (count, kind) in enumerate(zip(population, kinds, strict=True)):
-            if count:
-                others = present[(*population[:c], count - 1, *population[c + 1 :])]
-                waits[c] = sum(length * other.hold_ns for length, other in zip(others, kinds, strict=True))
-                lengths[c] = count * (waits[c] + kind.hold_ns) / (kind.think_ns + waits[c] + kind.hold_ns)
-        present[population] = lengths
-    return [_of_writers(kind, wait) for kind, wait in zip(kinds, waits, strict=True)]
+def _as_ager(waits: Waits) -> Waits:
+    """The only writer is the ager."""
+    return replace(
+        waits,
+        writer_wait_ns=0.0,
+        writer_rate=0.0,
+        ager_wait_ns=waits.writer_wait_ns,
+        ager_rate=waits.writer_rate,
+    )
 
 
-def _of_writers(kind: Threads, wait: float) -> Waits:
-    rate = kind.count / (kind.think_ns + wait + kind.hold_ns)
-    writing = rate * kind.hold_ns
+def _writers_alone(writers: Threads) -> Waits:
+    """Mean-value analysis (Reiser and Lavenberg): a thread meets the line that the others make without it."""
+    wait = present = 0.0
+    for count in range(1, writers.count + 1):
+        wait = present * writers.hold_ns
+        present = count * (wait + writers.hold_ns) / (writers.think_ns + wait + writers.hold_ns)
+    rate = writers.count / (writers.think_ns + wait + writers.hold_ns)
+    writing = rate * writers.hold_ns
     return Waits(0.0, wait, 0.0, rate, 0.0, writing, writing, rate * wait)
 
 

@@ -73,7 +73,7 @@ def test_more_vcpus_take_longer_without_jumps(name: str, tdp: bool) -> None:
         ratio = many / few
         assert before.vcpu_wall_s < after.vcpu_wall_s <= before.vcpu_wall_s * ratio**1.2
         if before.aging_pass_s is not None and after.aging_pass_s is not None:
-            assert before.aging_pass_s < after.aging_pass_s <= before.aging_pass_s * ratio**4
+            assert before.aging_pass_s < after.aging_pass_s <= before.aging_pass_s * ratio**5
 
 
 def test_faults_reach_the_hosts_limit_and_no_more() -> None:
