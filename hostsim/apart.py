@@ -26,7 +26,7 @@ from hostsim.state import RECLAIM, Machine
 _F = TypeVar("_F", bound=Callable[..., Any])
 RECLAIM_RECORD = numba.from_dtype(RECLAIM)
 _register: list[Callable[[Any], Any]] = []  # callees before their callers
-_linked: set[Any] = set()
+_linked: set[tuple[int, ...]] = set()  # the flags of Machines that functions were linked for
 
 
 def apart(*arguments: Any) -> Callable[[_F], _F]:
@@ -64,9 +64,14 @@ def apart(*arguments: Any) -> Callable[[_F], _F]:
 
 
 def link(machine: Machine) -> None:
-    """Compiles the functions that are called by address, or loads them, in this process."""
-    kind = numba.typeof(machine)
-    if kind not in _linked:
+    """Compiles the functions that are called by address, or loads them, in this process.
+
+    All Machines have the same dtypes: what numba takes for another type can only have other flags. Asking it for the
+    type takes longer than to simulate a small host.
+    """
+    flags = tuple(array.flags.num for array in machine)
+    if flags not in _linked:
+        kind = numba.typeof(machine)
         for build in _register:
             build(kind)
-        _linked.add(kind)
+        _linked.add(flags)
