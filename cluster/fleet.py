@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from cluster.placement import Machine, Request, place
 from cluster.plan import Plan, Run
@@ -16,6 +16,7 @@ from hostsim.calibration import parse_calibration
 from hostsim.errors import UserError
 from hostsim.model import (
     ClockSpec,
+    CompressionSpec,
     GuestSpec,
     HostSpec,
     NestedSpec,
@@ -35,19 +36,12 @@ def build_hosts(run: Run) -> list[HostSpec]:
         return [host for _, host in _placed_hosts(run)]
     nested = nested_guests(spec, run.cell.seed, run.replicate)
     return [
-        HostSpec(
-            kernel=spec.kernel,
-            guests=tuple(
+        _host(
+            spec,
+            [
                 _guest(spec, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
                 for guest in range(spec.fleet.guests_per_host)
-            ),
-            ticks=spec.ticks,
-            mode=spec.reclaim.mode,
-            lru_gen=spec.reclaim.lru == "mglru",
-            aging_every_ticks=spec.reclaim.aging_every_ticks,
-            caller=_caller(spec),
-            caller_every_ticks=spec.caller.every_ticks,
-            **_memory_of_host(spec),
+            ],
         )
         for host in range(spec.fleet.hosts)
     ]
@@ -86,21 +80,11 @@ def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
     for (host_class, _), guests in zip(_machines(spec), placed, strict=True):
         if not guests:
             continue
-        chosen = tuple(
+        chosen = [
             _guest(spec, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
             for name, n in guests
-        )
-        host = HostSpec(
-            kernel=spec.kernel,
-            guests=chosen,
-            ticks=spec.ticks,
-            mode=spec.reclaim.mode,
-            aging_every_ticks=spec.reclaim.aging_every_ticks,
-            caller=_caller(spec),
-            caller_every_ticks=spec.caller.every_ticks,
-            **_memory_of_host(spec),
-        )
-        hosts.append((host_class, host))
+        ]
+        hosts.append((host_class, _host(spec, chosen, spec.fleet.host[host_class].memory)))
     return hosts
 
 
@@ -146,19 +130,8 @@ def _scene_host(spec: CellSpec) -> HostSpec:
                 vcpus=spec.clock.vcpus,
             )
         )
-    return HostSpec(
-        kernel=spec.kernel,
-        guests=tuple(guests),
-        ticks=spec.ticks,
-        mode=spec.reclaim.mode,
-        lru_gen=spec.reclaim.lru == "mglru",
-        aging_every_ticks=spec.reclaim.aging_every_ticks,
-        caller=_caller(spec),
-        caller_every_ticks=spec.caller.every_ticks,
-        **_memory_of_host(spec),
-        parent_pages=int(len(guests) * spec.guest.memory / spec.overcommit) if len(guests) > 1 else 0,
-        scene=True,
-    )
+    parent_pages = int(len(guests) * spec.guest.memory / spec.overcommit) if len(guests) > 1 else 0
+    return replace(_host(spec, guests), parent_pages=parent_pages, scene=True)
 
 
 def nested_guests(spec: CellSpec, seed: int, replicate: int) -> set[tuple[int, int]]:
@@ -214,10 +187,6 @@ def _vm(spec: CellSpec, nested: Nested) -> VmSpec:
     )
 
 
-def _caller(spec: CellSpec) -> str:
-    return "" if spec.caller.kind == "none" else spec.caller.kind
-
-
 def _page_cache(cache: PageCache) -> PageCacheSpec | None:
     if not cache.memory:
         return None
@@ -230,18 +199,38 @@ def _page_cache(cache: PageCache) -> PageCacheSpec | None:
     )
 
 
-def _memory_of_host(spec: CellSpec) -> dict[str, Any]:
-    """What all guests of a host share: the swap device, vm.swappiness, the flusher, the clock, the price of work."""
-    return {
-        "swap_device": spec.swap.device,
-        "swappiness": spec.reclaim.swappiness,
-        "period_ticks": spec.reclaim.period_ticks,
-        "psi_target": spec.reclaim.psi_target,
-        "flush_every_ticks": spec.reclaim.flush_every_ticks,
-        "clock": _clock(spec),
-        "sample": int(spec.host.sample.rpartition("/")[2]),
-        "calibration": parse_calibration(spec.calibration),
-    }
+def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> HostSpec:
+    """A host with these guests; ``class_pages``: its memory, if it is of a class."""
+    reclaim = spec.reclaim
+    pages = spec.host.memory
+    if reclaim.mode == "host" and not pages:
+        pages = class_pages or sum(guest.limit_pages for guest in guests)
+    return HostSpec(
+        kernel=spec.kernel,
+        guests=tuple(guests),
+        ticks=spec.ticks,
+        mode=reclaim.mode,
+        lru_gen=reclaim.lru == "mglru",
+        aging_every_ticks=reclaim.aging_every_ticks,
+        period_ticks=reclaim.period_ticks,
+        psi_target=reclaim.psi_target,
+        swappiness=reclaim.swappiness,
+        flush_every_ticks=reclaim.flush_every_ticks,
+        memory_pages=pages,
+        watermark_scale_factor=spec.host.watermark_scale_factor,
+        swap_device=spec.swap.device,
+        compression=_compression(spec),
+        caller="" if spec.caller.kind == "none" else spec.caller.kind,
+        caller_every_ticks=spec.caller.every_ticks,
+        clock=_clock(spec),
+        sample=int(spec.host.sample.rpartition("/")[2]),
+        calibration=parse_calibration(spec.calibration),
+    )
+
+
+def _compression(spec: CellSpec) -> CompressionSpec:
+    swap = spec.swap
+    return CompressionSpec(swap.ratio, swap.ratio_spread, swap.incompressible_share, swap.same_filled_share)
 
 
 def _clock(spec: CellSpec) -> ClockSpec | None:

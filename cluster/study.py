@@ -89,6 +89,8 @@ class CellSpec(Table):
     def _check_memory(self) -> CellSpec:
         if self.reclaim.lru == "classic" and (self.swap.device != "zram" or self.guest.page_cache.memory):
             raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
+        if self.reclaim.lru == "classic" and self.host.memory:
+            raise UserError('lru = "classic" is modelled without kswapd: leave host.memory out')
         if self.reclaim.swappiness > MAX_SWAPPINESS:
             from hostsim.hybrid import get_kernel
 

@@ -23,6 +23,7 @@ from cluster.study_values import (
     Time,
 )
 from hostsim.errors import UserError
+from hostsim.model import CompressionSpec
 
 
 def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
@@ -172,10 +173,11 @@ class Reclaim(Table):
     lru: Literal["mglru", "classic"] = table_key(
         "mglru: generations; classic: MGLRU is off, an active and an inactive list", default="mglru"
     )
-    mode: Literal["limit", "proactive", "debugfs", "age", "pressure"] = table_key(
+    mode: Literal["limit", "proactive", "debugfs", "age", "pressure", "host"] = table_key(
         "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; debugfs: the "
         "commands + and - of lru_gen after every tick; age: both every period, for all that was not touched in the "
-        "last two, whatever the limit; pressure: a little every period, as long as PSI is below its target (Senpai)",
+        "last two, whatever the limit; pressure: a little every period, as long as PSI is below its target (Senpai); "
+        "host: by kswapd, as the host runs short of free pages",
         default="limit",
     )
     period_ticks: Count = table_key("age, pressure: length of a period", "ticks", 6)
@@ -196,6 +198,8 @@ class Reclaim(Table):
 
     @model_validator(mode="after")
     def _check_lru(self) -> Reclaim:
+        if self.lru == "classic" and self.mode == "host":
+            raise UserError('mode = "host": kswapd is modelled for lru = "mglru" only')
         if self.lru == "classic" and self.mode in ("debugfs", "age"):
             raise UserError(
                 f'mode = "{self.mode}" acts on generations, which lru = "classic" has not: use another mode'
@@ -213,6 +217,39 @@ class Swap(Table):
         "only after its write has ended",
         default="zram",
     )
+    ratio: float = table_key(
+        "zram: size of a page over the mean size of a compressible one when it is compressed",
+        "",
+        CompressionSpec.ratio,
+        ge=1,
+        le=100,
+        allow_inf_nan=False,
+    )
+    ratio_spread: float = table_key(
+        "zram: how unlike compressible pages are: sigma of the log-normal distribution of their sizes",
+        "",
+        CompressionSpec.spread,
+        ge=0,
+        le=3,
+        allow_inf_nan=False,
+    )
+    incompressible_share: Share = table_key(
+        "zram: share of the pages that are stored as they are", "share", CompressionSpec.incompressible_share
+    )
+    same_filled_share: Share = table_key(
+        "zram: share of the pages whose words are all the same, which take nothing",
+        "share",
+        CompressionSpec.same_filled_share,
+    )
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Swap:
+        if self.incompressible_share + self.same_filled_share > 1:
+            raise UserError(
+                f"incompressible_share {self.incompressible_share} and same_filled_share {self.same_filled_share} "
+                "are more than 1 together"
+            )
+        return self
 
 
 class Clock(Table):
@@ -233,8 +270,17 @@ class Clock(Table):
 
 
 class Host(Table):
-    """How hosts are simulated."""
+    """How much memory hosts have, and how they are simulated."""
 
+    memory: AnyMemory = table_key(
+        'a host\'s memory for its guests, such as "64 GiB", with kswapd; "0 pages": as much as they need, but what '
+        'reclaim.mode = "host" leaves them: their memory over overcommit, or that of the host\'s class',
+        "pages",
+        0,
+    )
+    watermark_scale_factor: int = table_key(
+        "vm.watermark_scale_factor: parts in 10,000 of the memory between two watermarks", "", 10, ge=1, le=3000
+    )
     sample: SampleShare = table_key(
         'share of each guest\'s page tables that is simulated: "1" for all of them, "1/16", "1/64"; the counters are '
         "scaled, and have intervals",

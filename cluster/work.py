@@ -130,6 +130,7 @@ def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
             ),
             ticks=3,
             mode=mode,
+            memory_pages=len(kinds) * _TINY_PAGES if mode == "host" else 0,
             aging_every_ticks=1,
         )
         for kernel in kernels

@@ -31,6 +31,7 @@ from hostsim.state import (
     PRESENT,
     PTRS_PER_PTE,
     REFERENCED,
+    TASK,
     TOUCHED,
     WORDS_PER_TABLE,
     Machine,
@@ -233,7 +234,7 @@ def end_aging(m: Machine, g: int, swappiness: int, force_scan: bool, walked_ptes
     mm = m.mms[g]
     lasting = f.switch_after_guest_walk if mm.notifiers else f.switch_after_process_walk
     if walked_ptes >= LONG_WALK and lasting >= (2 if force_scan else 1):
-        m.reclaim[0].checked = f.switch_after_checks
+        m.reclaim[TASK].checked = f.switch_after_checks
     mm.walked = 1
     mm.aged_at = m.events[g].pgfault
     mm.seq = m.lruvecs[g].max_seq

@@ -6,6 +6,8 @@ primary PTE. What they clear MGLRU can't see any more: reclaim only hears of it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from hostsim.jit import compiled, inlined, popcount
@@ -27,6 +29,7 @@ from hostsim.state import (
     Machine,
 )
 
+PART_WORDS = 64 * WORDS_PER_TABLE  # 128 MiB: what a clock can't interrupt of idle page tracking
 KHUGEPAGED_PAGES_TO_SCAN = 4096  # pages a wake-up: mm/khugepaged.c, khugepaged_pages_to_scan = HPAGE_PMD_NR * 8
 
 
@@ -115,35 +118,35 @@ def scan_tables(m: Machine, g: int, first: int, end: int) -> None:
 
 
 class IdleTracking:
-    """Marks all of a guest's pages idle every so many ticks, and reads the bitmap before it does so again."""
+    """Marks all of a guest's pages idle, and reads the bitmap before it does so again."""
 
-    def __init__(self, every_ticks: int) -> None:
-        self.every_ticks = every_ticks
-        self.marked_at = -1
+    def __init__(self) -> None:
+        self.marked_at: int | None = None  # a tick
 
-    def run(self, m: Machine, g: int, words: slice, tick: int) -> None:
-        """Its share of a tick, after the guest's accesses."""
-        if tick % self.every_ticks:
-            return
-        if self.marked_at >= 0:
-            read_idle(m, g, words.start, words.stop, self.marked_at)
-        mark_idle(m, g, words.start, words.stop)
-        self.marked_at = tick
+    def run(self, m: Machine, g: int, words: slice) -> Iterator[int]:
+        """All of a guest's memory, after its accesses; yields the guest after every so many words."""
+        parts = [(first, min(first + PART_WORDS, words.stop)) for first in range(words.start, words.stop, PART_WORDS)]
+        if self.marked_at is not None:
+            for first, end in parts:
+                read_idle(m, g, first, end, self.marked_at)
+                yield g
+        for first, end in parts:
+            mark_idle(m, g, first, end)
+            yield g
+        self.marked_at = int(m.vms[g]["tick"])
 
 
 class Khugepaged:
-    """Scans eight PTE tables of a guest every so many ticks, round and round."""
+    """Scans eight PTE tables of a guest at a time, round and round."""
 
-    def __init__(self, every_ticks: int) -> None:
-        self.every_ticks = every_ticks
+    def __init__(self) -> None:
         self.next_table = 0
 
-    def run(self, m: Machine, g: int, words: slice, tick: int) -> None:
-        """Its share of a tick, after the guest's accesses."""
-        if tick % self.every_ticks:
-            return
+    def run(self, m: Machine, g: int, words: slice) -> Iterator[int]:
+        """A wake-up, after the guest's accesses; yields the guest after every table."""
         first, tables = words.start // WORDS_PER_TABLE, -(-(words.stop - words.start) // WORDS_PER_TABLE)
         for _ in range(min(tables, KHUGEPAGED_PAGES_TO_SCAN // PTRS_PER_PTE)):
             table = first + self.next_table % tables
             scan_tables(m, g, table, table + 1)
             self.next_table += 1
+            yield g

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from hostsim.calibration import DEFAULT, Calibration
 from hostsim.demand import Demand
-from hostsim.guest_extras import GuestExtras
+from hostsim.guest_extras import Caller, GuestExtras
 from hostsim.latency import latency_gauges
 from hostsim.ledger import Cause
 from hostsim.machine import HostMemory
@@ -28,6 +28,7 @@ from hostsim.psi import EXPS, KINDS, Psi, Share
 from hostsim.swap_devices import SwapDevice, SwapQueue
 from hostsim.threads import Job, Piece, VCpus, Worker
 from hostsim.timing import CAUSES, no_time
+from hostsim.zram import ZramPool
 
 MS_NS = 1_000_000
 
@@ -47,8 +48,8 @@ class Turn:
 class HostClock:
     """Runs the guests of a host from tick 1 on; :meth:`start` when they have populated their memory.
 
-    ``vcpus``: of each guest. ``random``: for the latencies of the swap device. ``scale``: pages that a page stands for.
-    ``calibration``: the price of work.
+    ``vcpus``: of each guest. ``pool``: the swap device's, if it has one; ``random``: for its latencies.
+    ``scale``: pages that a page stands for. ``calibration``: the price of work.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class HostClock:
         spec: ClockSpec,
         vcpus: Sequence[int],
         device: SwapDevice,
+        pool: ZramPool | None,
         random: np.random.Generator,
         scale: float = 1.0,
         calibration: Calibration = DEFAULT,
@@ -65,7 +67,7 @@ class HostClock:
         self.memory, self.turns, self.spec, self.scale = memory, turns, spec, scale
         self.guests = [VCpus(count) for count in vcpus]
         self.reclaimer = Worker()
-        self.device = device
+        self.device, self.pool = device, pool
         self.queue = SwapQueue(device, random)
         price = partial(Meter, scale=scale, free=spec.free, calibration=calibration)
         self.meter = price(memory, write_cpu_ns=device.write_cpu_ns)
@@ -115,11 +117,11 @@ class HostClock:
             self._run_reclaimer(level_ns)
         self._end_tick(tick_ns)
 
-    def run_caller(self, work: Callable[[], None]) -> None:
+    def run_caller(self, caller: Caller) -> None:
         """The caller beside MGLRU does its work of a tick, on a CPU of its own."""
         self.meter.read()
-        work()
-        self.times[0]["caller_cpu_ns"] += self.meter.read().reclaim_ns
+        for g in caller():
+            self.times[g]["caller_cpu_ns"] += self.meter.read().reclaim_ns
 
     def _run_guest(self, g: int, tick: int, level_ns: int) -> None:
         """The guest's vCPUs work until each has used ``level_ns`` of this tick, or there is nothing left to do."""
@@ -214,12 +216,16 @@ class HostClock:
 
     def _weigh_memory(self, tick_ns: int) -> None:
         """What was in memory, and what was saved, during the tick that ends."""
+        if self.pool:
+            self.pool.update()
         for g, times in enumerate(self.times):
             events = self.memory.machine.events[g]
             resident = self.memory.in_memory(g)
             times["resident_page_ms"] += resident * tick_ns // MS_NS
             swapped = int(events["pgsteal"] - events["pgsteal_file"] - events["pswpin"])
-            times["reclaimed_page_ms"] += round(swapped * (1 - self.device.pool_share)) * tick_ns // MS_NS
+            pool = self.pool.pages[g] if self.pool else 0.0
+            times["pool_page_ms"] += round(pool) * tick_ns // MS_NS
+            times["reclaimed_page_ms"] += round(swapped - pool) * tick_ns // MS_NS
 
     def finish(self, tick: int) -> list[dict[str, int]]:
         """The columns hostsim.timing.TIMES of each guest."""

@@ -44,6 +44,9 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("workingset_activate_file", "pages", "the same for pages of the page cache"),
     Counter("workingset_restore_file", "pages", "the same for pages of the page cache"),
     Counter("kswapd_runs", "runs", "times that the guest's allocations woke kswapd"),
+    Counter(
+        "allocstall", "events", "times that an allocation had to reclaim for itself, below the host's min watermark"
+    ),
     Counter("pgscan", "pages", "pages isolated by eviction"),
     Counter("pgscan_file", "pages", "of these, pages of the page cache"),
     Counter("pgsteal", "pages", "pages reclaimed"),
@@ -56,6 +59,7 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("pgactivate", "pages", "pages activated"),
     Counter("pgdeactivate", "pages", "pages that the classic LRU moved from the active to the inactive list"),
+    Counter("reclaim_write_waits", "pages", "pages for whose write to end a reclaim waited"),
     Counter("limit_hits", "events", "times that a charge ran into memory.max (memory.events max)"),
     Counter("agings", "passes", "steps of max_seq"),
     Counter("mm_walks", "passes", "agings that walked the page tables"),

@@ -5,6 +5,7 @@ A tick is a sampling interval. "damon-vaddr" has regions over each guest's memor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from hostsim.state import IDLE, PG_YOUNG, PRESENT, PRIMARY, Machine
 MIN_NR_REGIONS = 10  # as DAMON's modules set them
 MAX_NR_REGIONS = 1000
 SAMPLES_PER_AGGREGATION = 20  # 100 ms of 5 ms samples: the default aggregation and sampling intervals
+SAMPLES_AT_A_TIME = 64  # regions: what a clock can't interrupt
 _STREAM = 1 << 26  # added to the guest's number in the counter of its random numbers
 _LOW = np.uint64(0xFFFFFFFF)
 
@@ -55,10 +57,13 @@ def check(
     m: Machine,
     guests: npt.NDArray[np.int64],
     pages: npt.NDArray[np.int64],
-    tick: int,
+    prepared_at: int,
     accessed: npt.NDArray[np.bool_],
 ) -> None:
-    """Whether each page was accessed since :func:`prepare`: young PTE, PG_idle gone, or young to a notifier."""
+    """Whether each page was accessed since :func:`prepare`: young PTE, PG_idle gone, or young to a notifier.
+
+    The truth is known to the tick: whether it was touched after that of ``prepared_at``.
+    """
     for i in range(len(pages)):
         page = pages[i]
         word = np.uint64(page >> 6)
@@ -66,7 +71,7 @@ def check(
         asked = m.bits[word, PRESENT] & bit
         young = asked & (m.bits[word, PRIMARY] | ~m.extra_bits[word, IDLE])
         young |= test_references(m, guests[i], page >> 6, asked & ~young)
-        touched = bit if m.last_touch[page] >= tick else np.uint64(0)
+        touched = bit if m.last_touch[page] > prepared_at else np.uint64(0)
         count(m, guests[i], asked, young, touched)
         accessed[i] = young != np.uint64(0)
 
@@ -84,21 +89,31 @@ class Damon:
         self.touches = np.zeros(total, np.int32)
         self.key, self.host, self.drawn = key, host, 0
         self.samples = 0
+        self.prepared_at: int | None = None  # a tick
         self.last_nr_regions = 0
 
-    def run(self, m: Machine, tick: int) -> None:
-        """Its share of a tick, after the guests' accesses: looks at the last samples and chooses the next."""
-        if self.samples or any(region.sampled for region in self.regions):
-            self._check(m, tick)
+    def run(self, m: Machine) -> Iterator[int]:
+        """A sampling interval, after the guests' accesses: looks at the last samples and chooses the next.
+
+        Yields after a few samples each, with the guest of the last one: on a clock the world moves on in between.
+        """
+        if self.prepared_at is not None:
+            yield from self._check(m, self.prepared_at)
         if self.samples == SAMPLES_PER_AGGREGATION:
             self._aggregate(m)
         for region, number in zip(self.regions, self._random(len(self.regions)), strict=True):
             region.sampled = region.first + int(number % region.pages)
-        prepare(m, *self._sampled())
+        for guests, pages in self._sampled():
+            prepare(m, guests, pages)
+            yield int(guests[-1])
+        self.prepared_at = int(m.vms[next(iter(self.targets))]["tick"])
 
-    def _sampled(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The guest and host page of every region's sample."""
-        return self._host_pages(np.array([region.sampled for region in self.regions]))
+    def _sampled(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """The guest and host page of every region's sample, a few regions at a time."""
+        guests, pages = self._host_pages(np.array([region.sampled for region in self.regions]))
+        for first in range(0, len(pages), SAMPLES_AT_A_TIME):
+            part = slice(first, first + SAMPLES_AT_A_TIME)
+            yield guests[part], pages[part]
 
     def _host_pages(self, offsets: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         which = np.searchsorted(self.starts, offsets, side="right") - 1
@@ -106,13 +121,16 @@ class Damon:
         firsts = np.array([pages.start for pages in self.targets.values()])[which]
         return guests, firsts + offsets - self.starts[which]
 
-    def _check(self, m: Machine, tick: int) -> None:
-        accessed = np.zeros(len(self.regions), np.bool_)
-        check(m, *self._sampled(), tick, accessed)
-        for region, hit in zip(self.regions, accessed, strict=True):
-            region.nr_accesses += bool(hit)
-        for start, pages in zip(self.starts, self.targets.values(), strict=False):
-            self.touches[start : start + pages.stop - pages.start] += m.last_touch[pages] >= tick
+    def _check(self, m: Machine, prepared_at: int) -> Iterator[int]:
+        regions = iter(self.regions)
+        for guests, pages in self._sampled():
+            accessed = np.zeros(len(pages), np.bool_)
+            check(m, guests, pages, prepared_at, accessed)
+            for hit in accessed:
+                next(regions).nr_accesses += bool(hit)
+            yield int(guests[-1])
+        for start, target in zip(self.starts, self.targets.values(), strict=False):
+            self.touches[start : start + target.stop - target.start] += m.last_touch[target] > prepared_at
         self.samples += 1
 
     def _aggregate(self, m: Machine) -> None:

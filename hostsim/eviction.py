@@ -340,7 +340,7 @@ def _retry(m: Machine, g: int, kind: int, reclaim: Record, count: int) -> None:
 def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) -> None:
     """shrink_folio_list and move_folios_to_lru for the isolated pages, oldest first."""
     events = m.events[g]
-    reclaim.isolated = isolated
+    m.node[0].isolated = isolated
     reclaim.freed = 0
     kept = 0
     runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[kind]), kind)

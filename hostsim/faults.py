@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from hostsim import classic
 from hostsim.jit import compiled, inlined, spliced
-from hostsim.kswapd import alloc_page
 from hostsim.lru import add_page, fills_batch
+from hostsim.page_alloc import alloc_page
 from hostsim.refs import marked_accessed
 from hostsim.rows import page_row
 from hostsim.state import (

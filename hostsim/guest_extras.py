@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -62,26 +63,18 @@ class GuestExtras:
             take_sample(self.memory.machine, self.guest, limit, np.zeros(tick + 2, np.int64))
 
 
-def make_caller(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: int) -> Callable[[int], None]:
-    """What the host's other caller does in a tick, after all guests' turns."""
+Caller = Callable[[], Iterator[int]]
+"""Who asks for Accessed bits beside MGLRU: begins its work of a tick, which yields the guest that each part was for."""
+
+
+def make_caller(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: int) -> Caller:
+    """The host's other caller; its turn is after those of all guests."""
     m = memory.machine
     guests = range(len(spec.guests))
     if spec.caller in ("idle", "khugepaged"):
-        kind = IdleTracking if spec.caller == "idle" else Khugepaged
-        each = [kind(spec.caller_every_ticks) for _ in guests]
-
-        def run_each(tick: int) -> None:
-            for g, one in enumerate(each):
-                one.run(m, g, memory.words(g), tick)
-
-        return run_each
+        each = [IdleTracking() if spec.caller == "idle" else Khugepaged() for _ in guests]
+        return lambda: chain.from_iterable(one.run(m, g, memory.words(g)) for g, one in enumerate(each))
     everybody = {g: memory.pages(g) for g in guests}
     targets = [everybody] if spec.caller == "damon-paddr" else [{g: pages} for g, pages in everybody.items()]
     damons = [Damon(target, key=key, host=host) for target in targets]
-
-    def run_damon(tick: int) -> None:
-        if tick % spec.caller_every_ticks == 0:
-            for damon in damons:
-                damon.run(m, tick)
-
-    return run_damon
+    return lambda: chain.from_iterable(damon.run(m) for damon in damons)

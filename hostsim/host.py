@@ -14,9 +14,9 @@ from hostsim.costs import cpu_ns
 from hostsim.counters import COUNTERS, EVENTS
 from hostsim.demand import Demand, Stream
 from hostsim.errors import UserError
-from hostsim.guest_extras import GuestExtras, make_caller
+from hostsim.guest_extras import Caller, GuestExtras, make_caller
 from hostsim.hybrid import get_kernel
-from hostsim.machine import HostMemory, Memslot
+from hostsim.machine import HostMemory, Memslot, Watermarks
 from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from hostsim.philox import study_key
@@ -27,7 +27,9 @@ from hostsim.state import CALLER, MIN_NR_GENS
 from hostsim.swap_devices import get_device
 from hostsim.threads import Job, Piece
 from hostsim.timing import no_time
+from hostsim.watermarks import kernel_watermarks
 from hostsim.workloads import FileStream, GuestStream, hash_accesses
+from hostsim.zram import ZramPool, with_compression
 from policies import Lock, Policy, Site
 
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
@@ -51,9 +53,11 @@ def simulate_host(
     """Runs a host for ``spec.ticks`` ticks; the same arguments give the same result, bit for bit.
 
     ``make_memory``: what the host runs on; a :class:`HostMemory` that also watches what is done to it.
-    Raises UserError for an unknown kernel or mode, or a host without guests.
+    Raises UserError for an unknown kernel or mode, a host without guests, or kswapd with the classic LRU.
     """
     kernel = replace(get_kernel(spec.kernel), lru_gen=spec.lru_gen)
+    if spec.memory_pages and not spec.lru_gen:
+        raise UserError("kswapd is modelled for MGLRU: leave the host's memory out under the classic LRU")
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
     if spec.sample > 1:
@@ -85,9 +89,12 @@ def simulate_host(
         parent_max_pages=parent_limit,
         shared_cpu=spec.scene,
         async_swap=get_device(spec.swap_device).asynchronous,
+        free_pages=spec.memory_pages,
+        watermarks=_watermarks(spec),
     )
     turns = [_turn(memory, spec, policy, g, (seed, replicate, host)) for g in range(len(spec.guests))]
-    clock = _clock(memory, spec, turns, (seed, replicate, host)) if spec.clock else None
+    pool = _pool(memory, spec, (seed, replicate, host))
+    clock = _clock(memory, spec, turns, pool, (seed, replicate, host)) if spec.clock else None
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
@@ -99,10 +106,12 @@ def simulate_host(
         else:
             for turn in turns:
                 _take(turn, tick)
+            if pool is not None:
+                pool.update()
         if clock is not None and tick == 0:
             clock.start()
-        if caller is not None and tick:
-            _call(caller, clock, tick)
+        if caller is not None and tick and tick % spec.caller_every_ticks == 0:
+            _call(caller, clock)
         memory.complete_io()
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
@@ -112,6 +121,12 @@ def simulate_host(
     times = clock.finish(spec.ticks) if clock else [NO_TIME] * len(turns)
     results = tuple(_result(memory, policy, spec, g, turn, times[g]) for g, turn in enumerate(turns))
     return HostResult(results) if clock is None else _with_gauges(results, clock)
+
+
+def _watermarks(spec: HostSpec) -> Watermarks | None:
+    if not spec.memory_pages:
+        return None
+    return kernel_watermarks(spec.memory_pages, spec.watermark_scale_factor, spec.scale)
 
 
 def _with_gauges(results: tuple[GuestResult, ...], clock: HostClock) -> HostResult:
@@ -150,7 +165,7 @@ def _turn(memory: HostMemory, spec: HostSpec, policy: Policy, g: int, who: tuple
     """What a guest does in every tick: its accesses, then the reclaim that user space asks for."""
     guest = spec.guests[g]
     seed, replicate, host = who
-    number = g + (guest.sample.group * _GROUP_STREAM if guest.sample else 0)
+    number = _stream_number(guest, g)
     own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
     file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
     extras = None
@@ -244,22 +259,39 @@ def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> Job:
     yield Piece.RECLAIMED
 
 
-def _call(caller: Callable[[int], None], clock: HostClock | None, tick: int) -> None:
+def _call(caller: Caller, clock: HostClock | None) -> None:
     """The caller beside MGLRU; on a clock its time is written down."""
     if clock is None:
-        caller(tick)
+        for _ in caller():
+            pass
     else:
-        clock.run_caller(lambda: caller(tick))
+        clock.run_caller(caller)
 
 
-def _clock(memory: HostMemory, spec: HostSpec, turns: list[Turn], who: tuple[int, int, int]) -> HostClock:
+def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> ZramPool | None:
+    """The swap device's pool, if it has one and somebody looks: a clock, or kswapd at the host's free memory."""
+    if not get_device(spec.swap_device).compresses or not (spec.clock or spec.memory_pages):
+        return None
+    seed, replicate, host = who
+    numbers = [_stream_number(guest, g) for g, guest in enumerate(spec.guests)]
+    return ZramPool(memory, spec.compression, study_key(seed, replicate), host, numbers)
+
+
+def _stream_number(guest: GuestSpec, g: int) -> int:
+    """What names a guest's random numbers: guest ``g`` of its host, and which part of a sample it is."""
+    return g + (guest.sample.group * _GROUP_STREAM if guest.sample else 0)
+
+
+def _clock(
+    memory: HostMemory, spec: HostSpec, turns: list[Turn], pool: ZramPool | None, who: tuple[int, int, int]
+) -> HostClock:
     assert spec.clock is not None
     seed, replicate, host = who
     sample = spec.guests[0].sample
     random = _generator(seed, replicate, host, _SWAP_STREAM + (sample.group if sample else 0))
     vcpus = [guest.vcpus for guest in spec.guests]
-    device = get_device(spec.swap_device)
-    return HostClock(memory, turns, spec.clock, vcpus, device, random, spec.scale, spec.calibration)
+    device = with_compression(get_device(spec.swap_device), spec.compression)
+    return HostClock(memory, turns, spec.clock, vcpus, device, pool, random, spec.scale, spec.calibration)
 
 
 def _generator(seed: int, replicate: int, host: int, stream: int) -> np.random.Generator:

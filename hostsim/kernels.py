@@ -109,8 +109,8 @@ class Kernel:
 
     stock_of_many_memcgs: bool = False
     """A CPU keeps pages charged in advance for several memcgs, not for the last one only."""
-    kswapd_starts_low: bool = True
-    """kswapd starts with the priority that fits its goal (set_initial_priority), not with the default."""
+    starts_at_fitting_priority: bool = True
+    """Reclaim of the whole host starts with the priority that fits its goal (set_initial_priority)."""
     memcg_lru: bool = True
     """kswapd visits memcgs by when they were last aged, and ends a pass once it has enough."""
     partial_tree_walk: bool = True
@@ -154,7 +154,7 @@ _6_1 = Kernel(
     wakes_flusher=False,
     aging_ends_visit=False,
     stops_once_swapped_enough=True,
-    kswapd_starts_low=False,
+    starts_at_fitting_priority=False,
     memcg_lru=False,
     rotations_cost=False,
     reclaim_flushes_stats=True,

@@ -1,8 +1,8 @@
-"""A host without memcg limits: free pages, watermarks, kswapd and the memcg LRU (mm/vmscan.c balance_pgdat).
+"""kswapd: reclaims from all guests of a host that is short of free pages (mm/vmscan.c balance_pgdat, shrink_node).
 
-There is one zone. kswapd is woken when the free pages fall below the low watermark, runs at once and to its end, as a
-kernel thread does that finds the CPU free, so that no task ever has to reclaim for itself: on the recordings kswapd
-did 79 to 98 % of the work, tasks the rest.
+There is one zone. Where nothing takes time kswapd runs at once and to its end, as a kernel thread does that finds the
+CPU free: on the recordings kswapd did 79 to 98 % of the work, tasks the rest. On a clock it works in visits to one
+memcg each, and guests go on in between; so it has a scan_control of its own.
 """
 
 from __future__ import annotations
@@ -12,54 +12,69 @@ from numba import int64
 from hostsim.apart import apart
 from hostsim.jit import compiled, inlined
 from hostsim.lru import gen_of
-from hostsim.memcg import charge
 from hostsim.min_ttl import age_node
 from hostsim.pid import is_evictable
 from hostsim.reclaim import DEF_PRIORITY, NO_TASK, should_run_aging, shrink_lruvec
-from hostsim.state import MIN_LRU_BATCH, MIN_NR_GENS, Machine, Record
+from hostsim.state import KSWAPD, MIN_LRU_BATCH, MIN_NR_GENS, Machine, Record
 
 LEAST_PRIORITY = DEF_PRIORITY // 2  # set_initial_priority starts no lower
-
-
-@inlined
-def alloc_page(m: Machine, g: int) -> None:
-    """A page for a guest: charged to its memcg and, where the host's memory is limited, taken from the free ones."""
-    charge(m, g)
-    node = m.node[0]
-    if node.high_pages:
-        node.free_pages -= 1
-        if node.free_pages < node.low_pages:
-            balance_pgdat(m, g)
+NOBODY = -1  # instead of a guest: there is no visit left
 
 
 @apart(int64)
 def balance_pgdat(m: Machine, task: int) -> None:
-    """kswapd: reclaims from all guests until the free pages are above the high watermark.
+    """kswapd, at once and to its end; ``task``: the guest that woke it."""
+    begin_balance(m, task)
+    while balance_part(m) != NOBODY:
+        pass
 
-    ``task``: the guest that woke it; the CPU switches back to its process afterwards.
-    """
+
+@compiled
+def begin_balance(m: Machine, task: int) -> None:
+    """kswapd wakes up. The CPU switches back to the process that woke it, that of guest ``task``, afterwards."""
     f = m.features[0]
-    node = m.node[0]
-    reclaim = m.reclaim[0]
+    reclaim = m.reclaim[KSWAPD]
     m.mms[task].used = 1
     m.events[task].kswapd_runs += 1
     reclaim.task = NO_TASK
     reclaim.proactive = 0
     reclaim.checked = 0
-    reclaim.kswapd = 1
-    reclaim.nr_to_reclaim = node.goal_pages
-    reclaim.priority = _initial_priority(m) if f.kswapd_starts_low else DEF_PRIORITY
-    while reclaim.priority >= 1 and node.free_pages < node.high_pages:
-        reclaim.nr_reclaimed = reclaim.scanned = 0
-        _prepare(m, reclaim.priority)
-        _shrink_node(m, reclaim)
-        if reclaim.scanned < reclaim.nr_to_reclaim or not reclaim.nr_reclaimed:
-            reclaim.priority -= 1
-    reclaim.kswapd = 0
+    reclaim.kswapd = reclaim.root = 1
+    reclaim.nr_to_reclaim = m.node[0].goal_pages
+    reclaim.priority = initial_priority(m, reclaim.nr_to_reclaim) if f.starts_at_fitting_priority else DEF_PRIORITY
+    _begin_next_pass(m, reclaim)
 
 
 @compiled
-def _initial_priority(m: Machine) -> int:
+def balance_part(m: Machine) -> int:
+    """kswapd's next visit; returns the guest that it was to. NOBODY: it goes to sleep.
+
+    It does when the free pages are above the high watermark after a pass, or at the last priority.
+    """
+    reclaim = m.reclaim[KSWAPD]
+    while True:
+        guest = visit_next(m, reclaim)
+        if guest != NOBODY:
+            return guest
+        if reclaim.scanned < reclaim.nr_to_reclaim or not reclaim.nr_reclaimed:
+            reclaim.priority -= 1
+        if not _begin_next_pass(m, reclaim):
+            return NOBODY
+
+
+@compiled
+def _begin_next_pass(m: Machine, reclaim: Record) -> bool:
+    node = m.node[0]
+    if reclaim.priority < 1 or node.free_pages >= node.high_pages:
+        return False
+    _prepare(m, reclaim.priority)
+    reclaim.nr_reclaimed = reclaim.scanned = 0
+    begin_pass(m, reclaim)
+    return True
+
+
+@compiled
+def initial_priority(m: Machine, nr_to_reclaim: int) -> int:
     """set_initial_priority: the more inactive pages there are against the goal, the fewer of them at a time."""
     inactive = 0
     for g in range(len(m.mms)):
@@ -68,7 +83,7 @@ def _initial_priority(m: Machine) -> int:
             if is_evictable(kind, lruvec.swappiness):
                 for seq in range(lruvec.min_seq[kind], lruvec.max_seq - MIN_NR_GENS + 1):
                     inactive += max(lruvec.nr_pages[gen_of(seq), kind], 0)
-    priority = _bits(inactive) - 1 - _bits(m.node[0].goal_pages - 1)
+    priority = _bits(inactive) - 1 - _bits(nr_to_reclaim - 1)
     return min(max(priority, LEAST_PRIORITY), DEF_PRIORITY)
 
 
@@ -98,24 +113,36 @@ def _prepare(m: Machine, priority: int) -> None:
 
 
 @compiled
-def _shrink_node(m: Machine, reclaim: Record) -> None:
-    """One pass over the guests: in their order (6.1), or the older half of the memcg LRU (shrink_many).
+def begin_pass(m: Machine, reclaim: Record) -> None:
+    """A pass over the guests: in their order (6.1), or over the older half of the memcg LRU (shrink_many).
 
-    A lruvec that was aged moves to the younger half; when the older one is empty they change places.
+    When the older half is empty the halves change places.
     """
     node = m.node[0]
+    reclaim.visited = 0
     if not m.features[0].memcg_lru:
-        for g in range(len(m.mms)):
-            _shrink_one(m, g, reclaim)
         return
-    left = 0
     for g in range(len(m.mms)):
         if m.mms[g].memcg_seq <= node.memcg_seq:
-            left += 1
-    if not left:
-        node.memcg_seq += 1
-    for i in range(len(m.mms)):
-        g = (node.memcg_position + i) % len(m.mms)
+            return
+    node.memcg_seq += 1
+
+
+@compiled
+def visit_next(m: Machine, reclaim: Record) -> int:
+    """The next visit of a pass; returns the guest that it was to. NOBODY: the pass is over.
+
+    A lruvec that was aged moves to the younger half of the memcg LRU; there a pass ends once it has enough.
+    """
+    node = m.node[0]
+    guests = len(m.mms)
+    while reclaim.visited < guests:
+        g = reclaim.visited
+        reclaim.visited += 1
+        if not m.features[0].memcg_lru:
+            _shrink_one(m, g, reclaim)
+            return g
+        g = (node.memcg_position + g) % guests
         if m.mms[g].memcg_seq > node.memcg_seq:
             continue
         agings = m.events[g].agings
@@ -123,8 +150,10 @@ def _shrink_node(m: Machine, reclaim: Record) -> None:
         if m.events[g].agings > agings:
             m.mms[g].memcg_seq = node.memcg_seq + 1
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
-            node.memcg_position = (g + 1) % len(m.mms)
-            return
+            node.memcg_position = (g + 1) % guests
+            reclaim.visited = guests
+        return g
+    return NOBODY
 
 
 @compiled

@@ -63,7 +63,7 @@ def _activate_neighbour(m: Machine, g: int, page: int) -> None:
 @inlined
 def _without_isolated(m: Machine, word: int, pages: np.uint64) -> np.uint64:
     """Of these pages of a word, those that this batch has not taken off the lists."""
-    for i in range(m.reclaim[0].isolated):
+    for i in range(m.node[0].isolated):
         if m.victims[i] >> 6 == word:
             pages &= ~(_ONE << np.uint64(m.victims[i] & 63))
     return pages

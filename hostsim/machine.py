@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import aging, classic, extras, faults, lru, memcg, min_ttl, pagecache, reclaim, writeback
+from hostsim import aging, classic, extras, faults, kswapd, lru, memcg, min_ttl, pagecache, reclaim, writeback
 from hostsim.apart import link
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
@@ -71,12 +71,14 @@ class Memslot:
 class Watermarks(NamedTuple):
     """Pages that should be free (/proc/zoneinfo): kswapd is woken below ``low`` and stops at ``high``.
 
-    ``goal``: pages that it sets out to reclaim in one pass, the sum of all zones' high watermarks.
+    ``goal``: pages that it sets out to reclaim in one pass, the sum of all zones' high watermarks. ``min``: tasks that
+    allocate below it reclaim themselves, where kswapd takes time.
     """
 
     low: int
     high: int
     goal: int
+    min: int = 0
 
 
 class HostMemory:
@@ -135,7 +137,7 @@ class HostMemory:
             calls=code.calls,
             policy=code.control,
             features=kernel.encode(),
-            reclaim=np.zeros(1, RECLAIM),
+            reclaim=np.zeros(2, RECLAIM),
             vms=np.zeros(len(slots), VM),
             extra_bits=_cache_aligned(table_count * WORDS_PER_TABLE if with_extras else 0),
             last_touch=np.zeros(pages if with_extras else 0, np.int32),
@@ -147,7 +149,7 @@ class HostMemory:
         node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages
         node["memcgs_need_aging"] = 1
         if watermarks:
-            node["low_pages"], node["high_pages"], node["goal_pages"] = watermarks
+            node["low_pages"], node["high_pages"], node["goal_pages"], node["min_pages"] = watermarks
         batch = memcg.MEMCG_CHARGE_BATCH
         if kernel.stock_of_many_memcgs:
             self.machine.parent[0]["charged"] += -parent_kernel_pages % batch
@@ -219,10 +221,20 @@ class HostMemory:
         for guest in range(len(self.machine.mms)):
             writeback.flush(self.machine, guest)
 
-    def complete_io(self) -> None:
-        """All I/O that is under way ends. Reclaim of a memcg waits for the I/O of its own passes by itself."""
-        for guest in range(len(self.machine.mms)):
-            writeback.end_writeback(self.machine, guest)
+    def complete_io(self, pages: int | None = None) -> None:
+        """The writes of so many pages end, each guest's oldest in proportion to what it has under way; None: of all.
+
+        Reclaim waits for writes by itself when it can't go on without.
+        """
+        under_way = self.machine.mms["under_writeback"]
+        total = int(under_way.sum())
+        left = total if pages is None else min(pages, total)
+        for guest, count in enumerate(under_way.tolist()):
+            if left:
+                ended = -(-left * count // total)  # rounded up: what is left goes to the last ones
+                writeback.end_writeback(self.machine, guest, ended)
+                left -= ended
+                total -= count
 
     def drain(self) -> None:
         """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""
@@ -246,8 +258,8 @@ class HostMemory:
         """`+` of the debugfs file, for the present max_seq."""
         reclaim.debugfs_age(self.machine, guest, swappiness, force_scan)
 
-    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[None]:
-        """The same as :meth:`age`, yielding after every so many page tables: the world may move on meanwhile.
+    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[int]:
+        """The same as :meth:`age`, yielding the guest after every so many page tables: the world may move on.
 
         If somebody else has aged the lruvec when the walk ends, the generations stay as they are.
         """
@@ -260,9 +272,22 @@ class HostMemory:
             begin, end = self.tables(guest)
             for part in range(begin, end, tables):
                 aging.walk_part(m, guest, seq, swappiness, force_scan, part, min(part + tables, end))
-                yield
+                yield guest
         if int(m.lruvecs[guest]["max_seq"]) == seq:
             aging.end_aging(m, guest, swappiness, force_scan, int(m.events[guest]["walk_ptes"]) - before)
+
+    @property
+    def kswapd_woken(self) -> bool:
+        """Somebody woke kswapd, and it has not run to its end since; only where it takes time."""
+        return bool(self.machine.node[0]["kswapd_woken"])
+
+    def balance_in_parts(self) -> Iterator[int]:
+        """kswapd, from its waking until it sleeps; yields after each visit the guest that it was to."""
+        node = self.machine.node[0]
+        kswapd.begin_balance(self.machine, int(node["kswapd_woken"]) - 1)
+        while (guest := int(kswapd.balance_part(self.machine))) != kswapd.NOBODY:
+            yield guest
+        node["kswapd_woken"] = 0
 
     def age_node(self, priority: int) -> bool:
         """What kswapd does at a priority before it evicts; True if it called the OOM killer (min_ttl_ms)."""

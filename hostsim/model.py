@@ -18,7 +18,7 @@ WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.state.KVM and those after it
 CALLERS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
 SWAP_DEVICES = ("zram", "async", "nvme", "remote")
-RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure")
+RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
 
 
 @dataclass(frozen=True)
@@ -179,22 +179,42 @@ class ClockSpec:
 
 
 @dataclass(frozen=True)
+class CompressionSpec:
+    """What zram makes of pages (hostsim.zram). All figures are assumed: those of a fleet depend on what it runs.
+
+    ``ratio``: size of a page over the mean size of a compressible page when it is compressed; ``spread``: sigma of the
+    log-normal distribution of the latter. ``incompressible_share`` of the pages are stored as they are, and
+    ``same_filled_share`` take nothing, because all of their words are the same. 3 to 1 is about what Lagar-Cavilla et
+    al. (ASPLOS 2019) save with compressed far memory, 67 %; with the incompressible pages it is 2.5 to 1 over all, and
+    the kernel's Documentation/admin-guide/blockdev/zram.rst expects 2 to 1.
+    """
+
+    ratio: float = 3.0
+    spread: float = 0.4
+    incompressible_share: float = 0.1
+    same_filled_share: float = 0.0
+
+
+@dataclass(frozen=True)
 class HostSpec:
     """One hypervisor host: its kernel (a name for hostsim.hybrid.get_kernel), guests and reclaim.
 
     Tick 0 populates every guest's memory in page order; ticks 1..``ticks`` run the workloads.
     mode: "limit" (direct reclaim under memory.max), "proactive" (memory.reclaim after every tick), "debugfs" (`+` and
     `-` of lru_gen after every tick), "age" (every ``period_ticks`` the same, for all that was not touched in the last
-    two periods, whatever the limit) or "pressure" (every ``period_ticks`` memory.reclaim of a little, the less the
-    nearer the guest's PSI some is to ``psi_target`` percent; needs a clock). ``aging_every_ticks`` > 0 runs one more
-    `+` that often.
+    two periods, whatever the limit), "pressure" (every ``period_ticks`` memory.reclaim of a little, the less the
+    nearer the guest's PSI some is to ``psi_target`` percent; needs a clock) or "host" (kswapd, by the host's watermarks
+    alone). ``aging_every_ticks`` > 0 runs one more `+` that often.
+    ``memory_pages``: the host's memory for its guests, with watermarks as the kernel sets them by
+    ``watermark_scale_factor`` (hostsim.watermarks), beside whatever the mode does; 0: as much as is needed.
     ``caller``: who else asks for Accessed bits, one of CALLERS ("": nobody), every ``caller_every_ticks``.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
     ``scene``: the guests share one CPU, whose batches are drained after every turn.
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
-    waits for. Dirty file pages are written in the tick after the one in which the flusher was woken, and every
-    ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs. ``clock``: None for a replay.
+    waits for. ``compression``: what zram makes of pages. Dirty file pages are written in the tick after the one in
+    which the flusher was woken, and every ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
+    ``clock``: None for a replay.
     ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all. ``scale``: what a page of a host that
     is such a sample itself stands for. ``calibration``: the price of work.
     """
@@ -206,12 +226,15 @@ class HostSpec:
     aging_every_ticks: int = 0
     period_ticks: int = 6
     psi_target: float = 0.1
+    memory_pages: int = 0
+    watermark_scale_factor: int = 10
     parent_pages: int = 0
     lru_gen: bool = True
     scene: bool = False
     caller: str = ""
     caller_every_ticks: int = 1
     swap_device: str = "zram"
+    compression: CompressionSpec = CompressionSpec()
     swappiness: int = 60
     flush_every_ticks: int = 4
     clock: ClockSpec | None = None

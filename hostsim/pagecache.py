@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from hostsim.faults import make_table
 from hostsim.jit import compiled, inlined
-from hostsim.kswapd import alloc_page
 from hostsim.lru import add_page
+from hostsim.page_alloc import alloc_page
 from hostsim.refs import marked_accessed
 from hostsim.rows import page_row
 from hostsim.state import (

@@ -11,7 +11,7 @@ from hostsim.eviction import evict_pages, oldest_evictable
 from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import drain, gen_of
 from hostsim.pid import is_evictable
-from hostsim.state import MIN_LRU_BATCH, MIN_NR_GENS, Machine, Record
+from hostsim.state import MIN_LRU_BATCH, MIN_NR_GENS, TASK, Machine, Record
 from hostsim.writeback import end_writeback, flush
 
 DEF_PRIORITY = 12
@@ -116,7 +116,7 @@ def _shrink_in_batches(m: Machine, g: int, reclaim: Record) -> None:
         if not progress:
             break
         scanned += progress
-        if scanned >= nr_to_scan or (reclaim.kswapd and f.memcg_lru and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim):
+        if scanned >= nr_to_scan or (reclaim.root and f.memcg_lru and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim):
             break
         enough = reclaim.swapped and reclaim.nr_reclaimed >= reclaim.nr_to_reclaim
         if f.stops_once_swapped_enough and (enough or m.lruvecs[g].max_seq > first_seq + 1):
@@ -149,20 +149,22 @@ def _first_and_last(m: Machine, target: int) -> tuple[int, int]:
 
 
 @compiled
-def _wait_for_io(m: Machine, target: int) -> None:
-    """The device is faster than a pass over the lists: what one pass writes, the next one can free."""
+def wait_for_io(m: Machine, target: int) -> None:
+    """A pass that has not freed enough waits until what is being written is written: the next one can free it."""
     first, last = _first_and_last(m, target)
     for g in range(first, last + 1):
-        end_writeback(m, g)
+        m.events[g].reclaim_write_waits += m.mms[g].under_writeback
+        end_writeback(m, g, m.mms[g].under_writeback)
 
 
 @compiled
-def _wait_for_flusher(m: Machine, target: int) -> None:
+def wait_for_flusher(m: Machine, target: int) -> None:
     """A reclaim that freed nothing waits until the flusher has written the dirty pages of the files."""
     first, last = _first_and_last(m, target)
     for g in range(first, last + 1):
         flush(m, g)
-        end_writeback(m, g)
+        m.events[g].reclaim_write_waits += m.mms[g].under_writeback
+        end_writeback(m, g, m.mms[g].under_writeback)
 
 
 @spliced
@@ -198,7 +200,7 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
 
     ``target``: a guest's memcg, or PARENT_MEMCG. ``task``: the guest in whose fault this happens, or NO_TASK.
     """
-    reclaim = m.reclaim[0]
+    reclaim = m.reclaim[TASK]
     reclaim.nr_to_reclaim = max(nr_pages, SWAP_CLUSTER_MAX)
     reclaim.nr_reclaimed = 0
     reclaim.checked = 0
@@ -215,11 +217,11 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
             shrink_memcgs(m, target, reclaim)
             if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
                 break
-            _wait_for_io(m, target)
+            wait_for_io(m, target)
             reclaim.priority -= 1
         again = not m.features[0].lru_gen and classic_reclaim.begins_anew(m, reclaim)
     if not reclaim.nr_reclaimed:
-        _wait_for_flusher(m, target)
+        wait_for_flusher(m, target)
     return reclaim.nr_reclaimed
 
 
@@ -252,7 +254,7 @@ def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) 
     f = m.features[0]
     drain(m, m.mms[g].cpu)
     lruvec = m.lruvecs[g]
-    reclaim = m.reclaim[0]
+    reclaim = m.reclaim[TASK]
     reclaim.nr_to_reclaim = nr_pages
     reclaim.nr_reclaimed = 0
     reclaim.walk = 1

@@ -26,7 +26,7 @@ from hostsim.timing import TIMES
 PARTS = 4
 T_975 = 3.182  # Student's t for a two-sided 95 % interval with PARTS - 1 degrees of freedom
 SLACK_PAGES = 24  # half of what a reclaim call frees (32 to 64 pages): how far below its limit a guest is, on average
-_PER_PAGE_TIMES = ("resident_page_ms", "reclaimed_page_ms")
+_PER_PAGE_TIMES = ("resident_page_ms", "pool_page_ms", "reclaimed_page_ms")
 _ALIKE = {"agings", "mm_walks", *(time.name for time in TIMES if time.name not in _PER_PAGE_TIMES)}
 """Counters that a sample has as the whole does: passes over the memory, and times, whose prices are scaled already."""
 
@@ -47,7 +47,8 @@ def _part_of_host(spec: HostSpec, number: int, start: float, step: int) -> HostS
     guests = tuple(_part(guest, SampleOf(guest, start, number), step) for guest in spec.guests)
     scale = sum(guest.memory_pages for guest in spec.guests) / sum(guest.memory_pages for guest in guests)
     parent = _limit(spec.parent_pages, 1 / scale)
-    return replace(spec, guests=guests, parent_pages=parent, sample=1, scale=scale)
+    memory = round(spec.memory_pages / scale)
+    return replace(spec, guests=guests, parent_pages=parent, memory_pages=memory, sample=1, scale=scale)
 
 
 def _limit(pages: int, share: float) -> int:

@@ -223,10 +223,11 @@ RECLAIM = np.dtype(
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
         ("task", np.int64),  # the guest in whose own fault this reclaim runs; -1: none
         ("checked", np.int64),  # pages checked since the last aging of this call
-        ("kswapd", np.int64),  # it is kswapd's, of all guests
-        ("scanned", np.int64),  # pages isolated in this pass of kswapd's
-        ("isolated", np.int64),  # pages of the present batch, in Machine.victims
-        ("freed", np.int64),  # pages of it that were freed
+        ("kswapd", np.int64),  # it is kswapd's ...
+        ("root", np.int64),  # ... or a task's, of all guests: the host is short of free pages
+        ("visited", np.int64),  # guests that its present pass has come to
+        ("scanned", np.int64),  # pages isolated in this pass
+        ("freed", np.int64),  # pages of the present batch that were freed
         ("swapped", np.int64),  # this visit isolated anonymous pages (need_swapping)
         ("file_taken", np.int64),  # file pages that a pass took off the oldest generation (sc->nr.file_taken) ...
         ("unqueued_dirty", np.int64),  # ... and those that were dirty and not being written
@@ -241,6 +242,9 @@ RECLAIM = np.dtype(
 )
 """struct scan_control: one reclaim call."""
 
+TASK = 0  # index in Machine.reclaim: the call of whoever is running ...
+KSWAPD = 1  # ... and that of kswapd, which on a clock goes on after others
+
 
 NODE = np.dtype(
     [
@@ -249,9 +253,13 @@ NODE = np.dtype(
         ("oom_kills", np.int64),  # times that kswapd called the OOM killer because of it
         ("async_swap", np.int64),  # the swap device is asynchronous: a page is freed only after its I/O has ended
         ("flusher_woken", np.int64),  # reclaim met nothing but dirty file pages
+        ("isolated", np.int64),  # pages of the present batch of eviction, in Machine.victims
         ("free_pages", np.int64),
-        ("low_pages", np.int64),  # watermarks: kswapd is woken below the low one, and reclaims up to the high one;
+        ("min_pages", np.int64),  # watermarks: tasks reclaim below the min one if kswapd takes time,
+        ("low_pages", np.int64),  # kswapd is woken below the low one, and reclaims up to the high one;
         ("high_pages", np.int64),  # 0: the host's memory is not limited
+        ("kswapd_takes_time", np.int64),  # it runs on a clock, when its turn comes
+        ("kswapd_woken", np.int64),  # by guest n - 1; 0: it sleeps
         ("goal_pages", np.int64),  # what kswapd sets out to reclaim in one pass
         ("memcgs_need_aging", np.int64),  # kswapd ages before it evicts (6.1)
         ("memcg_seq", np.int64),  # the memcg LRU's older half ...

@@ -1,4 +1,4 @@
-"""Swap devices as data: what a page costs on its way out and back, and how much memory the pool takes.
+"""Swap devices as data: what a page costs on its way out and back.
 
 Each figure has its source beside it. "Assumed" marks an order of magnitude for which no measurement was found.
 """
@@ -22,8 +22,8 @@ class SwapDevice:
     ``read_ns``: median time until a page is there, when the device has nothing else to do; ``spread``: sigma of the
     log-normal distribution around it. ``write_cpu_ns``: CPU time of a page on its way out. ``pages_per_s``: pages that
     the device moves at most, reads and writes together (0: no limit of its own). ``depth``: requests that it serves
-    at a time. ``pool_share``: host memory that a swapped-out page still takes, on average, in pages;
-    ``asynchronous``: a page is freed only when its write has ended.
+    at a time. ``compresses``: pages stay in the host's memory, made small (hostsim.zram); ``asynchronous``: a page is
+    freed only when its write has ended.
     """
 
     name: str
@@ -32,7 +32,7 @@ class SwapDevice:
     write_cpu_ns: float
     pages_per_s: float
     depth: int
-    pool_share: float
+    compresses: bool
     asynchronous: bool
 
 
@@ -44,16 +44,15 @@ MOST_LOAD = 0.98  # a device that is asked for more slows its callers down until
 DEVICES = {
     device.name: device
     for device in (
-        # CPU: hostsim.costs. Pool: 1 page in 10 incompressible, the others 3 to 1 (assumed; the kernel's
-        # Documentation/admin-guide/blockdev/zram.rst expects 2 to 1).
-        SwapDevice("zram", SWAP_IN_NS, 0.2, SWAP_OUT_NS, 0.0, 1, 0.1 + 0.9 / 3, False),
+        # CPU: hostsim.costs, of a compressible page.
+        SwapDevice("zram", SWAP_IN_NS, 0.2, SWAP_OUT_NS, 0.0, 1, True, False),
         # A SATA SSD: 4 KiB random reads in 120 us, 90,000 a second (assumed, as data sheets have it).
-        SwapDevice("async", 120_000.0, 0.5, IO_SUBMIT_NS, 90_000.0, 32, 0.0, True),
+        SwapDevice("async", 120_000.0, 0.5, IO_SUBMIT_NS, 90_000.0, 32, False, True),
         # A data-centre NVMe drive: 80 us and 500,000 a second; p99 is 2.5 times the median (assumed, likewise).
-        SwapDevice("nvme", 80_000.0, 0.4, IO_SUBMIT_NS, 500_000.0, 64, 0.0, True),
+        SwapDevice("nvme", 80_000.0, 0.4, IO_SUBMIT_NS, 500_000.0, 64, False, True),
         # Another host's memory by RDMA over 25 Gbit/s: 5 us a page through the swap path (assumed; of the order that
         # Infiniswap, NSDI 2017, and Fastswap, EuroSys 2020, report).
-        SwapDevice("remote", 5_000.0, 0.3, IO_SUBMIT_NS, 25e9 / 8 / PAGE_BYTES, 32, 0.0, True),
+        SwapDevice("remote", 5_000.0, 0.3, IO_SUBMIT_NS, 25e9 / 8 / PAGE_BYTES, 32, False, True),
     )
 }
 

@@ -33,6 +33,7 @@ TIMES: tuple[Counter, ...] = (
     Counter("aging_pass_ns", "ns", "how long these took, from their first page table to their last"),
     Counter("mmu_lock_hold_ns", "ns", "time for which aging held mmu_lock for write"),
     Counter("resident_page_ms", "page ms", "pages in memory, times how long"),
+    Counter("pool_page_ms", "page ms", "memory that the swap device's pool takes, times how long"),
     Counter(
         "reclaimed_page_ms", "page ms", "pages swapped out, less what the swap device's pool takes, times how long"
     ),

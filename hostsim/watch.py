@@ -164,14 +164,9 @@ class Watch(HostMemory):
         with self._step(guest, "an aging that user space asked for"):
             super().age(guest, swappiness, force_scan)
 
-    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[None]:
+    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[int]:
         parts = super().age_in_parts(guest, swappiness, force_scan, tables)
-        over = False
-        while not over:
-            with self._step(guest, "a part of an aging that user space asked for"):
-                over = next(parts, parts) is parts
-            if not over:
-                yield
+        yield from self._in_steps(parts, "a part of an aging that user space asked for", guest)
 
     def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
         with self._step(guest, "an eviction by lru_gen of debugfs"):
@@ -189,9 +184,12 @@ class Watch(HostMemory):
         with self._step(guest, "the end of the nested VM"):
             super().stop_nested(guest)
 
-    def complete_io(self) -> None:
+    def complete_io(self, pages: int | None = None) -> None:
         with self._step(-1, "the end of I/O"):
-            super().complete_io()
+            super().complete_io(pages)
+
+    def balance_in_parts(self) -> Iterator[int]:
+        yield from self._in_steps(super().balance_in_parts(), "a visit of kswapd's", -1)
 
     def drain(self) -> None:
         with self._step(-1, "lru_add_drain_all"):
@@ -205,6 +203,15 @@ class Watch(HostMemory):
     def _count(self, guest: int, accesses: int) -> None:
         tick, made = self.now(guest)
         self._made[guest] = When(tick, made + accesses)
+
+    def _in_steps(self, parts: Iterator[int], cause: str, guest: int) -> Iterator[int]:
+        """An operation for a guest (-1: for all) that others are let in between the parts of."""
+        while True:
+            with self._step(guest, cause):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
 
     @contextmanager
     def _step(self, guest: int, cause: str) -> Iterator[None]:

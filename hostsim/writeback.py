@@ -1,7 +1,8 @@
 """Pages that differ from their copy on a device, and the I/O that mends that.
 
 I/O takes no time of its own here: it is under way from the call that starts it until :func:`end_writeback`, which the
-caller puts where the device would have finished (the end of a tick, a reclaim that waits). Sources: mm/filemap.c
+caller puts where the device would have finished (the end of a tick as far as the device has come, a reclaim that
+waits). Sources: mm/filemap.c
 folio_end_writeback, mm/swap.c folio_rotate_reclaimable, mm/page-writeback.c folio_clear_dirty_for_io.
 """
 
@@ -52,24 +53,27 @@ def start_writeback(m: Machine, g: int, page: int) -> None:
 
 
 @compiled
-def end_writeback(m: Machine, g: int) -> None:
-    """All I/O of a guest ends, in the order in which it started.
+def end_writeback(m: Machine, g: int, pages: int) -> None:
+    """The I/O of so many pages of a guest ends, at most all of it, in the order in which it started.
 
     What reclaim waited for (PG_RECLAIM) goes to the tail of the oldest generation: eviction meets it next. The
     CPU's batches have long been drained by then.
     """
     mm = m.mms[g]
-    if not mm.under_writeback:
+    ended = min(pages, mm.under_writeback)
+    if not ended:
         return
     drain(m, mm.cpu)
-    for i in range(mm.under_writeback):
+    for i in range(ended):
         page = m.in_flight[mm.first + i]
         row = page_row(m, page)
         waited_for = row.flags & PG_RECLAIM
         row.flags &= ~(PG_WRITEBACK | PG_RECLAIM)
         if waited_for and not row.flags & PG_DIRTY:
             _rotate(m, g, page)
-    mm.under_writeback = 0
+    for i in range(ended, mm.under_writeback):
+        m.in_flight[mm.first + i - ended] = m.in_flight[mm.first + i]
+    mm.under_writeback -= ended
 
 
 @inlined

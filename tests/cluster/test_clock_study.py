@@ -44,6 +44,25 @@ def test_a_sampled_study_has_intervals(study_file: Path) -> None:
     assert cell["pswpout_ci95"] > 0
 
 
+def test_a_study_of_hosts_that_are_short_of_memory_wakes_kswapd(study_file: Path) -> None:
+    text = study_file.read_text().replace('mode = "limit"', 'mode = "host"')
+    study_file.write_text(text)
+    short = simulate_run(read_study(study_file).run(0))["cells"][0]
+    assert short["kswapd_runs"] > 0
+    assert short["limit_hits"] == short["allocstall"] == 0
+    study_file.write_text(text.replace("[grid]", '[host]\nmemory = "64 MiB"\n[grid]'))
+    assert simulate_run(read_study(study_file).run(0))["cells"][0]["kswapd_runs"] == 0
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0.3, 0.4), (1.0, 1.0, 1.0)])
+def test_what_zram_can_not_compress_saves_no_memory(study_file: Path, share: float, least: float, most: float) -> None:
+    swap = f"[swap]\nincompressible_share = {share}\n"
+    cell = simulate_run(read_study(study(study_file, TIMED + swap)).run(0))["cells"][0]
+    swapped = cell["pool_page_ms"] + cell["reclaimed_page_ms"]
+    assert swapped > 0
+    assert least <= cell["pool_page_ms"] / swapped <= most
+
+
 @pytest.mark.parametrize(
     ("tables", "complaint"),
     [

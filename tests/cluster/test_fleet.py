@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.executor import SerialExecutor
-from cluster.fleet import build_hosts
+from cluster.fleet import build_hosts, host_classes
 from cluster.memory import worker_bytes
 from cluster.placement import Machine, Request, place
 from cluster.plan import Plan
@@ -103,6 +103,23 @@ def test_guest_inherits_what_its_class_does_not_say(read: Callable[..., Plan]) -
     assert sum(guest.nested is not None for name, guest in guests.items() if name.startswith("web")) == 6
     assert all(guest.nested is None for name, guest in guests.items() if name.startswith("db"))
     assert db.limit_pages == int(8192 / 1.5)
+
+
+def test_a_host_has_the_memory_of_its_class_where_kswapd_reclaims(read: Callable[..., Plan]) -> None:
+    by_host = ("[guest]\n", '[reclaim]\nmode = "host"\n\n[guest]\n')
+    memory = ("[guest]\n", '[host]\nmemory = "20 MiB"\nwatermark_scale_factor = 50\n\n[guest]\n')
+    run = read(by_host).run(0)
+    classes = dict(zip(host_classes(run), build_hosts(run), strict=True))
+    assert {name: host.memory_pages for name, host in classes.items()} == {"big": 64 * 256, "small": 16 * 256}
+    assert {host.memory_pages for host in build_hosts(read(by_host, memory).run(0))} == {20 * 256}
+    beside = build_hosts(read(memory).run(0))[0]
+    assert (beside.mode, beside.memory_pages, beside.watermark_scale_factor) == ("limit", 20 * 256, 50)
+    assert build_hosts(read().run(0))[0].memory_pages == 0
+
+
+def test_the_classic_lru_is_in_use_on_hosts_of_a_class_too(read: Callable[..., Plan]) -> None:
+    classic = ("[guest]\n", '[reclaim]\nlru = "classic"\n\n[guest]\n')
+    assert not any(host.lru_gen for host in build_hosts(read(classic).run(0)))
 
 
 def test_placement_depends_on_seed_and_replicate_only(read: Callable[..., Plan]) -> None:

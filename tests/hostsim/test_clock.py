@@ -31,7 +31,7 @@ LOADS = [
     WorkloadSpec(kind="scan"),
     WorkloadSpec(kind="phases", phase_ticks=2),
 ]
-MODES = ["limit", "proactive", "debugfs", "age", "pressure"]
+MODES = ["limit", "proactive", "debugfs", "age", "pressure", "host"]
 
 
 def host(mode: str = "limit", ticks: int = 6, **changes: object) -> HostSpec:
@@ -49,7 +49,7 @@ def host(mode: str = "limit", ticks: int = 6, **changes: object) -> HostSpec:
         )
         for n, load in enumerate(LOADS)
     )
-    spec = HostSpec("6.12", guests, ticks, mode=mode)
+    spec = HostSpec("6.12", guests, ticks, mode=mode, memory_pages=len(guests) * LIMIT if mode == "host" else 0)
     return replace(spec, **changes)
 
 
@@ -63,7 +63,9 @@ def without_time(guest: GuestResult) -> GuestResult:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("change", ["plain", "parent", "async", "file", "extras", "aging", "6.1", "6.18", "caller"])
+@pytest.mark.parametrize(
+    "change", ["plain", "parent", "async", "file", "extras", "aging", "6.1", "6.18", "caller", "watermarks"]
+)
 def test_a_run_in_which_nothing_takes_time_is_a_replay(mode: str, change: str) -> None:
     spec = host(mode)
     guests = spec.guests
@@ -77,6 +79,8 @@ def test_a_run_in_which_nothing_takes_time_is_a_replay(mode: str, change: str) -
         spec = replace(spec, guests=tuple(replace(g, vm=VmSpec(tlb_hit=0.1, truth=True)) for g in guests))
     elif change == "aging":
         spec = replace(spec, aging_every_ticks=2)
+    elif change == "watermarks":
+        spec = replace(spec, memory_pages=len(guests) * (PAGES + LIMIT) // 2)
     elif change == "caller":
         spec = replace(spec, caller="idle")
     elif change != "plain":

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from hostsim.errors import UserError
+from hostsim.kernels import KERNELS
+from hostsim.machine import HostMemory, Memslot
 from hostsim.model import SWAP_DEVICES
+from hostsim.state import ACCESS_WRITE, MIN_NR_GENS, PG_WRITEBACK
 from hostsim.swap_devices import DEVICES, MANY, SwapQueue, get_device
+from policies import get_policy
 
 SECOND_NS = 1_000_000_000
 
@@ -40,6 +44,39 @@ def test_a_busy_device_lets_its_callers_wait() -> None:
     assert waits[0] == 0
     assert waits == sorted(waits)
     assert waits[1] < 0.01 * nvme.device.read_ns < waits[3]
+
+
+def test_writes_end_in_their_order_as_far_as_the_device_has_come() -> None:
+    slots = [Memslot(2048, max_pages=1024), Memslot(1024, max_pages=512)]
+    memory = HostMemory(slots, KERNELS["6.12"], get_policy("six-steps"), async_swap=True)
+    for guest, pages in enumerate((1060, 530)):
+        memory.touch(guest, np.arange(pages, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+        memory.evict(guest, int(memory.lruvec(guest)["max_seq"]) - MIN_NR_GENS, 200, 100)
+    under_way = memory.machine.mms["under_writeback"]
+    first = [int(count) for count in under_way]
+    assert min(first) > 0
+    queued = [memory.machine.in_flight[int(mm["first"]) :][: int(mm["under_writeback"])] for mm in memory.machine.mms]
+    queued = [pages.copy() for pages in queued]
+    memory.complete_io(sum(first) // 2)
+    assert int(under_way.sum()) == sum(first) - sum(first) // 2
+    for guest in range(2):
+        assert under_way[guest] == pytest.approx(first[guest] / 2, abs=1)
+        done, left = np.split(queued[guest], [first[guest] - int(under_way[guest])])
+        flags = memory.machine.pages["flags"]
+        assert not (flags[done] & PG_WRITEBACK).any()
+        assert (flags[left] & PG_WRITEBACK).all()
+    memory.complete_io(0)
+    assert int(under_way.sum()) == sum(first) - sum(first) // 2
+    memory.complete_io()
+    assert int(under_way.sum()) == 0
+
+
+def test_a_reclaim_that_can_not_go_on_waits_for_writes() -> None:
+    slot = Memslot(2048, max_pages=512)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("six-steps"), async_swap=True)
+    memory.touch(0, np.arange(2048, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    events = memory.events(0)
+    assert 0 < events["reclaim_write_waits"] <= events["pswpout"]
 
 
 def test_zram_has_no_queue() -> None:

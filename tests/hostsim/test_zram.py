@@ -1,0 +1,99 @@
+"""zram's pool: sizes of pages, zsmalloc's classes, and what swapped-out pages take of the host's memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hostsim.kernels import KERNELS
+from hostsim.machine import HostMemory, Memslot, Watermarks
+from hostsim.model import CompressionSpec
+from hostsim.state import ACCESS_WRITE, PAGE_BYTES, PRESENT
+from hostsim.swap_devices import get_device
+from hostsim.zram import HUGE, SAME_FILLED, ZramPool, bytes_of_classes, classes_of, with_compression
+from policies import get_policy
+
+KEY = np.uint64(11)
+
+
+@pytest.mark.parametrize(("chain_pages", "largest"), [(4, 3264), (8, 3632)])
+def test_the_largest_class_that_is_not_huge_is_the_kernels(chain_pages: int, largest: int) -> None:
+    taken = bytes_of_classes(chain_pages)
+    assert max(16 * int(number) for number in np.flatnonzero(taken < PAGE_BYTES)) == largest
+    assert taken[HUGE] == PAGE_BYTES
+    assert taken[SAME_FILLED] == 0
+    assert all(taken[number] >= 16 * number for number in range(1, largest // 16 + 1))
+    assert (np.diff(taken[1:]) >= 0).all()
+
+
+@pytest.mark.parametrize(("ratio", "spread"), [(2.0, 0.0), (3.0, 0.4), (6.0, 0.8)])
+def test_sizes_are_spread_around_the_ratio(ratio: float, spread: float) -> None:
+    sizes = classes_of(CompressionSpec(ratio, spread)).astype(float) * 16
+    assert sizes.mean() == pytest.approx(PAGE_BYTES / ratio + 16, rel=0.04)  # the handle, and half a class
+    assert (len(set(sizes)) == 1) == (spread == 0)
+
+
+def host(compression: CompressionSpec, **options: object) -> tuple[HostMemory, ZramPool]:
+    """Two guests of 4096 pages, of which 1000 fit each."""
+    slots = [Memslot(4096, max_pages=1000), Memslot(4096, max_pages=1000, kvm=False)]
+    memory = HostMemory(slots, KERNELS["6.12"], get_policy("six-steps"), **options)  # type: ignore[arg-type]
+    pool = ZramPool(memory, compression, KEY, 0, (0, 1))
+    for guest in range(2):
+        memory.touch(guest, np.arange(4096, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+        memory.drain()
+    return memory, pool
+
+
+@pytest.mark.parametrize(
+    ("compression", "pages_each"),
+    [
+        (CompressionSpec(incompressible_share=1.0), 1.0),
+        (CompressionSpec(incompressible_share=0.0, same_filled_share=1.0), 0.0),
+        (CompressionSpec(ratio=3.0, spread=0.0, incompressible_share=0.0), 0.34),
+        (CompressionSpec(ratio=3.0, incompressible_share=0.25, same_filled_share=0.25), 0.25 + 0.5 * 0.35),
+    ],
+)
+def test_the_pool_is_the_sum_over_what_is_swapped_out_now(compression: CompressionSpec, pages_each: float) -> None:
+    memory, pool = host(compression)
+    assert pool.pages == [0.0, 0.0]
+    pool.update()
+    for guest in range(2):
+        swapped = int(memory.events(guest)["pgsteal"] - memory.events(guest)["pswpin"])
+        assert swapped > 3000
+        assert pool.pages[guest] == pytest.approx(swapped * pages_each, rel=0.05)
+    before = list(pool.pages)
+    memory.machine.mms["max_pages"][0] = 0
+    memory.touch(0, np.arange(4096, dtype=np.uint32))
+    pool.update()
+    assert memory.machine.bits[memory.words(0), PRESENT].all()
+    assert pool.pages == [0.0, before[1]]
+
+
+def test_a_page_keeps_its_size_and_guests_differ() -> None:
+    (memory, pool), (_, again) = host(CompressionSpec()), host(CompressionSpec())
+    pool.update()
+    again.update()
+    assert pool.pages == again.pages
+    other = ZramPool(memory, CompressionSpec(), KEY, 1, (0, 1))
+    other.update()
+    assert other.pages != pool.pages
+
+
+def test_the_pool_takes_free_memory_of_the_host() -> None:
+    memory, pool = host(CompressionSpec(), free_pages=10_000, watermarks=Watermarks(100, 150, 150))
+    free = int(memory.machine.node[0]["free_pages"])
+    pool.update()
+    assert free - int(memory.machine.node[0]["free_pages"]) == int(np.ceil(sum(pool.pages)))
+    pool.update()
+    assert free - int(memory.machine.node[0]["free_pages"]) == int(np.ceil(sum(pool.pages)))
+
+
+def test_what_saves_nothing_costs_cpu_time_on_its_way_out_and_little_on_its_way_back() -> None:
+    zram = get_device("zram")
+    plain, huge, same = (
+        with_compression(zram, CompressionSpec(incompressible_share=share, same_filled_share=filled))
+        for share, filled in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    )
+    assert same.write_cpu_ns < plain.write_cpu_ns < huge.write_cpu_ns
+    assert same.read_ns < huge.read_ns < plain.read_ns
+    assert with_compression(get_device("nvme"), CompressionSpec()) == get_device("nvme")
