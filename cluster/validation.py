@@ -18,7 +18,7 @@ from hostsim.access_tracking import run_benchmark
 from hostsim.calibration import Calibration
 from hostsim.published_rows import PublishedRow
 
-HELD_OUT = (16,)  # vCPU counts whose rows the published calibration was not fitted to
+HELD_OUT = (4,)  # vCPU counts whose rows the published calibration was not fitted to
 FITTED, NOT_FITTED = "fitted", "held out"
 ENGINE = "engine"
 

@@ -1,10 +1,9 @@
 """The benchmark access_tracking_perf_test -p -l: every vCPU faults memory of its own while MGLRU ages the VM.
 
-A fault takes ``fault_ns``, and longer the more vCPUs fault: in a part of it (zeroing, zone lock, memcg charge) it keeps
-others out, so with n of them it takes n - 1 such parts more (Amdahl's law; Gunther's scalability law without its term
-for coherency, which the published rows don't determine). Within that time it holds mmu_lock, and before that waits for
-it: TDP faults read, faults of the shadow MMU write. An aging pass goes from page to page, and under ``W()`` takes the
-lock for write at each. hostsim.rwlock says who waits how long. Whoever has waited is not in the host's way meanwhile.
+A fault takes longer the more vCPUs fault (hostsim.host_limits). Within that time it holds mmu_lock, and before that
+waits for it: TDP faults read, faults of the shadow MMU write. An aging pass goes from page to page, and under ``W()``
+takes the lock for write at each. hostsim.rwlock says who waits how long. Whoever has waited is not in the host's way
+meanwhile.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hostsim.calibration import Calibration
-from hostsim.costs import MMU_LOCK_NS, RMAP_ADD_NS, RMAP_LOCK_NS
+from hostsim.costs import MMU_LOCK_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
+from hostsim.host_limits import fault_ns, remote_share
 from hostsim.rwlock import Threads, solve
 from policies import Lock, Policy
 
 PAGES_PER_VCPU = 262_144  # -b 1G
-CPUS_PER_SOCKET = 24  # assumed: the letter doesn't name the machine
 REMOTE_LINE_NS = 100.0  # assumed: a modified cache line from the other socket
 LOCKED_SHARE = 0.4  # assumed: of the aging of a page, the part under mmu_lock
 MOST_HOLD = 0.9  # of a fault's time: a lock can't be held for longer than the fault lasts
@@ -41,12 +40,12 @@ def run_benchmark(vcpus: int, policy: Policy | None, calibration: Calibration, *
     ``tdp``: the TDP MMU is on. A pass goes over all of the VM's pages; what the vCPUs leave of it is done alone.
     """
     locked = policy is not None and any(step.lock == Lock.MMU_WRITE for step in policy.steps)
-    remote = max(0.0, 1 - CPUS_PER_SOCKET / vcpus)
+    remote = remote_share(vcpus)
     page_ns = calibration.aging_page_ns + calibration.remote_page_ns * remote + (0 if tdp else RMAP_LOCK_NS)
     under_lock_ns = LOCKED_SHARE * page_ns + MMU_LOCK_NS + REMOTE_LINE_NS * remote
     ager = Threads(int(locked), (1 - LOCKED_SHARE) * page_ns, under_lock_ns)
-    fault_ns, ager_wait_ns = _settle(vcpus, ager, calibration, remote, tdp)
-    wall_s = fault_ns * PAGES_PER_VCPU / 1e9
+    each_ns, ager_wait_ns = _settle(vcpus, ager, calibration, remote, tdp)
+    wall_s = each_ns * PAGES_PER_VCPU / 1e9
     if policy is None:
         return Measured(wall_s, None)
     pages = vcpus * PAGES_PER_VCPU
@@ -57,21 +56,16 @@ def run_benchmark(vcpus: int, policy: Policy | None, calibration: Calibration, *
     return Measured(wall_s, pass_s)
 
 
-def host_fault_ns(faulting: float, calibration: Calibration) -> float:
-    """ns of a TDP fault while so many vCPUs of the host are in one, this one included; without waiting for mmu_lock."""
-    return calibration.fault_ns * (1 + calibration.serial_share * (faulting - 1))
-
-
 def _settle(vcpus: int, ager: Threads, calibration: Calibration, remote: float, tdp: bool) -> tuple[float, float]:
     """The ns of a fault with its wait, and the ager's wait, where the lock and the host's law agree."""
-    fault_ns, wait_ns, others = host_fault_ns(vcpus, calibration), 0.0, 0.0
+    work_ns, wait_ns, others = fault_ns(vcpus, calibration), 0.0, 0.0
     aging_wait_ns = 0.0
     for _ in range(_ROUNDS):
-        fault_ns = host_fault_ns(1 + (vcpus - 1) * fault_ns / (fault_ns + wait_ns), calibration)
-        hold_ns = calibration.read_hold_ns + (0 if tdp else RMAP_ADD_NS)
+        work_ns = fault_ns(1 + (vcpus - 1) * work_ns / (work_ns + wait_ns), calibration)
+        hold_ns = calibration.read_hold_ns if tdp else SHADOW_FAULT_HOLD_NS
         hold_ns += calibration.lock_transfer_ns * others + REMOTE_LINE_NS * remote
-        hold_ns = min(hold_ns, MOST_HOLD * fault_ns)
-        faulting = Threads(vcpus, fault_ns - hold_ns, hold_ns)
+        hold_ns = min(hold_ns, MOST_HOLD * work_ns)
+        faulting = Threads(vcpus, work_ns - hold_ns, hold_ns)
         if tdp:
             waits = solve(faulting, Threads(0, 1.0, 1.0), ager)
             rate, new_wait_ns = waits.reader_rate, waits.reader_wait_ns
@@ -85,4 +79,4 @@ def _settle(vcpus: int, ager: Threads, calibration: Calibration, remote: float, 
         wait_ns += _STEP * (new_wait_ns - wait_ns)
         if change < _TOLERANCE:
             break
-    return fault_ns + wait_ns, aging_wait_ns
+    return work_ns + wait_ns, aging_wait_ns

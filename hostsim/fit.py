@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from hostsim.errors import UserError
 from hostsim.published_rows import PublishedRow
 
 DIGITS = 4  # of a fitted figure that are kept
-_START = Calibration(3500.0, 0.1, 350.0, 100.0, 28.0, 90.0)
+_START = Calibration(3500.0, 200.0, 50.0, 350.0, 100.0, 28.0, 90.0)
 _RANGE = 20.0  # each figure may become so many times larger or smaller
 _ENOUGH = 1e-5  # relative change of the errors or figures at which the search ends
 _STEP = 1e-3  # relative: the model is solved by iteration, a smaller one would measure that
@@ -32,7 +32,7 @@ def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibra
     from scipy.optimize import least_squares
 
     used = [row for row in rows if row.vcpus not in hold_out]
-    names = list(asdict(_START))
+    names = [each.name for each in fields(Calibration) if each.metadata["fitted"]]
     measured = sum(1 if row.aging_pass_s is None else 2 for row in used)
     if measured < len(names):
         raise UserError(f"{measured} measurements can't determine {len(names)} figures: give more rows")
@@ -41,7 +41,7 @@ def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibra
         tried = Calibration(**dict(zip(names, np.exp(powers).tolist(), strict=True)))
         return [error for row in used for error in log_errors(row, tried)]
 
-    start = np.log(list(asdict(_START).values()))
+    start = np.log([getattr(_START, name) for name in names])
     reach = math.log(_RANGE)
     found = least_squares(
         errors, start, bounds=(start - reach, start + reach), diff_step=_STEP, ftol=_ENOUGH, xtol=_ENOUGH

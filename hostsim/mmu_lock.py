@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim.calibration import DEFAULT, Calibration
-from hostsim.costs import PTE_NS, notifier_call_ns
+from hostsim.costs import PTE_NS, SHADOW_FAULT_HOLD_NS, notifier_call_ns
 from hostsim.machine import HostMemory
 from hostsim.notifier import LOCKS
 from hostsim.rwlock import Threads, solve
 from policies import Lock, Site
 
-SHADOW_FAULT_HOLD_NS = 1000.0  # assumed: FNAME(fetch) and its prefetch
 DIGITS = 2  # of a rate that count: rates that differ less share a solution
 
 

@@ -13,7 +13,7 @@ def calibrate(
     data: Annotated[Path | None, typer.Option(help="Another CSV file than the v4 cover letter's table.")] = None,
     hold_out: Annotated[
         list[int] | None,
-        typer.Option(help="Don't fit the rows with so many vCPUs; may be repeated.  [default: 16, of our table]"),
+        typer.Option(help="Don't fit the rows with so many vCPUs; may be repeated.  [default: 4, of our table]"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this file, for calibration = ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -26,7 +26,7 @@ def calibrate(
     \b
     Examples:
       coldfleet calibrate published
-      coldfleet calibrate published --hold-out 4 --hold-out 64
+      coldfleet calibrate published --hold-out 16 --hold-out 64
       coldfleet calibrate published --data mine.csv --out mine.toml
     """
     from dataclasses import asdict, fields
