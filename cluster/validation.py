@@ -22,8 +22,11 @@ HELD_OUT = (4,)  # vCPU counts whose rows the published calibration was not fitt
 FITTED, NOT_FITTED = "fitted", "held out"
 ENGINE = "engine"
 
-# 20241019012940.3656292-1-jthoughton@google.com: p99 of the latency of opening a tab beside a VM, ms
-TAB_OPEN_P99_MS = {"no MGLRU": 3454.0, "MGLRU": 12060.0, "MGLRU, 6.12's fix": 4211.0}
+# 20241019012940.3656292-1-jthoughton@google.com: latency of opening a tab beside a VM, ms
+TAB_OPEN_MS = {
+    "p50": {"no MGLRU": 1315.0, "MGLRU": 2559.0, "MGLRU, 6.12's fix": 1119.0},
+    "p99": {"no MGLRU": 3454.0, "MGLRU": 12060.0, "MGLRU, 6.12's fix": 4211.0},
+}
 FIX = "MGLRU, 6.12's fix"
 
 # 20230609005943.43041-1-yuzhao@google.com: multichase, total samples in the same time
@@ -67,18 +70,26 @@ def engine_lines() -> list[Line]:
 
 
 def chromeos_lines() -> list[Line]:
-    """How much worse host memory is off than with 6.12's fix: published as latency, simulated as refaults."""
-    refaults = dict.fromkeys(TAB_OPEN_P99_MS, 0)
-    plan = _study("chromeos")
-    for run in plan.runs():
+    """Latencies over those with 6.12's fix: published of opening a tab, simulated of a batch of a process' accesses."""
+    sums = {name: dict.fromkeys(TAB_OPEN_MS, 0.0) for name in TAB_OPEN_MS["p50"]}
+    for run in _study("chromeos").runs():
         mglru = run.cell.spec.reclaim.lru == "mglru"
         name = "no MGLRU" if not mglru else "MGLRU" if run.cell.policy.name == "evict-only" else FIX
-        refaults[name] += sum(row["pgmajfault"] for row in simulate_run(run)["guests"] if row["guest"] == 1)
-    lines = []
-    for name in ("no MGLRU", "MGLRU"):
-        published, simulated = TAB_OPEN_P99_MS[name] / TAB_OPEN_P99_MS[FIX], refaults[name] / refaults[FIX]
-        lines.append(Line(f"ChromeOS, host memory suffers: {name} / fix", "ratio", published, simulated, ENGINE))
-    return lines
+        (process,) = (row for row in simulate_run(run)["guests"] if row["guest"] == 1)
+        for percentile in TAB_OPEN_MS:
+            sums[name][percentile] += process[f"latency_{percentile}_ns"]
+    return [
+        Line(
+            f"ChromeOS, {percentile} of latency beside a VM: {name} / fix",
+            "ratio",
+            published[name] / published[FIX],
+            sums[name][percentile] / sums[FIX][percentile],
+            ENGINE,
+        )
+        for percentile, published in TAB_OPEN_MS.items()
+        for name in published
+        if name != FIX
+    ]
 
 
 def multichase_lines() -> list[Line]:
