@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hostsim.calibration import Calibration
-from hostsim.costs import MMU_LOCK_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
+from hostsim.costs import MMU_LOCK_NS, RMAP_ADD_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
 from hostsim.host_limits import fault_ns, remote_share
+from hostsim.rmap_lock import spin_ns
 from hostsim.rwlock import Threads, solve
 from policies import Lock, Policy
 
@@ -50,6 +51,8 @@ def run_benchmark(vcpus: int, policy: Policy | None, calibration: Calibration, *
         return Measured(wall_s, None)
     pages = vcpus * PAGES_PER_VCPU
     alone_ns = ager.think_ns + ager.hold_ns if locked else page_ns
+    if not (tdp or locked):
+        ager_wait_ns = spin_ns(pages, vcpus / each_ns, RMAP_ADD_NS)
     pass_s = (alone_ns + ager_wait_ns) * pages / 1e9
     if pass_s > wall_s:  # the vCPUs are done before it
         pass_s = wall_s + (1 - wall_s / pass_s) * alone_ns * pages / 1e9

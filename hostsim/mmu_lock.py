@@ -2,7 +2,8 @@
 
 TDP faults read, shadow faults write, and so does an aging step under ``W()``. An aging pass takes the lock for page
 after page, so there are two kinds of time: while a pass is under way, and the rest. Each is a steady state of
-hostsim.rwlock; the means of a tick are weighted with how long each lasts.
+hostsim.rwlock; the means of a tick are weighted with how long each lasts. Aging without mmu_lock takes the locks of
+rmaps instead, at which shadow faults can meet it (hostsim.rmap_lock).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hostsim.calibration import DEFAULT, Calibration
-from hostsim.costs import PTE_NS, SHADOW_FAULT_HOLD_NS, notifier_call_ns
+from hostsim.costs import PTE_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS, notifier_call_ns
 from hostsim.machine import HostMemory
 from hostsim.notifier import LOCKS
+from hostsim.rmap_lock import spin_ns
 from hostsim.rwlock import Threads, solve
+from hostsim.state import SHADOW_MAPPED
 from policies import Lock, Site
 
 DIGITS = 2  # of a rate that count: rates that differ less share a solution
@@ -39,13 +42,18 @@ class LockWaits(NamedTuple):
 
 @dataclass(frozen=True)
 class LockRates:
-    """How often a VM's ``vcpus`` and an aging pass took its mmu_lock in a tick of ``tick_ns``."""
+    """How often a VM's ``vcpus`` and an aging pass took its mmu_lock in a tick of ``tick_ns``.
+
+    ``rmap_locks``: times that aging took the lock of one of the VM's ``rmaps``.
+    """
 
     vcpus: int
     tick_ns: int
     tdp_faults: float
     shadow_faults: float
     aging_writes: float
+    rmap_locks: float = 0.0
+    rmaps: float = 0.0
     calibration: Calibration = DEFAULT
 
     def waits(self) -> LockWaits:
@@ -55,6 +63,8 @@ class LockRates:
         tdp_think_ns = self._think_ns(self.tdp_faults)
         shadow_think_ns = self._think_ns(self.shadow_faults)
         calm = _solve(self.vcpus, tdp_think_ns, shadow_think_ns, False, self.calibration)
+        spin = spin_ns(self.rmaps, self.rmap_locks / self.tick_ns, RMAP_LOCK_NS) if self.shadow_faults else 0.0
+        calm = calm._replace(shadow_fault_ns=calm.shadow_fault_ns + spin)
         if not self.aging_writes:
             return calm
         beside = _solve(self.vcpus, tdp_think_ns, shadow_think_ns, True, self.calibration)
@@ -62,7 +72,7 @@ class LockRates:
         share = min(pass_ns / self.tick_ns, 1.0)
         return LockWaits(
             share * beside.tdp_fault_ns + (1 - share) * calm.tdp_fault_ns,
-            share * beside.shadow_fault_ns + (1 - share) * calm.shadow_fault_ns,
+            share * (beside.shadow_fault_ns + spin) + (1 - share) * calm.shadow_fault_ns,
             beside.aging_ns,
         )
 
@@ -96,7 +106,7 @@ class MmuLocks:
         self._scale = scale
         self._calibration = calibration
         self.aging_hold_ns = aging_hold_ns(calibration)
-        self._machine = memory.machine
+        self._memory = memory
         self._vcpus = vcpus
         self._before = self._counts()
         self.waits = [LockWaits()] * len(vcpus)
@@ -109,15 +119,25 @@ class MmuLocks:
     def end_tick(self, tick_ns: int) -> None:
         """The rates of the tick that ends are those of the next."""
         counts = self._counts()
-        for g, (tdp, shadow, aging) in enumerate((counts - self._before).tolist()):
-            scale = self._scale
-            rates = LockRates(self._vcpus[g], tick_ns, tdp * scale, shadow * scale, aging * scale, self._calibration)
+        for g, taken in enumerate((counts - self._before).tolist()):
+            tdp, shadow, aging, rmap_locks = (count * self._scale for count in taken)
+            rmaps = self._rmaps(g) if rmap_locks and shadow else 0.0
+            rates = LockRates(
+                self._vcpus[g], tick_ns, tdp, shadow, aging, rmap_locks, rmaps, calibration=self._calibration
+            )
             self.waits[g] = rates.waits()
-            self.aging_writes[g] = aging
+            self.aging_writes[g] = taken[2]
         self._before = counts
 
+    def _rmaps(self, guest: int) -> float:
+        """Of a guest, those that have an SPTE."""
+        words = self._memory.machine.bits[self._memory.words(guest), SHADOW_MAPPED]
+        return float(np.bitwise_count(words).sum()) * self._scale
+
     def _counts(self) -> npt.NDArray[np.int64]:
-        """int64 (guests, 3): TDP faults, shadow faults, and locks that aging took for write."""
-        events = self._machine.events
-        writes = self._machine.sites[:, : len(Site), LOCKS + Lock.MMU_WRITE].sum(axis=1)
-        return np.stack([events["tdp_faults"], events["shadow_faults"], writes], axis=1)
+        """int64 (guests, 4): TDP faults, shadow faults, and locks that aging took: mmu_lock for write, rmaps'."""
+        events = self._memory.machine.events
+        locks = self._memory.machine.sites[:, : len(Site), LOCKS:].sum(axis=1)
+        return np.stack(
+            [events["tdp_faults"], events["shadow_faults"], locks[:, Lock.MMU_WRITE], locks[:, Lock.RMAP]], axis=1
+        )
