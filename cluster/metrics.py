@@ -15,8 +15,7 @@ from cluster.nearest import nearest
 from cluster.schemas import SORT_KEYS, column_of, schema
 from cluster.study import walk_keys
 from hostsim.errors import UserError
-from hostsim.ledger import Cause
-from hostsim.timing import CAUSES, GAUGES, TIMES
+from hostsim.timing import CAUSES, GAUGES, TIMES, Cause
 
 _SITES = ("walk", "look_around", "evict")
 _TIMED = frozenset(column.name for column in (*TIMES, *GAUGES))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from cluster.fleet import build_hosts, host_classes
 from cluster.journal import BatchReceipt, PartReceipt, RunReceipt
 from cluster.parts import Rows, write_part
@@ -19,7 +21,7 @@ from cluster.schemas import TABLES
 from cluster.storage import Storage
 from hostsim.counters import COUNTERS
 from hostsim.intervals import of_sum
-from hostsim.latency import latency_gauges, new_histogram
+from hostsim.latency import BUCKETS, latency_gauges
 from hostsim.model import HostResult, HostSpec, NestedSpec
 from hostsim.timing import GAUGES
 
@@ -46,7 +48,7 @@ def simulate_run(run: Run) -> Rows:
     who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
     parameters = run_parameters(run)
     classes = host_classes(run)
-    latencies = new_histogram()
+    latencies = np.zeros(BUCKETS, np.int64)
     for number, spec in enumerate(build_hosts(run)):
         result = simulate_host(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
         for guest in result.guests:

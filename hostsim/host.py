@@ -12,7 +12,7 @@ from hostsim.calibration import DEFAULT, Calibration
 from hostsim.clock import HostClock, Turn, gauges
 from hostsim.costs import cpu_ns
 from hostsim.counters import COUNTERS, EVENTS
-from hostsim.demand import Demand, Stream
+from hostsim.demand import Demand, Source, Stream
 from hostsim.errors import UserError
 from hostsim.guest_extras import Caller, GuestExtras, make_caller
 from hostsim.hybrid import get_kernel
@@ -25,11 +25,12 @@ from hostsim.sampled import scale_up, simulate_sampled
 from hostsim.scene import RecordedStream
 from hostsim.state import CALLER, MIN_NR_GENS
 from hostsim.swap_devices import get_device
+from hostsim.swap_queue import new_queue
 from hostsim.threads import Job, Piece
 from hostsim.timing import no_time
 from hostsim.watermarks import kernel_watermarks
-from hostsim.workloads import FileStream, GuestStream, hash_accesses
-from hostsim.zram import ZramPool, with_compression
+from hostsim.workloads import FileStream, GuestStream
+from hostsim.zram import Pool, new_pool, no_pool, update_pool, with_compression
 from policies import Lock, Policy, Site
 
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
@@ -37,7 +38,7 @@ PART_TABLES = 64  # page tables (128 MiB) that an aging walks before it looks at
 SENPAI_RATIO = 0.0005  # of the memory, in a period without pressure (TMO, Weiner et al., ASPLOS 2022, section 3.3)
 LEAST_BATCH = 64  # accesses: what a sample draws is not cut finer
 NO_TIME = no_time()
-_SAMPLE_STREAM, _SWAP_STREAM = 1, 2  # of the host's random numbers; each group has its own latencies
+_SAMPLE_STREAM = 1  # of the host's random numbers
 _GROUP_STREAM = 1 << 27  # added to the guest's number in the counters of random numbers, for each group of a sample
 
 
@@ -61,7 +62,8 @@ def simulate_host(
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
     if spec.sample > 1:
-        random = _generator(seed, replicate, host, _SAMPLE_STREAM)
+        key = int(study_key(seed, replicate))
+        random = np.random.Generator(np.random.Philox(key=key, counter=[0, _SAMPLE_STREAM, host, 0]))
         again = partial(
             simulate_host, policy=policy, seed=seed, replicate=replicate, host=host, make_memory=make_memory
         )
@@ -92,34 +94,38 @@ def simulate_host(
         free_pages=spec.memory_pages,
         watermarks=_watermarks(spec),
     )
-    turns = [_turn(memory, spec, policy, g, (seed, replicate, host)) for g in range(len(spec.guests))]
-    pool = _pool(memory, spec, (seed, replicate, host))
-    clock = _clock(memory, spec, turns, pool, (seed, replicate, host)) if spec.clock else None
+    who = seed, replicate, host
+    demand = _demand(memory, spec, policy, who)
+    turns = [_turn(memory, spec, g, who) for g in range(len(spec.guests))]
+    pool = _pool(memory, spec, who)
+    clock = None
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
     caller = make_caller(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
-    for tick in range(spec.ticks + 1):
+    together = not (caller or memory.has_io or memory.watched)  # nothing happens between ticks that takes no time
+    tick = 0
+    while tick <= spec.ticks:
         memory.tick = tick
-        if clock is not None and tick:
-            clock.run_tick(tick)
+        if clock is not None:
+            tick = clock.run_ticks(tick, spec.ticks if together else tick)
         else:
-            for turn in turns:
-                _take(turn, tick)
-            if pool is not None:
-                pool.update()
-        if clock is not None and tick == 0:
-            clock.start()
+            for g, turn in enumerate(turns):
+                _take(demand, g, turn, tick)
+            if spec.memory_pages:
+                update_pool(memory.machine, pool)
+        if spec.clock and not tick:
+            clock = _clock(memory, demand, turns, pool, spec, who)
         if caller is not None and tick and tick % spec.caller_every_ticks == 0:
             _call(caller, clock)
         memory.complete_io()
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
-        if tick:
-            for g in range(len(turns)):
-                memory.events(g)["resident_page_ticks"] += memory.resident(g)
+        if tick and clock is None:
+            memory.count_tick()
+        tick += 1
     times = clock.finish(spec.ticks) if clock else [NO_TIME] * len(turns)
-    results = tuple(_result(memory, policy, spec, g, turn, times[g]) for g, turn in enumerate(turns))
+    results = tuple(_result(memory, policy, spec, g, demand, times[g]) for g in range(len(turns)))
     return HostResult(results) if clock is None else _with_gauges(results, clock)
 
 
@@ -131,12 +137,13 @@ def _watermarks(spec: HostSpec) -> Watermarks | None:
 
 def _with_gauges(results: tuple[GuestResult, ...], clock: HostClock) -> HostResult:
     """The results of a run on a clock."""
-    latencies = np.sum([own.latencies for own in clock.guests], axis=0)
+    *own, everybody = clock.psis
+    latencies = clock.vcpus.latencies
     guests = (
-        replace(result, gauges=gauges(own.psi, own.latencies), latencies=tuple(own.latencies.tolist()))
-        for result, own in zip(results, clock.guests, strict=True)
+        replace(result, gauges=gauges(psi, each), latencies=tuple(each.tolist()))
+        for result, psi, each in zip(results, own, latencies, strict=True)
     )
-    return HostResult(tuple(guests), gauges(clock.psi, latencies))
+    return HostResult(tuple(guests), gauges(everybody, latencies.sum(axis=0)))
 
 
 def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Stream:
@@ -148,51 +155,65 @@ def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Str
     return GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=number)
 
 
-def _twin(guest: GuestSpec, memory: HostMemory, policy: Policy) -> HostMemory | None:
-    """A guest that nobody reclaims, where that has faults of its own after tick 0: by L2 and of a file's pages."""
-    if not guest.nested and not guest.page_cache:
-        return None
-    slot = Memslot(
+def _demand(memory: HostMemory, spec: HostSpec, policy: Policy, who: tuple[int, int, int]) -> Demand:
+    """What the guests do; on a clock, some also on memory that nobody reclaims, to know what it takes there."""
+    seed, replicate, host = who
+    batch = 0
+    if spec.clock:
+        batch = max(round(spec.clock.batch / spec.scale), min(spec.clock.batch, LEAST_BATCH))
+    sources: list[Source] = []
+    slots: list[Memslot] = []
+    twin_of: list[int] = []
+    for g, guest in enumerate(spec.guests):
+        number = _stream_number(guest, g)
+        own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
+        file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
+        sources.append(Source(_stream(guest, spec.ticks, (*who, number)), file, batch))
+        has_twin = spec.clock and (guest.nested or guest.page_cache)
+        twin_of.append(len(slots) if has_twin else -1)
+        if has_twin:
+            slots.append(_twin(guest))
+    return Demand(memory, sources, spec.ticks, HostMemory(slots, memory.kernel, policy) if slots else None, twin_of)
+
+
+def _twin(guest: GuestSpec) -> Memslot:
+    """The memory of a guest that nobody reclaims and that has faults after tick 0: by L2, or of a file's pages."""
+    return Memslot(
         guest.memory_pages,
         kvm=guest.kind != "process",
         tdp=guest.vm.tdp,
         file_pages=guest.page_cache.pages if guest.page_cache else 0,
     )
-    return HostMemory([slot], memory.kernel, policy)
 
 
-def _turn(memory: HostMemory, spec: HostSpec, policy: Policy, g: int, who: tuple[int, int, int]) -> Turn:
-    """What a guest does in every tick: its accesses, then the reclaim that user space asks for."""
+def _turn(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> Turn:
+    """What happens to a guest in every tick beside its accesses."""
     guest = spec.guests[g]
     seed, replicate, host = who
-    number = _stream_number(guest, g)
-    own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
-    file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
     extras = None
     if guest.vm.extras or spec.caller:
         extras = GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
-    batch = 0
-    if spec.clock:
-        batch = max(round(spec.clock.batch / spec.scale), min(spec.clock.batch, LEAST_BATCH))
-    twin = _twin(guest, memory, policy) if spec.clock else None
-    return Turn(
-        Demand(memory, g, _stream(guest, spec.ticks, (*who, number)), file, batch, twin),
-        lambda tick, psi: _upkeep(memory, spec, g, tick, psi),
-        extras,
-    )
+    return Turn(lambda tick, psi: _upkeep(memory, spec, g, tick, psi), extras)
 
 
-def _take(turn: Turn, tick: int) -> None:
+def _take(demand: Demand, g: int, turn: Turn, tick: int) -> None:
     """One tick of one guest without time: all of it."""
     if turn.extras is not None:
         turn.extras.begin(tick)
-    turn.demand.take_all(tick)
+    demand.take_all(g, tick)
     if turn.extras is not None and tick:
         turn.extras.after_accesses(tick)
     for _ in turn.upkeep(tick, None):
         pass
     if turn.extras is not None:
         turn.extras.end(tick)
+
+
+def _is_due(spec: HostSpec, tick: int) -> bool:
+    """Whether :func:`_upkeep` does more in a tick than read statistics."""
+    aging = spec.aging_every_ticks and tick % spec.aging_every_ticks == 0
+    periodic = spec.mode in ("age", "pressure") and tick % spec.period_ticks == 0
+    return bool(aging or periodic or spec.scene or spec.mode in ("proactive", "debugfs"))
 
 
 def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | None) -> Job:
@@ -214,8 +235,9 @@ def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | No
 
 
 def _age(memory: HostMemory, spec: HostSpec, g: int, *, force_scan: bool) -> Job:
-    """`+` of the debugfs file; on a clock, in parts."""
-    if spec.clock:
+    """`+` of the debugfs file; on a clock, in parts if it is a long one."""
+    begin, end = memory.tables(g)
+    if spec.clock and end - begin > PART_TABLES:
         yield from (Piece.WALKED for _ in memory.age_in_parts(g, 1, force_scan, PART_TABLES))
     else:
         memory.age(g, force_scan=force_scan)
@@ -268,13 +290,13 @@ def _call(caller: Caller, clock: HostClock | None) -> None:
         clock.run_caller(caller)
 
 
-def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> ZramPool | None:
+def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> Pool:
     """The swap device's pool, if it has one and somebody looks: a clock, or kswapd at the host's free memory."""
     if not get_device(spec.swap_device).compresses or not (spec.clock or spec.memory_pages):
-        return None
+        return no_pool()
     seed, replicate, host = who
     numbers = [_stream_number(guest, g) for g, guest in enumerate(spec.guests)]
-    return ZramPool(memory, spec.compression, study_key(seed, replicate), host, numbers)
+    return new_pool(memory, spec.compression, study_key(seed, replicate), host, numbers)
 
 
 def _stream_number(guest: GuestSpec, g: int) -> int:
@@ -283,37 +305,41 @@ def _stream_number(guest: GuestSpec, g: int) -> int:
 
 
 def _clock(
-    memory: HostMemory, spec: HostSpec, turns: list[Turn], pool: ZramPool | None, who: tuple[int, int, int]
+    memory: HostMemory, demand: Demand, turns: list[Turn], pool: Pool, spec: HostSpec, who: tuple[int, int, int]
 ) -> HostClock:
     assert spec.clock is not None
     seed, replicate, host = who
     sample = spec.guests[0].sample
-    random = _generator(seed, replicate, host, _SWAP_STREAM + (sample.group if sample else 0))
     vcpus = [guest.vcpus for guest in spec.guests]
     device = with_compression(get_device(spec.swap_device), spec.compression)
-    return HostClock(memory, turns, spec.clock, vcpus, device, pool, random, spec.scale, spec.calibration)
-
-
-def _generator(seed: int, replicate: int, host: int, stream: int) -> np.random.Generator:
-    """Random numbers of a host that are drawn in order."""
-    return np.random.Generator(np.random.Philox(key=int(study_key(seed, replicate)), counter=[0, stream, host, 0]))
+    queue = new_queue(device, key=study_key(seed, replicate), host=host, group=sample.group if sample else 0)
+    return HostClock(
+        memory,
+        demand,
+        turns,
+        partial(_is_due, spec),
+        spec.clock,
+        vcpus,
+        device,
+        queue,
+        pool,
+        spec.scale,
+        spec.calibration,
+    )
 
 
 def _result(
-    memory: HostMemory, policy: Policy, spec: HostSpec, g: int, turn: Turn, times: Mapping[str, int]
+    memory: HostMemory, policy: Policy, spec: HostSpec, g: int, demand: Demand, times: Mapping[str, int]
 ) -> GuestResult:
-    stream, file = turn.demand.stream, turn.demand.file
-    digest = int(stream.digest)
-    if file:
-        digest = int(hash_accesses(stream.digest, np.array([file.digest]).view(np.uint32)))
+    guest = spec.guests[g]
     result = GuestResult(
-        name=spec.guests[g].name,
-        nested=spec.guests[g].nested is not None or spec.guests[g].kind == "nested",
-        access_hash=digest,
+        name=guest.name,
+        nested=guest.nested is not None or guest.kind == "nested",
+        access_hash=demand.access_hash(g),
         counters=collect(memory, g, times, spec.calibration),
         step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),
     )
-    return scale_up(result, spec.guests[g], turn.demand) if spec.guests[g].sample else result
+    return scale_up(result, guest, *demand.made(g)) if guest.sample else result
 
 
 def collect(

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hostsim.jit import compiled
+
 STEPS = 64  # buckets for each doubling
 OCTAVES = 48  # up to 3 days
 BUCKETS = STEPS * OCTAVES
 
 
-def new_histogram() -> npt.NDArray[np.int64]:
-    """An empty one; those of several guests are added up."""
-    return np.zeros(BUCKETS, np.int64)
-
-
+@compiled
 def bucket_of(ns: int) -> int:
     """The bucket of a latency."""
-    octave = max(ns, 1).bit_length() - 1
+    octave = 0
+    while max(ns, 1) >> octave > 1:
+        octave += 1
     step = max(ns, 1) * STEPS // (1 << octave) - STEPS
     return min(octave * STEPS + step, BUCKETS - 1)
 

@@ -7,65 +7,98 @@ paid in the next ones, and until then the thread does nothing else. Times are in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hostsim.jit import compiled
+from hostsim.state import Record
+from hostsim.timing import WORK, Cause
+
+_WORK, _STEAL, _IDLE = len(WORK), int(Cause.STEAL), int(Cause.IDLE)
+
+THREAD = np.dtype(
+    [
+        ("spent", np.int64, (len(Cause),)),  # ns by cause since the clock started: their sum is the thread's own time
+        ("owed", np.int64, (len(WORK),)),  # ns of work by cause that is done in memory and not paid yet
+        ("debt", np.int64),  # their sum
+        ("used", np.int64),  # ns of work paid in this tick
+        ("working", np.int64),  # a vCPU's batch of accesses is under way; a kernel thread has jobs
+        ("began", np.int64),  # when, in the thread's own time, that batch began
+    ],
+    align=True,
+)
+"""One vCPU or kernel thread."""
 
 
-class Cause(IntEnum):
-    """What a vCPU, or a kernel thread, does with a ns. The first five are work, which is owed and paid."""
-
-    RUN = 0  # its own instructions and accesses; a kernel thread's work
-    FAULT = 1  # faults of the primary MMU, the TDP MMU and the shadow MMU, and those that track accesses
-    SWAP_IN = 2  # waiting for the swap device
-    LOCK = 3  # waiting for mmu_lock
-    RECLAIM = 4  # direct reclaim
-    STEAL = 5  # it could run, but there was no CPU (the guest's steal time)
-    IDLE = 6  # nothing to do
+@compiled
+def owe(thread: Record, cause: int, ns: int) -> None:
+    """Adds work."""
+    thread.owed[cause] += ns
+    thread.debt += ns
 
 
-WORK = range(Cause.STEAL)
+@compiled
+def pay(thread: Record, granted_ns: int) -> None:
+    """Pays what is owed, as far as ``granted_ns`` of this tick reach; what was used before counts."""
+    for cause in range(_WORK):
+        ns = min(thread.owed[cause], granted_ns - thread.used)
+        if ns > 0:
+            thread.owed[cause] -= ns
+            thread.spent[cause] += ns
+            thread.debt -= ns
+            thread.used += ns
+
+
+@compiled
+def end_tick(thread: Record, tick_ns: int, waits: bool) -> None:
+    """The rest of the tick was waiting for a CPU, or idle."""
+    thread.spent[_STEAL if waits else _IDLE] += tick_ns - thread.used
+    thread.used = 0
+
+
+@compiled
+def own_time(thread: Record) -> int:
+    """The time that has passed for the thread, ns."""
+    return thread.spent.sum()
 
 
 class Thread:
-    """One vCPU or kernel thread.
+    """A thread by its record: an element of THREAD, one of its own unless another is given."""
 
-    ``spent``: ns by cause since the clock started; their sum is the time that has passed for the thread.
-    ``owed``: ns of work by cause that is done in memory and not paid yet. ``used``: ns of work paid in this tick.
-    """
+    __slots__ = ("record",)
 
-    __slots__ = ("owed", "spent", "used")
-
-    def __init__(self) -> None:
-        self.spent = [0] * len(Cause)
-        self.owed = [0] * len(WORK)
-        self.used = 0
+    def __init__(self, record: Any = None) -> None:
+        self.record = np.zeros(1, THREAD)[0] if record is None else record
 
     @property
-    def now_ns(self) -> int:
-        """The thread's own time."""
-        return sum(self.spent)
+    def spent(self) -> npt.NDArray[np.int64]:
+        """ns by cause."""
+        return self.record["spent"]
 
     @property
-    def in_debt(self) -> bool:
-        """Whether work is owed."""
-        return any(self.owed)
+    def used(self) -> int:
+        """ns of work paid in this tick."""
+        return int(self.record["used"])
+
+    @property
+    def debt(self) -> int:
+        """ns of work that is owed."""
+        return int(self.record["debt"])
 
     def owe(self, work_ns: Sequence[int]) -> None:
         """Adds work, ns by cause; raises ValueError for a negative time."""
         for cause, ns in zip(WORK, work_ns, strict=True):
             if ns < 0:
                 raise ValueError(f"{ns} ns of {Cause(cause).name}: time doesn't run backward")
-            self.owed[cause] += ns
+            if ns:
+                owe(self.record, int(cause), ns)
 
     def pay(self, granted_ns: int) -> None:
-        """Pays what is owed, as far as ``granted_ns`` of this tick reach; what was used before counts."""
-        for cause in WORK:
-            ns = min(self.owed[cause], granted_ns - self.used)
-            if ns > 0:
-                self.owed[cause] -= ns
-                self.spent[cause] += ns
-                self.used += ns
+        """As :func:`pay`."""
+        pay(self.record, granted_ns)
 
     def end_tick(self, tick_ns: int, *, waits: bool) -> None:
-        """The rest of the tick was waiting for a CPU, or idle."""
-        self.spent[Cause.STEAL if waits else Cause.IDLE] += tick_ns - self.used
-        self.used = 0
+        """As :func:`end_tick`."""
+        end_tick(self.record, tick_ns, waits)

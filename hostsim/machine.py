@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import aging, classic, extras, faults, kswapd, lru, memcg, min_ttl, pagecache, reclaim, writeback
+from hostsim import access, aging, classic, faults, kswapd, lru, memcg, min_ttl, reclaim, resident, writeback
 from hostsim.apart import link
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
@@ -29,7 +29,6 @@ from hostsim.state import (
     NODE,
     PAGE,
     PARENT,
-    PRESENT,
     PTRS_PER_PTE,
     RECLAIM,
     VM,
@@ -87,8 +86,11 @@ class HostMemory:
     ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
     to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
     ``free_pages``, ``watermarks``: the host's free memory at the start, and when kswapd runs; None: as much as needed.
+    ``watched``: subclasses that look at every access say so.
     Raises ValueError for files or asynchronous swap under the classic LRU, which reclaims anonymous pages to zram only.
     """
+
+    watched = False
 
     def __init__(
         self,
@@ -116,6 +118,7 @@ class HostMemory:
         with_extras = any(slot.extras for slot in slots)
         self.kernel = kernel
         self.tick = 0  # now, for whoever watches
+        self.has_io = async_swap or any(slot.file_pages for slot in slots)
         rows = np.zeros(pages + list_heads, PAGE)
         rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
         self.machine = Machine(
@@ -199,12 +202,7 @@ class HostMemory:
 
     def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The same while the CPU stays with the guest: accesses may be made in any number of pieces."""
-        if self.machine.mms[guest]["extras"]:
-            made = int(self.machine.events[guest]["accesses"])
-            extras.touch_with_extras(self.machine, guest, accesses, made)
-            return
-        touch = faults.touch_guest if self.machine.mms[guest]["notifiers"] else faults.touch_process
-        touch(self.machine, guest, accesses)
+        access.access(self.machine, guest, accesses)
 
     def touch_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The guest's process accesses its file (uint32: page of the file, bit 31 by the mapping, bit 30 a write)."""
@@ -213,10 +211,12 @@ class HostMemory:
 
     def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         """The same while the CPU stays with the guest."""
-        pagecache.access_file(self.machine, guest, accesses)
+        access.access_file(self.machine, guest, accesses)
 
     def flush(self) -> None:
         """The flusher threads start to write all dirty file pages."""
+        if not self.has_io:
+            return
         self.machine.node[0]["flusher_woken"] = 0
         for guest in range(len(self.machine.mms)):
             writeback.flush(self.machine, guest)
@@ -226,6 +226,8 @@ class HostMemory:
 
         Reclaim waits for writes by itself when it can't go on without.
         """
+        if not self.has_io:
+            return
         under_way = self.machine.mms["under_writeback"]
         total = int(under_way.sum())
         left = total if pages is None else min(pages, total)
@@ -247,7 +249,12 @@ class HostMemory:
         lru.drain(self.machine, int(self.machine.mms[guest]["cpu"]))
 
     def flush_stats(self) -> None:
-        """The memcgs' statistics are brought up to date, by a read of memory.stat or by the kernel every 2 s."""
+        """The memcgs' statistics are brought up to date, by a read of memory.stat or by the kernel every 2 s.
+
+        Only the classic LRU looks at them.
+        """
+        if self.kernel.lru_gen:
+            return
         classic.flush_stats(self.machine)
 
     def touch_own(self, guest: int) -> None:
@@ -335,7 +342,11 @@ class HostMemory:
 
     def resident(self, guest: int) -> int:
         """Pages of the guest's memslot that are in memory."""
-        return int(np.bitwise_count(self.machine.bits[self.words(guest), PRESENT]).sum())
+        return int(resident.resident_pages(self.machine, guest))
+
+    def count_tick(self) -> None:
+        """A tick has passed, for ``resident_page_ticks``."""
+        resident.count_tick(self.machine)
 
     def in_memory(self, guest: int) -> int:
         """Pages of the guest's memslot and of its file that are in memory."""

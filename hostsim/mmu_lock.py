@@ -12,17 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from hostsim.calibration import DEFAULT, Calibration
 from hostsim.costs import PTE_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS, notifier_call_ns
-from hostsim.machine import HostMemory
-from hostsim.notifier import LOCKS
 from hostsim.rmap_lock import spin_ns
 from hostsim.rwlock import Threads, solve
-from hostsim.state import SHADOW_MAPPED
-from policies import Lock, Site
 
 DIGITS = 2  # of a rate that count: rates that differ less share a solution
 
@@ -92,52 +85,3 @@ def _solve(vcpus: int, tdp_think_ns: float, shadow_think_ns: float, aging: bool,
     shadow = Threads(vcpus if shadow_think_ns else 0, shadow_think_ns or 1.0, SHADOW_FAULT_HOLD_NS)
     waits = solve(tdp, shadow, Threads(int(aging), PTE_NS, aging_hold_ns(calibration)))
     return LockWaits(waits.reader_wait_ns, waits.writer_wait_ns, waits.ager_wait_ns)
-
-
-class MmuLocks:
-    """The locks of a host's VMs: how long everybody waits at the rates of the last tick.
-
-    ``scale``: what one event of the simulation stands for.
-    """
-
-    def __init__(
-        self, memory: HostMemory, vcpus: list[int], scale: float = 1.0, calibration: Calibration = DEFAULT
-    ) -> None:
-        self._scale = scale
-        self._calibration = calibration
-        self.aging_hold_ns = aging_hold_ns(calibration)
-        self._memory = memory
-        self._vcpus = vcpus
-        self._before = self._counts()
-        self.waits = [LockWaits()] * len(vcpus)
-        self.aging_writes = [0] * len(vcpus)
-
-    def start(self) -> None:
-        """Time begins."""
-        self._before = self._counts()
-
-    def end_tick(self, tick_ns: int) -> None:
-        """The rates of the tick that ends are those of the next."""
-        counts = self._counts()
-        for g, taken in enumerate((counts - self._before).tolist()):
-            tdp, shadow, aging, rmap_locks = (count * self._scale for count in taken)
-            rmaps = self._rmaps(g) if rmap_locks and shadow else 0.0
-            rates = LockRates(
-                self._vcpus[g], tick_ns, tdp, shadow, aging, rmap_locks, rmaps, calibration=self._calibration
-            )
-            self.waits[g] = rates.waits()
-            self.aging_writes[g] = taken[2]
-        self._before = counts
-
-    def _rmaps(self, guest: int) -> float:
-        """Of a guest, those that have an SPTE."""
-        words = self._memory.machine.bits[self._memory.words(guest), SHADOW_MAPPED]
-        return float(np.bitwise_count(words).sum()) * self._scale
-
-    def _counts(self) -> npt.NDArray[np.int64]:
-        """int64 (guests, 4): TDP faults, shadow faults, and locks that aging took: mmu_lock for write, rmaps'."""
-        events = self._memory.machine.events
-        locks = self._memory.machine.sites[:, : len(Site), LOCKS:].sum(axis=1)
-        return np.stack(
-            [events["tdp_faults"], events["shadow_faults"], locks[:, Lock.MMU_WRITE], locks[:, Lock.RMAP]], axis=1
-        )

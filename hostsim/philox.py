@@ -55,10 +55,13 @@ def random_words(out: npt.NDArray[np.uint64], key: np.uint64, counter: tuple[np.
 
 @compiled
 def random_blocks(
-    out: npt.NDArray[np.uint32], key: np.uint64, first: int, tick: int, counter: tuple[np.uint64, np.uint64]
+    out: npt.NDArray[np.uint32], count: int, key: np.uint64, first: int, tick: int, counter: tuple[np.uint64, np.uint64]
 ) -> None:
-    """Fills uint32 (4, n) with the numbers of the blocks (first + i, tick, host, guest): several at a time by SIMD."""
-    for i in range(out.shape[1]):
+    """Fills ``count`` columns of uint32 (4, n) with the numbers of the blocks (first + i, tick, host, guest).
+
+    Several at a time, by SIMD.
+    """
+    for i in range(count):
         a, b, c, d = _rounds(key, np.uint64(first + i), np.uint64(tick), counter[0], counter[1])
         out[0, i] = np.uint32(a)
         out[1, i] = np.uint32(b)

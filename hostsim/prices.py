@@ -5,7 +5,8 @@ Integers make the bill the same on every machine, and exact however often it is 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from hostsim import costs
 from hostsim.calibration import DEFAULT, Calibration
 from hostsim.counters import EVENTS
+from hostsim.jit import compiled
 from hostsim.machine import HostMemory
 from hostsim.notifier import CALLS, FLUSHES, LOCKS, SITE_COLUMNS
 from hostsim.state import CALLER
@@ -21,15 +23,20 @@ from policies import Lock, Site
 PS = 1000  # in a ns
 ACCESS_TRACK_FAULT_NS = 1000.0  # assumed: an EPT violation that fast_page_fault repairs without mmu_lock
 
-# columns of a bill beside the causes FAULT and RECLAIM, which are ps: counts
-_FAULT, _RECLAIM, _SWAPPED_IN, _SWAPPED_OUT, _RESTORED, _READS, _WRITES, _AGING_WRITES = range(8)
+# of a bill: ns of work, then counts of what takes a time that changes
+FAULT, RECLAIM = range(2)
+SWAPPED_IN, SWAPPED_OUT = 2, 3  # pages
+RESTORED = 4  # of those read, pages of the working set
+READS, WRITES = 5, 6  # times that faults took mmu_lock
+AGING_WRITES = 7  # times that aging took it for write
+BILL = 8
 
 _EVENT_NS = {
-    _FAULT: {
+    FAULT: {
         "access_track_faults": ACCESS_TRACK_FAULT_NS,
         "file_reads": costs.IO_NS,
     },
-    _RECLAIM: {
+    RECLAIM: {
         "walk_ptes": costs.PTE_NS,
         "pgscan": costs.SCAN_NS,
         "pgrefill": costs.SORT_NS,
@@ -39,91 +46,100 @@ _EVENT_NS = {
 """ns of one of each. A fault of the primary MMU and the violation of the TDP or shadow MMU that led to it are one
 fault, and one without the other costs as much (hostsim.costs): they are priced apart."""
 
+_COUNTED = {
+    SWAPPED_IN: "pswpin",
+    SWAPPED_OUT: "pswpout",
+    RESTORED: "workingset_restore_anon",
+    READS: "tdp_faults",
+    WRITES: "shadow_faults",
+}
+_NAMES = EVENTS.names or ()
+_PGFAULT, _TDP, _SHADOW = (_NAMES.index(name) for name in ("pgfault", "tdp_faults", "shadow_faults"))
 
-class Bill(NamedTuple):
-    """What was done since the last bill: work in ns, and counts of what takes a time that changes.
 
-    ``swapped_in``, ``swapped_out``: pages; ``restored``: of those read, pages of the working set. ``reads``,
-    ``writes``: times that faults took mmu_lock; ``aging_writes``: times that aging took it for write.
+class Meter(NamedTuple):
+    """Reads the counters of all guests of a memory: whoever worked since the last reading has the bill.
+
+    ``events``: int64 (guests, EVENTS), ``sites``: int64 (guests, sites x their columns): the memory's own.
+    ``event_prices``, ``site_prices``: int64 (n, 3) rows of a column there, one of the bill, and ps or a count for each.
+    ``fault_ps``: int64 (1,). ``totals``: int64 (BILL,) at the last reading, ps and counts; ``bill``: what it read.
     """
 
-    fault_ns: int
-    reclaim_ns: int
-    swapped_in: int
-    swapped_out: int
-    restored: int
-    reads: int
-    writes: int
-    aging_writes: int
+    events: npt.NDArray[np.int64]
+    sites: npt.NDArray[np.int64]
+    event_prices: npt.NDArray[np.int64]
+    site_prices: npt.NDArray[np.int64]
+    fault_ps: npt.NDArray[np.int64]
+    totals: npt.NDArray[np.int64]
+    bill: npt.NDArray[np.int64]
 
 
-class Meter:
-    """Reads the counters of all guests of a host: whoever worked since the last reading has the bill.
+def new_meter(
+    memory: HostMemory,
+    *,
+    write_cpu_ns: float,
+    scale: float = 1.0,
+    free: bool = False,
+    calibration: Calibration = DEFAULT,
+) -> Meter:
+    """A meter that starts to read now. ``scale``: what one page of the simulation stands for. ``free``: all is free."""
+    machine = memory.machine
+    events, sites = _prices(write_cpu_ns, 0.0 if free else scale, calibration)
+    meter = Meter(
+        machine.events.view(np.int64).reshape(len(machine.events), -1),
+        machine.sites.reshape(len(machine.sites), -1),
+        _rows(events),
+        _rows(sites),
+        np.array([0 if free else round(calibration.fault_ns * scale * PS)]),
+        np.zeros(BILL, np.int64),
+        np.zeros(BILL, np.int64),
+    )
+    read_meter(meter)
+    return meter
 
-    ``scale``: what one page of the simulation stands for. ``free``: all prices are 0.
-    """
 
-    def __init__(
-        self,
-        memory: HostMemory,
-        *,
-        write_cpu_ns: float,
-        scale: float = 1.0,
-        free: bool = False,
-        calibration: Calibration = DEFAULT,
-    ) -> None:
-        machine = memory.machine
-        self._machine = machine
-        self._fault_ps = 0 if free else round(calibration.fault_ns * scale * PS)
-        self._events = machine.events.view(np.int64).reshape(len(machine.events), -1)
-        self._sites = machine.sites.reshape(len(machine.sites), -1)
-        self._event_prices, self._site_prices = _prices(write_cpu_ns, scale, free, calibration)
-        self._last = self._totals()
-
-    def read(self) -> Bill:
-        """The bill since the last reading."""
-        totals = self._totals()
-        work = [int(now // PS - last // PS) for now, last in zip(totals[:2], self._last[:2], strict=True)]
-        counts = totals[2:] - self._last[2:]
-        self._last = totals
-        return Bill(*work, *(int(count) for count in counts))
-
-    def _totals(self) -> npt.NDArray[np.int64]:
-        found: npt.NDArray[np.int64] = (
-            self._events.sum(axis=0) @ self._event_prices + self._sites.sum(axis=0) @ self._site_prices
-        )
-        events = self._machine.events
-        violations = events["tdp_faults"] + events["shadow_faults"]
-        found[_FAULT] += np.maximum(violations, events["pgfault"]).sum() * self._fault_ps
-        return found
+@compiled
+def read_meter(meter: Meter) -> None:
+    """Fills ``bill`` with what was done since the last reading."""
+    totals, bill = meter.totals, meter.bill
+    for column in range(BILL):
+        bill[column] = -(totals[column] // PS if column <= RECLAIM else totals[column])
+        totals[column] = 0
+    for g in range(len(meter.events)):
+        events, sites = meter.events[g], meter.sites[g]
+        totals[FAULT] += max(events[_TDP] + events[_SHADOW], events[_PGFAULT]) * meter.fault_ps[0]
+        for i in range(len(meter.event_prices)):
+            price = meter.event_prices[i]
+            totals[price[1]] += events[price[0]] * price[2]
+        for i in range(len(meter.site_prices)):
+            price = meter.site_prices[i]
+            totals[price[1]] += sites[price[0]] * price[2]
+    for column in range(BILL):
+        bill[column] += totals[column] // PS if column <= RECLAIM else totals[column]
 
 
 def _prices(
-    write_cpu_ns: float, scale: float, free: bool, calibration: Calibration
+    write_cpu_ns: float, scale: float, calibration: Calibration
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """int64 (events, columns of a bill) and (sites x their columns, columns of a bill)."""
-    names = list(EVENTS.names or ())
-    events = np.zeros((len(names), len(Bill._fields)), np.int64)
-    sites = np.zeros((CALLER + 1, SITE_COLUMNS, len(Bill._fields)), np.int64)
+    events = np.zeros((len(_NAMES), BILL), np.int64)
+    sites = np.zeros((CALLER + 1, SITE_COLUMNS, BILL), np.int64)
     for column, prices in _EVENT_NS.items():
         for name, ns in prices.items():
-            events[names.index(name), column] = round(ns * scale * PS)
-    events[names.index("pswpout"), _RECLAIM] = round(write_cpu_ns * scale * PS)
-    sites[:, CALLS, _RECLAIM] = round(costs.notifier_call_ns(calibration) * scale * PS)
-    sites[:, FLUSHES, _RECLAIM] = round(costs.TLB_FLUSH_NS * scale * PS)
+            events[_NAMES.index(name), column] = round(ns * scale * PS)
+    events[_NAMES.index("pswpout"), RECLAIM] = round(write_cpu_ns * scale * PS)
+    sites[:, CALLS, RECLAIM] = round(costs.notifier_call_ns(calibration) * scale * PS)
+    sites[:, FLUSHES, RECLAIM] = round(costs.TLB_FLUSH_NS * scale * PS)
     for lock in (Lock.MMU_READ, Lock.MMU_WRITE):
-        sites[:, LOCKS + lock, _RECLAIM] = round(costs.MMU_LOCK_NS * scale * PS)
-    sites[:, LOCKS + Lock.RMAP, _RECLAIM] = round(costs.RMAP_LOCK_NS * scale * PS)
-    if free:
-        events[:] = 0
-        sites[:] = 0
-    for name, column in (
-        ("pswpin", _SWAPPED_IN),
-        ("pswpout", _SWAPPED_OUT),
-        ("workingset_restore_anon", _RESTORED),
-        ("tdp_faults", _READS),
-        ("shadow_faults", _WRITES),
-    ):
-        events[names.index(name), column] = 1
-    sites[: len(Site), LOCKS + Lock.MMU_WRITE, _AGING_WRITES] = 1
-    return events, sites.reshape(-1, len(Bill._fields))
+        sites[:, LOCKS + lock, RECLAIM] = round(costs.MMU_LOCK_NS * scale * PS)
+    sites[:, LOCKS + Lock.RMAP, RECLAIM] = round(costs.RMAP_LOCK_NS * scale * PS)
+    for column, name in _COUNTED.items():
+        events[_NAMES.index(name), column] = 1
+    sites[: len(Site), LOCKS + Lock.MMU_WRITE, AGING_WRITES] = 1
+    return events, sites.reshape(-1, BILL)
+
+
+def _rows(prices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The prices that are not 0, as rows of a meter."""
+    where: Sequence[Any] = np.nonzero(prices)
+    return np.stack([*where, prices[tuple(where)]], axis=1).astype(np.int64)

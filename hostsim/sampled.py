@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from hostsim.demand import Demand
 from hostsim.errors import UserError
 from hostsim.intervals import HEADLINE, ci_column
 from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec, PageCacheSpec, SampleOf
@@ -68,12 +67,12 @@ def _part(guest: GuestSpec, sample: SampleOf, step: int) -> GuestSpec:
     )
 
 
-def scale_up(result: GuestResult, guest: GuestSpec, demand: Demand) -> GuestResult:
-    """A part's result in the units of the guest that it stands for."""
+def scale_up(result: GuestResult, guest: GuestSpec, made: float, made_by_l2: float) -> GuestResult:
+    """A part's result in the units of the guest that it stands for, which made so many accesses."""
     assert guest.sample is not None
     scale = guest.sample.of.memory_pages / guest.memory_pages
     counters = {name: n if name in _ALIKE else round(n * scale) for name, n in result.counters.items()}
-    counters["accesses"], counters["l2_accesses"] = round(demand.made), round(demand.made_by_l2)
+    counters["accesses"], counters["l2_accesses"] = round(made), round(made_by_l2)
     return replace(result, counters=counters, step_pages=tuple(round(n * scale) for n in result.step_pages))
 
 

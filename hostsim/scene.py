@@ -19,7 +19,7 @@ from hostsim.mix_schedule import MixSchedule
 from hostsim.model import GuestSpec, RecordedWorkload
 from hostsim.schedule import FNV_OFFSET, Schedule
 from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
-from hostsim.workloads import hash_accesses
+from hostsim.workloads import NEVER, Drawn, hash_accesses
 
 MIX = "mix-"
 WORKLOADS = (*schedule.WORKLOADS, *(MIX + workload for workload in mix_schedule.WORKLOADS))
@@ -112,6 +112,10 @@ class RecordedStream:
         """A recorded nested VM is never stopped."""
         return True
 
+    def next_change(self, tick: int) -> int:
+        """Never: as in hostsim.workloads."""
+        return NEVER
+
     def populate(self, tick: int) -> npt.NDArray[np.uint32]:
         """Tick 0 writes every page, in order."""
         return self._hashed(self._first | np.uint32(ACCESS_WRITE)) if tick == 0 else self._first[:0]
@@ -119,6 +123,19 @@ class RecordedStream:
     def draw(self, tick: int) -> npt.NDArray[np.uint32]:
         """The accesses of a tick from 1 on, uint32: page of the guest, bit 31 by L2, bit 30 a write."""
         return self._hashed(self._lists[tick - 1] | np.uint32(self._write))
+
+    def accesses_in(self, tick: int) -> int:
+        """How many accesses a tick has."""
+        return len(self._lists[tick - 1])
+
+    def draw_ticks(self, first: int, ticks: int) -> Drawn:
+        """The accesses of so many ticks."""
+        accesses, digests = [], []
+        for tick in range(first, first + ticks):
+            accesses.append(self.draw(tick))
+            digests.append(self.digest)
+        ends = np.cumsum([len(each) for each in accesses], dtype=np.int64)
+        return Drawn(np.concatenate(accesses), ends, np.array(digests, np.uint64))
 
     def _hashed(self, accesses: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         self.digest = np.uint64(hash_accesses(self.digest, accesses))

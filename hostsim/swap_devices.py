@@ -5,10 +5,7 @@ Each figure has its source beside it. "Assumed" marks an order of magnitude for 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from hostsim.costs import SWAP_IN_NS, SWAP_OUT_NS
 from hostsim.errors import UserError
@@ -37,9 +34,6 @@ class SwapDevice:
 
 
 IO_SUBMIT_NS = 2000.0  # assumed: CPU time of building and submitting one request
-SECOND_NS = 1e9
-MANY = 32  # pages
-MOST_LOAD = 0.98  # a device that is asked for more slows its callers down until they ask for no more
 
 DEVICES = {
     device.name: device
@@ -62,40 +56,3 @@ def get_device(name: str) -> SwapDevice:
     if name not in DEVICES:
         raise UserError(f"unknown swap device {name!r}; known are {', '.join(DEVICES)}")
     return DEVICES[name]
-
-
-class SwapQueue:
-    """A device as the vCPUs meet it: its latency, and waiting for its other requests.
-
-    It is an open queue with ``depth`` servers and constant service (M/D/c: half of M/M/c's wait, with the probability
-    of waiting taken as utilisation to the power of sqrt(2 (c + 1)), Sakasegawa 1977), at the rate of the last tick.
-    """
-
-    def __init__(self, device: SwapDevice, random: np.random.Generator) -> None:
-        self.device = device
-        self.random = random
-        self.wait_ns = 0.0
-
-    def read(self, pages: float) -> int:
-        """The time, ns, that a vCPU waits until so many pages have been read one after the other.
-
-        The sum of many log-normal latencies is taken as normal.
-        """
-        spread = self.device.spread
-        if pages < MANY:
-            each = self.device.read_ns * np.exp(spread * self.random.standard_normal(round(pages)))
-            latency_ns = float(each.sum())
-        else:
-            mean_ns = self.device.read_ns * math.exp(spread**2 / 2)
-            deviation_ns = mean_ns * math.sqrt(math.expm1(spread**2) * pages)
-            latency_ns = max(mean_ns * pages + deviation_ns * float(self.random.standard_normal()), 0.0)
-        return round(latency_ns + pages * self.wait_ns)
-
-    def end_tick(self, pages: float, tick_ns: int) -> None:
-        """So many pages were read and written in a tick that has passed."""
-        if not self.device.pages_per_s:
-            return
-        load = min(pages * SECOND_NS / tick_ns / self.device.pages_per_s, MOST_LOAD)
-        servers = self.device.depth
-        service_ns = servers * SECOND_NS / self.device.pages_per_s
-        self.wait_ns = service_ns * load ** math.sqrt(2 * (servers + 1)) / (2 * servers * (1 - load))

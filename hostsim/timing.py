@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from hostsim.column import Counter
-from hostsim.ledger import Cause
-from hostsim.psi import EXPS, KINDS
+
+KINDS = ("some", "full")  # of pressure stall information
+WINDOWS = (10, 60, 300)  # s, of its averages
+
+
+class Cause(IntEnum):
+    """What a vCPU, or a kernel thread, does with a ns. The first five are work, which is owed and paid."""
+
+    RUN = 0  # its own instructions and accesses; a kernel thread's work
+    FAULT = 1  # faults of the primary MMU, the TDP MMU and the shadow MMU, and those that track accesses
+    SWAP_IN = 2  # waiting for the swap device
+    LOCK = 3  # waiting for mmu_lock
+    RECLAIM = 4  # direct reclaim
+    STEAL = 5  # it could run, but there was no CPU (the guest's steal time)
+    IDLE = 6  # nothing to do
+
+
+WORK = range(Cause.STEAL)
 
 CAUSES = {
     Cause.RUN: ("run_ns", "vCPU time in the guest: its own instructions and accesses"),
@@ -46,7 +64,7 @@ GAUGES: tuple[Counter, ...] = (
     *(
         Counter(f"psi_{kind}_avg{window}", "percent", f"memory pressure at the end: {kind} avg{window} of PSI")
         for kind in KINDS
-        for window in EXPS
+        for window in WINDOWS
     ),
     *(Counter(f"psi_{kind}_ns", "ns", f"time under memory pressure: {kind} total of PSI") for kind in KINDS),
 )

@@ -143,6 +143,8 @@ class Watch(HostMemory):
     ``steps``: in order. ``last_touch``: for each guest the tick in which each of its pages was last touched, -1 never.
     """
 
+    watched = True
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.steps: list[Step] = []

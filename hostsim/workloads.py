@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,18 @@ _ONE = np.uint64(1)
 _BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
 _ONE_RANK = Ranking(1, 1, 0.0, False)
 _32 = np.uint64(32)
+NEVER = 1 << 62  # a tick
+
+
+class Drawn(NamedTuple):
+    """The accesses of some ticks, uint32.
+
+    ``ends``: int64, for each tick, where its accesses end. ``digests``: uint64, the hash of the stream up to there.
+    """
+
+    accesses: npt.NDArray[np.uint32]
+    ends: npt.NDArray[np.int64]
+    digests: npt.NDArray[np.uint64]
 
 
 class GuestStream:
@@ -58,6 +70,12 @@ class GuestStream:
         nested = self.spec.nested
         return nested is not None and nested.start_tick <= tick and (not nested.stop_tick or tick < nested.stop_tick)
 
+    def next_change(self, tick: int) -> int:
+        """The first tick after this one in which L2 begins or ceases to run; far away if it never does."""
+        nested = self.spec.nested
+        changes = () if nested is None else (nested.start_tick, nested.stop_tick)
+        return min((change for change in changes if change > tick), default=NEVER)
+
     def populate(self, tick: int) -> npt.NDArray[np.uint32]:
         """The first writes, in page order: at tick 0 all that L1 touches; where L2 starts, the pages of L2 alone."""
         accesses = np.zeros(0, np.uint32)
@@ -72,21 +90,26 @@ class GuestStream:
 
     def draw(self, tick: int) -> npt.NDArray[np.uint32]:
         """The accesses of a tick, uint32: page of the guest, bit 31 by L2, bit 30 a write."""
+        return self.draw_ticks(tick, 1).accesses
+
+    def draw_ticks(self, first: int, ticks: int) -> Drawn:
+        """The accesses of so many ticks; L2 runs in all of them or in none."""
         spec = self.spec
         load = spec.workload
-        l2_share = spec.nested.access_share if spec.nested is not None and self.l2_runs(tick) else 0.0
-        number = memory_accesses(spec)
+        l2_share = spec.nested.access_share if spec.nested is not None and self.l2_runs(first) else 0.0
+        each = float(memory_accesses(spec))
         if spec.sample is not None:
-            thinned = self.thinned(tick)
-            l2_share = thinned.l2_share
-            number = int(thinned.accesses * tick) - int(thinned.accesses * (tick - 1))
-        accesses = np.empty(number, np.uint32)
-        digest = _draw(
-            accesses,
+            thinned = self.thinned(first)
+            l2_share, each = thinned.l2_share, thinned.accesses
+        before = int(each * (first - 1))
+        ends = np.array([int(each * tick) - before for tick in range(first, first + ticks)])
+        drawn = Drawn(np.empty(ends[-1], np.uint32), ends, np.empty(ticks, np.uint64))
+        _draw_ticks(
+            *drawn,
             self.digest,
             self.key,
             self.counter,
-            tick,
+            first,
             WORKLOAD_KINDS.index(load.kind),
             self.l1_pages,
             self.l2_pages,
@@ -100,8 +123,12 @@ class GuestStream:
             load.phase_ticks,
             np.empty((4, _BLOCK), np.uint32),
         )
-        self.digest = np.uint64(digest)
-        return accesses
+        self.digest = drawn.digests[-1]
+        return drawn
+
+    def accesses_in(self, tick: int) -> int:
+        """About how many accesses a tick has."""
+        return round(self.thinned(tick).accesses) if self.spec.sample else memory_accesses(self.spec)
 
     def thinned(self, tick: int) -> Thinned:
         """What a sample has of the accesses of its full guest in a tick."""
@@ -151,11 +178,11 @@ class FileStream:
         """The hash of all that was drawn so far."""
         return self.stream.digest
 
-    def draw(self, tick: int) -> npt.NDArray[np.uint32]:
-        """The accesses of a tick, uint32: page of the file, bit 31 by the mapping, bit 30 a write."""
-        accesses = self.stream.draw(tick)
-        accesses[accesses & np.uint32(ACCESS_PAGE) < self.mapped_pages] |= np.uint32(ACCESS_MMAP)
-        return accesses
+    def draw_ticks(self, first: int, ticks: int) -> Drawn:
+        """The accesses of so many ticks, uint32: page of the file, bit 31 by the mapping, bit 30 a write."""
+        drawn = self.stream.draw_ticks(first, ticks)
+        drawn.accesses[drawn.accesses & np.uint32(ACCESS_PAGE) < self.mapped_pages] |= np.uint32(ACCESS_MMAP)
+        return drawn
 
 
 def memory_accesses(spec: GuestSpec) -> int:
@@ -231,12 +258,14 @@ def hash_accesses(digest: np.uint64, accesses: npt.NDArray[np.uint32]) -> np.uin
 
 
 @compiled
-def _draw(
+def _draw_ticks(
     out: npt.NDArray[np.uint32],
+    ends: npt.NDArray[np.int64],
+    digests: npt.NDArray[np.uint64],
     digest: np.uint64,
     key: np.uint64,
     counter: tuple[np.uint64, np.uint64],
-    tick: int,
+    first: int,
     kind: int,
     l1_pages: npt.NDArray[np.uint32],
     l2_pages: npt.NDArray[np.uint32],
@@ -249,46 +278,51 @@ def _draw(
     hot_share: float,
     phase_ticks: int,
     numbers: npt.NDArray[np.uint32],
-) -> np.uint64:
-    """Fills ``out`` with one tick's accesses; returns the digest that includes them.
+) -> None:
+    """Fills ``out`` and ``digests`` for the ticks from ``first`` on.
 
     ``numbers``: uint32 (4, _BLOCK), scratch for random numbers. They are made ahead, so that the CPU can look up the
     pages of many accesses at a time.
     """
-    for i in range(len(out)):
-        place = i & (_BLOCK - 1)
-        if place == 0:
-            random_blocks(numbers, key, i, tick, counter)
-        who, how = np.uint64(numbers[0, place]), np.uint64(numbers[1, place])
-        choice, number = np.uint64(numbers[2, place]), np.uint64(numbers[3, place])
-        by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0
-        pages = l2_pages if by_l2 else l1_pages
-        n = len(pages)
-        hot = min(max(int(hot_share * n), 1), n)
-        if kind == _UNIFORM:
-            rank = _scaled(number, n)
-        elif kind == _ZIPF:
-            column = _scaled(number, n)
-            entry = l2_alias[column] if by_l2 else l1_alias[column]
-            alias = np.int64(entry & np.uint64(0xFFFFFFFF))
-            rank = column if choice < entry >> _32 else alias
-        elif kind == _SCAN or (kind == _HOTSCAN and choice >= np.uint64(hot_access_share)):
-            start = 0 if kind == _SCAN or hot == n else hot
-            rank = start + cursors[np.int64(by_l2)] % (n - start)
-            cursors[np.int64(by_l2)] += 1
-        elif choice >= np.uint64(hot_access_share):  # the rest of hotcold and phases
-            start = 0 if kind == _PHASES or hot == n else hot
-            rank = start + _scaled(number, n - start)
-        elif kind == _PHASES:
-            base = (tick - 1) // phase_ticks * hot
-            rank = (base + _scaled(number, hot)) % n
-        else:
-            rank = _scaled(number, hot)
-        access = pages[rank]
-        if by_l2:
-            access |= np.uint32(ACCESS_L2)
-        if how < np.uint64(write_share):
-            access |= np.uint32(ACCESS_WRITE)
-        out[i] = access
-        digest = (digest ^ np.uint64(access)) * FNV_PRIME
-    return digest
+    begin = 0
+    for t in range(len(ends)):
+        tick = first + t
+        number_of = ends[t] - begin
+        for i in range(number_of):
+            place = i & (_BLOCK - 1)
+            if place == 0:
+                random_blocks(numbers, min(number_of - i, _BLOCK), key, i, tick, counter)
+            who, how = np.uint64(numbers[0, place]), np.uint64(numbers[1, place])
+            choice, number = np.uint64(numbers[2, place]), np.uint64(numbers[3, place])
+            by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0
+            pages = l2_pages if by_l2 else l1_pages
+            n = len(pages)
+            hot = min(max(int(hot_share * n), 1), n)
+            if kind == _UNIFORM:
+                rank = _scaled(number, n)
+            elif kind == _ZIPF:
+                column = _scaled(number, n)
+                entry = l2_alias[column] if by_l2 else l1_alias[column]
+                alias = np.int64(entry & np.uint64(0xFFFFFFFF))
+                rank = column if choice < entry >> _32 else alias
+            elif kind == _SCAN or (kind == _HOTSCAN and choice >= np.uint64(hot_access_share)):
+                start = 0 if kind == _SCAN or hot == n else hot
+                rank = start + cursors[np.int64(by_l2)] % (n - start)
+                cursors[np.int64(by_l2)] += 1
+            elif choice >= np.uint64(hot_access_share):  # the rest of hotcold and phases
+                start = 0 if kind == _PHASES or hot == n else hot
+                rank = start + _scaled(number, n - start)
+            elif kind == _PHASES:
+                base = (tick - 1) // phase_ticks * hot
+                rank = (base + _scaled(number, hot)) % n
+            else:
+                rank = _scaled(number, hot)
+            access = pages[rank]
+            if by_l2:
+                access |= np.uint32(ACCESS_L2)
+            if how < np.uint64(write_share):
+                access |= np.uint32(ACCESS_WRITE)
+            out[begin + i] = access
+            digest = (digest ^ np.uint64(access)) * FNV_PRIME
+        digests[t] = digest
+        begin = ends[t]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,35 +85,49 @@ def with_compression(device: SwapDevice, compression: CompressionSpec) -> SwapDe
     )
 
 
-class ZramPool:
-    """The pool of a host; it knows how small every page would be.
+class Pool(NamedTuple):
+    """The pool of a host, which knows how small every page would be; without one, all are empty.
 
-    ``numbers``: what names each guest's random numbers; ``key`` and ``host`` likewise (hostsim.philox.study_key).
-    ``pages``: what each guest's swapped-out pages take, in pages, at the last :meth:`update`.
+    ``classes``: uint8, the size class of each page of the host's memslots, by its number. ``taken``: float64, pages
+    that one of each class takes. ``pages``: float64, for each guest, what its swapped-out pages take, at the last
+    :func:`update_pool`; ``charged``: int64 (1,), what is taken from the host's free memory for it.
     """
 
-    def __init__(
-        self, memory: HostMemory, compression: CompressionSpec, key: np.uint64, host: int, numbers: Sequence[int]
-    ) -> None:
-        self.memory = memory
-        self.pages = [0.0] * len(numbers)
-        self._charged = 0
-        self._classes = []
-        for guest, number in enumerate(numbers):
-            classes = np.empty(int(memory.machine.mms[guest]["pages"]), np.uint8)
-            same = round(compression.same_filled_share * _CERTAIN)
-            huge = same + round(compression.incompressible_share * _CERTAIN)
-            draw_classes(classes, key, (host, number), same, huge, classes_of(compression))
-            self._classes.append(classes)
+    classes: npt.NDArray[np.uint8]
+    taken: npt.NDArray[np.float64]
+    pages: npt.NDArray[np.float64]
+    charged: npt.NDArray[np.int64]
 
-    def update(self) -> None:
-        """Adds up what is swapped out now; the host has that much less free memory."""
-        m = self.memory.machine
-        for guest, classes in enumerate(self._classes):
-            self.pages[guest] = pool_bytes(m, guest, classes, bytes_of_classes()) / PAGE_BYTES
-        takes = math.ceil(sum(self.pages))
-        m.node[0]["free_pages"] -= takes - self._charged
-        self._charged = takes
+
+def no_pool() -> Pool:
+    """Of a device that keeps nothing in memory."""
+    return Pool(np.zeros(0, np.uint8), np.zeros(0), np.zeros(0), np.zeros(1, np.int64))
+
+
+def new_pool(
+    memory: HostMemory, compression: CompressionSpec, key: np.uint64, host: int, numbers: Sequence[int]
+) -> Pool:
+    """An empty pool; ``numbers``: what names each guest's random numbers, ``key`` and ``host`` likewise
+    (hostsim.philox.study_key)."""
+    classes = np.zeros(len(memory.machine.in_flight), np.uint8)
+    same = round(compression.same_filled_share * _CERTAIN)
+    huge = same + round(compression.incompressible_share * _CERTAIN)
+    for guest, number in enumerate(numbers):
+        own = classes[memory.pages(guest)]
+        draw_classes(own, key, (host, number), same, huge, classes_of(compression))
+    return Pool(classes, bytes_of_classes() / PAGE_BYTES, np.zeros(len(numbers)), np.zeros(1, np.int64))
+
+
+@compiled
+def update_pool(m: Machine, pool: Pool) -> None:
+    """Adds up what is swapped out now; the host has that much less free memory."""
+    total = 0.0
+    for g in range(len(pool.pages)):
+        pool.pages[g] = _pages_in_pool(m, g, pool)
+        total += pool.pages[g]
+    takes = math.ceil(total)
+    m.node[0].free_pages -= takes - pool.charged[0]
+    pool.charged[0] = takes
 
 
 @compiled
@@ -141,8 +156,8 @@ def draw_classes(
 
 
 @compiled
-def pool_bytes(m: Machine, g: int, classes: npt.NDArray[np.uint8], taken: npt.NDArray[np.float64]) -> float:
-    """What the swapped-out pages of a guest's memslot take; ``taken``: by size class."""
+def _pages_in_pool(m: Machine, g: int, pool: Pool) -> float:
+    """What the swapped-out pages of a guest's memslot take."""
     mm = m.mms[g]
     total = 0.0
     for word in range(mm.first >> 6, (mm.first + mm.pages + 63) >> 6):
@@ -155,5 +170,5 @@ def pool_bytes(m: Machine, g: int, classes: npt.NDArray[np.uint8], taken: npt.ND
             absent &= absent - np.uint64(1)
             row = page_row(m, page)
             if row.shadow != NEVER and not row.flags & SWAPCACHE:
-                total += taken[classes[page - mm.first]]
+                total += pool.taken[pool.classes[page]]
     return total

@@ -21,6 +21,7 @@ from hostsim.model import (
     WorkloadSpec,
 )
 from hostsim.timing import CAUSES, TIMES
+from hostsim.watch import Watch
 from policies import get_policy
 
 PAGES, LIMIT = 3000, 1800
@@ -88,6 +89,18 @@ def test_a_run_in_which_nothing_takes_time_is_a_replay(mode: str, change: str) -
     replay = run(spec)
     timed = run(replace(spec, clock=ClockSpec(batch=300, free=True)))
     assert [without_time(guest) for guest in timed.guests] == [without_time(guest) for guest in replay.guests]
+
+
+@pytest.mark.parametrize("change", ["plain", "async", "aging", "few CPUs"])
+def test_a_watched_run_is_the_same(change: str) -> None:
+    """It makes each batch of accesses from outside of the compiled clock, and its ticks one at a time."""
+    spec = host(clock=ClockSpec(5_000_000, batch=300, pcpus=2 if change == "few CPUs" else 0), ticks=12)
+    if change == "async":
+        spec = replace(spec, swap_device="async")
+    elif change == "aging":
+        spec = replace(spec, aging_every_ticks=5)
+    watched = simulate_host(spec, get_policy("six-steps"), seed=5, replicate=0, host=0, make_memory=Watch)
+    assert watched == run(spec)
 
 
 @settings(max_examples=25, deadline=None)

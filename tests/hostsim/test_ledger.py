@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostsim.ledger import WORK, Cause, Thread
+from hostsim.ledger import Thread, own_time
+from hostsim.timing import WORK, Cause
 
 works = st.lists(st.integers(0, 3_000), min_size=len(WORK), max_size=len(WORK))
 ticks = st.lists(st.tuples(st.lists(works, max_size=4), st.lists(st.integers(0, 1_000), max_size=3), st.booleans()))
@@ -20,14 +21,15 @@ def test_every_ns_has_one_cause(ticks: list[tuple[list[list[int]], list[int], bo
             thread.owe(work)
             owed += sum(work)
         for level in sorted(levels):
-            before = thread.now_ns
+            before = own_time(thread.record)
             thread.pay(level)
-            assert thread.now_ns >= before
+            assert own_time(thread.record) >= before
             assert thread.used <= max(levels)
         thread.end_tick(tick_ns, waits=waits)
         passed += tick_ns
-        assert thread.now_ns == sum(thread.spent) == passed
-        assert sum(thread.spent[cause] for cause in WORK) + sum(thread.owed) == owed
+        assert own_time(thread.record) == sum(thread.spent) == passed
+        assert sum(thread.spent[cause] for cause in WORK) + thread.debt == owed
+        assert thread.debt == sum(thread.record["owed"])
 
 
 def test_what_does_not_fit_is_paid_in_the_next_tick() -> None:
@@ -37,7 +39,7 @@ def test_what_does_not_fit_is_paid_in_the_next_tick() -> None:
     thread.end_tick(1_000, waits=True)
     assert thread.spent[Cause.RUN] == 700
     assert thread.spent[Cause.FAULT] == 300
-    assert thread.in_debt
+    assert thread.debt == 300
     thread.pay(1_000)
     thread.end_tick(1_000, waits=False)
     assert thread.spent[Cause.FAULT] == 600

@@ -2,58 +2,81 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
-from hostsim.psi import EXPS, FIXED_1, Psi, Share, calc_load, pressure_of_cpu
+from hostsim.psi import EXPS, FIXED_1, PSI, Psi, add_pressure, calc_load, pressure_of_cpus
+from hostsim.timing import WINDOWS
 
 TICK_NS = 2_000_000_000
+Tasks = list[tuple[int, int]]  # of each, ns stalled and ns running
+
+
+def pressure(tasks: Tasks, tick_ns: int, cpus: int = 1, first: int = 0) -> Any:
+    found = np.zeros((cpus, 3))
+    pressure_of_cpus(found, np.array(tasks, np.int64), first, tick_ns)
+    return found
+
+
+def new_psi() -> Psi:
+    return Psi(np.zeros(1, PSI)[0])
+
+
+def add(psi: Psi, tasks: Tasks, tick_ns: int = TICK_NS, cpus: int = 1) -> None:
+    add_pressure(psi.record, pressure(tasks, tick_ns, cpus), tick_ns)
 
 
 def test_a_task_alone_makes_some_and_full_pressure_alike() -> None:
-    assert pressure_of_cpu([Share(250, 500)], 1000) == pytest.approx((0.25, 0.25, 0.75))
+    assert pressure([(250, 500)], 1000)[0] == pytest.approx((0.25, 0.25, 0.75))
 
 
 def test_a_task_that_runs_keeps_another_ones_stall_from_being_full() -> None:
-    some, full, nonidle = pressure_of_cpu([Share(1000, 0), Share(0, 1000)], 1000)
-    assert (some, full, nonidle) == (1, 0, 1)
+    assert pressure([(1000, 0), (0, 1000)], 1000)[0] == pytest.approx((1, 0, 1))
+
+
+def test_tasks_take_the_cpus_in_turn() -> None:
+    found = pressure([(1000, 0), (0, 1000), (0, 0)], 1000, cpus=4, first=3)
+    assert found[[3, 0, 1, 2]].tolist() == [[1, 1, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
 
 
 def test_cpus_are_weighted_by_the_time_they_are_not_idle() -> None:
-    psi = Psi()
-    psi.add([[Share(TICK_NS, 0)], [Share(0, 0)]], TICK_NS)
-    assert psi.total_ns == [TICK_NS, TICK_NS]
+    psi = new_psi()
+    add(psi, [(TICK_NS, 0), (0, 0)], cpus=2)
+    assert psi.record["total_ns"].tolist() == [TICK_NS, TICK_NS]
 
 
 def test_averages_rise_and_fall_with_their_windows() -> None:
-    psi = Psi()
+    psi = new_psi()
     for _ in range(5):
-        psi.add([[Share(TICK_NS // 2, TICK_NS // 2)]], TICK_NS)
-    risen = [psi.average("some", window) for window in EXPS]
+        add(psi, [(TICK_NS // 2, TICK_NS // 2)])
+    risen = [psi.average("some", window) for window in WINDOWS]
     assert 50 > risen[0] > risen[1] > risen[2] > 0
     assert risen[0] == pytest.approx(50 * (1 - 0.3679), rel=0.02)  # after one window, 1 - 1/e
     for _ in range(300):
-        psi.add([[Share(0, TICK_NS)]], TICK_NS)
+        add(psi, [(0, TICK_NS)])
     assert psi.average("some", 10) == 0
 
 
 def test_long_ticks_move_the_averages_as_short_ones_do() -> None:
-    long, short = Psi(), Psi()
-    long.add([[Share(12 * TICK_NS, 18 * TICK_NS)]], 30 * TICK_NS)
+    long, short = new_psi(), new_psi()
+    add(long, [(12 * TICK_NS, 18 * TICK_NS)], 30 * TICK_NS)
     for _ in range(30):
-        short.add([[Share(TICK_NS * 2 // 5, TICK_NS * 3 // 5)]], TICK_NS)
-    assert long.averages == short.averages
-    assert long.total_ns == pytest.approx(short.total_ns, rel=1e-6)
+        add(short, [(TICK_NS * 2 // 5, TICK_NS * 3 // 5)])
+    assert long.record["averages"].tolist() == short.record["averages"].tolist()
+    assert long.record["total_ns"] == pytest.approx(short.record["total_ns"], rel=1e-6)
 
 
 def test_load_rounds_up_while_it_grows() -> None:
-    assert calc_load(0, EXPS[300], 1) == 1
-    assert calc_load(FIXED_1, EXPS[10], 0) == EXPS[10]
+    assert calc_load(0, EXPS[2], 1) == 1
+    assert calc_load(FIXED_1, EXPS[0], 0) == EXPS[0]
 
 
 def test_pressure_since_the_last_question() -> None:
-    psi = Psi()
+    psi = new_psi()
     assert psi.some_since_last() == 0
-    psi.add([[Share(TICK_NS // 100, 0)]], TICK_NS)
+    add(psi, [(TICK_NS // 100, 0)])
     assert psi.some_since_last() == pytest.approx(1)
-    psi.add([[Share(0, TICK_NS)]], TICK_NS)
+    add(psi, [(0, TICK_NS)])
     assert psi.some_since_last() == 0

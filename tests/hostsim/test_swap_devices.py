@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,14 +12,15 @@ from hostsim.kernels import KERNELS
 from hostsim.machine import HostMemory, Memslot
 from hostsim.model import SWAP_DEVICES
 from hostsim.state import ACCESS_WRITE, MIN_NR_GENS, PG_WRITEBACK
-from hostsim.swap_devices import DEVICES, MANY, SwapQueue, get_device
+from hostsim.swap_devices import DEVICES, get_device
+from hostsim.swap_queue import MANY, end_tick, new_queue, read_pages
 from policies import get_policy
 
 SECOND_NS = 1_000_000_000
 
 
-def queue(name: str) -> SwapQueue:
-    return SwapQueue(get_device(name), np.random.Generator(np.random.Philox(1)))
+def queue(name: str, host: int = 0) -> Any:
+    return new_queue(get_device(name), key=np.uint64(1), host=host)[0]
 
 
 def test_every_device_of_a_study_has_a_record() -> None:
@@ -29,21 +32,37 @@ def test_every_device_of_a_study_has_a_record() -> None:
 @pytest.mark.parametrize("name", SWAP_DEVICES)
 def test_many_reads_take_as_long_as_so_many_single_ones(name: str) -> None:
     one = queue(name)
-    single = sum(one.read(1) for _ in range(4000)) / 4000
-    many = queue(name).read(4000) / 4000
+    single = sum(read_pages(one, 1) for _ in range(4000)) / 4000
+    many = read_pages(queue(name), 4000) / 4000
     assert many == pytest.approx(single, rel=0.05)
-    assert queue(name).read(MANY - 1) < queue(name).read(10 * MANY)
+    assert read_pages(queue(name), MANY - 1) < read_pages(queue(name), 10 * MANY)
+
+
+def test_latencies_are_log_normal() -> None:
+    device, one = get_device("nvme"), queue("nvme")
+    logs = np.log([read_pages(one, 1) / device.read_ns for _ in range(4000)])
+    assert logs.mean() == pytest.approx(0, abs=0.03)
+    assert logs.std() == pytest.approx(device.spread, rel=0.05)
+
+
+def test_hosts_have_latencies_of_their_own() -> None:
+    assert read_pages(queue("nvme", 1), 1) != read_pages(queue("nvme", 2), 1)
+    assert read_pages(queue("nvme", 1), 1) == read_pages(queue("nvme", 1), 1)
+
+
+def test_nothing_read_takes_no_time() -> None:
+    assert read_pages(queue("nvme"), 0) == 0
 
 
 def test_a_busy_device_lets_its_callers_wait() -> None:
-    nvme = queue("nvme")
+    nvme, device = queue("nvme"), get_device("nvme")
     waits = []
     for share in (0.0, 0.5, 0.9, 0.97, 5.0):
-        nvme.end_tick(nvme.device.pages_per_s * share, SECOND_NS)
-        waits.append(nvme.wait_ns)
+        end_tick(nvme, device.pages_per_s * share, SECOND_NS)
+        waits.append(float(nvme["wait_ns"]))
     assert waits[0] == 0
     assert waits == sorted(waits)
-    assert waits[1] < 0.01 * nvme.device.read_ns < waits[3]
+    assert waits[1] < 0.01 * device.read_ns < waits[3]
 
 
 def test_writes_end_in_their_order_as_far_as_the_device_has_come() -> None:
@@ -81,5 +100,5 @@ def test_a_reclaim_that_can_not_go_on_waits_for_writes() -> None:
 
 def test_zram_has_no_queue() -> None:
     zram = queue("zram")
-    zram.end_tick(10_000_000, SECOND_NS)
-    assert zram.wait_ns == 0
+    end_tick(zram, 10_000_000, SECOND_NS)
+    assert zram["wait_ns"] == 0

@@ -12,7 +12,7 @@ from hostsim.model import WORKLOAD_KINDS, GuestSpec, NestedSpec, WorkloadSpec
 from hostsim.schedule import fnv1a
 from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
 from hostsim.thinning import Ranking
-from hostsim.workloads import GuestStream, alias_table
+from hostsim.workloads import NEVER, GuestStream, alias_table
 
 PAGES = 600
 PER_TICK = 20_000
@@ -175,6 +175,21 @@ def test_digest_is_the_hash_of_all_that_was_drawn() -> None:
     source = stream(NestedSpec(), write_share=0.5)
     everything = np.concatenate([source.populate(0), source.draw(1), source.draw(2)])
     assert source.digest == fnv1a(everything)
+
+
+@pytest.mark.parametrize("kind", WORKLOAD_KINDS)
+def test_ticks_can_be_drawn_together(kind: str) -> None:
+    together, apart = (stream(NestedSpec(), kind=kind, phase_ticks=2) for _ in range(2))
+    accesses, ends, digests = together.draw_ticks(2, 4)
+    for tick, begin, end, digest in zip(range(2, 6), [0, *ends], ends, digests, strict=False):
+        assert (accesses[begin:end] == apart.draw(tick)).all()
+        assert digest == apart.digest
+
+
+def test_l2_changes_where_it_begins_and_ceases_to_run() -> None:
+    source = stream(NestedSpec(start_tick=3, stop_tick=7))
+    assert [source.next_change(tick) for tick in (0, 2, 3, 6)] == [3, 3, 7, 7]
+    assert source.next_change(7) == stream().next_change(0) == NEVER
 
 
 @pytest.mark.parametrize("kind", WORKLOAD_KINDS)

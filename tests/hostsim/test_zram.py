@@ -10,7 +10,7 @@ from hostsim.machine import HostMemory, Memslot, Watermarks
 from hostsim.model import CompressionSpec
 from hostsim.state import ACCESS_WRITE, PAGE_BYTES, PRESENT
 from hostsim.swap_devices import get_device
-from hostsim.zram import HUGE, SAME_FILLED, ZramPool, bytes_of_classes, classes_of, with_compression
+from hostsim.zram import HUGE, SAME_FILLED, Pool, bytes_of_classes, classes_of, new_pool, update_pool, with_compression
 from policies import get_policy
 
 KEY = np.uint64(11)
@@ -33,11 +33,11 @@ def test_sizes_are_spread_around_the_ratio(ratio: float, spread: float) -> None:
     assert (len(set(sizes)) == 1) == (spread == 0)
 
 
-def host(compression: CompressionSpec, **options: object) -> tuple[HostMemory, ZramPool]:
+def host(compression: CompressionSpec, **options: object) -> tuple[HostMemory, Pool]:
     """Two guests of 4096 pages, of which 1000 fit each."""
     slots = [Memslot(4096, max_pages=1000), Memslot(4096, max_pages=1000, kvm=False)]
     memory = HostMemory(slots, KERNELS["6.12"], get_policy("six-steps"), **options)  # type: ignore[arg-type]
-    pool = ZramPool(memory, compression, KEY, 0, (0, 1))
+    pool = new_pool(memory, compression, KEY, 0, (0, 1))
     for guest in range(2):
         memory.touch(guest, np.arange(4096, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
         memory.drain()
@@ -55,36 +55,36 @@ def host(compression: CompressionSpec, **options: object) -> tuple[HostMemory, Z
 )
 def test_the_pool_is_the_sum_over_what_is_swapped_out_now(compression: CompressionSpec, pages_each: float) -> None:
     memory, pool = host(compression)
-    assert pool.pages == [0.0, 0.0]
-    pool.update()
+    assert pool.pages.tolist() == [0.0, 0.0]
+    update_pool(memory.machine, pool)
     for guest in range(2):
         swapped = int(memory.events(guest)["pgsteal"] - memory.events(guest)["pswpin"])
         assert swapped > 3000
         assert pool.pages[guest] == pytest.approx(swapped * pages_each, rel=0.05)
-    before = list(pool.pages)
+    before = pool.pages.tolist()
     memory.machine.mms["max_pages"][0] = 0
     memory.touch(0, np.arange(4096, dtype=np.uint32))
-    pool.update()
+    update_pool(memory.machine, pool)
     assert memory.machine.bits[memory.words(0), PRESENT].all()
-    assert pool.pages == [0.0, before[1]]
+    assert pool.pages.tolist() == [0.0, before[1]]
 
 
 def test_a_page_keeps_its_size_and_guests_differ() -> None:
-    (memory, pool), (_, again) = host(CompressionSpec()), host(CompressionSpec())
-    pool.update()
-    again.update()
-    assert pool.pages == again.pages
-    other = ZramPool(memory, CompressionSpec(), KEY, 1, (0, 1))
-    other.update()
-    assert other.pages != pool.pages
+    (memory, pool), (same, again) = host(CompressionSpec()), host(CompressionSpec())
+    update_pool(memory.machine, pool)
+    update_pool(same.machine, again)
+    assert pool.pages.tolist() == again.pages.tolist()
+    other = new_pool(memory, CompressionSpec(), KEY, 1, (0, 1))
+    update_pool(memory.machine, other)
+    assert other.pages.tolist() != pool.pages.tolist()
 
 
 def test_the_pool_takes_free_memory_of_the_host() -> None:
     memory, pool = host(CompressionSpec(), free_pages=10_000, watermarks=Watermarks(100, 150, 150))
     free = int(memory.machine.node[0]["free_pages"])
-    pool.update()
+    update_pool(memory.machine, pool)
     assert free - int(memory.machine.node[0]["free_pages"]) == int(np.ceil(sum(pool.pages)))
-    pool.update()
+    update_pool(memory.machine, pool)
     assert free - int(memory.machine.node[0]["free_pages"]) == int(np.ceil(sum(pool.pages)))
 
 
