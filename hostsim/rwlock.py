@@ -69,7 +69,7 @@ class Waits:
 
 
 def solve(readers: Threads, writers: Threads, ager: Threads | None = None) -> Waits:
-    """The steady state of one lock; 16 threads take some 0.1 ms, 128 some ms.
+    """The steady state of one lock; takes 0.1 ms with 16 threads, with 128 up to 30 ms (an ager beside them: 0.2 s).
 
     ``ager``: one thread more that writes, with times of its own: an aging pass beside faults of both kinds.
     """

@@ -25,10 +25,10 @@ from hostsim.jit import compiled, inlined
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
 
-UNLIKELY = 1e-7
+UNLIKELY = 3e-7
 """What is less likely is left out."""
 
-_TOLERANCE = 1e-3  # change of the distribution that is still to come, summed over its states
+_TOLERANCE = 3e-3  # change of the distribution that is still to come, summed over its states
 _MOST_CYCLES = 3_000
 _STEADY = 0.1  # a round's change shrinks as the last one's did, if their ratios differ by so much of the way to 1
 _SETTLE = 4  # rounds from one leap to the next
