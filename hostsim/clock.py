@@ -20,6 +20,7 @@ from hostsim.batches import DRAW, NONE_LEFT, Demands
 from hostsim.calibration import DEFAULT, Calibration
 from hostsim.demand import Demand
 from hostsim.guest_extras import Caller, GuestExtras
+from hostsim.host_limits import serial_ns
 from hostsim.latency import latency_gauges
 from hostsim.ledger import Thread
 from hostsim.machine import HostMemory
@@ -72,14 +73,16 @@ class HostClock:
     ) -> None:
         self.memory, self.demand, self.turns, self.is_due = memory, demand, turns, is_due
         self.spec, self.scale, self.calibration = spec, scale, calibration
-        rules = spec.tick_ns, spec.access_ns, spec.free, scale, aging_hold_ns(calibration)
-        self.vcpus = new_vcpus(list(vcpus), 1, rules, queue, pool, spec.pcpus)
-        self.reclaimer = Worker(Thread(self.vcpus.threads[-1]))
-        self.psis = [Psi(record) for record in self.vcpus.psis]  # of the guests' memcgs, then of the host
-        self.now_ns = 0
         price = partial(new_meter, scale=scale, free=spec.free, calibration=calibration)
         self.meter = price(memory, write_cpu_ns=device.write_cpu_ns)
         self.meters = self.meter, price(demand.twins or memory, write_cpu_ns=0.0)
+        serial = sum(serial_ns(calibration).values())
+        limits = calibration.fault_ns, serial, calibration.coherency_ns
+        rules = (spec.tick_ns, spec.access_ns, spec.free, scale, aging_hold_ns(calibration), *limits)
+        self.vcpus = new_vcpus(list(vcpus), 1, spec.pcpus, rules, queue, pool, self.meter.fault_ps)
+        self.reclaimer = Worker(Thread(self.vcpus.threads[-1]))
+        self.psis = [Psi(record) for record in self.vcpus.psis]  # of the guests' memcgs, then of the host
+        self.now_ns = 0
         self._twins = (demand.twins or memory).machine
         self._has_extras = any(turn.extras for turn in turns)
         self._pass_began: dict[int, int] = {}

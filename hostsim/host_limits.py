@@ -13,6 +13,7 @@ rows don't tell zeroing and charging from the zone's lock, so those are given.
 from __future__ import annotations
 
 from hostsim.calibration import Calibration
+from hostsim.jit import compiled
 
 PAGE_BYTES = 4096
 CHARGE_BATCH = 64  # pages that a CPU charges to a memcg at once: MEMCG_CHARGE_BATCH, include/linux/memcontrol.h
@@ -25,8 +26,13 @@ def fault_ns(faulting_vcpus: float, calibration: Calibration) -> float:
     ``faulting_vcpus``: from 1 on; a mean over time needn't be a whole number.
     """
     serial = sum(serial_ns(calibration).values())
-    each_ns = serial + calibration.coherency_ns * remote_share(faulting_vcpus)
-    return calibration.fault_ns + (faulting_vcpus - 1) * each_ns
+    return contended_ns(calibration.fault_ns, serial, calibration.coherency_ns, faulting_vcpus)
+
+
+@compiled
+def contended_ns(alone_ns: float, serial_ns: float, coherency_ns: float, cpus: float) -> float:
+    """The law: what takes ``alone_ns`` for a CPU alone, while so many do it."""
+    return alone_ns + (cpus - 1) * (serial_ns + coherency_ns * remote_share(cpus))
 
 
 def serial_ns(calibration: Calibration) -> dict[str, float]:
@@ -43,6 +49,7 @@ def scalability(calibration: Calibration) -> tuple[float, float]:
     return sum(serial_ns(calibration).values()) / calibration.fault_ns, calibration.coherency_ns / calibration.fault_ns
 
 
+@compiled
 def remote_share(cpus: float) -> float:
     """The share of so many busy CPUs that aren't in the first socket."""
     return max(0.0, 1 - CPUS_PER_SOCKET / cpus)

@@ -29,7 +29,8 @@ SWAPPED_IN, SWAPPED_OUT = 2, 3  # pages
 RESTORED = 4  # of those read, pages of the working set
 READS, WRITES = 5, 6  # times that faults took mmu_lock
 AGING_WRITES = 7  # times that aging took it for write
-BILL = 8
+FAULTS = 8  # of the primary MMU, and violations of the TDP and shadow MMU; their time is in FAULT
+BILL = 9
 
 _EVENT_NS = {
     FAULT: {
@@ -62,7 +63,8 @@ class Meter(NamedTuple):
 
     ``events``: int64 (guests, EVENTS), ``sites``: int64 (guests, sites x their columns): the memory's own.
     ``event_prices``, ``site_prices``: int64 (n, 3) rows of a column there, one of the bill, and ps or a count for each.
-    ``fault_ps``: int64 (1,). ``totals``: int64 (BILL,) at the last reading, ps and counts; ``bill``: what it read.
+    ``fault_ps``: int64 (2,), what a fault costs now, and what is left over of the last bill. ``totals``: int64 (BILL,)
+    at the last reading, ps and counts; ``bill``: what it read.
     """
 
     events: npt.NDArray[np.int64]
@@ -90,7 +92,7 @@ def new_meter(
         machine.sites.reshape(len(machine.sites), -1),
         _rows(events),
         _rows(sites),
-        np.array([0 if free else round(calibration.fault_ns * scale * PS)]),
+        np.array([0 if free else round(calibration.fault_ns * scale * PS), 0]),
         np.zeros(BILL, np.int64),
         np.zeros(BILL, np.int64),
     )
@@ -107,7 +109,7 @@ def read_meter(meter: Meter) -> None:
         totals[column] = 0
     for g in range(len(meter.events)):
         events, sites = meter.events[g], meter.sites[g]
-        totals[FAULT] += max(events[_TDP] + events[_SHADOW], events[_PGFAULT]) * meter.fault_ps[0]
+        totals[FAULTS] += max(events[_TDP] + events[_SHADOW], events[_PGFAULT])
         for i in range(len(meter.event_prices)):
             price = meter.event_prices[i]
             totals[price[1]] += events[price[0]] * price[2]
@@ -116,6 +118,9 @@ def read_meter(meter: Meter) -> None:
             totals[price[1]] += sites[price[0]] * price[2]
     for column in range(BILL):
         bill[column] += totals[column] // PS if column <= RECLAIM else totals[column]
+    fault_ps = bill[FAULTS] * meter.fault_ps[0] + meter.fault_ps[1]
+    bill[FAULT] += fault_ps // PS
+    meter.fault_ps[1] = fault_ps % PS
 
 
 def _prices(

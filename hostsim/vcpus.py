@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hostsim import classic, ledger, prices, psi, swap_queue, zram
 from hostsim.batches import NONE_LEFT, READY, WATCHED, Demands, find_batch, make_batch
+from hostsim.host_limits import contended_ns
 from hostsim.jit import compiled
 from hostsim.latency import BUCKETS, bucket_of
 from hostsim.notifier import LOCKS
@@ -35,6 +36,9 @@ RULES = np.dtype(
         ("free", np.int64),  # nothing takes time
         ("scale", np.float64),  # pages that a page of the simulation stands for
         ("aging_hold_ns", np.float64),  # how long aging a page holds mmu_lock
+        ("fault_ns", np.float64),  # a fault while nobody else on the host has one, ...
+        ("serial_ns", np.float64),  # ... the part of it in which it keeps all others out, ...
+        ("coherency_ns", np.float64),  # ... and what that takes longer from another socket (hostsim.host_limits)
     ],
     align=True,
 )
@@ -71,6 +75,7 @@ class VCpus(NamedTuple):
     had done before. ``times``: TIME of each guest. ``latencies``: int64 (guests, latency.BUCKETS).
     ``psis``: psi.PSI of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 3), scratch.
     ``queue``: swap_queue.SWAP (1,). ``pool``: that of zram.
+    ``fault_ps``: int64 (1,), what a fault costs now: Meter.fault_ps.
     """
 
     rules: npt.NDArray[Any]
@@ -84,10 +89,17 @@ class VCpus(NamedTuple):
     pressure: npt.NDArray[np.float64]
     queue: npt.NDArray[Any]
     pool: zram.Pool
+    fault_ps: npt.NDArray[np.int64]
 
 
 def new_vcpus(
-    vcpus: list[int], workers: int, rules: tuple[Any, ...], queue: npt.NDArray[Any], pool: zram.Pool, pcpus: int
+    vcpus: list[int],
+    workers: int,
+    pcpus: int,
+    rules: tuple[Any, ...],
+    queue: npt.NDArray[Any],
+    pool: zram.Pool,
+    fault_ps: npt.NDArray[np.int64],
 ) -> VCpus:
     """The guests' ``vcpus`` and so many kernel threads, that have done nothing yet; ``pcpus`` 0: one for each vCPU."""
     count = sum(vcpus)
@@ -106,6 +118,7 @@ def new_vcpus(
         np.zeros((pcpus or count, 3)),
         queue,
         pool,
+        fault_ps,
     )
 
 
@@ -292,13 +305,14 @@ def end_tick(m: Machine, v: VCpus) -> None:
     """A tick has passed for the vCPUs."""
     rules = v.rules[0]
     tick_ns = rules.tick_ns
-    traffic = 0
+    traffic = faulting_ns = 0
     zram.update_pool(m, v.pool)
     for g in range(len(v.guests)):
         guest, times, events = v.guests[g], v.times[g], m.events[g]
         for number in range(guest.first, guest.first + guest.vcpus):
             thread = v.threads[number]
             ledger.end_tick(thread, tick_ns, guest.has_work or thread.debt > 0)
+            faulting_ns += thread.spent[_FAULT] - v.seen[number, _FAULT]
             _note_task(v, guest, number)
         traffic += events.pswpin + events.pswpout
         _count_locks(m, v, g)
@@ -316,6 +330,10 @@ def end_tick(m: Machine, v: VCpus) -> None:
     queue = v.queue[0]
     swap_queue.end_tick(queue, (traffic - queue.traffic) * rules.scale, tick_ns)
     queue.traffic = traffic
+    if not rules.free:
+        others = faulting_ns / tick_ns * (1 - 1 / len(v.tasks))  # vCPUs that a fault meets in theirs, on average
+        fault_ns = contended_ns(rules.fault_ns, rules.serial_ns, rules.coherency_ns, 1 + others)
+        v.fault_ps[0] = int(np.rint(fault_ns * rules.scale * prices.PS))
     _add_pressure(v, tick_ns)
 
 

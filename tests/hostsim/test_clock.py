@@ -147,6 +147,27 @@ def test_guests_share_the_cpus() -> None:
     assert few.totals()["run_ns"] < plenty.totals()["run_ns"]
 
 
+def test_faults_slow_each_other_down() -> None:
+    """Eight guests that all fault, beside one that does so alone."""
+    load = WorkloadSpec(kind="scan")
+    clock = ClockSpec(tick_ns=20_000_000, access_ns=100)
+    one, many = (
+        run(
+            HostSpec(
+                "6.12",
+                tuple(GuestSpec(f"g{n}", PAGES, LIMIT, 2500, workload=load) for n in range(count)),
+                8,
+                clock=clock,
+            )
+        )
+        for count in (1, 8)
+    )
+    for result in one, many:
+        assert min(guest.counters["pgfault"] for guest in result.guests) > 2 * PAGES
+    each = [result.totals()["fault_stall_ns"] / result.totals()["pgfault"] for result in (one, many)]
+    assert each[1] > 1.05 * each[0]
+
+
 def test_an_aging_pass_lasts_while_the_guest_runs_on() -> None:
     big = GuestSpec("big", 200_000, accesses_per_tick=5_000, workload=WorkloadSpec(kind="uniform"))
     spec = HostSpec("6.12", (big,), 12, mode="limit", aging_every_ticks=1, clock=ClockSpec(1_000_000, 100))
