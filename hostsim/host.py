@@ -246,9 +246,9 @@ def _age(memory: HostMemory, spec: HostSpec, g: int, *, force_scan: bool) -> Job
 
 def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
     """What user space asks for after a guest's tick, but for the one that populates."""
-    surplus = memory.in_memory(g) - spec.guests[g].limit_pages
     if spec.mode not in ("debugfs", "proactive") or not spec.guests[g].limit_pages or not tick:
         return
+    surplus = memory.in_memory(g) - spec.guests[g].limit_pages
     if spec.mode == "debugfs":
         yield from _age(memory, spec, g, force_scan=True)
         if surplus > 0:
