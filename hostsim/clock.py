@@ -1,14 +1,17 @@
-"""A clock for a host: guests run on vCPUs, a kernel thread reclaims beside them, and all share the CPUs.
+"""A clock for a host: guests run on vCPUs, kernel threads age and reclaim beside them, and all share the CPUs.
 
 The host's time moves in ticks. In each, a thread gets at most a tick of CPU time, and all threads together get what the
 CPUs have: equal shares, and what one leaves goes to those that want more. Whose work doesn't fit does it in the next
 tick, and so falls behind; who has nothing to do is idle. With prices of 0 everything fits, and a run is a replay.
 
 What guests do is compiled (hostsim.vcpus); kernel threads work here, in the ticks in which there is something to do.
+Guests run one after the other, each as far as it may in a tick. Where kswapd has to keep up with them the tick is cut
+into turns: in one of them, faults of all vCPUs can't use up the pages between the low watermark and the min one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,20 +24,23 @@ from hostsim.calibration import DEFAULT, Calibration
 from hostsim.demand import Demand
 from hostsim.guest_extras import Caller, GuestExtras
 from hostsim.host_limits import serial_ns
+from hostsim.kernel_threads import KernelThread
 from hostsim.latency import latency_gauges
 from hostsim.ledger import Thread
 from hostsim.machine import HostMemory
 from hostsim.mmu_lock import LockRates, aging_hold_ns
 from hostsim.model import ClockSpec
-from hostsim.prices import RECLAIM, Meter, new_meter, read_meter
+from hostsim.prices import Meter, new_meter, read_meter
 from hostsim.psi import Psi
 from hostsim.state import SHADOW_MAPPED, Machine
 from hostsim.swap_devices import SwapDevice
+from hostsim.swap_queue import end_writes
 from hostsim.threads import Job, Piece, Worker
 from hostsim.timing import CAUSES, KINDS, WINDOWS, no_time
-from hostsim.vcpus import VCpus, charge_reclaimer, count_hungry, end_tick, new_vcpus, run_guests, run_ticks, start
+from hostsim.vcpus import VCpus, charge_kernel_thread, count_hungry, end_tick, new_vcpus, run_guests, run_ticks, start
 from hostsim.zram import Pool
 
+MOST_TURNS = 250  # in a tick: shorter ones cost more than they tell
 _EVERY_GUEST, _BUT_THE_FIRST, _NO_GUEST = 2, 1, 0  # for whom a turn begins: see run_guests
 
 
@@ -52,7 +58,8 @@ class Turn:
 class HostClock:
     """Runs the guests of a host from tick 1 on; to be made when they have populated their memory, which was free.
 
-    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue`` and ``pool``: the swap
+    ``caller``: who else asks for Accessed bits, every ``caller_every_ticks``. ``is_due``: whether user space does
+    something in a tick. ``vcpus``: of each guest. ``queue`` and ``pool``: the swap
     device's (hostsim.swap_queue, hostsim.zram). ``scale``: pages that a page stands for. ``calibration``: the price of
     work.
     """
@@ -70,6 +77,8 @@ class HostClock:
         pool: Pool,
         scale: float = 1.0,
         calibration: Calibration = DEFAULT,
+        caller: Caller | None = None,
+        caller_every_ticks: int = 1,
     ) -> None:
         self.memory, self.demand, self.turns, self.is_due = memory, demand, turns, is_due
         self.spec, self.scale, self.calibration = spec, scale, calibration
@@ -79,13 +88,27 @@ class HostClock:
         serial = sum(serial_ns(calibration).values())
         limits = calibration.fault_ns, serial, calibration.coherency_ns
         rules = (spec.tick_ns, spec.access_ns, spec.free, scale, aging_hold_ns(calibration), *limits)
-        self.vcpus = new_vcpus(list(vcpus), 1, spec.pcpus, rules, queue, pool, self.meter.fault_ps)
-        self.reclaimer = Worker(Thread(self.vcpus.threads[-1]))
+        has_kswapd = memory.has_watermarks and not spec.free
+        workers = 1 + has_kswapd + bool(caller)
+        self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, pool, self.meter.fault_ps)
+        records = iter(self.vcpus.threads[sum(vcpus) :])
+        self.reclaimer = Worker(Thread(next(records)))
+        self.kswapd = KernelThread(Thread(next(records)), len(vcpus)) if has_kswapd else None
+        self.caller, self.caller_every_ticks = caller, caller_every_ticks
+        self.caller_thread = KernelThread(Thread(next(records)), len(vcpus)) if caller else None
+        self._kernel: list[Worker | KernelThread] = [self.reclaimer]
+        self._kernel += [each for each in (self.kswapd, self.caller_thread) if each]
+        self._turn_ns = math.inf
+        if self.kswapd:
+            memory.let_kswapd_take_time()
+            self._turn_ns = memory.pages_above_min * scale * calibration.fault_ns / sum(vcpus)
         self.psis = [Psi(record) for record in self.vcpus.psis]  # of the guests' memcgs, then of the host
         self.now_ns = 0
         self._twins = (demand.twins or memory).machine
         self._has_extras = any(turn.extras for turn in turns)
         self._pass_began: dict[int, int] = {}
+        self._read = self._pages_read()
+        self._write_begun = 0.0  # of a page that the last tick had no time to finish
         self._due = 0  # a tick in which user space does something: none of those between now and then is one
         start(memory.machine, self.vcpus)
 
@@ -94,7 +117,8 @@ class HostClock:
         tick_ns, everybody = self.spec.tick_ns, len(self.vcpus.threads)
         capacity_ns = (self.spec.pcpus or everybody) * tick_ns
         level_ns = min(tick_ns, capacity_ns // everybody)
-        if self._next_due(tick, last) == tick or self.reclaimer.hungry or self._has_extras or level_ns < tick_ns:
+        in_turns = self._has_extras or self.kswapd or level_ns < tick_ns or self.reclaimer.hungry
+        if in_turns or self._next_due(tick, last) == tick:
             self._run_in_turns(tick, level_ns, capacity_ns)
             end_tick(self.memory.machine, self.vcpus)
             done = tick
@@ -111,25 +135,64 @@ class HostClock:
             self._due = next((each for each in range(tick, last + 1) if self.is_due(each)), last + 1)
         return self._due
 
-    def run_caller(self, caller: Caller) -> None:
-        """The caller beside MGLRU does its work of a tick, on a CPU of its own."""
-        read_meter(self.meter)
-        for g in caller():
-            read_meter(self.meter)
-            self.vcpus.times[g]["caller_cpu_ns"] += self.meter.bill[RECLAIM]
+    def complete_io(self) -> None:
+        """The writes of the tick that has passed end, as far as the device has come."""
+        queue = self.vcpus.queue[0]
+        if self.spec.free or not queue["pages_per_s"]:
+            self.memory.complete_io()
+            return
+        read = self._pages_read()
+        ended = end_writes(queue, (read - self._read) * self.scale, self.spec.tick_ns) / self.scale
+        self._read = read
+        ended += self._write_begun
+        self._write_begun = ended % 1
+        self.memory.complete_io(int(ended))
+
+    def _pages_read(self) -> int:
+        return int(self.memory.machine.events["pswpin"].sum())
 
     def _run_in_turns(self, tick: int, level_ns: int, capacity_ns: int) -> None:
         """The guests in their order, as far as equal shares of the CPUs reach; then whoever wants more of the rest."""
-        everybody, tick_ns = len(self.turns), self.spec.tick_ns
-        for g in range(everybody):
-            self._run_turn(g, tick, level_ns)
+        tick_ns = self.spec.tick_ns
+        turns = min(1 + int(level_ns / self._turn_ns), MOST_TURNS)
+        for g in range(len(self.turns)):
+            self._run_turn(g, tick, level_ns // turns)
+        if self.caller and self.caller_thread:
+            if tick % self.caller_every_ticks == 0 and not self.caller_thread.busy:
+                self.caller_thread.begin(self.caller())
+            self.caller_thread.run(level_ns // turns, self._charge)
+        for number in range(2, turns + 1):
+            self._run_all(tick, level_ns * number // turns)
         while level_ns < tick_ns and (hungry := self._count_hungry(tick_ns)):
             more_ns = (capacity_ns - int(self.vcpus.threads["used"].sum())) // hungry
             if not more_ns:
                 break
             level_ns = min(tick_ns, level_ns + more_ns)
-            self._run_guests(0, everybody, tick, level_ns, _NO_GUEST)
-            self._run_reclaimer(level_ns)
+            self._run_all(tick, level_ns)
+
+    def _run_all(self, tick: int, level_ns: int) -> None:
+        """Everybody works until this point of the tick."""
+        if self.kswapd:
+            for g in range(len(self.turns)):
+                self._run_guests(g, g + 1, tick, level_ns, _NO_GUEST)
+                self._run_kswapd(level_ns)
+        else:
+            self._run_guests(0, len(self.turns), tick, level_ns, _NO_GUEST)
+        self._run_reclaimer(level_ns)
+        if self.caller_thread:
+            self.caller_thread.run(level_ns, self._charge)
+
+    def _run_kswapd(self, level_ns: int) -> None:
+        """kswapd works until this point of the tick, if it is awake or somebody has woken it."""
+        if not self.kswapd:
+            return
+        if not self.kswapd.busy and self.memory.kswapd_woken:
+            self.kswapd.begin(self.memory.balance_in_parts())
+        self.kswapd.run(level_ns, self._charge)
+
+    def _charge(self, thread: Thread, g: int, level_ns: int) -> int:
+        """As hostsim.vcpus.charge_kernel_thread; returns the CPU time."""
+        return int(charge_kernel_thread(self.vcpus, self.meter, thread.record, g, level_ns)[0])
 
     def _run_turn(self, g: int, tick: int, level_ns: int) -> None:
         """One guest, with what is done to it."""
@@ -137,6 +200,7 @@ class HostClock:
         if turn.extras is not None:
             turn.extras.begin(tick)
         self._run_guests(g, g + 1, tick, level_ns, _EVERY_GUEST)
+        self._run_kswapd(level_ns)
         if turn.extras is not None:
             turn.extras.after_accesses(tick)
             read_meter(self.meter)
@@ -185,18 +249,21 @@ class HostClock:
             if done is None:
                 break
             g, piece = done
-            work_ns = int(charge_reclaimer(self.vcpus, self.meter, thread.record, g, level_ns))
+            times = self.vcpus.times[g]
+            work_ns, lock_ns, write_ns = charge_kernel_thread(self.vcpus, self.meter, thread.record, g, level_ns)
+            times["reclaimer_cpu_ns"] += work_ns
+            times["reclaimer_lock_ns"] += lock_ns
             if piece is Piece.WALKED:
                 self._pass_began.setdefault(g, began_ns)
             elif piece is Piece.AGED:
-                times = self.vcpus.times[g]
+                took_ns = work_ns + lock_ns + write_ns
                 times["aging_passes"] += 1
-                times["aging_pass_ns"] += began_ns + work_ns - self._pass_began.pop(g, began_ns)
+                times["aging_pass_ns"] += began_ns + took_ns - self._pass_began.pop(g, began_ns)
 
     def _count_hungry(self, tick_ns: int) -> int:
         """Threads that would use more of this tick."""
         hungry = int(count_hungry(self.vcpus, tick_ns))
-        return hungry + (self.reclaimer.hungry and self.reclaimer.thread.used < tick_ns)
+        return hungry + sum(each.hungry and each.thread.used < tick_ns for each in self._kernel)
 
     def _set_lock_waits(self, g: int) -> None:
         """The rates of the tick that ends are those of the next."""
@@ -218,6 +285,8 @@ class HostClock:
             spent = self.vcpus.threads["spent"][guest["first"] : guest["first"] + guest["vcpus"]].sum(axis=0)
             own.update({name: int(spent[cause]) for cause, (name, _) in CAUSES.items()})
             own["behind_ticks"] = tick - int(self.demand.state.guests[g]["tick"])
+            for name, thread in (("kswapd_cpu_ns", self.kswapd), ("caller_cpu_ns", self.caller_thread)):
+                own[name] = thread.spent_ns[g] if thread else 0
             found.append(own)
         return found
 

@@ -114,11 +114,15 @@ def simulate_host(
                 _take(demand, g, turn, tick)
             if spec.memory_pages:
                 update_pool(memory.machine, pool)
+            if caller is not None and tick and tick % spec.caller_every_ticks == 0:
+                for _ in caller():
+                    pass
+        if clock is not None:
+            clock.complete_io()
+        else:
+            memory.complete_io()
         if spec.clock and not tick:
-            clock = _clock(memory, demand, turns, pool, spec, who)
-        if caller is not None and tick and tick % spec.caller_every_ticks == 0:
-            _call(caller, clock)
-        memory.complete_io()
+            clock = _clock(memory, demand, turns, pool, caller, spec, who)
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
         if tick and clock is None:
@@ -281,15 +285,6 @@ def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> Job:
     yield Piece.RECLAIMED
 
 
-def _call(caller: Caller, clock: HostClock | None) -> None:
-    """The caller beside MGLRU; on a clock its time is written down."""
-    if clock is None:
-        for _ in caller():
-            pass
-    else:
-        clock.run_caller(caller)
-
-
 def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> Pool:
     """The swap device's pool, if it has one and somebody looks: a clock, or kswapd at the host's free memory."""
     if not get_device(spec.swap_device).compresses or not (spec.clock or spec.memory_pages):
@@ -305,7 +300,13 @@ def _stream_number(guest: GuestSpec, g: int) -> int:
 
 
 def _clock(
-    memory: HostMemory, demand: Demand, turns: list[Turn], pool: Pool, spec: HostSpec, who: tuple[int, int, int]
+    memory: HostMemory,
+    demand: Demand,
+    turns: list[Turn],
+    pool: Pool,
+    caller: Caller | None,
+    spec: HostSpec,
+    who: tuple[int, int, int],
 ) -> HostClock:
     assert spec.clock is not None
     seed, replicate, host = who
@@ -325,6 +326,8 @@ def _clock(
         pool,
         spec.scale,
         spec.calibration,
+        caller,
+        spec.caller_every_ticks,
     )
 
 

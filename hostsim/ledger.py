@@ -24,6 +24,7 @@ THREAD = np.dtype(
         ("owed", np.int64, (len(WORK),)),  # ns of work by cause that is done in memory and not paid yet
         ("debt", np.int64),  # their sum
         ("used", np.int64),  # ns of work paid in this tick
+        ("slept", np.int64),  # ns of it that a kernel thread slept through
         ("working", np.int64),  # a vCPU's batch of accesses is under way; a kernel thread has jobs
         ("began", np.int64),  # when, in the thread's own time, that batch began
     ],
@@ -54,8 +55,9 @@ def pay(thread: Record, granted_ns: int) -> None:
 @compiled
 def end_tick(thread: Record, tick_ns: int, waits: bool) -> None:
     """The rest of the tick was waiting for a CPU, or idle."""
-    thread.spent[_STEAL if waits else _IDLE] += tick_ns - thread.used
-    thread.used = 0
+    thread.spent[_IDLE] += thread.slept
+    thread.spent[_STEAL if waits else _IDLE] += tick_ns - thread.used - thread.slept
+    thread.used = thread.slept = 0
 
 
 @compiled

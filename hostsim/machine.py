@@ -284,6 +284,21 @@ class HostMemory:
             aging.end_aging(m, guest, swappiness, force_scan, int(m.events[guest]["walk_ptes"]) - before)
 
     @property
+    def has_watermarks(self) -> bool:
+        """The host's memory is limited, and kswapd keeps some of it free."""
+        return bool(self.machine.node[0]["high_pages"])
+
+    @property
+    def pages_above_min(self) -> int:
+        """Pages between the low watermark and the min one: what can be allocated while kswapd wakes up."""
+        node = self.machine.node[0]
+        return int(node["low_pages"] - node["min_pages"])
+
+    def let_kswapd_take_time(self) -> None:
+        """From now on kswapd is only woken, and runs as :meth:`balance_in_parts`."""
+        self.machine.node[0]["kswapd_takes_time"] = 1
+
+    @property
     def kswapd_woken(self) -> bool:
         """Somebody woke kswapd, and it has not run to its end since; only where it takes time."""
         return bool(self.machine.node[0]["kswapd_woken"])

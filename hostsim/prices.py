@@ -30,7 +30,8 @@ RESTORED = 4  # of those read, pages of the working set
 READS, WRITES = 5, 6  # times that faults took mmu_lock
 AGING_WRITES = 7  # times that aging took it for write
 FAULTS = 8  # of the primary MMU, and violations of the TDP and shadow MMU; their time is in FAULT
-BILL = 9
+WRITE_WAITS = 9  # pages for whose write to end a reclaim waited
+BILL = 10
 
 _EVENT_NS = {
     FAULT: {
@@ -53,6 +54,7 @@ _COUNTED = {
     RESTORED: "workingset_restore_anon",
     READS: "tdp_faults",
     WRITES: "shadow_faults",
+    WRITE_WAITS: "reclaim_write_waits",
 }
 _NAMES = EVENTS.names or ()
 _PGFAULT, _TDP, _SHADOW = (_NAMES.index(name) for name in ("pgfault", "tdp_faults", "shadow_faults"))

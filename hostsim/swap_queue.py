@@ -19,6 +19,7 @@ from hostsim.swap_devices import SwapDevice
 
 SECOND_NS = 1e9
 MANY = 32  # pages
+LEAST_WRITES = 0.1  # assumed: of what a device can do, for writes while everybody reads
 MOST_LOAD = 0.98  # a device that is asked for more slows its callers down until they ask for no more
 _WORD = 1 << 32
 _STREAM = _WORD - 1  # the "guest" whose random numbers these are; those of a sample's groups count down from it
@@ -31,6 +32,7 @@ SWAP = np.dtype(
         ("depth", np.float64),
         ("wait_ns", np.float64),  # for each page that is read, at the traffic of the last tick
         ("traffic", np.int64),  # pages read and written up to then
+        ("waited", np.float64),  # pages written in this tick while a reclaim waited for them
         ("key", np.uint64),  # of the random numbers
         ("host", np.uint64),
         ("stream", np.uint64),
@@ -80,6 +82,27 @@ def end_tick(queue: Record, pages: float, tick_ns: int) -> None:
     load = min(pages * SECOND_NS / tick_ns / queue.pages_per_s, MOST_LOAD)
     service_ns = queue.depth * SECOND_NS / queue.pages_per_s
     queue.wait_ns = service_ns * load ** math.sqrt(2 * (queue.depth + 1)) / (2 * queue.depth * (1 - load))
+
+
+@compiled
+def wait_for_writes(queue: Record, pages: float) -> int:
+    """The time, ns, that a reclaim waits until so many pages have been written, the device doing nothing else."""
+    if not pages or not queue.pages_per_s:
+        return 0
+    queue.waited += pages
+    return np.int64(np.rint(pages * SECOND_NS / queue.pages_per_s))  # type: ignore[return-value]
+
+
+@compiled
+def end_writes(queue: Record, pages_read: float, tick_ns: int) -> float:
+    """Pages whose write ends with a tick in which so many were read.
+
+    Who reads is served first, but for a share of the device that is left for writes.
+    """
+    can_move = queue.pages_per_s * tick_ns / SECOND_NS
+    ended = max(can_move - pages_read - queue.waited, LEAST_WRITES * can_move)
+    queue.waited = 0.0
+    return ended
 
 
 @compiled

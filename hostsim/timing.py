@@ -46,6 +46,8 @@ TIMES: tuple[Counter, ...] = (
     Counter("behind_ticks", "ticks", "how far the guest's work is behind at the end, for want of time"),
     Counter("reclaimer_cpu_ns", "ns", "CPU time of the thread that ages and reclaims for user space"),
     Counter("reclaimer_lock_ns", "ns", "time for which that thread waited for mmu_lock"),
+    Counter("kswapd_cpu_ns", "ns", "CPU time of kswapd on this guest's pages"),
+    Counter("write_wait_ns", "ns", "time for which reclaim waited for writes to end, whoever reclaimed"),
     Counter("caller_cpu_ns", "ns", "CPU time of the caller beside MGLRU (DAMON, idle tracking, khugepaged)"),
     Counter("aging_passes", "passes", "agings that this thread finished"),
     Counter("aging_pass_ns", "ns", "how long these took, from their first page table to their last"),

@@ -258,24 +258,35 @@ def _owe(v: VCpus, guest: Record, times: Record, thread: Record, meters: tuple[M
     ledger.owe(thread, _FAULT, bill[prices.FAULT])
     ledger.owe(thread, _SWAP_IN, swap_queue.read_pages(v.queue[0], bill[prices.SWAPPED_IN] * rules.scale))
     ledger.owe(thread, _LOCK, int(np.rint(lock_ns * rules.scale)))
-    ledger.owe(thread, _RECLAIM, bill[prices.RECLAIM])
+    ledger.owe(thread, _RECLAIM, bill[prices.RECLAIM] + _wait_for_writes(v, times, bill))
 
 
 @compiled
-def charge_reclaimer(v: VCpus, meter: Meter, thread: Record, g: int, level_ns: int) -> int:
-    """A kernel thread has done a piece of work for a guest, and pays for it; returns how long it takes, ns."""
-    rules, guest, times = v.rules[0], v.guests[g], v.times[g]
+def _wait_for_writes(v: VCpus, times: Record, bill: npt.NDArray[np.int64]) -> int:
+    """How long a reclaim waited for writes to end, ns."""
+    ns = swap_queue.wait_for_writes(v.queue[0], bill[prices.WRITE_WAITS] * v.rules[0].scale)
+    times.write_wait_ns += ns
+    return ns
+
+
+@compiled
+def charge_kernel_thread(v: VCpus, meter: Meter, thread: Record, g: int, level_ns: int) -> tuple[int, int, int]:
+    """A kernel thread has done a piece of work for a guest, and pays for it as far as it has time.
+
+    Returns what it takes, ns: its work, waiting for mmu_lock, and waiting for writes to end.
+    """
+    rules, guest = v.rules[0], v.guests[g]
     prices.read_meter(meter)
     work_ns = meter.bill[prices.FAULT] + meter.bill[prices.RECLAIM]
-    lock_ns = 0
+    lock_ns = write_ns = 0
     if not rules.free:
         lock_ns = int(np.rint(meter.bill[prices.AGING_WRITES] * guest.aging_wait_ns * rules.scale))
+        write_ns = _wait_for_writes(v, v.times[g], meter.bill)
     ledger.owe(thread, _RUN, work_ns)
     ledger.owe(thread, _LOCK, lock_ns)
+    ledger.owe(thread, _SWAP_IN, write_ns)
     ledger.pay(thread, level_ns)
-    times.reclaimer_cpu_ns += work_ns
-    times.reclaimer_lock_ns += lock_ns
-    return work_ns + lock_ns
+    return work_ns, lock_ns, write_ns
 
 
 @compiled

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hostsim.host import simulate_host
 from hostsim.model import (
+    CALLERS,
     ClockSpec,
     GuestResult,
     GuestSpec,
@@ -20,6 +21,7 @@ from hostsim.model import (
     VmSpec,
     WorkloadSpec,
 )
+from hostsim.swap_devices import get_device
 from hostsim.timing import CAUSES, TIMES
 from hostsim.watch import Watch
 from policies import get_policy
@@ -175,6 +177,45 @@ def test_an_aging_pass_lasts_while_the_guest_runs_on() -> None:
     assert 1 <= counters["aging_passes"] < spec.ticks
     assert counters["aging_pass_ns"] > 2 * 1_000_000 * counters["aging_passes"]
     assert counters["accesses"] > 200_000 + 3 * 5_000
+
+
+def test_kswapd_reclaims_for_guests_while_it_keeps_up() -> None:
+    load = WorkloadSpec(kind="uniform")
+    guests = tuple(replace(guest, workload=load, nested=None, vcpus=1) for guest in host("host").guests)
+    slow, fast = (ClockSpec(tick_ns=100_000_000, access_ns=access_ns, batch=16) for access_ns in (40_000, 200))
+    kept_up, left_behind = (
+        run(host("host", guests=guests, clock=clock, watermark_scale_factor=300)) for clock in (slow, fast)
+    )
+    for result in (kept_up, left_behind):
+        assert result.totals()["kswapd_runs"] > 0
+        assert 0 < result.totals()["kswapd_cpu_ns"] <= 6 * 100_000_000
+    assert 0 <= 5 * kept_up.totals()["allocstall"] < left_behind.totals()["allocstall"]
+    assert 0 <= 5 * kept_up.totals()["direct_reclaim_stall_ns"] < left_behind.totals()["direct_reclaim_stall_ns"]
+    assert 0 <= 5 * kept_up.gauges["psi_some_ns"] < left_behind.gauges["psi_some_ns"]
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_caller_beside_mglru_has_no_more_than_a_cpu(caller: str) -> None:
+    truth = tuple(replace(guest, vm=VmSpec(truth=True)) for guest in host().guests)
+    clock = ClockSpec(tick_ns=50_000, access_ns=10)
+    slow, fast = (
+        run(host(guests=truth, caller=caller, clock=replace(clock, tick_ns=tick_ns))).totals()
+        for tick_ns in (50_000, 50_000_000)
+    )
+    assert 0 < slow["caller_cpu_ns"] <= 6 * 50_000
+    assert slow["caller_asked"] < fast["caller_asked"]
+
+
+def test_pages_are_freed_as_fast_as_the_device_writes() -> None:
+    clock = ClockSpec(tick_ns=2_000_000, access_ns=100)
+    counters = run(host("proactive", ticks=10, clock=clock, swap_device="async", guests=host().guests[2:3])).totals()
+    device = get_device("async")
+    moved = device.pages_per_s * 10 * clock.tick_ns / 1e9
+    assert counters["reclaim_write_waits"] > 0
+    assert counters["write_wait_ns"] == pytest.approx(
+        counters["reclaim_write_waits"] / device.pages_per_s * 1e9, rel=1e-3
+    )
+    assert 0 < counters["pgsteal"] <= moved + counters["reclaim_write_waits"]
 
 
 def test_pressure_follows_the_stalls() -> None:

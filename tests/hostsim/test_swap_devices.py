@@ -13,7 +13,7 @@ from hostsim.machine import HostMemory, Memslot
 from hostsim.model import SWAP_DEVICES
 from hostsim.state import ACCESS_WRITE, MIN_NR_GENS, PG_WRITEBACK
 from hostsim.swap_devices import DEVICES, get_device
-from hostsim.swap_queue import MANY, end_tick, new_queue, read_pages
+from hostsim.swap_queue import MANY, end_tick, end_writes, new_queue, read_pages, wait_for_writes
 from policies import get_policy
 
 SECOND_NS = 1_000_000_000
@@ -63,6 +63,17 @@ def test_a_busy_device_lets_its_callers_wait() -> None:
     assert waits[0] == 0
     assert waits == sorted(waits)
     assert waits[1] < 0.01 * device.read_ns < waits[3]
+
+
+def test_writes_get_what_reads_leave_and_a_tenth_at_least() -> None:
+    nvme, can_move = queue("nvme"), get_device("nvme").pages_per_s
+    assert end_writes(nvme, 0, SECOND_NS) == can_move
+    assert end_writes(nvme, 0.25 * can_move, SECOND_NS // 2) == pytest.approx(0.25 * can_move)
+    assert end_writes(nvme, 3 * can_move, SECOND_NS) == pytest.approx(0.1 * can_move)
+    assert wait_for_writes(nvme, 0.5 * can_move) == SECOND_NS // 2
+    assert end_writes(nvme, 0, SECOND_NS) == pytest.approx(0.5 * can_move)  # what a reclaim waited for is written
+    assert end_writes(nvme, 0, SECOND_NS) == can_move
+    assert wait_for_writes(queue("zram"), 1000) == 0
 
 
 def test_writes_end_in_their_order_as_far_as_the_device_has_come() -> None:

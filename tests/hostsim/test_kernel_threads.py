@@ -1,0 +1,60 @@
+"""Kernel threads on a clock: their share of a tick, what they leave for later, and whose time it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hostsim.kernel_threads import KernelThread
+from hostsim.ledger import Thread
+from hostsim.timing import Cause
+
+PART_NS, WAIT_NS = 40, 5
+
+
+def job(parts: int, guests: int = 2) -> Iterator[int]:
+    return (part % guests for part in range(parts))
+
+
+def charge(thread: Thread, _guest: int, level_ns: int) -> int:
+    thread.owe([PART_NS, 0, 0, WAIT_NS, 0])
+    thread.pay(level_ns)
+    return PART_NS
+
+
+def test_a_job_lasts_as_long_as_its_work_and_waits_take() -> None:
+    one = KernelThread(Thread(), 2)
+    one.begin(job(10))
+    for tick in range(1, 5):
+        one.run(100, charge)
+        assert one.thread.used == 100
+        assert one.hungry
+        one.thread.end_tick(100, waits=one.hungry)
+        assert sum(one.thread.spent) == tick * 100
+    one.run(100, charge)
+    assert not one.hungry
+    one.thread.end_tick(100, waits=one.hungry)
+    assert one.spent_ns == [5 * PART_NS, 6 * PART_NS]  # the job's end is a part, too
+    assert one.thread.spent[Cause.RUN] == 11 * PART_NS
+    assert one.thread.spent[Cause.LOCK] == 11 * WAIT_NS
+    assert one.thread.spent[Cause.STEAL] == 0
+    assert sum(one.thread.spent) == 500
+
+
+def test_time_that_a_thread_slept_through_is_gone() -> None:
+    one = KernelThread(Thread(), 1)
+    one.run(70, charge)
+    one.begin(job(100, 1))
+    one.run(100, charge)
+    assert one.thread.used == 30
+    one.thread.end_tick(100, waits=one.hungry)
+    assert one.thread.spent[Cause.IDLE] == 70
+    one.run(100, charge)
+    assert one.thread.used == 100
+
+
+def test_what_costs_nothing_is_done_at_once() -> None:
+    one = KernelThread(Thread(), 1)
+    one.begin(job(1000, 1))
+    one.run(1, lambda *_: 0)
+    assert not one.hungry
+    assert one.thread.used == 0
