@@ -60,7 +60,7 @@ def _disk_bytes(rows: Rows, cells: int, runs: int, run_s: float) -> int:
     """Each batch has a part for each table, with a head of its own, and its share of rows."""
     batches = runs / min(max(TARGET_S / run_s, 1), MAX_RUNS)
     total = 1.0 * runs * (_RECEIPT_BYTES + _PLAN_ROW_BYTES)
-    for table in TABLES:
+    for table in filter(rows.get, TABLES):
         head = len(parquet_bytes(table, [[]]))
         total += batches * head + runs * (len(parquet_bytes(table, [rows[table]])) - head) / cells
     return round(total)

@@ -225,6 +225,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         clock=_clock(spec),
         sample=int(spec.host.sample.rpartition("/")[2]),
         calibration=parse_calibration(spec.calibration),
+        epochs=spec.output.epochs == "on",
     )
 
 

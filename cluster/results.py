@@ -75,7 +75,7 @@ class Results:
         return [self.ledger.failures[index] for index in sorted(self.ledger.failures)]
 
     def table(self, name: str, columns: list[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
-        """One of "cells", "hosts", "guests", sorted by cell, replicate, host and guest; each run is there once."""
+        """One of TABLES, sorted by cell, replicate, host, and guest or tick; each run is there once."""
         wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
         table = self._files(name).to_table(columns=wanted, filter=filter)
         if self.ledger.repeats:

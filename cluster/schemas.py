@@ -17,12 +17,13 @@ from hostsim.timing import GAUGES
 
 SCHEMA_VERSION = 3  # of the tables; raise it when a column changes its meaning or goes away
 
-TABLES = ("cells", "hosts", "guests")
+TABLES = ("cells", "hosts", "guests", "epochs")
 SORT_KEYS = {
     "plan": ("index",),
     "cells": ("cell_id", "replicate"),
     "hosts": ("cell_id", "replicate", "host"),
     "guests": ("cell_id", "replicate", "host", "guest"),
+    "epochs": ("cell_id", "replicate", "host", "tick"),
     "failures": ("cell_id", "replicate"),
 }
 _WHAT = {
@@ -30,6 +31,7 @@ _WHAT = {
     "cells": "one row for each run: counters summed over the fleet",
     "hosts": "one row for each host of a run: counters summed over its guests",
     "guests": "one row for each guest of a run",
+    "epochs": "with output.epochs on, one row for each tick of each host: its counters from the start to the end of it",
     "failures": "one row for each run that failed, with all that it takes to see it again",
 }
 
@@ -63,6 +65,15 @@ def schema(table: str) -> pa.Schema:
             *_counters(),
             *_gauges(),
             _STEPS,
+        ],
+        "epochs": [
+            *_who(),
+            *_main_parameters(),
+            _HOST,
+            _field("tick", pa.int32(), "", "the tick, from 1"),
+            _field("free_pages", pa.int64(), "pages", "free pages of the host then; 0: its memory isn't limited"),
+            *_counters(),
+            *_of_time(),
         ],
         "failures": [*_who(), _field("error", pa.string(), "", "what went wrong"), _SEED, *_parameters()],
     }[table]
@@ -100,11 +111,14 @@ def _counters() -> list[pa.Field]:
 
 def _gauges() -> list[pa.Field]:
     units = {counter.name: counter.unit for counter in COUNTERS}
-    gauges = [_field(gauge.name, pa.float64(), gauge.unit, gauge.description) for gauge in GAUGES]
-    return gauges + [
+    return _of_time() + [
         _field(ci_column(name), pa.float64(), units[name], f"half the width of {name}'s 95 % interval; 0 at full scale")
         for name in HEADLINE
     ]
+
+
+def _of_time() -> list[pa.Field]:
+    return [_field(gauge.name, pa.float64(), gauge.unit, gauge.description) for gauge in GAUGES]
 
 
 def _hash_of(whom: str) -> pa.Field:

@@ -23,6 +23,7 @@ from cluster.study_tables import (
     Host,
     HostClass,
     Nested,
+    Output,
     Reclaim,
     Swap,
     Table,
@@ -76,6 +77,7 @@ class CellSpec(Table):
     caller: Caller = Caller()
     clock: Clock = Clock()
     host: Host = Host()
+    output: Output = Output()
     calibration: CalibrationText = table_key(
         'figures of the time model: "published", or a file that `coldfleet calibrate published --out FILE.toml` wrote, '
         'from the folder of the study; results name what differs: "fault_ns=3500.0"',

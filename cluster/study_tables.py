@@ -288,6 +288,12 @@ class Host(Table):
     )
 
 
+class Output(Table):
+    """Which tables the results have beside cells, hosts and guests."""
+
+    epochs: Switch = table_key("on: a table epochs, which has a row for every tick of each host", default="off")
+
+
 class Caller(Table):
     """Who else asks for Accessed bits."""
 

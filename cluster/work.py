@@ -56,6 +56,18 @@ def simulate_run(run: Run) -> Rows:
                 latencies += guest.latencies
         rows["guests"] += [{**parameters, **who, **row} for row in guest_rows(number, spec, result)]
         rows["hosts"].append({**parameters, **who, "host": number, "host_class": classes[number], **_summed(result)})
+        rows["epochs"] += [
+            {
+                **parameters,
+                **who,
+                "host": number,
+                "tick": epoch.tick,
+                "free_pages": epoch.free_pages,
+                **epoch.counters,
+                **epoch.gauges,
+            }
+            for epoch in result.epochs
+        ]
     hosts = rows["hosts"]
     cell: dict[str, Any] = {**parameters, **who, "access_hash": _combined([row["access_hash"] for row in hosts])}
     for name in ("nested_guests", *(counter.name for counter in COUNTERS)):

@@ -58,10 +58,9 @@ class Turn:
 class HostClock:
     """Runs the guests of a host from tick 1 on; to be made when they have populated their memory, which was free.
 
-    ``caller``: who else asks for Accessed bits, every ``caller_every_ticks``. ``is_due``: whether user space does
-    something in a tick. ``vcpus``: of each guest. ``queue`` and ``pool``: the swap
+    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue`` and ``pool``: the swap
     device's (hostsim.swap_queue, hostsim.zram). ``scale``: pages that a page stands for. ``calibration``: the price of
-    work.
+    work. ``caller``: who else asks for Accessed bits, every ``caller_every_ticks``.
     """
 
     def __init__(

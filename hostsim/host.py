@@ -17,7 +17,7 @@ from hostsim.errors import UserError
 from hostsim.guest_extras import Caller, GuestExtras, make_caller
 from hostsim.hybrid import get_kernel
 from hostsim.machine import HostMemory, Memslot, Watermarks
-from hostsim.model import GuestResult, GuestSpec, HostResult, HostSpec
+from hostsim.model import Epoch, GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from hostsim.philox import study_key
 from hostsim.psi import Psi
@@ -103,7 +103,10 @@ def simulate_host(
         if guest.own_pages:
             memory.touch_own(g)
     caller = make_caller(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
-    together = not (caller or memory.has_io or memory.watched)  # nothing happens between ticks that takes no time
+    together = not (
+        caller or memory.has_io or memory.watched or spec.epochs
+    )  # nothing happens between ticks that takes no time
+    epochs: list[Epoch] = []
     tick = 0
     while tick <= spec.ticks:
         memory.tick = tick
@@ -127,10 +130,25 @@ def simulate_host(
             memory.flush()
         if tick and clock is None:
             memory.count_tick()
+        if tick and spec.epochs:
+            epochs.append(_epoch(tick, memory, spec, _results(memory, policy, spec, demand, clock, tick)))
         tick += 1
-    times = clock.finish(spec.ticks) if clock else [NO_TIME] * len(turns)
-    results = tuple(_result(memory, policy, spec, g, demand, times[g]) for g in range(len(turns)))
+    return replace(_results(memory, policy, spec, demand, clock, spec.ticks), epochs=tuple(epochs))
+
+
+def _results(
+    memory: HostMemory, policy: Policy, spec: HostSpec, demand: Demand, clock: HostClock | None, tick: int
+) -> HostResult:
+    """How the host stands after a tick."""
+    guests = range(len(spec.guests))
+    times = clock.finish(tick) if clock else [NO_TIME] * len(guests)
+    results = tuple(_result(memory, policy, spec, g, demand, times[g]) for g in guests)
     return HostResult(results) if clock is None else _with_gauges(results, clock)
+
+
+def _epoch(tick: int, memory: HostMemory, spec: HostSpec, result: HostResult) -> Epoch:
+    free = round(int(memory.machine.node[0]["free_pages"]) * spec.scale) if memory.has_watermarks else 0
+    return Epoch(tick, result.totals(), result.gauges, free)
 
 
 def _watermarks(spec: HostSpec) -> Watermarks | None:

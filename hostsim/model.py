@@ -217,6 +217,7 @@ class HostSpec:
     ``clock``: None for a replay.
     ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all. ``scale``: what a page of a host that
     is such a sample itself stands for. ``calibration``: the price of work.
+    ``epochs``: keeps how the host stood after every tick.
     """
 
     kernel: str
@@ -241,6 +242,7 @@ class HostSpec:
     sample: int = 1
     scale: float = 1.0
     calibration: Calibration = DEFAULT
+    epochs: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,12 +266,26 @@ class GuestResult:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """How a host stood at the end of a tick: its counters since the start, its gauges, and its free pages.
+
+    ``free_pages``: 0 where the host's memory isn't limited.
+    """
+
+    tick: int
+    counters: dict[str, int]
+    gauges: dict[str, float]
+    free_pages: int
+
+
+@dataclass(frozen=True)
 class HostResult:
-    """The guests' results, in the order of the spec, and the host's own gauges and intervals."""
+    """The guests' results, in the order of the spec, and the host's own gauges, intervals and epochs."""
 
     guests: tuple[GuestResult, ...]
     gauges: dict[str, float] = field(default_factory=no_gauges)
     ci95: dict[str, float] = field(default_factory=no_ci95)
+    epochs: tuple[Epoch, ...] = ()
 
     def totals(self) -> dict[str, int]:
         """Every counter, summed over the guests."""

@@ -48,21 +48,22 @@ def make_results(directory: Path) -> Plan:
     random = np.random.default_rng(1)
     names = [counter.name for counter in COUNTERS]
     real = simulate_run(plan.run(0))
+    tables = [table for table in TABLES if real[table]]
     with Journal(storage) as journal:
         for batch, start in enumerate(range(0, len(plan), _BATCH)):
             runs = [plan.run(index) for index in range(start, min(start + _BATCH, len(plan)))]
             scales = random.lognormal(0, 0.2, (len(runs), len(names)))
-            rows: Rows = {table: [] for table in TABLES}
+            rows: Rows = {table: [] for table in tables}
             for run, scale in zip(runs, scales, strict=True):
                 own = {**run_parameters(run), "cell_id": run.cell.cell_id, "replicate": run.replicate}
                 first = run.index == 0
-                for table in TABLES:
+                for table in tables:
                     rows[table] += real[table] if first else [_made_up(real[table][0], own, names, scale)]
-            counts = dict.fromkeys(TABLES, 1)
+            counts = dict.fromkeys(tables, 1)
             receipts = [RunReceipt(run.cell.cell_id, run.replicate, "done", counts, 1.0, 1.0) for run in runs]
             name = f"{batch:06d}-{batch:012x}"
             parts = []
-            for table in TABLES:
+            for table in tables:
                 part = f"{table}-{name}.parquet"
                 digest = write_part(storage, f"parts/{part}", table, rows[table])
                 parts.append(PartReceipt(table, part, len(rows[table]), digest))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster.executor import SerialExecutor
 from cluster.metrics import find_metric
+from cluster.schemas import schema
 from cluster.study_file import read_study
+from cluster.sweep import sweep
 from cluster.work import simulate_run
 from hostsim.errors import UserError
 from hostsim.timing import CAUSES
@@ -52,6 +56,31 @@ def test_a_study_of_hosts_that_are_short_of_memory_wakes_kswapd(study_file: Path
     assert short["limit_hits"] == short["allocstall"] == 0
     study_file.write_text(text.replace("[grid]", '[host]\nmemory = "64 MiB"\n[grid]'))
     assert simulate_run(read_study(study_file).run(0))["cells"][0]["kswapd_runs"] == 0
+
+
+@pytest.mark.parametrize("tables", [TIMED, '[host]\nmemory = "40 MiB"\n', '[host]\nsample = "1/4"\n'])
+def test_epochs_are_how_the_host_stood_after_each_tick(study_file: Path, tables: str) -> None:
+    study_file.write_text(study_file.read_text().replace('memory = "4 MiB"', 'memory = "16 MiB"'))
+    run = read_study(study(study_file, f'[output]\nepochs = "on"\n{tables}')).run(0)
+    rows = simulate_run(run)
+    ticks = run.cell.spec.ticks
+    assert [(row["host"], row["tick"]) for row in rows["epochs"]] == [
+        (row["host"], tick) for row in rows["hosts"] for tick in range(1, ticks + 1)
+    ]
+    for host in rows["hosts"]:
+        own = [row for row in rows["epochs"] if row["host"] == host["host"]]
+        assert all(own[-1][name] == host[name] for name in schema("epochs").names if name in host)
+        for name in ("accesses", "pgfault", "pswpout", "run_ns"):
+            assert [row[name] for row in own] == sorted(row[name] for row in own)
+        assert all((row["free_pages"] > 0) == ("memory" in tables) for row in own)
+
+
+def test_epochs_are_a_table_of_the_results(study_file: Path, tmp_path: Path) -> None:
+    plan = read_study(study(study_file, '[output]\nepochs = "on"\n'))
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    assert results.table("epochs").num_rows == len(plan) * 2 * 4
+    without = sweep(replace(plan, base={**plan.base, "output.epochs": "off"}), tmp_path / "off", SerialExecutor())
+    assert without.table("epochs").num_rows == 0
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0.3, 0.4), (1.0, 1.0, 1.0)])
