@@ -39,12 +39,8 @@ from hostsim.state import (
     WRITABLE,
 )
 from policies import Lock, Site, get_policy
-from tests.reference import POLICIES as REFERENCE_POLICIES
 from tests.reference import ReferenceHost
 from tests.reference.constants import FIRST_MAX_SEQ
-from tests.reference.folio import Folio
-from tests.reference.mmu import Mm
-from tests.reference.policies import Checked
 from tests.reference.reclaim import ScanControl
 
 COUNTERS = (
@@ -82,16 +78,6 @@ class Shape(NamedTuple):
     file_pages: int = 0
     async_swap: bool = False
     min_ttl_ms: int = 0
-
-
-def six_steps_checked(mm: Mm, folio: Folio) -> Checked:
-    """The reference's check but for one point: a page young in the primary PTE leads to a look-around, as in v5.
-
-    The mail of the six steps is silent on it; the reference lets only a fast answer look around.
-    """
-    p = folio.p
-    checked = REFERENCE_POLICIES["six-steps"].eviction_check(mm, folio)
-    return Checked(checked.young, checked.look_around or p)
 
 
 class Reference(ReferenceHost):
@@ -141,9 +127,6 @@ class SideBySide:
         )
         self.reference.swappiness = shape.swappiness
         self.reference.min_ttl_ms = shape.min_ttl_ms
-        if kvm and shape.policy == "six-steps":
-            mended = replace(REFERENCE_POLICIES["six-steps"], eviction_check=six_steps_checked)
-            self.reference.policy = self.reference.effective_policy = mended
         self.written = np.zeros(shape.pages, bool)
         self.engine.touch_own(0)
 

@@ -141,7 +141,14 @@ def is_more_than_a_touch(change: Change) -> bool:
 
 @pytest.mark.parametrize(
     ("kernel", "policy"),
-    [("6.12", "fast-only-v5"), ("6.12", "locked-6.12"), ("6.1", "evict-only"), ("6.18", "lockless-6.15")],
+    [
+        ("6.12", "fast-only-v5"),
+        ("6.12", "locked-6.12"),
+        ("6.1", "evict-only"),
+        ("6.18", "lockless-6.15"),
+        ("6.18", "six-steps"),
+        ("7.3", "was-fast"),
+    ],
 )
 def test_lives_of_random_evicted_pages_are_those_of_the_reference(kernel: str, policy: str) -> None:
     evicted = sorted({eviction.page for eviction in run_engine(kernel, policy, [])[0].evictions})

@@ -204,8 +204,7 @@ def six_steps_young(site: str) -> Callable[[Mm, Folio], bool]:
 def six_steps_checked(mm: Mm, folio: Folio) -> Checked:
     p = mm.clear_p(folio)
     secondary, fast = _six_steps_age(mm, folio, False, "evict")
-    young = secondary or p
-    return Checked(young, young and fast)
+    return Checked(secondary or p, p or (secondary and fast))  # the mail is silent on P: as in v5
 
 
 POLICIES = {
