@@ -41,7 +41,6 @@ from hostsim.writeback import carry_dirty_bit
 from policies import Site
 
 DENSE_SHARE = 8  # suitable_to_scan: a table is dense when 1 in 8 of its PTEs is young
-LONG_WALK = 4096  # PTEs
 STACK_PAGES = 33  # pages of the mapping that holds a process' own pages: a stack of 132 KiB, mostly absent
 _WALK = int(Site.WALK)
 
@@ -233,7 +232,7 @@ def end_aging(m: Machine, g: int, swappiness: int, force_scan: bool, walked_ptes
     f = m.features[0]
     mm = m.mms[g]
     lasting = f.switch_after_guest_walk if mm.notifiers else f.switch_after_process_walk
-    if walked_ptes >= LONG_WALK and lasting >= (2 if force_scan else 1):
+    if walked_ptes >= f.long_walk and lasting >= (2 if force_scan else 1):
         m.reclaim[TASK].checked = f.switch_after_checks
     mm.walked = 1
     mm.aged_at = m.events[g].pgfault

@@ -186,10 +186,10 @@ def flush_stats(m: Machine) -> None:
 
 
 @inlined
-def inactive_is_low(lru: Record) -> bool:
+def inactive_is_low(f: Record, lru: Record) -> bool:
     """Whether the active list is too large: more than the inactive one, or sqrt(10 x GiB) times that from 1 GiB on."""
     inactive = lru.flushed_size[0]
     active = lru.flushed_size[1]
-    gib = (inactive + active) >> 18
+    gib = (inactive + active) * f.scale >> 18
     ratio = int(np.sqrt(10 * gib)) if gib else 1
     return inactive * ratio < active

@@ -21,7 +21,6 @@ from hostsim.rows import page_row
 from hostsim.state import ACTIVE, MAX_SWAPPINESS, REFERENCED, WORKINGSET, Machine, Record
 from policies import Site
 
-SWAP_CLUSTER_MAX = 32  # pages of one batch
 _EVICT = int(Site.EVICT)
 
 
@@ -103,6 +102,19 @@ def shrink_active(m: Machine, g: int, nr_pages: int) -> None:
 
 
 @inlined
+def share_to_scan(f: Record, pages: int, reclaim: Record) -> int:
+    """The pages of a list that a visit looks at: list >> priority.
+
+    Where a page stands for several (hostsim.sampled), that of the whole list counts. Direct reclaim looks at as many,
+    or so many fewer as its calls are smaller; other reclaim at a share, but no less than a batch if the whole is one.
+    """
+    of_whole = pages * f.scale >> reclaim.priority
+    divisor = f.call_scale if reclaim.task >= 0 else f.scale
+    share = (of_whole + divisor - 1) // divisor
+    return min(max(share, min(of_whole, f.min_lru_batch)), pages)
+
+
+@inlined
 def scan_share(anon_cost: int, swappiness: int) -> tuple[int, int]:
     """get_scan_count: the share of anonymous pages in what is scanned, as (numerator, denominator).
 
@@ -117,9 +129,10 @@ def scan_share(anon_cost: int, swappiness: int) -> tuple[int, int]:
 @compiled
 def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
     """One visit to a lruvec at one priority: the two lists by turns, until the inactive one's share is scanned."""
+    f = m.features[0]
     lru = m.classic[g]
-    nr_inactive = lru.size[0] >> reclaim.priority
-    nr_active = lru.size[1] >> reclaim.priority
+    nr_inactive = share_to_scan(f, lru.size[0], reclaim)
+    nr_active = share_to_scan(f, lru.size[1], reclaim)
     if not reclaim.swappiness:
         nr_inactive = nr_active = 0
     elif reclaim.priority:
@@ -128,17 +141,17 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
         nr_active = nr_active * share // whole
     enough = reclaim.nr_reclaimed + reclaim.nr_to_reclaim
     while nr_inactive and reclaim.nr_reclaimed < enough:
-        nr_pages = min(nr_inactive, SWAP_CLUSTER_MAX)
+        nr_pages = min(nr_inactive, f.swap_cluster_max)
         shrink_inactive(m, g, nr_pages, reclaim)
         nr_inactive -= nr_pages
-        nr_pages = min(nr_active, SWAP_CLUSTER_MAX)
+        nr_pages = min(nr_active, f.swap_cluster_max)
         if nr_pages and reclaim.may_deactivate:
             shrink_active(m, g, nr_pages)
         elif nr_pages:
             reclaim.skipped_deactivate = 1
         nr_active -= nr_pages
-    if inactive_is_low(lru):
-        shrink_active(m, g, SWAP_CLUSTER_MAX)
+    if inactive_is_low(m.features[0], lru):
+        shrink_active(m, g, f.swap_cluster_max)
 
 
 @compiled
@@ -149,7 +162,7 @@ def prepare_pass(m: Machine, reclaim: Record) -> None:
         flush_stats(m)
     lru = m.classic[reclaim.target]
     changes = lru.flushed_activations != lru.seen_activations
-    reclaim.may_deactivate = reclaim.force_deactivate or changes or inactive_is_low(lru)
+    reclaim.may_deactivate = reclaim.force_deactivate or changes or inactive_is_low(m.features[0], lru)
 
 
 @compiled

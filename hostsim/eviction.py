@@ -33,8 +33,6 @@ from hostsim.state import (
     FILE,
     FILE_PAGE,
     GEN_MASK,
-    MAX_LRU_BATCH,
-    MIN_LRU_BATCH,
     MIN_NR_GENS,
     PG_DIRTY,
     PG_RECLAIM,
@@ -128,8 +126,9 @@ def scan_pages(m: Machine, g: int, kind: int, limit: int, budget: int, reclaim: 
         return 0, 0
     oldest = gen_of(lruvec.min_seq[kind])
     head = list_head(lruvec, oldest, kind)
+    batch = m.features[0].min_lru_batch
     scanned = isolated = 0
-    while scanned < budget and isolated < MIN_LRU_BATCH:
+    while scanned < budget and isolated < batch:
         page = list_tail(m, head)
         if page == head:
             break
@@ -194,7 +193,7 @@ def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int, reclaim:
     """isolate_folios: the chosen type first, the other one if that yields nothing; (scanned, isolated, type)."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
-    budget = min(nr_to_scan, MAX_LRU_BATCH) if f.scan_budget else MAX_LRU_BATCH
+    budget = min(nr_to_scan, f.max_lru_batch) if f.scan_budget else f.max_lru_batch
     kind, limit = get_type_to_scan(f, lruvec, swappiness)
     scanned = isolated = 0
     for attempt in range(2):

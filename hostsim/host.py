@@ -93,6 +93,8 @@ def simulate_host(
         async_swap=get_device(spec.swap_device).asynchronous,
         free_pages=spec.memory_pages,
         watermarks=_watermarks(spec),
+        scale=round(spec.scale),
+        call_scale=spec.call_scale,
     )
     who = seed, replicate, host
     demand = _demand(memory, spec, policy, who)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from hostsim.state import LONG_WALK, MAX_LRU_BATCH, MEMCG_CHARGE_BATCH, MIN_LRU_BATCH, SWAP_CLUSTER_MAX
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -125,16 +127,38 @@ class Kernel:
     reclaim_request_quarter: bool = True
     """memory.reclaim asks for a quarter of what is left at a time, not for all of it."""
 
-    def encode(self) -> npt.NDArray[np.void]:
-        """The features as one record (shape (1,)) for the compiled kernels."""
+    def encode(self, scale: int = 1, call_scale: int = 1) -> npt.NDArray[np.void]:
+        """The features and BATCHES as one record (shape (1,)) for the compiled kernels.
+
+        ``scale``: pages that a page of the machine stands for: its lists are that much shorter. ``call_scale``: how
+        much smaller its calls are; if they are not, there have to be fewer. No batch has less than a page.
+        """
         record = np.zeros(1, FEATURES)
-        for name in FEATURES.names or ():
+        for name in _FEATURES:
             record[name] = getattr(self, name)
+        for name, pages in BATCHES.items():
+            record[name] = pages
+        for names, divisor in ((_PAGES_OF_LISTS, scale), (_PAGES_OF_CALLS, call_scale)):
+            for name in names:
+                record[name] = np.minimum(record[name], np.maximum(np.rint(record[name] / divisor), 1))
+        record["max_lru_batch"] = np.maximum(record["max_lru_batch"], record["min_lru_batch"])
+        record["scale"], record["call_scale"] = scale, call_scale
         return record
 
 
 _NOT_FEATURES = ("name", "release", "policy")
-FEATURES = np.dtype([(f.name, np.int64) for f in fields(Kernel) if f.name not in _NOT_FEATURES], align=True)
+_FEATURES = tuple(f.name for f in fields(Kernel) if f.name not in _NOT_FEATURES)
+_PAGES_OF_LISTS = ("max_lru_batch", "long_walk", "min_mm_pages")
+_PAGES_OF_CALLS = ("min_lru_batch", "swap_cluster_max", "charge_batch", "switch_after_faults", "switch_after_checks")
+BATCHES = {
+    "min_lru_batch": MIN_LRU_BATCH,
+    "max_lru_batch": MAX_LRU_BATCH,
+    "swap_cluster_max": SWAP_CLUSTER_MAX,
+    "charge_batch": MEMCG_CHARGE_BATCH,
+    "long_walk": LONG_WALK,
+}
+"""What all kernels count in pages of the whole memory, not of a page table or a CPU."""
+FEATURES = np.dtype([(name, np.int64) for name in (*_FEATURES, *BATCHES, "scale", "call_scale")], align=True)
 
 _6_1 = Kernel(
     "6.1",

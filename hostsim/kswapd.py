@@ -15,7 +15,7 @@ from hostsim.lru import gen_of
 from hostsim.min_ttl import age_node
 from hostsim.pid import is_evictable
 from hostsim.reclaim import DEF_PRIORITY, NO_TASK, should_run_aging, shrink_lruvec
-from hostsim.state import KSWAPD, MIN_LRU_BATCH, MIN_NR_GENS, Machine, Record
+from hostsim.state import KSWAPD, MIN_NR_GENS, Machine, Record
 
 LEAST_PRIORITY = DEF_PRIORITY // 2  # set_initial_priority starts no lower
 NOBODY = -1  # instead of a guest: there is no visit left
@@ -162,5 +162,5 @@ def _shrink_one(m: Machine, g: int, reclaim: Record) -> None:
     before = reclaim.nr_reclaimed
     agings = should_run_aging(m.features[0], m.lruvecs[g], reclaim.swappiness)[0]
     shrink_lruvec(m, g, reclaim)
-    if reclaim.nr_reclaimed - before >= MIN_LRU_BATCH and not agings:
+    if reclaim.nr_reclaimed - before >= m.features[0].min_lru_batch and not agings:
         m.node[0].memcgs_need_aging = 0

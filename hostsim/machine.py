@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hostsim import access, aging, classic, faults, kswapd, lru, memcg, min_ttl, reclaim, resident, writeback
+from hostsim import access, aging, classic, faults, kswapd, lru, min_ttl, reclaim, resident, writeback
 from hostsim.apart import link
 from hostsim.counters import EVENTS
 from hostsim.kernels import Kernel
@@ -86,7 +86,8 @@ class HostMemory:
     ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
     to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
     ``free_pages``, ``watermarks``: the host's free memory at the start, and when kswapd runs; None: as much as needed.
-    ``watched``: subclasses that look at every access say so.
+    ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
+    ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
     Raises ValueError for files or asynchronous swap under the classic LRU, which reclaims anonymous pages to zram only.
     """
 
@@ -105,6 +106,8 @@ class HostMemory:
         free_pages: int = 0,
         watermarks: Watermarks | None = None,
         min_ttl_ms: int = 0,
+        scale: int = 1,
+        call_scale: int = 1,
     ) -> None:
         if not kernel.lru_gen and (async_swap or any(slot.file_pages for slot in slots)):
             raise ValueError("the classic LRU is modelled for anonymous memory on zram only")
@@ -139,7 +142,7 @@ class HostMemory:
             steps=code.steps,
             calls=code.calls,
             policy=code.control,
-            features=kernel.encode(),
+            features=kernel.encode(scale, call_scale),
             reclaim=np.zeros(2, RECLAIM),
             vms=np.zeros(len(slots), VM),
             extra_bits=_cache_aligned(table_count * WORDS_PER_TABLE if with_extras else 0),
@@ -153,7 +156,7 @@ class HostMemory:
         node["memcgs_need_aging"] = 1
         if watermarks:
             node["low_pages"], node["high_pages"], node["goal_pages"], node["min_pages"] = watermarks
-        batch = memcg.MEMCG_CHARGE_BATCH
+        batch = int(self.machine.features[0]["charge_batch"])
         if kernel.stock_of_many_memcgs:
             self.machine.parent[0]["charged"] += -parent_kernel_pages % batch
         link(self.machine)

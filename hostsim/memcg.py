@@ -7,7 +7,6 @@ from hostsim.jit import compiled, inlined, spliced
 from hostsim.reclaim import MAX_RECLAIM_RETRIES, PARENT_MEMCG, try_to_free_pages
 from hostsim.state import Machine
 
-MEMCG_CHARGE_BATCH = 64  # pages
 UNLIMITED = 1 << 62
 
 
@@ -73,13 +72,14 @@ def charge(m: Machine, g: int) -> None:
         mm.stock -= 1
         return
     room = _room(m, g)
-    if room >= MEMCG_CHARGE_BATCH:
-        _add_charge(m, g, MEMCG_CHARGE_BATCH)
+    batch = m.features[0].charge_batch
+    if room >= batch:
+        _add_charge(m, g, batch)
         cpu = m.cpus[mm.cpu]
         if cpu.stock_guest != g and not m.features[0].stock_of_many_memcgs:
             drain_stock(m, cpu.stock_guest)
         cpu.stock_guest = g
-        mm.stock = MEMCG_CHARGE_BATCH - 1
+        mm.stock = batch - 1
     elif room >= 1:
         _add_charge(m, g, 1)
     else:

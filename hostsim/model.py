@@ -216,8 +216,8 @@ class HostSpec:
     which the flusher was woken, and every ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
     ``clock``: None for a replay.
     ``sample``: one page table in so many is simulated (hostsim.sampled); 1: all. ``scale``: what a page of a host that
-    is such a sample itself stands for. ``calibration``: the price of work.
-    ``epochs``: keeps how the host stood after every tick.
+    is such a sample itself stands for; ``call_scale``: how much smaller its reclaim calls are. ``calibration``: the
+    price of work. ``epochs``: keeps how the host stood after every tick.
     """
 
     kernel: str
@@ -241,6 +241,7 @@ class HostSpec:
     clock: ClockSpec | None = None
     sample: int = 1
     scale: float = 1.0
+    call_scale: int = 1
     calibration: Calibration = DEFAULT
     epochs: bool = False
 

@@ -13,7 +13,7 @@ from hostsim.apart import apart
 from hostsim.jit import compiled, inlined
 from hostsim.kswapd import NOBODY, balance_pgdat, begin_pass, initial_priority, visit_next
 from hostsim.memcg import charge
-from hostsim.reclaim import DEF_PRIORITY, PARENT_MEMCG, SWAP_CLUSTER_MAX, wait_for_flusher, wait_for_io
+from hostsim.reclaim import DEF_PRIORITY, PARENT_MEMCG, wait_for_flusher, wait_for_io
 from hostsim.state import TASK, Machine
 
 
@@ -55,9 +55,9 @@ def _reclaim_directly(m: Machine, task: int) -> None:
     reclaim.proactive = 0
     reclaim.checked = 0
     reclaim.root = 1
-    reclaim.nr_to_reclaim = SWAP_CLUSTER_MAX
+    reclaim.nr_to_reclaim = f.swap_cluster_max
     reclaim.nr_reclaimed = 0
-    reclaim.priority = initial_priority(m, SWAP_CLUSTER_MAX) if f.starts_at_fitting_priority else DEF_PRIORITY
+    reclaim.priority = initial_priority(m, f.swap_cluster_max) if f.starts_at_fitting_priority else DEF_PRIORITY
     while reclaim.priority >= 0:
         reclaim.file_taken = reclaim.unqueued_dirty = 0
         begin_pass(m, reclaim)

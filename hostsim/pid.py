@@ -13,13 +13,13 @@ def is_evictable(kind: int, swappiness: int) -> bool:
 
 
 @inlined
-def _position(lruvec: Record, kind: int, first: int, end: int) -> tuple[int, int]:
-    """read_ctrl_pos: refaulted and total pages of the tiers ``first`` .. ``end`` - 1 of a type."""
+def _position(f: Record, lruvec: Record, kind: int, first: int, end: int) -> tuple[int, int]:
+    """read_ctrl_pos: refaulted and total pages of the tiers ``first`` .. ``end`` - 1 of a type, of the whole memory."""
     refaulted = total = 0
     for tier in range(first, end):
         refaulted += lruvec.avg_refaulted[kind, tier] + lruvec.refaulted[kind, tier]
         total += lruvec.avg_total[kind, tier] + lruvec.evicted[kind, tier] + lruvec.protected[kind, tier]
-    return refaulted, total
+    return refaulted * f.scale, total * f.scale
 
 
 @inlined
@@ -32,11 +32,11 @@ def _may_evict(set_point: tuple[int, int], sp_gain: int, value: tuple[int, int],
 
 
 @compiled
-def _tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int) -> int:
+def _tier_limit(f: Record, lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int) -> int:
     """The highest tier of a type that may be evicted, judged against tier 0 of ``sp_kind``."""
-    set_point = _position(lruvec, sp_kind, 0, 1)
+    set_point = _position(f, lruvec, sp_kind, 0, 1)
     tier = 1
-    while tier < MAX_NR_TIERS and _may_evict(set_point, sp_gain, _position(lruvec, kind, tier, tier + 1), gain):
+    while tier < MAX_NR_TIERS and _may_evict(set_point, sp_gain, _position(f, lruvec, kind, tier, tier + 1), gain):
         tier += 1
     return tier - 1
 
@@ -45,8 +45,8 @@ def _tier_limit(lruvec: Record, sp_kind: int, sp_gain: int, kind: int, gain: int
 def get_tier_idx(f: Record, lruvec: Record, kind: int) -> int:
     """The highest tier of a type that may be evicted: higher ones refault too much against its tier 0."""
     if f.pid_all_tiers:
-        return _tier_limit(lruvec, kind, 2, kind, 3)
-    return _tier_limit(lruvec, kind, 1, kind, 2)
+        return _tier_limit(f, lruvec, kind, 2, kind, 3)
+    return _tier_limit(f, lruvec, kind, 1, kind, 2)
 
 
 @compiled
@@ -58,12 +58,12 @@ def get_type_to_scan(f: Record, lruvec: Record, swappiness: int) -> tuple[int, i
     if swappiness >= MAX_SWAPPINESS or anon_first:
         return ANON, get_tier_idx(f, lruvec, ANON)
     tiers = MAX_NR_TIERS if f.pid_all_tiers else 1
-    anon = _position(lruvec, ANON, 0, tiers)
-    file = _position(lruvec, FILE, 0, tiers)
+    anon = _position(f, lruvec, ANON, 0, tiers)
+    file = _position(f, lruvec, FILE, 0, tiers)
     file_gain = MAX_SWAPPINESS - swappiness
     kind = FILE if _may_evict(anon, swappiness, file, file_gain) else ANON
     if f.pid_all_tiers:
         return kind, get_tier_idx(f, lruvec, kind)
     if kind == FILE:
-        return FILE, _tier_limit(lruvec, ANON, swappiness, FILE, file_gain)
-    return ANON, _tier_limit(lruvec, FILE, file_gain, ANON, swappiness)
+        return FILE, _tier_limit(f, lruvec, ANON, swappiness, FILE, file_gain)
+    return ANON, _tier_limit(f, lruvec, FILE, file_gain, ANON, swappiness)

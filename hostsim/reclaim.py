@@ -7,15 +7,15 @@ from numba import int64
 from hostsim import classic_reclaim
 from hostsim.aging import age
 from hostsim.apart import RECLAIM_RECORD, apart
+from hostsim.classic_reclaim import share_to_scan
 from hostsim.eviction import evict_pages, oldest_evictable
 from hostsim.jit import compiled, inlined, spliced
 from hostsim.lru import drain, gen_of
 from hostsim.pid import is_evictable
-from hostsim.state import MIN_LRU_BATCH, MIN_NR_GENS, TASK, Machine, Record
+from hostsim.state import MIN_NR_GENS, TASK, Machine, Record
 from hostsim.writeback import end_writeback, flush
 
 DEF_PRIORITY = 12
-SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
 MAX_RECLAIM_RETRIES = 16
 PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
 NO_TASK = -1  # memory.reclaim: another process asks
@@ -71,14 +71,14 @@ def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
     lruvec = m.lruvecs[g]
     aging, total = should_run_aging(f, lruvec, reclaim.swappiness)
     if not aging:
-        return total >> reclaim.priority
+        return share_to_scan(f, total, reclaim)
     if reclaim.kswapd and f.kswapd_ages_first:
         return 0
     if reclaim.priority < DEF_PRIORITY:
         _age(m, g, reclaim)
-        return -1 if f.aging_ends_visit else total >> reclaim.priority
+        return -1 if f.aging_ends_visit else share_to_scan(f, total, reclaim)
     two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
-    return 0 if two_left else total >> reclaim.priority
+    return 0 if two_left else share_to_scan(f, total, reclaim)
 
 
 @compiled
@@ -88,13 +88,13 @@ def _shrink_by_goal(m: Machine, g: int, reclaim: Record) -> None:
     f = m.features[0]
     lruvec = m.lruvecs[g]
     _, total = should_run_aging(f, lruvec, reclaim.swappiness)
-    left = total >> reclaim.priority
+    left = share_to_scan(f, total, reclaim)
     while left > 0:
         aging, _ = should_run_aging(f, lruvec, reclaim.swappiness)
         two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
         if two_left or (aging and reclaim.priority < DEF_PRIORITY):
             _age(m, g, reclaim)
-        progress = evict_pages(m, g, reclaim, reclaim.swappiness, min(left, MIN_LRU_BATCH))
+        progress = evict_pages(m, g, reclaim, reclaim.swappiness, min(left, f.min_lru_batch))
         if not progress:
             break
         left -= progress
@@ -201,7 +201,7 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
     ``target``: a guest's memcg, or PARENT_MEMCG. ``task``: the guest in whose fault this happens, or NO_TASK.
     """
     reclaim = m.reclaim[TASK]
-    reclaim.nr_to_reclaim = max(nr_pages, SWAP_CLUSTER_MAX)
+    reclaim.nr_to_reclaim = max(nr_pages, m.features[0].swap_cluster_max)
     reclaim.nr_reclaimed = 0
     reclaim.checked = 0
     reclaim.task = task

@@ -16,13 +16,20 @@ from hostsim.errors import UserError
 from hostsim.faults import UPPER_LEVELS
 from hostsim.kernels import KERNELS, Kernel
 from hostsim.machine import HostMemory, Memslot, Watermarks
-from hostsim.memcg import MEMCG_CHARGE_BATCH
 from hostsim.mix_schedule import MixSchedule
 from hostsim.observe import memory_stat, observe
-from hostsim.reclaim import SWAP_CLUSTER_MAX
 from hostsim.recording import Header, RecordedGuest, Recording
 from hostsim.schedule import Schedule, fnv1a
-from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE, MIN_NR_GENS, PAGE_BYTES, PTRS_PER_PTE
+from hostsim.state import (
+    ACCESS_L2,
+    ACCESS_PAGE,
+    ACCESS_WRITE,
+    MEMCG_CHARGE_BATCH,
+    MIN_NR_GENS,
+    PAGE_BYTES,
+    PTRS_PER_PTE,
+    SWAP_CLUSTER_MAX,
+)
 from policies import get_policy
 
 FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}

@@ -71,12 +71,15 @@ FILE_PAGE_SHIFT = 3
 PMD_YOUNG = 1
 PMD_POPULATED = 2
 
-# --- constants of mm/vmscan.c and include/linux/mmzone.h ----------------------------------------------
+# --- constants of mm/vmscan.c, include/linux/mmzone.h, swap.h and memcontrol.h ------------------------
 MIN_NR_GENS = 2
 MAX_NR_GENS = 4
 MAX_NR_TIERS = 4
-MIN_LRU_BATCH = 64  # pages: isolation batch, look-around window
+MIN_LRU_BATCH = 64  # pages: isolation batch, look-around window, noise floor of the PID controller
 MAX_LRU_BATCH = 4096  # pages: one scan_folios at most
+SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
+MEMCG_CHARGE_BATCH = 64  # pages: charged to a memcg in advance
+LONG_WALK = 4096  # PTEs: a walk that lasts long enough for the CPU to switch
 ANON = 0
 FILE = 1
 MAX_SWAPPINESS = 200  # one more means, since 6.14, anonymous pages only

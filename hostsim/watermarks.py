@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 from hostsim.machine import Watermarks
-from hostsim.reclaim import SWAP_CLUSTER_MAX
-from hostsim.state import PAGE_BYTES
+from hostsim.state import PAGE_BYTES, SWAP_CLUSTER_MAX
 
 LEAST_KIB, MOST_KIB = 128, 262_144  # min_free_kbytes is kept between (calculate_min_free_kbytes)
 SCALE = 10_000  # watermark_scale_factor is in parts of so many

@@ -10,7 +10,9 @@ import pytest
 from hostsim.errors import UserError
 from hostsim.host import simulate_host
 from hostsim.intervals import HEADLINE, ci_column, no_ci95
+from hostsim.kernels import KERNELS
 from hostsim.model import ClockSpec, GuestSpec, HostResult, HostSpec, NestedSpec, WorkloadSpec
+from hostsim.sampled import parts_of
 from hostsim.thinning import Ranking
 from hostsim.timing import CAUSES
 from policies import get_policy
@@ -71,6 +73,35 @@ def test_samples_with_all_starts_have_every_rank_once(by_table: bool) -> None:
     assert np.array_equal(np.sort(np.concatenate(ranks)), np.arange(1, step * sampled + 1))
     shares = [Ranking(step * sampled, sampled, (start + 0.5) / step, by_table).share(0.9) for start in range(step)]
     assert sum(shares) == pytest.approx(1)
+
+
+def test_calls_are_as_small_as_the_part_or_as_large_as_the_whole() -> None:
+    kernel = KERNELS["6.12"]
+    parts = parts_of(host(WorkloadSpec(), sample=2), np.random.default_rng(1))
+    assert [(round(part.scale), part.call_scale) for part in parts] == [(8, 8), (8, 8), (8, 1), (8, 1)]
+    batches = ("min_lru_batch", "swap_cluster_max", "charge_batch", "max_lru_batch")
+    for (scale, call_scale), pages in {
+        (1, 1): (64, 32, 64, 4096),
+        (8, 8): (8, 4, 8, 512),
+        (8, 1): (64, 32, 64, 512),
+        (256, 256): (1, 1, 1, 16),
+        (256, 1): (64, 32, 64, 64),
+    }.items():
+        features = kernel.encode(scale, call_scale)[0]
+        assert tuple(features[name] for name in batches) == pages, (scale, call_scale)
+
+
+def test_pressure_asks_for_less_than_a_call_so_all_parts_have_small_ones() -> None:
+    spec = host(WorkloadSpec(), sample=2, mode="pressure", clock=ClockSpec())
+    assert {part.call_scale for part in parts_of(spec, np.random.default_rng(1))} == {8}
+
+
+def test_a_sample_covers_what_depends_on_how_calls_are_scaled() -> None:
+    """Of a guest in address order most pages of a batch lie in one window, which small batches tear apart."""
+    spec = host(WorkloadSpec("hotcold", layout="ordered"))
+    whole, estimate = run(spec), run(replace(spec, sample=4))
+    for name in ("pgscan", "young_evict", "notifier_calls_evict"):
+        assert abs(estimate.totals()[name] - whole.totals()[name]) <= estimate.ci95[ci_column(name)], name
 
 
 def test_what_has_no_sampled_scale_is_refused() -> None:
