@@ -14,6 +14,7 @@ from hostsim.rwlock import Threads, Waits
 from hostsim.rwlock_line import SUMS, UNLIKELY, Room, Times, follow_line
 
 _GROWTH = 5 / 3  # of the number of readers, from a stage of a drain to the one before
+_ROUNDS = 100
 _RARE = 1e4  # who comes once in more of the others' requests waits as if it came so often
 
 
@@ -32,16 +33,15 @@ def solve_mixed(readers: Threads, writers: Threads, ager: Threads) -> Waits:
 
 def _from_waits(kinds: list[Threads], waits: list[float], free: float) -> Waits:
     """The rates follow from the waits, so that no thread is lost to what was left out; ``free``: share of the time."""
-    rates, writing = [0.0] * len(kinds), 2.0
-    while writing > 1:  # by what was left out the waits can be too short for one writer at a time
+    for _ in range(_ROUNDS):
         rates = [kind.count / (kind.think_ns + kind.hold_ns + wait) for kind, wait in zip(kinds, waits, strict=True)]
         writing = rates[1] * kinds[1].hold_ns + rates[2] * kinds[2].hold_ns
-        waits = [wait * max(1.0, 2 * writing - 1) for wait in waits]
+        if writing <= 1:
+            break
+        # by what was left out the waits are too short for one writer at a time
+        longer = 2 * (writing - 1)
+        waits = [wait + longer * (wait + kind.hold_ns) for kind, wait in zip(kinds, waits, strict=True)]
     holding = rates[0] * kinds[0].hold_ns
-    waits = [
-        kind.count / rate - kind.think_ns - kind.hold_ns if kind.count else 0.0
-        for kind, rate in zip(kinds, rates, strict=True)
-    ]
     return Waits(
         reader_wait_ns=waits[0],
         writer_wait_ns=waits[1],
