@@ -21,8 +21,8 @@ from hostsim.workloads import FileStream, GuestStream, hash_accesses
 
 Stream = GuestStream | RecordedStream
 
-MOST_TICKS = 256  # drawn at a time, ...
-MOST_ACCESSES = 1 << 15  # ... unless they have more accesses than this
+MOST_TICKS = 1024  # drawn at a time, ...
+MOST_ACCESSES = 1 << 17  # ... unless they have more accesses than this
 
 
 @dataclass(frozen=True)
