@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.batching import MAX_RUNS, TARGET_S
+from cluster.batching import Batches
 from cluster.memory import worker_bytes
 from cluster.parts import Rows, parquet_bytes
 from cluster.plan import Plan
@@ -58,7 +58,7 @@ def estimate(plan: Plan, cells: int) -> Estimate:
 
 def _disk_bytes(rows: Rows, cells: int, runs: int, run_s: float) -> int:
     """Each batch has a part for each table, with a head of its own, and its share of rows."""
-    batches = runs / min(max(TARGET_S / run_s, 1), MAX_RUNS)
+    batches = sum(1 for _ in Batches(range(runs), slots=1, run_s=run_s))
     total = 1.0 * runs * (_RECEIPT_BYTES + _PLAN_ROW_BYTES)
     for table in filter(rows.get, TABLES):
         head = len(parquet_bytes(table, [[]]))

@@ -203,7 +203,7 @@ def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, t
     found = estimate(plan, 6)
     results = sweep(plan, tmp_path / "out", SerialExecutor())
     size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
-    assert found.disk_bytes == pytest.approx(size, rel=0.9)
+    assert found.disk_bytes == pytest.approx(size, rel=0.5)
     assert found.core_s.mean == pytest.approx(results.ledger.cpu_s, rel=0.9)
 
 

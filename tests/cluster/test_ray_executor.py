@@ -182,7 +182,8 @@ def test_unreachable_address_is_one_line_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert ray_cluster.ANSWER_WITHIN_S < 18  # the promise is 20 s in all
-    monkeypatch.setattr(ray_cluster, "ANSWER_WITHIN_S", 4.0)
+    if "within" in expected:
+        monkeypatch.setattr(ray_cluster, "ANSWER_WITHIN_S", 4.0)
     said = coldfleet("sweep", study_file, "--out", tmp_path / "out", "--address", address)
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert expected in said.err
