@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostsim.calibration import DEFAULT
@@ -47,6 +47,7 @@ def test_coherency_begins_at_the_second_socket() -> None:
     assert fault_ns(48, apart) - DEFAULT.fault_ns == pytest.approx(47 * 5)
 
 
+@settings(deadline=None)  # the first call compiles it
 @given(st.floats(1, 1024))
 def test_the_parts_are_gunthers_law(vcpus: float) -> None:
     sigma, kappa = scalability(DEFAULT)

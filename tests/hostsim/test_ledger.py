@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostsim.ledger import Thread, own_time
@@ -13,6 +13,7 @@ works = st.lists(st.integers(0, 3_000), min_size=len(WORK), max_size=len(WORK))
 ticks = st.lists(st.tuples(st.lists(works, max_size=4), st.lists(st.integers(0, 1_000), max_size=3), st.booleans()))
 
 
+@settings(deadline=None)  # the first call compiles it
 @given(ticks)
 def test_every_ns_has_one_cause(ticks: list[tuple[list[list[int]], list[int], bool]]) -> None:
     thread, tick_ns, owed, passed = Thread(), 1_000, 0, 0
