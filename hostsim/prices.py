@@ -18,7 +18,7 @@ from hostsim.jit import compiled
 from hostsim.machine import HostMemory
 from hostsim.notifier import CALLS, FLUSHES, LOCKS, SITE_COLUMNS
 from hostsim.state import CALLER
-from policies import Lock, Site
+from policies import Lock
 
 PS = 1000  # in a ns
 ACCESS_TRACK_FAULT_NS = 1000.0  # assumed: an EPT violation that fast_page_fault repairs without mmu_lock
@@ -142,7 +142,7 @@ def _prices(
     sites[:, LOCKS + Lock.RMAP, RECLAIM] = round(costs.RMAP_LOCK_NS * scale * PS)
     for column, name in _COUNTED.items():
         events[_NAMES.index(name), column] = 1
-    sites[: len(Site), LOCKS + Lock.MMU_WRITE, AGING_WRITES] = 1
+    sites[:, LOCKS + Lock.MMU_WRITE, AGING_WRITES] = 1
     return events, sites.reshape(-1, BILL)
 
 

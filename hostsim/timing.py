@@ -51,7 +51,7 @@ TIMES: tuple[Counter, ...] = (
     Counter("caller_cpu_ns", "ns", "CPU time of the caller beside MGLRU (DAMON, idle tracking, khugepaged)"),
     Counter("aging_passes", "passes", "agings that this thread finished"),
     Counter("aging_pass_ns", "ns", "how long these took, from their first page table to their last"),
-    Counter("mmu_lock_hold_ns", "ns", "time for which aging held mmu_lock for write"),
+    Counter("mmu_lock_hold_ns", "ns", "time for which aging, and the caller beside MGLRU, held mmu_lock for write"),
     Counter("resident_page_ms", "page ms", "pages in memory, times how long"),
     Counter("pool_page_ms", "page ms", "memory that the swap device's pool takes, times how long"),
     Counter(

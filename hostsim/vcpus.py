@@ -18,16 +18,16 @@ from hostsim.latency import BUCKETS, bucket_of
 from hostsim.notifier import LOCKS
 from hostsim.prices import Meter
 from hostsim.resident import resident_pages
-from hostsim.state import Machine, Record
+from hostsim.state import CALLER, Machine, Record
 from hostsim.timing import TIMES, Cause
-from policies import Lock, Site
+from policies import Lock
 
 MS_NS = 1_000_000
 TIME = np.dtype([(time.name, np.int64) for time in TIMES], align=True)
 _RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM, _IDLE = (
     int(cause) for cause in (Cause.RUN, Cause.FAULT, Cause.SWAP_IN, Cause.LOCK, Cause.RECLAIM, Cause.IDLE)
 )
-_SITES, _MMU_WRITE, _RMAP = len(Site), LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
+_SITES, _MMU_WRITE, _RMAP = CALLER + 1, LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
 
 RULES = np.dtype(
     [

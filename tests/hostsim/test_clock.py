@@ -206,6 +206,14 @@ def test_a_caller_beside_mglru_has_no_more_than_a_cpu(caller: str) -> None:
     assert slow["caller_asked"] < fast["caller_asked"]
 
 
+def test_a_caller_under_mmu_lock_holds_up_vcpus() -> None:
+    truth = tuple(replace(guest, vm=VmSpec(truth=True)) for guest in host().guests)
+    clock = ClockSpec(tick_ns=10_000_000, access_ns=100)
+    alone, beside = (run(host(guests=truth, clock=clock, caller=caller), "locked-6.12") for caller in ("", "idle"))
+    assert beside.totals()["mmu_lock_hold_ns"] > alone.totals()["mmu_lock_hold_ns"]
+    assert beside.totals()["lock_stall_ns"] > alone.totals()["lock_stall_ns"]
+
+
 def test_pages_are_freed_as_fast_as_the_device_writes() -> None:
     clock = ClockSpec(tick_ns=2_000_000, access_ns=100)
     counters = run(host("proactive", ticks=10, clock=clock, swap_device="async", guests=host().guests[2:3])).totals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,11 +40,12 @@ CLOCKS = {"replay": None, "timed": ClockSpec(tick_ns=3_000_000, batch=300)}
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
-@pytest.mark.parametrize("mode", ["limit", "proactive", "debugfs"])
+@pytest.mark.parametrize("mode", ["limit", "proactive", "debugfs", "host"])
 @pytest.mark.parametrize("name", GUESTS)
 def test_watching_changes_nothing(name: str, mode: str, clock: str) -> None:
     guests = (GUESTS[name], GUESTS["plain"])
     spec = HostSpec("6.12", guests, TICKS, mode=mode, aging_every_ticks=2, clock=CLOCKS[clock])
+    spec = replace(spec, memory_pages=2 * LIMIT if mode == "host" else 0)
     policy = get_policy("six-steps")
     expected = simulate_host(spec, policy, seed=3, replicate=0, host=0)
     made: list[Watch] = []
