@@ -20,22 +20,18 @@ from hostsim.machine import HostMemory, Memslot, Watermarks
 from hostsim.model import Epoch, GuestResult, GuestSpec, HostResult, HostSpec
 from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from hostsim.philox import study_key
-from hostsim.psi import Psi
 from hostsim.sampled import scale_up, simulate_sampled
 from hostsim.scene import RecordedStream
-from hostsim.state import CALLER, MIN_NR_GENS
+from hostsim.state import CALLER
 from hostsim.swap_devices import get_device
 from hostsim.swap_queue import new_queue
-from hostsim.threads import Job, Piece
 from hostsim.timing import no_time
+from hostsim.user_space import is_due, upkeep
 from hostsim.watermarks import kernel_watermarks
 from hostsim.workloads import FileStream, GuestStream
 from hostsim.zram import Pool, new_pool, no_pool, update_pool, with_compression
 from policies import Lock, Policy, Site
 
-EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
-PART_TABLES = 64  # page tables (128 MiB) that an aging walks before it looks at its budget: about 1 ms
-SENPAI_RATIO = 0.0005  # of the memory, in a period without pressure (TMO, Weiner et al., ASPLOS 2022, section 3.3)
 LEAST_BATCH = 64  # accesses: what a sample draws is not cut finer
 NO_TIME = no_time()
 _SAMPLE_STREAM = 1  # of the host's random numbers
@@ -217,7 +213,7 @@ def _turn(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int])
     extras = None
     if guest.vm.extras or spec.caller:
         extras = GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
-    return Turn(lambda tick, psi: _upkeep(memory, spec, g, tick, psi), extras)
+    return Turn(lambda tick, psi: upkeep(memory, spec, g, tick, psi), extras)
 
 
 def _take(demand: Demand, g: int, turn: Turn, tick: int) -> None:
@@ -231,78 +227,6 @@ def _take(demand: Demand, g: int, turn: Turn, tick: int) -> None:
         pass
     if turn.extras is not None:
         turn.extras.end(tick)
-
-
-def _is_due(spec: HostSpec, tick: int) -> bool:
-    """Whether :func:`_upkeep` does more in a tick than read statistics."""
-    aging = spec.aging_every_ticks and tick % spec.aging_every_ticks == 0
-    periodic = spec.mode in ("age", "pressure") and tick % spec.period_ticks == 0
-    return bool(aging or periodic or spec.scene or spec.mode in ("proactive", "debugfs"))
-
-
-def _upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | None) -> Job:
-    """What user space does to a guest after its tick; ``psi``: its memory.pressure, None where nothing takes time."""
-    if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
-        yield from _age(memory, spec, g, force_scan=False)
-    if spec.scene:
-        memory.drain()
-    memory.flush_stats()  # the kernel does it every 2 s, or when someone reads memory.stat
-    if spec.parent_pages:
-        yield from _reclaim_parent(memory, spec)
-    else:
-        yield from _reclaim(memory, spec, g, tick)
-        if tick and tick % spec.period_ticks == 0:
-            yield from _reclaim_cold(memory, spec, g, psi)
-    if spec.scene:
-        memory.drain()
-    memory.flush_stats()
-
-
-def _age(memory: HostMemory, spec: HostSpec, g: int, *, force_scan: bool) -> Job:
-    """`+` of the debugfs file; on a clock, in parts if it is a long one."""
-    begin, end = memory.tables(g)
-    if spec.clock and end - begin > PART_TABLES:
-        yield from (Piece.WALKED for _ in memory.age_in_parts(g, 1, force_scan, PART_TABLES))
-    else:
-        memory.age(g, force_scan=force_scan)
-    yield Piece.AGED
-
-
-def _reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int) -> Job:
-    """What user space asks for after a guest's tick, but for the one that populates."""
-    if spec.mode not in ("debugfs", "proactive") or not spec.guests[g].limit_pages or not tick:
-        return
-    surplus = memory.in_memory(g) - spec.guests[g].limit_pages
-    if spec.mode == "debugfs":
-        yield from _age(memory, spec, g, force_scan=True)
-        if surplus > 0:
-            oldest_evictable = int(memory.lruvec(g)["max_seq"]) - MIN_NR_GENS
-            memory.evict(g, oldest_evictable, EVICT_SWAPPINESS, surplus)
-    elif spec.mode == "proactive" and surplus > 0:
-        memory.memory_reclaim(g, surplus)
-    yield Piece.RECLAIMED
-
-
-def _reclaim_cold(memory: HostMemory, spec: HostSpec, g: int, psi: Psi | None) -> Job:
-    """What user space asks for in every period, whatever the guest's limit."""
-    if spec.mode == "age":
-        yield from _age(memory, spec, g, force_scan=True)
-        memory.evict(g, int(memory.lruvec(g)["max_seq"]) - MIN_NR_GENS, EVICT_SWAPPINESS, memory.in_memory(g))
-        yield Piece.RECLAIMED
-    elif spec.mode == "pressure":
-        calm = 1 - psi.some_since_last() / spec.psi_target if psi else 1.0
-        pages = round(memory.in_memory(g) * SENPAI_RATIO * calm)
-        if pages > 0:
-            memory.memory_reclaim(g, pages)
-            yield Piece.RECLAIMED
-
-
-def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> Job:
-    """The same, if it asks the memcg above all guests: after every guest's turn, also as they populate."""
-    surplus = sum(memory.in_memory(g) for g in range(len(spec.guests))) - spec.parent_pages
-    if spec.mode == "proactive" and surplus > 0:
-        memory.memory_reclaim_parent(surplus)
-    yield Piece.RECLAIMED
 
 
 def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> Pool:
@@ -338,7 +262,7 @@ def _clock(
         memory,
         demand,
         turns,
-        partial(_is_due, spec),
+        partial(is_due, spec),
         spec.clock,
         vcpus,
         device,

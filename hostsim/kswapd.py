@@ -14,7 +14,7 @@ from hostsim.jit import compiled, inlined
 from hostsim.lru import gen_of
 from hostsim.min_ttl import age_node
 from hostsim.pid import is_evictable
-from hostsim.reclaim import DEF_PRIORITY, NO_TASK, should_run_aging, shrink_lruvec
+from hostsim.reclaim import DEF_PRIORITY, NO_TASK, PARENT_MEMCG, should_run_aging, shrink_lruvec, wait_for_io
 from hostsim.state import KSWAPD, MIN_NR_GENS, Machine, Record
 
 LEAST_PRIORITY = DEF_PRIORITY // 2  # set_initial_priority starts no lower
@@ -49,7 +49,8 @@ def begin_balance(m: Machine, task: int) -> None:
 def balance_part(m: Machine) -> int:
     """kswapd's next visit; returns the guest that it was to. NOBODY: it goes to sleep.
 
-    It does when the free pages are above the high watermark after a pass, or at the last priority.
+    It does when the free pages are above the high watermark after a pass, or at the last priority. After a pass that
+    freed nothing it waits for what is being written (reclaim_throttle with VMSCAN_THROTTLE_WRITEBACK).
     """
     reclaim = m.reclaim[KSWAPD]
     while True:
@@ -58,6 +59,8 @@ def balance_part(m: Machine) -> int:
             return guest
         if reclaim.scanned < reclaim.nr_to_reclaim or not reclaim.nr_reclaimed:
             reclaim.priority -= 1
+        if not reclaim.nr_reclaimed:
+            wait_for_io(m, PARENT_MEMCG)
         if not _begin_next_pass(m, reclaim):
             return NOBODY
 

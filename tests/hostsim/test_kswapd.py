@@ -98,3 +98,15 @@ def test_the_oom_killer_is_called_when_all_memory_is_younger_than_min_ttl(kernel
     old.machine.node[0]["now_ms"] = 1001  # the generations of a fresh lruvec were opened at 0
     write(old, 0, 0, 3700)
     assert old.machine.node[0]["oom_kills"] == 0
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kswapd_waits_for_writes_where_a_pass_frees_nothing(kernel: str) -> None:
+    """With an asynchronous device all pages of a pass can be under writeback."""
+    memory = HostMemory(
+        [Memslot(8192)], KERNELS[kernel], get_policy("six-steps"), async_swap=True, free_pages=FREE, watermarks=MARKS
+    )
+    write(memory, 0, 0, 8192)
+    assert free_pages(memory) >= MARKS.low
+    assert memory.events(0)["reclaim_write_waits"] > 0
+    assert memory.events(0)["pgscan"] < 10 * memory.events(0)["pgsteal"]
