@@ -36,8 +36,10 @@ from hostsim.state import SHADOW_MAPPED, Machine
 from hostsim.swap_devices import SwapDevice
 from hostsim.swap_queue import end_writes
 from hostsim.threads import Job, Piece, Worker
+from hostsim.tick_end import end_tick, start
 from hostsim.timing import CAUSES, KINDS, WINDOWS, no_time
-from hostsim.vcpus import VCpus, charge_kernel_thread, count_hungry, end_tick, new_vcpus, run_guests, run_ticks, start
+from hostsim.vcpu_state import VCpus, new_vcpus
+from hostsim.vcpus import charge_kernel_thread, count_hungry, run_guests, run_ticks
 from hostsim.zram import Pool
 
 MOST_TURNS = 250  # in a tick: shorter ones cost more than they tell

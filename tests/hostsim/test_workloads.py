@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from hostsim.alias import alias_table
 from hostsim.model import WORKLOAD_KINDS, GuestSpec, NestedSpec, WorkloadSpec
 from hostsim.schedule import fnv1a
 from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
 from hostsim.thinning import Ranking
-from hostsim.workloads import NEVER, GuestStream, alias_table
+from hostsim.workloads import NEVER, GuestStream
 
 PAGES = 600
 PER_TICK = 20_000
