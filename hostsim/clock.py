@@ -126,7 +126,7 @@ class HostClock:
         else:
             done = self._run_guests_alone(tick, min(last, self._due - 1))
         self.now_ns += (done - tick + 1) * tick_ns
-        for g in np.flatnonzero(self.vcpus.guests["locks_changed"]).tolist():
+        for g in self.vcpus.guests["locks_changed"].nonzero()[0].tolist():
             self._set_lock_waits(g)
         return done
 

@@ -51,7 +51,7 @@ class LockRates:
 
     def waits(self) -> LockWaits:
         """The mean waits at these rates."""
-        if not self.shadow_faults and not self.aging_writes:
+        if not self.aging_writes and not (self.shadow_faults and (self.vcpus > 1 or self.rmap_locks)):
             return LockWaits()
         tdp_think_ns = self._think_ns(self.tdp_faults)
         shadow_think_ns = self._think_ns(self.shadow_faults)
@@ -78,8 +78,11 @@ class LockRates:
 
 @lru_cache(maxsize=4096)
 def _solve(vcpus: int, tdp_think_ns: float, shadow_think_ns: float, aging: bool, calibration: Calibration) -> LockWaits:
-    """The waits while an aging pass takes the lock again and again, or while none does."""
-    if not shadow_think_ns and not aging:
+    """The waits while an aging pass takes the lock again and again, or while none does.
+
+    A lone vCPU has its TDP faults and its shadow faults one after the other: it does not wait for itself.
+    """
+    if not aging and (not shadow_think_ns or vcpus == 1):
         return LockWaits()
     tdp = Threads(vcpus if tdp_think_ns else 0, tdp_think_ns or 1.0, calibration.read_hold_ns)
     shadow = Threads(vcpus if shadow_think_ns else 0, shadow_think_ns or 1.0, SHADOW_FAULT_HOLD_NS)

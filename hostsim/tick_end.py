@@ -94,8 +94,9 @@ def _count_locks(m: Machine, v: VCpus, g: int) -> None:
     for i in range(len(now)):
         guest.new_locks[i] = now[i] - guest.locks[i]
         guest.locks[i] = now[i]
-    written = guest.new_locks[1] + guest.new_locks[2]
-    guest.locks_changed = written > 0 or guest.tdp_wait_ns > 0 or guest.shadow_wait_ns > 0 or guest.aging_wait_ns > 0
+    shadow, aging, spins = guest.new_locks[1], guest.new_locks[2], guest.new_locks[3]
+    met = aging > 0 or (shadow > 0 and (guest.vcpus > 1 or spins > 0))  # a lone vCPU does not wait for itself
+    guest.locks_changed = met or guest.tdp_wait_ns > 0 or guest.shadow_wait_ns > 0 or guest.aging_wait_ns > 0
 
 
 @compiled

@@ -35,6 +35,12 @@ def test_all_aging_beside_both_kinds_of_faults_is_the_queues_events() -> None:
     assert waits.aging_ns == pytest.approx(exact.ager_wait_ns, rel=0.15)
 
 
+def test_a_lone_vcpu_does_not_wait_for_itself() -> None:
+    alone, pair = (replace(BUSY, vcpus=vcpus).waits() for vcpus in (1, 2))
+    assert alone == LockWaits()
+    assert min(pair.tdp_fault_ns, pair.shadow_fault_ns) > 0
+
+
 def test_a_short_pass_counts_for_its_share_of_the_tick() -> None:
     calm, some, whole = (replace(BUSY, aging_writes=writes).waits() for writes in (0, 1e6, 1e9))
     assert calm.tdp_fault_ns < some.tdp_fault_ns < whole.tdp_fault_ns
