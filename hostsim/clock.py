@@ -6,12 +6,12 @@ tick, and so falls behind; who has nothing to do is idle. With prices of 0 every
 
 What guests do is compiled (hostsim.vcpus); kernel threads work here, in the ticks in which there is something to do.
 Guests run one after the other, each as far as it may in a tick. Where kswapd has to keep up with them the tick is cut
-into turns: in one of them, faults of all vCPUs can't use up the pages between the low watermark and the min one.
+into turns: in one of them, twice the faults of the last tick can't use up the pages between the low watermark and the
+min one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +43,7 @@ from hostsim.vcpus import charge_kernel_thread, count_hungry, run_guests, run_ti
 from hostsim.zram import Pool
 
 MOST_TURNS = 250  # in a tick: shorter ones cost more than they tell
+MARGIN = 2  # a tick may have so many times the faults of the last one
 _EVERY_GUEST, _BUT_THE_FIRST, _NO_GUEST = 2, 1, 0  # for whom a turn begins: see run_guests
 
 
@@ -99,10 +100,9 @@ class HostClock:
         self.caller_thread = KernelThread(Thread(next(records)), len(vcpus)) if caller else None
         self._kernel: list[Worker | KernelThread] = [self.reclaimer]
         self._kernel += [each for each in (self.kswapd, self.caller_thread) if each]
-        self._turn_ns = math.inf
         if self.kswapd:
             memory.let_kswapd_take_time()
-            self._turn_ns = memory.pages_above_min * scale * calibration.fault_ns / sum(vcpus)
+        self._faults = -1  # of all guests, when the last tick began; -1: there was none
         self.psis = [Psi(record) for record in self.vcpus.psis]  # of the guests' memcgs, then of the host
         self.now_ns = 0
         self._twins = (demand.twins or memory).machine
@@ -155,7 +155,7 @@ class HostClock:
     def _run_in_turns(self, tick: int, level_ns: int, capacity_ns: int) -> None:
         """The guests in their order, as far as equal shares of the CPUs reach; then whoever wants more of the rest."""
         tick_ns = self.spec.tick_ns
-        turns = min(1 + int(level_ns / self._turn_ns), MOST_TURNS)
+        turns = self._count_turns() if self.kswapd else 1
         for g in range(len(self.turns)):
             self._run_turn(g, tick, level_ns // turns)
         if self.caller and self.caller_thread:
@@ -170,6 +170,15 @@ class HostClock:
                 break
             level_ns = min(tick_ns, level_ns + more_ns)
             self._run_all(tick, level_ns)
+
+    def _count_turns(self) -> int:
+        """Into how many turns the tick is cut that begins: by the faults that it may have."""
+        faults = int(self.memory.machine.events["pgfault"].sum())
+        may_come = float(MARGIN * (faults - self._faults))
+        if self._faults < 0:  # all vCPUs could do nothing else
+            may_come = self.spec.tick_ns * len(self.vcpus.tasks) / self.calibration.fault_ns / self.scale
+        self._faults = faults
+        return 1 + int(min(may_come / self.memory.pages_above_min, MOST_TURNS - 1))
 
     def _run_all(self, tick: int, level_ns: int) -> None:
         """Everybody works until this point of the tick."""

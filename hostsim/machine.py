@@ -295,7 +295,7 @@ class HostMemory:
     def pages_above_min(self) -> int:
         """Pages between the low watermark and the min one: what can be allocated while kswapd wakes up."""
         node = self.machine.node[0]
-        return int(node["low_pages"] - node["min_pages"])
+        return max(int(node["low_pages"] - node["min_pages"]), 1)
 
     def let_kswapd_take_time(self) -> None:
         """From now on kswapd is only woken, and runs as :meth:`balance_in_parts`."""
