@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from hostsim.batches import DRAW, NONE_LEFT, Demands
+from hostsim.batches import DRAW, NONE_LEFT
 from hostsim.calibration import DEFAULT, Calibration
 from hostsim.demand import Demand
 from hostsim.guest_extras import Caller, GuestExtras
@@ -30,21 +30,29 @@ from hostsim.ledger import Thread
 from hostsim.machine import HostMemory
 from hostsim.mmu_lock import LockRates, aging_hold_ns
 from hostsim.model import ClockSpec
-from hostsim.prices import Meter, new_meter, read_meter
+from hostsim.prices import new_meter, read_meter
 from hostsim.psi import Psi
-from hostsim.state import SHADOW_MAPPED, Machine
+from hostsim.state import SHADOW_MAPPED
 from hostsim.swap_devices import SwapDevice
 from hostsim.swap_queue import end_writes
-from hostsim.threads import Job, Piece, Worker
 from hostsim.tick_end import end_tick, start
 from hostsim.timing import CAUSES, KINDS, WINDOWS, no_time
-from hostsim.vcpu_state import VCpus, new_vcpus
-from hostsim.vcpus import charge_kernel_thread, count_hungry, run_guests, run_ticks
+from hostsim.user_space_thread import Job, Piece, UserSpaceThread
+from hostsim.vcpu_state import new_vcpus
+from hostsim.vcpus import (
+    BUT_THE_FIRST,
+    EVERY_GUEST,
+    NO_GUEST,
+    World,
+    charge_kernel_thread,
+    count_hungry,
+    run_guests,
+    run_ticks,
+)
 from hostsim.zram import Pool
 
 MOST_TURNS = 250  # in a tick: shorter ones cost more than they tell
 MARGIN = 2  # a tick may have so many times the faults of the last one
-_EVERY_GUEST, _BUT_THE_FIRST, _NO_GUEST = 2, 1, 0  # for whom a turn begins: see run_guests
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class HostClock:
         self.spec, self.scale, self.calibration = spec, scale, calibration
         price = partial(new_meter, scale=scale, free=spec.free, calibration=calibration)
         self.meter = price(memory, write_cpu_ns=device.write_cpu_ns)
-        self.meters = self.meter, price(demand.twins or memory, write_cpu_ns=0.0)
+        self.twin_meter = price(demand.twins or memory, write_cpu_ns=0.0)
         serial = sum(serial_ns(calibration).values())
         limits = calibration.fault_ns, serial, calibration.coherency_ns
         rules = (spec.tick_ns, spec.access_ns, spec.free, scale, aging_hold_ns(calibration), *limits)
@@ -94,18 +102,17 @@ class HostClock:
         workers = 1 + has_kswapd + bool(caller)
         self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, pool, self.meter.fault_ps)
         records = iter(self.vcpus.threads[sum(vcpus) :])
-        self.reclaimer = Worker(Thread(next(records)))
+        self.reclaimer = UserSpaceThread(Thread(next(records)))
         self.kswapd = KernelThread(Thread(next(records)), len(vcpus)) if has_kswapd else None
         self.caller, self.caller_every_ticks = caller, caller_every_ticks
         self.caller_thread = KernelThread(Thread(next(records)), len(vcpus)) if caller else None
-        self._kernel: list[Worker | KernelThread] = [self.reclaimer]
+        self._kernel: list[UserSpaceThread | KernelThread] = [self.reclaimer]
         self._kernel += [each for each in (self.kswapd, self.caller_thread) if each]
         if self.kswapd:
             memory.let_kswapd_take_time()
         self._faults = -1  # of all guests, when the last tick began; -1: there was none
         self.psis = [Psi(record) for record in self.vcpus.psis]  # of the guests' memcgs, then of the host
         self.now_ns = 0
-        self._twins = (demand.twins or memory).machine
         self._has_extras = any(turn.extras for turn in turns)
         self._pass_began: dict[int, int] = {}
         self._read = self._pages_read()
@@ -182,12 +189,9 @@ class HostClock:
 
     def _run_all(self, tick: int, level_ns: int) -> None:
         """Everybody works until this point of the tick."""
-        if self.kswapd:
-            for g in range(len(self.turns)):
-                self._run_guests(g, g + 1, tick, level_ns, _NO_GUEST)
-                self._run_kswapd(level_ns)
-        else:
-            self._run_guests(0, len(self.turns), tick, level_ns, _NO_GUEST)
+        for g in range(len(self.turns)):
+            self._run_guests(g, g + 1, tick, level_ns, NO_GUEST)
+            self._run_kswapd(level_ns)
         self._run_reclaimer(level_ns)
         if self.caller_thread:
             self.caller_thread.run(level_ns, self._charge)
@@ -209,7 +213,7 @@ class HostClock:
         turn = self.turns[g]
         if turn.extras is not None:
             turn.extras.begin(tick)
-        self._run_guests(g, g + 1, tick, level_ns, _EVERY_GUEST)
+        self._run_guests(g, g + 1, tick, level_ns, EVERY_GUEST)
         self._run_kswapd(level_ns)
         if turn.extras is not None:
             turn.extras.after_accesses(tick)
@@ -222,25 +226,26 @@ class HostClock:
     def _run_guests(self, first: int, last: int, tick: int, level_ns: int, turn: int) -> None:
         """As hostsim.vcpus.run_guests, with all that it needs."""
         while True:
-            first, needs = run_guests(*self._world(), first, last, tick, level_ns, turn)
+            first, needs = run_guests(self._world(), first, last, tick, level_ns, turn)
             if needs == NONE_LEFT:
                 break
             self._give(first, needs)
-            turn = min(turn, _BUT_THE_FIRST)
+            turn = min(turn, BUT_THE_FIRST)
 
     def _run_guests_alone(self, tick: int, last: int) -> int:
         """As hostsim.vcpus.run_ticks, with all that it needs; returns the last tick."""
-        first, turn = 0, _EVERY_GUEST
+        first, turn = 0, EVERY_GUEST
         while True:
-            tick, first, needs = run_ticks(*self._world(), first, tick, last, turn)
+            tick, first, needs = run_ticks(self._world(), first, tick, last, turn)
             if needs == NONE_LEFT:
                 return int(tick)
             self._give(first, needs)
-            turn = _BUT_THE_FIRST
+            turn = BUT_THE_FIRST
 
-    def _world(self) -> tuple[Machine, Machine, Demands, VCpus, tuple[Meter, Meter], bool]:
-        """What compiled code works on."""
-        return self.memory.machine, self._twins, self.demand.state, self.vcpus, self.meters, self.memory.watched
+    def _world(self) -> World:
+        memory, demand = self.memory, self.demand
+        twins = (demand.twins or memory).machine
+        return World(memory.machine, twins, demand.state, self.vcpus, self.meter, self.twin_meter, memory.watched)
 
     def _give(self, g: int, needs: int) -> None:
         if needs == DRAW:

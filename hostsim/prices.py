@@ -25,13 +25,13 @@ ACCESS_TRACK_FAULT_NS = 1000.0  # assumed: an EPT violation that fast_page_fault
 
 # of a bill: ns of work, then counts of what takes a time that changes
 FAULT, RECLAIM = range(2)
-SWAPPED_IN, SWAPPED_OUT = 2, 3  # pages
-RESTORED = 4  # of those read, pages of the working set
-READS, WRITES = 5, 6  # times that faults took mmu_lock
-AGING_WRITES = 7  # times that aging took it for write
-FAULTS = 8  # of the primary MMU, and violations of the TDP and shadow MMU; their time is in FAULT
-WRITE_WAITS = 9  # pages for whose write to end a reclaim waited
-BILL = 10
+SWAPPED_IN = 2  # pages
+RESTORED = 3  # of those read, pages of the working set
+READS, WRITES = 4, 5  # times that faults took mmu_lock
+AGING_WRITES = 6  # times that aging took it for write
+FAULTS = 7  # of the primary MMU, and violations of the TDP and shadow MMU; their time is in FAULT
+WRITE_WAITS = 8  # pages for whose write to end a reclaim waited
+BILL = 9
 
 _EVENT_NS = {
     FAULT: {
@@ -50,7 +50,6 @@ fault, and one without the other costs as much (hostsim.costs): they are priced 
 
 _COUNTED = {
     SWAPPED_IN: "pswpin",
-    SWAPPED_OUT: "pswpout",
     RESTORED: "workingset_restore_anon",
     READS: "tdp_faults",
     WRITES: "shadow_faults",

@@ -6,7 +6,7 @@ from hostsim.machine import HostMemory
 from hostsim.model import HostSpec
 from hostsim.psi import Psi
 from hostsim.state import MIN_NR_GENS
-from hostsim.threads import Job, Piece
+from hostsim.user_space_thread import Job, Piece
 
 EVICT_SWAPPINESS = 200  # of the debugfs `-`: anonymous memory only
 PART_TABLES = 64  # page tables (128 MiB) that an aging walks before it looks at its budget: about 1 ms

@@ -5,6 +5,8 @@ A vCPU makes a batch of accesses, owes what they cost, and makes the next batch 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,14 +25,29 @@ _RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM = (
 )
 
 
+EVERY_GUEST, BUT_THE_FIRST, NO_GUEST = 2, 1, 0
+"""For whom a turn begins: what a guest didn't finish goes on as a CPU switches to it."""
+
+
+class World(NamedTuple):
+    """What guests on a clock work on.
+
+    ``m``: the host's memory; ``twins``: memory without limits, on which some guests make the same accesses. ``meter``
+    and ``twin_meter`` read the two. ``watched``: Python makes the accesses to memory, and watches.
+    """
+
+    m: Machine
+    twins: Machine
+    d: Demands
+    v: VCpus
+    meter: Meter
+    twin_meter: Meter
+    watched: bool
+
+
 @compiled
 def run_guests(
-    m: Machine,
-    twins: Machine,
-    d: Demands,
-    v: VCpus,
-    meters: tuple[Meter, Meter],
-    watched: bool,
+    w: World,
     first: int,
     last: int,
     tick: int,
@@ -39,29 +56,23 @@ def run_guests(
 ) -> tuple[int, int]:
     """Guests ``first`` to ``last`` - 1 work until each vCPU has used ``level_ns`` of this tick, or nothing is left.
 
-    ``meters``: of the memory, and of the twins. ``turn``: 2 at the beginning of a turn, in which what a guest didn't
-    finish goes on as a CPU switches to it; 1 for all but the first guest; 0 for none. Returns ``last`` and NONE_LEFT,
-    or else the guest that needs more, and what.
+    ``turn``: EVERY_GUEST, BUT_THE_FIRST or NO_GUEST. Returns ``last`` and NONE_LEFT, or else the guest that needs more,
+    and what.
     """
     for g in range(first, last):
-        if v.guests[g].has_work and (turn == 2 or (turn == 1 and g > first)):
-            m.mms[g].used = 1
-        needs = _run_guest(m, twins, d, v, meters, watched, g, tick, level_ns)
+        if w.v.guests[g].has_work and (turn == EVERY_GUEST or (turn == BUT_THE_FIRST and g > first)):
+            w.m.mms[g].used = 1
+        needs = _run_guest(w, g, tick, level_ns)
         if needs != NONE_LEFT:
             return g, needs
-        if turn and not m.features[0].lru_gen:
-            classic.flush_stats(m)
+        if turn != NO_GUEST and not w.m.features[0].lru_gen:
+            classic.flush_stats(w.m)
     return last, NONE_LEFT
 
 
 @compiled
 def run_ticks(
-    m: Machine,
-    twins: Machine,
-    d: Demands,
-    v: VCpus,
-    meters: tuple[Meter, Meter],
-    watched: bool,
+    w: World,
     first: int,
     tick: int,
     last_tick: int,
@@ -72,50 +83,45 @@ def run_ticks(
     Stops earlier if the waits for a lock may change. Returns the tick in which it stopped, and as run_guests.
     """
     while True:
-        g, needs = run_guests(m, twins, d, v, meters, watched, first, len(v.guests), tick, v.rules[0].tick_ns, turn)
+        g, needs = run_guests(w, first, len(w.v.guests), tick, w.v.rules[0].tick_ns, turn)
         if needs != NONE_LEFT:
             return tick, g, needs
-        end_tick(m, v)
+        end_tick(w.m, w.v)
         changed = 0
-        for guest in v.guests:
+        for guest in w.v.guests:
             changed += guest.locks_changed
         if tick == last_tick or changed:
             return tick, g, NONE_LEFT
         tick += 1
-        first, turn = 0, 2
+        first, turn = 0, EVERY_GUEST
 
 
 @compiled
 def _run_guest(
-    m: Machine,
-    twins: Machine,
-    d: Demands,
-    v: VCpus,
-    meters: tuple[Meter, Meter],
-    watched: bool,
+    w: World,
     g: int,
     tick: int,
     level_ns: int,
 ) -> int:
-    guest = v.guests[g]
+    v, guest = w.v, w.v.guests[g]
     for number in range(guest.first, guest.first + guest.vcpus):
         _pay(v, g, number, level_ns)
     while True:
         free = _next_free(v, guest, level_ns)
         if free < 0:
             return NONE_LEFT
-        needs = find_batch(m, d, g, tick)
+        needs = find_batch(w.m, w.d, g, tick)
         guest.has_work = needs == READY
         if needs != READY:
             return needs
-        if watched and not guest.watched:
+        if w.watched and not guest.watched:
             guest.watched = 1
             return WATCHED
-        accesses = make_batch(m, twins, d, g, guest.watched != 0)
+        accesses = make_batch(w.m, w.twins, w.d, g, guest.watched != 0)
         guest.watched = 0
         thread = v.threads[free]
         thread.working, thread.began = 1, ledger.own_time(thread)
-        _owe(v, guest, v.times[g], thread, meters, accesses)
+        _owe(w, guest, v.times[g], thread, accesses)
         _pay(v, g, free, level_ns)
 
 
@@ -131,20 +137,19 @@ def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
 
 
 @compiled
-def _owe(v: VCpus, guest: Record, times: Record, thread: Record, meters: tuple[Meter, Meter], accesses: float) -> None:
+def _owe(w: World, guest: Record, times: Record, thread: Record, accesses: float) -> None:
     """A vCPU owes what the batch that it has just made costs."""
-    rules = v.rules[0]
-    meter, twin_meter = meters
-    prices.read_meter(meter)
-    bill = meter.bill
+    v, rules = w.v, w.v.rules[0]
+    bill = w.meter.bill
+    prices.read_meter(w.meter)
     guest.swapped_in += bill[prices.SWAPPED_IN]
     guest.restored += bill[prices.RESTORED]
     times.batches += 1
     if rules.free:
         return
-    prices.read_meter(twin_meter)
+    prices.read_meter(w.twin_meter)
     run_ns = int(np.rint(accesses * rules.access_ns))
-    times.unreclaimed_ns += run_ns + twin_meter.bill[prices.FAULT]
+    times.unreclaimed_ns += run_ns + w.twin_meter.bill[prices.FAULT]
     lock_ns = bill[prices.READS] * guest.tdp_wait_ns + bill[prices.WRITES] * guest.shadow_wait_ns
     lock_ns += bill[prices.AGING_WRITES] * guest.aging_wait_ns
     ledger.owe(thread, _RUN, run_ns)

@@ -24,39 +24,34 @@ HOT = WorkloadSpec(kind="hotcold", hot_share=0.6, hot_access_share=0.98, write_s
 POLICY = get_policy("six-steps")
 
 
-def full_host(seconds: int) -> HostSpec:
-    """64 GiB in 16 guests, limited to 1/1.25 of that, and aged every 5 seconds."""
-    guests = tuple(
+def guests(count: int, accesses_per_tick: int, nested: frozenset[int], vcpus: int = 1) -> tuple[GuestSpec, ...]:
+    """Guests of 4 GiB, limited to 1/1.25 of that; those with these numbers run a nested VM."""
+    return tuple(
         GuestSpec(
             f"g{n}",
             4 * GIB_PAGES,
             int(4 * GIB_PAGES / 1.25),
-            accesses_per_tick=1_000_000,
+            accesses_per_tick=accesses_per_tick,
             workload=HOT,
-            nested=NestedSpec() if n * 15 // 100 < (n + 1) * 15 // 100 else None,
-            vcpus=4,
+            nested=NestedSpec() if n in nested else None,
+            vcpus=vcpus,
         )
-        for n in range(16)
+        for n in range(count)
     )
+
+
+def full_host(seconds: int) -> HostSpec:
+    """64 GiB in 16 guests, of which 15 % run a nested VM, aged every 5 seconds."""
+    nested = frozenset(n for n in range(16) if n * 15 // 100 < (n + 1) * 15 // 100)
     clock = ClockSpec(SECOND_NS, access_ns=1000, batch=1 << 15)
-    return HostSpec("6.12", guests, seconds, aging_every_ticks=5, clock=clock)
+    return HostSpec("6.12", guests(16, 1_000_000, nested, vcpus=4), seconds, aging_every_ticks=5, clock=clock)
 
 
 def sampled_host(ticks: int, sample: int = 256) -> HostSpec:
-    """The same guests, four of them, through a day of minutes with 10,000 touches a second each."""
-    guests = tuple(
-        GuestSpec(
-            f"g{n}",
-            4 * GIB_PAGES,
-            int(4 * GIB_PAGES / 1.25),
-            accesses_per_tick=600_000,
-            workload=HOT,
-            nested=NestedSpec() if n == 0 else None,
-        )
-        for n in range(4)
-    )
+    """Four such guests, one of them with a nested VM, in minutes with 10,000 touches a second each."""
     clock = ClockSpec(60 * SECOND_NS, access_ns=1000, batch=1 << 20)
-    return HostSpec("6.12", guests, ticks, aging_every_ticks=10, clock=clock, sample=sample)
+    specs = guests(4, 600_000, frozenset({0}))
+    return HostSpec("6.12", specs, ticks, aging_every_ticks=10, clock=clock, sample=sample)
 
 
 def timed(spec: HostSpec, host: int = 0) -> tuple[float, HostResult]:

@@ -1,4 +1,4 @@
-"""A kernel thread on a host's clock, which works in pieces."""
+"""The thread of a host's clock that ages and reclaims for user space, in pieces."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Piece(Enum):
 Job = Iterator[Piece]
 
 
-class Worker:
-    """A kernel thread with jobs; it stops between two pieces when its time is over."""
+class UserSpaceThread:
+    """A thread with a job for each guest; it stops between two pieces when its time is over."""
 
     def __init__(self, thread: Thread) -> None:
         self.thread = thread
