@@ -8,29 +8,29 @@ from functools import partial
 
 import numpy as np
 
-from hostsim.calibration import DEFAULT, Calibration
-from hostsim.clock import HostClock, Turn, gauges
-from hostsim.costs import cpu_ns
-from hostsim.counters import COUNTERS, EVENTS
-from hostsim.demand import Demand, Source, Stream
-from hostsim.errors import UserError
-from hostsim.guest_extras import Caller, GuestExtras, make_caller
-from hostsim.hybrid import get_kernel
-from hostsim.machine import HostMemory, Memslot, Watermarks
-from hostsim.model import Epoch, GuestResult, GuestSpec, HostResult, HostSpec
-from hostsim.notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
-from hostsim.philox import study_key
-from hostsim.sampled import scale_up, simulate_sampled
-from hostsim.scene import RecordedStream
-from hostsim.state import CALLER
-from hostsim.swap_devices import get_device
-from hostsim.swap_queue import new_queue
-from hostsim.timing import no_time
-from hostsim.user_space import is_due, upkeep
-from hostsim.watermarks import kernel_watermarks
-from hostsim.workloads import FileStream, GuestStream
-from hostsim.zram import Pool, new_pool, no_pool, update_pool, with_compression
-from policies import Lock, Policy, Site
+from coldfleet.hostsim.clock.host_clock import HostClock, Turn, gauges
+from coldfleet.hostsim.clock.user_space import is_due, upkeep
+from coldfleet.hostsim.costs.constants import cpu_ns
+from coldfleet.hostsim.counters.counters import COUNTERS, EVENTS
+from coldfleet.hostsim.counters.timing import no_time
+from coldfleet.hostsim.engine.hybrids import get_kernel
+from coldfleet.hostsim.engine.philox import study_key
+from coldfleet.hostsim.engine.state import CALLER
+from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.memory.watermarks import kernel_watermarks
+from coldfleet.hostsim.sampling import scale_up, simulate_sampled
+from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import Epoch, GuestResult, GuestSpec, HostResult, HostSpec
+from coldfleet.hostsim.swap.devices import get_device
+from coldfleet.hostsim.swap.queue import new_queue
+from coldfleet.hostsim.swap.zram import Pool, new_pool, no_pool, update_pool, with_compression
+from coldfleet.hostsim.workload.demand import Demand, Source, Stream
+from coldfleet.hostsim.workload.guest_extras import Caller, GuestExtras, make_caller
+from coldfleet.hostsim.workload.scenario import RecordedStream
+from coldfleet.hostsim.workload.streams import FileStream, GuestStream
+from coldfleet.policies import Lock, Policy, Site
 
 LEAST_BATCH = 64  # accesses: what a sample draws is not cut finer
 NO_TIME = no_time()
@@ -292,7 +292,7 @@ def _result(
 def collect(
     memory: HostMemory, guest: int, times: Mapping[str, int] = NO_TIME, calibration: Calibration = DEFAULT
 ) -> dict[str, int]:
-    """Every counter of hostsim.counters.COUNTERS for one guest; ``times``: those that a clock has."""
+    """Every counter of hostsim.counters.counters.COUNTERS for one guest; ``times``: those that a clock has."""
     events = memory.events(guest)
     sites = memory.machine.sites[guest]
     found = {name: int(events[name]) for name in EVENTS.names or ()}

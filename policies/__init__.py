@@ -1,9 +1,9 @@
 """Aging policies: how MGLRU may ask KVM which pages are young. Imports nothing else of ours."""
 
-from policies.catalogue import POLICIES, get_policy
-from policies.installed import PolicyMaker
-from policies.policy import WHEN, Call, Chain, Enter, Policy, PolicyCode, Site, When, policy
-from policies.steps import Action, Answer, Condition, Lock, Mmu, Note, PolicyError, Step
+from coldfleet.policies.catalogue import POLICIES, get_policy
+from coldfleet.policies.installed import PolicyMaker
+from coldfleet.policies.policy import WHEN, Call, Chain, Enter, Policy, PolicyCode, Site, When, policy
+from coldfleet.policies.steps import Action, Answer, Condition, Lock, Mmu, Note, PolicyError, Step
 
 __all__ = [
     "POLICIES",
@@ -27,3 +27,6 @@ __all__ = [
     "get_policy",
     "policy",
 ]
+
+if __name__ == "policies":  # a second name would load every module twice
+    raise ImportError("policies is a part of coldfleet: import coldfleet.policies")

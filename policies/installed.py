@@ -6,8 +6,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
-from policies.policy import Policy
-from policies.steps import PolicyError
+from coldfleet.policies.policy import Policy
+from coldfleet.policies.steps import PolicyError
 
 GROUP = "coldfleet.policies"
 

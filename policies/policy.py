@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from policies.steps import PER_CALL, PER_PAGE, PolicyError, Step, parse_conditions
+from coldfleet.policies.steps import PER_CALL, PER_PAGE, PolicyError, Step, parse_conditions
 
 MAX_CALLS = 2  # calls that one site may make for one page
 MAX_STEPS = 16

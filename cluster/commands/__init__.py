@@ -1,1 +1,1 @@
-"""The commands, one file each; cluster/cli.py has the list."""
+"""The commands, one file each; cluster/commands/cli.py has the list."""

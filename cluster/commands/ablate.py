@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.commands.execution import Address, ExecutorName, ExecutorOption, Json, Workers
+from coldfleet.cluster.commands.execution import Address, ExecutorName, ExecutorOption, Json, Workers
 
 if TYPE_CHECKING:
-    from cluster.ablation import Ablation
-    from cluster.hybrid_runs import HybridRuns, Metric
-    from cluster.plan import Plan
-    from cluster.statistics import Mean
-    from hostsim.kernels import Kernel
+    from coldfleet.cluster.answers.ablation import Ablation
+    from coldfleet.cluster.answers.hybrid_runs import HybridRuns, Metric
+    from coldfleet.cluster.stats.statistics import Mean
+    from coldfleet.cluster.study.plan import Plan
+    from coldfleet.hostsim.engine.kernels import Kernel
 
 
 def ablate(
@@ -44,14 +44,14 @@ def ablate(
       coldfleet ablate configs/findings/blind-aging.toml --from 6.12 --to 6.1 --metric pgscan
       coldfleet ablate configs/quickstart.toml --cell 3f2a9c --from 6.1 --to 6.12 --metric pgmajfault --executor ray
     """
-    from cluster import output
-    from cluster.ablation import ablate as explain
-    from cluster.commands.execution import make_executor
-    from cluster.hybrid_runs import HybridRuns, parse_metric
-    from cluster.progress import make_reporter
-    from cluster.study_file import read_study
-    from hostsim.errors import UserError
-    from hostsim.hybrid import get_kernel
+    from coldfleet.cluster.answers.ablation import ablate as explain
+    from coldfleet.cluster.answers.hybrid_runs import HybridRuns, parse_metric
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import make_executor
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.study.reader import read_study
+    from coldfleet.hostsim.engine.hybrids import get_kernel
+    from coldfleet.hostsim.spec.errors import UserError
 
     plan = read_study(study)
     number = _cell_number(plan, cell)
@@ -76,8 +76,8 @@ def ablate(
 
 def _cell_number(plan: Plan, beginning: str) -> int:
     """The chosen cell; a study that varies nothing but the kernel has only one to choose."""
-    from cluster.commands.run import find_cell
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands.run import find_cell
+    from coldfleet.hostsim.spec.errors import UserError
 
     if beginning:
         return find_cell(plan, beginning)
@@ -135,10 +135,10 @@ def _as_json(
 def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: HybridRuns, found: Ablation) -> None:
     from rich.table import Table
 
-    from cluster import output
-    from cluster.ablation import HELPS
-    from cluster.summary import WIDTH
-    from hostsim.hybrid import feature_meanings
+    from coldfleet.cluster.answers.ablation import HELPS
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.summary import WIDTH
+    from coldfleet.hostsim.engine.hybrids import feature_meanings
 
     old, new = kernels
     whose = "" if metric.guest is None else f" of guest {metric.guest} of each host"

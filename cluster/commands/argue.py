@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from cluster.arguing import Argued
+    from coldfleet.cluster.answers.arguing import Argued
 
 QUICK_REPLICATES = 3
 
@@ -47,8 +47,8 @@ def argue(
       coldfleet argue C1 C14
       coldfleet argue my_claim.toml --json
     """
-    from cluster import output
-    from cluster.arguing import find_arguments, run_arguments
+    from coldfleet.cluster.answers.arguing import find_arguments, run_arguments
+    from coldfleet.cluster.commands import output
 
     found = find_arguments(claims or [])
     argued = run_arguments(found, replicates=QUICK_REPLICATES if quick else None, workers=workers)

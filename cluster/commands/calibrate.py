@@ -32,13 +32,13 @@ def calibrate(
     from dataclasses import asdict, fields
     from datetime import UTC, datetime
 
-    from cluster import output
-    from cluster.commands.validate import as_json, side_by_side
-    from cluster.validation import HELD_OUT, benchmark_lines, worst
-    from hostsim.calibration import Calibration, format_calibration
-    from hostsim.errors import UserError
-    from hostsim.fit import fit
-    from hostsim.published_rows import V4, read_rows
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.validate import as_json, side_by_side
+    from coldfleet.cluster.validation.published import HELD_OUT, benchmark_lines, worst
+    from coldfleet.hostsim.published.fit import fit
+    from coldfleet.hostsim.published.rows import V4, read_rows
+    from coldfleet.hostsim.spec.calibration import Calibration, format_calibration
+    from coldfleet.hostsim.spec.errors import UserError
 
     if what != "published":
         raise UserError(f"calibrate {what!r}: the only fit is to published measurements: calibrate published")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cluster.commands.execution import ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
-    from cluster.capacity import Capacity, Probe
-    from cluster.plan import Plan
-    from cluster.sizing import Binding, Fleet
-    from cluster.slo import Slo
+    from coldfleet.cluster.answers.capacity import Capacity, Probe
+    from coldfleet.cluster.answers.sizing import Binding, Fleet
+    from coldfleet.cluster.answers.slo import Slo
+    from coldfleet.cluster.study.plan import Plan
 
 BASELINE = "evict-only"
 _GRADES = 60  # of a range, if nothing else is said
@@ -60,17 +60,25 @@ def capacity(
       coldfleet capacity configs/quickstart.toml --at nested_ratio=1 --slo 'fault_rate<10%' --hosts 1000 --json
       coldfleet capacity configs/quickstart.toml --at nested_ratio=0 --slo 'refaults_p95<60000' --slo 'fault_rate<20%'
     """
-    from cluster import output
-    from cluster.capacity import find_capacities
-    from cluster.commands.execution import make_executor
-    from cluster.metrics import SUMMARY
-    from cluster.progress import make_reporter
-    from cluster.question import Budget, check_clock, find_path, only_policies, set_keys, settings_of, tick_seconds
-    from cluster.question import vary as give
-    from cluster.sizing import Fleet, binding
-    from cluster.slo import parse_slo
-    from cluster.study_file import read_study
-    from cluster.trials import Trial, Trials
+    from coldfleet.cluster.answers.capacity import find_capacities
+    from coldfleet.cluster.answers.question import (
+        Budget,
+        check_clock,
+        find_path,
+        only_policies,
+        set_keys,
+        settings_of,
+        tick_seconds,
+    )
+    from coldfleet.cluster.answers.question import vary as give
+    from coldfleet.cluster.answers.sizing import Fleet, binding
+    from coldfleet.cluster.answers.slo import parse_slo
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import make_executor
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.execution.trials import Trial, Trials
+    from coldfleet.cluster.results.metrics import SUMMARY
+    from coldfleet.cluster.study.reader import read_study
 
     limits = Budget.parse(budget)
     plan = set_keys(read_study(study), at or [])
@@ -123,8 +131,8 @@ def capacity(
 
 def _loads(plan: Plan, path: str, low: float | None, high: float | None, step: float | None) -> list[float]:
     """The loads to choose from, in ascending order; raises UserError if they can't be graded."""
-    from cluster.question import is_whole, range_of
-    from hostsim.errors import UserError
+    from coldfleet.cluster.answers.question import is_whole, range_of
+    from coldfleet.hostsim.spec.errors import UserError
 
     first, last = range_of(path, low, high, plan)
     whole = is_whole(path)
@@ -156,9 +164,9 @@ class _Shown(NamedTuple):
 
     def print(self, confidence: float) -> None:
         """A table, and a sentence for each policy."""
-        from cluster import output
-        from cluster.summary import WIDTH
-        from hostsim.model import PAGE_BYTES
+        from coldfleet.cluster.commands import output
+        from coldfleet.cluster.results.summary import WIDTH
+        from coldfleet.hostsim.spec.host_spec import PAGE_BYTES
 
         output.print_text(f"the largest {self.path} at which {' and '.join(slo.text for slo in self.slos)}")
         output.print_text("")

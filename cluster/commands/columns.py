@@ -22,10 +22,10 @@ def columns(
       coldfleet columns guests
       coldfleet columns cells --json
     """
-    from cluster import output
-    from cluster.nearest import nearest
-    from cluster.schemas import SORT_KEYS, schema
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.schemas import SORT_KEYS, schema
+    from coldfleet.cluster.study.nearest import nearest
+    from coldfleet.hostsim.spec.errors import UserError
 
     if table is not None and table not in SORT_KEYS:
         raise UserError(f"no table {table!r}{nearest(table, SORT_KEYS)}")
@@ -47,7 +47,7 @@ def columns(
 
 
 def _described(declared: pa.Schema) -> dict[str, Any]:
-    from cluster.reference import arrow_name
+    from coldfleet.cluster.results.reference import arrow_name
 
     return {
         "meaning": declared.metadata[b"table"].decode(),

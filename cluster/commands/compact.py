@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.commands.execution import Directory
+from coldfleet.cluster.commands.execution import Directory
 
 
 def compact(directory: Directory) -> int:
@@ -15,10 +15,10 @@ def compact(directory: Directory) -> int:
     Examples:
       coldfleet compact results/fast_only
     """
-    from cluster import output
-    from cluster.compact import compact as merge_parts
-    from cluster.results import Results
-    from cluster.storage import open_storage
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.compact import compact as merge_parts
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.results.storage import open_storage
 
     storage = open_storage(directory)
     Results.open(storage)  # says so if it isn't a sweep's

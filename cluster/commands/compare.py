@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.commands.execution import ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
-    from cluster.comparison import Comparison
-    from cluster.plan import Plan
-    from cluster.study_values import Scalar
+    from coldfleet.cluster.answers.comparison import Comparison
+    from coldfleet.cluster.study.plan import Plan
+    from coldfleet.cluster.study.values import Scalar
 
 Setting = tuple[tuple[str, "Scalar"], ...]
 
@@ -47,16 +47,16 @@ def compare(
       coldfleet compare six-steps was-fast configs/quickstart.toml --metric refaults --precision 0.5%
       coldfleet compare locked-6.12 lockless-6.15 configs/quickstart.toml --metric 'pgsteal / pgscan' --json
     """
-    from cluster import output
-    from cluster.commands.execution import make_executor
-    from cluster.comparison import PILOT, Precision
-    from cluster.comparison import compare as find
-    from cluster.metrics import SUMMARY, find_metric
-    from cluster.progress import make_reporter
-    from cluster.question import Budget, check_clock, set_keys, settings_of, vary
-    from cluster.study_file import read_study
-    from cluster.trials import Trial, Trials
-    from hostsim.errors import UserError
+    from coldfleet.cluster.answers.comparison import PILOT, Precision
+    from coldfleet.cluster.answers.comparison import compare as find
+    from coldfleet.cluster.answers.question import Budget, check_clock, set_keys, settings_of, vary
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import make_executor
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.execution.trials import Trial, Trials
+    from coldfleet.cluster.results.metrics import SUMMARY, find_metric
+    from coldfleet.cluster.study.reader import read_study
+    from coldfleet.hostsim.spec.errors import UserError
 
     limits, narrow = Budget.parse(budget), Precision.parse(precision)
     metrics = [find_metric(text) for text in metric] if metric else list(SUMMARY)
@@ -102,7 +102,7 @@ def compare(
 def _as_json(
     plan: Plan, policies: tuple[str, str], confidence: float, runs: int, answers: Mapping[Setting, list[Comparison]]
 ) -> dict[str, Any]:
-    from cluster.schemas import column_of
+    from coldfleet.cluster.results.schemas import column_of
 
     return {
         "study": plan.name,
@@ -132,9 +132,9 @@ def _as_json(
 
 
 def _print(plan: Plan, answers: Mapping[Setting, list[Comparison]]) -> None:
-    from cluster import output
-    from cluster.statistics import short
-    from cluster.summary import WIDTH, as_read
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.summary import WIDTH, as_read
+    from coldfleet.cluster.stats.statistics import short
 
     output.print_text(plan.title or plan.name)
     for setting, compared in answers.items():

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cluster.executor import Executor
-    from cluster.plan import Plan
-    from cluster.results import Results
-    from cluster.storage import Storage
+    from coldfleet.cluster.execution.executor import Executor
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.results.storage import Storage
+    from coldfleet.cluster.study.plan import Plan
 
 
 class ExecutorName(StrEnum):
@@ -35,15 +35,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")
 
 def make_executor(name: ExecutorName, workers: int | None, address: str | None) -> Executor:
     """The executor that the options ask for; raises UserError if they don't go together."""
-    from hostsim.errors import UserError
+    from coldfleet.hostsim.spec.errors import UserError
 
     if name is ExecutorName.RAY:
-        from cluster.ray_executor import RayExecutor
+        from coldfleet.cluster.execution.ray_executor import RayExecutor
 
         return RayExecutor(workers, address)
     if workers not in (None, 1) or address is not None:
         raise UserError("--executor serial runs in this process: --workers and --address are for --executor ray")
-    from cluster.executor import SerialExecutor
+    from coldfleet.cluster.execution.executor import SerialExecutor
 
     return SerialExecutor()
 
@@ -52,9 +52,9 @@ def run_and_report(
     plan: Plan, storage: Storage, executor: Executor, json: bool, *, retry_failed: bool = False, fail_fast: bool = False
 ) -> int:
     """Does what is missing, prints the summary, and returns the exit code."""
-    from cluster.interrupt import StoppedError
-    from cluster.progress import make_reporter
-    from cluster.sweep import sweep
+    from coldfleet.cluster.execution.interrupt import StoppedError
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.execution.sweep import sweep
 
     reporter = make_reporter()
     try:
@@ -66,9 +66,9 @@ def run_and_report(
 
 
 def _report(results: Results, json: bool) -> int:
-    from cluster import output
-    from cluster.progress import make_reporter
-    from cluster.summary import WIDTH, as_json, as_table
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.results.summary import WIDTH, as_json, as_table
 
     plan = results.plan
     if json:

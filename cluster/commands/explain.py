@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.commands.execution import Directory
+from coldfleet.cluster.commands.execution import Directory
 
 _MOST_LINES = 80
 
@@ -38,14 +38,14 @@ def explain(
     """
     import json as encoder
 
-    from cluster import output
-    from cluster.commands.run import find_cell
-    from cluster.explain import explain as explained
-    from cluster.explain import in_words
-    from cluster.plan import Run
-    from cluster.results import Results
-    from cluster.trace import trace as traced
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.run import find_cell
+    from coldfleet.cluster.inspection.explain import explain as explained
+    from coldfleet.cluster.inspection.explain import in_words
+    from coldfleet.cluster.inspection.trace import trace as traced
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.study.plan import Run
+    from coldfleet.hostsim.spec.errors import UserError
 
     results = Results.open(directory)
     plan = results.plan
@@ -79,7 +79,7 @@ def explain(
 
 
 def _number(text: str) -> int:
-    from hostsim.errors import UserError
+    from coldfleet.hostsim.spec.errors import UserError
 
     try:
         return int(text, 0)

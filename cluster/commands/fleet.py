@@ -32,9 +32,10 @@ def fleet(
       coldfleet fleet --guests 40 --memory "512 MiB" --overcommit 1.5
       coldfleet fleet packing_trace_zone_a_v1.sqlite --machine 3 --at 2.5 --guests 200
     """
-    from cluster import azure, output
-    from cluster.placement import hosts_needed
-    from hostsim.units import MEMORY
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.study import azure
+    from coldfleet.cluster.study.placement import hosts_needed
+    from coldfleet.hostsim.spec.units import MEMORY
 
     host_pages = MEMORY.parse(memory)
     sizes = azure.read_trace(trace, at, machine, cpus) if trace is not None else list(azure.A_SERIES)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cluster.ray_jobs import Jobs
+    from coldfleet.cluster.execution.ray_jobs import Jobs
 
 
 class Action(StrEnum):
@@ -35,9 +35,9 @@ def job(
       coldfleet job logs coldfleet-fast_only-1a2b3c4d-1 --follow
       coldfleet job stop coldfleet-fast_only-1a2b3c4d-1
     """
-    from cluster import output
-    from cluster.ray_jobs import Jobs
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.ray_jobs import Jobs
+    from coldfleet.hostsim.spec.errors import UserError
 
     jobs = Jobs(address)
     if job_id is None:
@@ -62,7 +62,7 @@ def job(
 
 def follow_job(jobs: Jobs, job_id: str) -> int:
     """Prints what a job says until it ends; returns 0 if it ended well, otherwise 1."""
-    from cluster import output
+    from coldfleet.cluster.commands import output
 
     for text in jobs.follow(job_id):
         output.print_text(text.rstrip("\n"))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cluster.commands.execution import ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
-    from cluster.metrics import Metric
-    from cluster.plan import Plan
-    from cluster.policy_map import Entry, Point, PolicyMap, Winners
+    from coldfleet.cluster.answers.policy_map import Entry, Point, PolicyMap, Winners
+    from coldfleet.cluster.results.metrics import Metric
+    from coldfleet.cluster.study.plan import Plan
 
 
 def map(
@@ -46,16 +46,24 @@ def map(
       coldfleet map configs/quickstart.toml --x nested_ratio --y overcommit --y-range 1.1:2 --metric reclaim_cpu_s
       coldfleet map configs/quickstart.toml --x nested_ratio --y skew --y-range 0.5:1.3 --out map.svg --json
     """
-    from cluster import output
-    from cluster.commands.execution import make_executor
-    from cluster.map_picture import check_picture, draw_picture
-    from cluster.metrics import find_metric
-    from cluster.policy_map import draw_map, side
-    from cluster.progress import make_reporter
-    from cluster.question import Budget, check_clock, find_path, only_policies, set_keys, settings_of, vary_together
-    from cluster.study_file import read_study
-    from cluster.trials import Trial, Trials
-    from hostsim.errors import UserError
+    from coldfleet.cluster.answers.policy_map import draw_map, side
+    from coldfleet.cluster.answers.question import (
+        Budget,
+        check_clock,
+        find_path,
+        only_policies,
+        set_keys,
+        settings_of,
+        vary_together,
+    )
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import make_executor
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.execution.trials import Trial, Trials
+    from coldfleet.cluster.report.map_picture import check_picture, draw_picture
+    from coldfleet.cluster.results.metrics import find_metric
+    from coldfleet.cluster.study.reader import read_study
+    from coldfleet.hostsim.spec.errors import UserError
 
     limits, chosen = Budget.parse(budget), find_metric(metric)
     if out is not None:
@@ -102,8 +110,8 @@ def map(
 
 def _ticks(path: str, text: str, plan: Plan, count: int) -> tuple[float, ...]:
     """The values along one side; raises UserError if there is no such range."""
-    from cluster.question import is_whole, range_of
-    from hostsim.errors import UserError
+    from coldfleet.cluster.answers.question import is_whole, range_of
+    from coldfleet.hostsim.spec.errors import UserError
 
     try:
         low, high = (float(end) if end.strip() else None for end in text.split(":"))
@@ -115,15 +123,15 @@ def _ticks(path: str, text: str, plan: Plan, count: int) -> tuple[float, ...]:
 
 
 def _points(ticks: Sequence[Sequence[float]]) -> dict[Point, tuple[float, ...]]:
-    from cluster.policy_map import Point
+    from coldfleet.cluster.answers.policy_map import Point
 
     return {Point(i, j): (a, b) for i, a in enumerate(ticks[0]) for j, b in enumerate(ticks[1])}
 
 
 def _possible(plan: Plan, paths: tuple[str, str], rows: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
     """The rows that are good cells; raises UserError with what is wrong with the last one if none is."""
-    from cluster.question import vary
-    from hostsim.errors import UserError
+    from coldfleet.cluster.answers.question import vary
+    from coldfleet.hostsim.spec.errors import UserError
 
     good, why = [], None
     for row in rows:
@@ -222,7 +230,7 @@ class Drawn(NamedTuple):
         return dict(zip(regions, ascii_uppercase.ljust(len(regions), "#"), strict=False))
 
     def _mark(self, column: int, row: int, letters: Mapping[Winners, str]) -> str:
-        from cluster.policy_map import Point
+        from coldfleet.cluster.answers.policy_map import Point
 
         point = Point(column, row)
         winners = self.found.winners(point)

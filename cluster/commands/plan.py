@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cluster.estimate import Estimate
-    from cluster.plan import Plan
+    from coldfleet.cluster.execution.estimate import Estimate
+    from coldfleet.cluster.study.plan import Plan
 
 
 def plan(
@@ -30,9 +30,9 @@ def plan(
     """
     import os
 
-    from cluster import output
-    from cluster.estimate import estimate
-    from cluster.study_file import read_study
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.estimate import estimate
+    from coldfleet.cluster.study.reader import read_study
 
     chosen = read_study(study)
     found = estimate(chosen, sample) if sample else None
@@ -72,8 +72,8 @@ def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, obje
 
 
 def _as_lines(plan: Plan, found: Estimate | None, workers: int) -> list[str]:
-    from cluster.progress import duration
-    from cluster.statistics import Mean
+    from coldfleet.cluster.execution.progress import duration
+    from coldfleet.cluster.stats.statistics import Mean
 
     lines = [plan.title or plan.name]
     lines += [f"  {len(values):>8,}  {path}" for path, values in plan.axes.items()]

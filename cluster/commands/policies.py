@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from policies import Call, Policy
+    from coldfleet.policies import Call, Policy
 
 
 _STATUSES = {"merged": "in a release", "proposed": "in the thread", "control": "known to be wrong", "mine": "yours"}
@@ -32,10 +32,10 @@ def policies(
       coldfleet policies mine --study my.toml
       coldfleet policies --json
     """
-    from cluster import output
-    from cluster.study_file import read_study
-    from policies import POLICIES, get_policy
-    from policies.installed import installed
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.study.reader import read_study
+    from coldfleet.policies import POLICIES, get_policy
+    from coldfleet.policies.installed import installed
 
     own = read_study(study).own_policies if study else {}
     names = [name] if name else [*POLICIES, *own, *installed()]
@@ -68,7 +68,7 @@ def _described(policy: Policy) -> dict[str, Any]:
 def _print_list(policies: list[Policy]) -> None:
     from rich.table import Table
 
-    from cluster import output
+    from coldfleet.cluster.commands import output
 
     width = max(len(policy.name) for policy in policies)
     for status in {**_STATUSES, **{policy.status: "" for policy in policies}}:
@@ -109,7 +109,7 @@ def _sites(policy: Policy) -> tuple[tuple[str, tuple[Call, ...]], ...]:
 
 
 def _enter(policy: Policy) -> str:
-    from policies import Enter
+    from coldfleet.policies import Enter
 
     return {
         Enter.YOUNG: "anyone says young",

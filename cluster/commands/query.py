@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.commands.execution import Directory
+from coldfleet.cluster.commands.execution import Directory
 
 
 def query(
@@ -26,10 +26,10 @@ def query(
       coldfleet query results/quickstart 'SELECT policy, avg(pgmajfault) FROM cells GROUP BY policy'
       coldfleet query results/quickstart 'SELECT * FROM guests WHERE nested LIMIT 5' --json
     """
-    from cluster import output
-    from cluster.query import run_query
-    from cluster.results import Results
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.query import run_query
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.hostsim.spec.errors import UserError
 
     if json and csv:
         raise UserError("--json or --csv: choose one")

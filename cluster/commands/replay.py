@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.commands.execution import Json
+from coldfleet.cluster.commands.execution import Json
 
 if TYPE_CHECKING:
-    from cluster.matrix import Group
-    from cluster.replays import Refusal
-    from hostsim.compare import Comparison
+    from coldfleet.cluster.validation.matrix import Group
+    from coldfleet.cluster.validation.replays import Refusal
+    from coldfleet.hostsim.replay.comparison import Comparison
 
 MOST_LISTED = 20  # recordings that differ, or are refused, below a matrix
 
@@ -38,12 +38,12 @@ def replay(
       coldfleet replay tests/recordings --json
       coldfleet replay tests/recordings --out simulated
     """
-    from cluster import output
-    from cluster.matrix import group_up
-    from cluster.progress import make_reporter
-    from cluster.replays import Refusal, check_all, replay_all
-    from cluster.versions import versions
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.results.versions import versions
+    from coldfleet.cluster.validation.matrix import group_up
+    from coldfleet.cluster.validation.replays import Refusal, check_all, replay_all
+    from coldfleet.hostsim.spec.errors import UserError
 
     files = _files(recordings)
     if out is not None:
@@ -83,7 +83,7 @@ def replay(
 
 
 def _files(paths: list[Path]) -> list[Path]:
-    from hostsim.errors import UserError
+    from coldfleet.hostsim.spec.errors import UserError
 
     files: list[Path] = []
     for path in paths:
@@ -98,7 +98,7 @@ def _files(paths: list[Path]) -> list[Path]:
 
 
 def _check_out(out: Path, files: list[Path]) -> None:
-    from hostsim.errors import UserError
+    from coldfleet.hostsim.spec.errors import UserError
 
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a folder")
@@ -136,8 +136,8 @@ def _as_json(result: Comparison) -> dict[str, object]:
 
 def _print(results: list[Comparison], of: int) -> None:
     """A line for each recording; ``of``: how many there were in all, if these are only the different ones."""
-    from cluster import output
-    from cluster.summary import WIDTH
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.summary import WIDTH
 
     if results:
         table = output.make_table(
@@ -156,10 +156,10 @@ def _print(results: list[Comparison], of: int) -> None:
 
 def _print_matrix(groups: list[Group]) -> None:
     """For each mode and LRU, a line a kernel and kind."""
-    from cluster import output
-    from cluster.matrix import NARROW
-    from cluster.statistics import short
-    from cluster.summary import WIDTH
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.summary import WIDTH
+    from coldfleet.cluster.stats.statistics import short
+    from coldfleet.cluster.validation.matrix import NARROW
 
     for section in dict.fromkeys(group.section for group in groups):
         block = [group for group in groups if group.section == section]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.commands.execution import Directory
+from coldfleet.cluster.commands.execution import Directory
 
 
 def report(
@@ -38,10 +38,10 @@ def report(
     """
     from importlib.util import find_spec
 
-    from cluster import output
-    from cluster.commands.run import find_cell
-    from cluster.results import Results
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.run import find_cell
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.hostsim.spec.errors import UserError
 
     if out is not None and export is not None:
         raise UserError("--out or --export: choose one")
@@ -49,8 +49,8 @@ def report(
         raise UserError("--picture NAME goes with --export DIR")
     if not all(map(find_spec, ("altair", "jinja2", "vl_convert"))):
         raise UserError("reports need Altair, Jinja2 and vl-convert: pip install 'coldfleet[report]'")
-    from cluster.report.page import export as write_pictures
-    from cluster.report.page import page
+    from coldfleet.cluster.report.page import export as write_pictures
+    from coldfleet.cluster.report.page import page
 
     results = Results.open(directory)
     cell = None if observe is None else find_cell(results.plan, observe)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from cluster.commands.execution import Address, Directory, ExecutorName, ExecutorOption, FailFast, Json, Workers
+from coldfleet.cluster.commands.execution import (
+    Address,
+    Directory,
+    ExecutorName,
+    ExecutorOption,
+    FailFast,
+    Json,
+    Workers,
+)
 
 
 def resume(
@@ -23,9 +31,9 @@ def resume(
       coldfleet resume results/quickstart
       coldfleet resume s3://bucket/fast_only --address head:6379
     """
-    from cluster.commands.execution import make_executor, run_and_report
-    from cluster.results import Results
-    from cluster.storage import open_storage
+    from coldfleet.cluster.commands.execution import make_executor, run_and_report
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.results.storage import open_storage
 
     chosen = make_executor(executor, workers, address)
     storage = open_storage(directory)

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from cluster.commands.execution import Address, Directory, ExecutorName, ExecutorOption, FailFast, Json, Workers
+from coldfleet.cluster.commands.execution import (
+    Address,
+    Directory,
+    ExecutorName,
+    ExecutorOption,
+    FailFast,
+    Json,
+    Workers,
+)
 
 
 def retry(
@@ -27,10 +35,10 @@ def retry(
     Examples:
       coldfleet retry results/quickstart --failed
     """
-    from cluster.commands.execution import make_executor, run_and_report
-    from cluster.results import Results
-    from cluster.storage import open_storage
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands.execution import make_executor, run_and_report
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.results.storage import open_storage
+    from coldfleet.hostsim.spec.errors import UserError
 
     if not failed:
         raise UserError("retry: say --failed")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cluster.parts import Rows
-    from cluster.plan import Plan
+    from coldfleet.cluster.results.parts import Rows
+    from coldfleet.cluster.study.plan import Plan
 
 
 def run(
@@ -27,12 +27,12 @@ def run(
       coldfleet run configs/quickstart.toml --cell 3f2a9c
       coldfleet run results/quickstart --cell 3f2a9c --replicate 2 --json
     """
-    from cluster import output
-    from cluster.plan import Run
-    from cluster.results import Results
-    from cluster.study_file import read_study
-    from cluster.work import simulate_run
-    from hostsim.errors import UserError
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.work import simulate_run
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.study.plan import Run
+    from coldfleet.cluster.study.reader import read_study
+    from coldfleet.hostsim.spec.errors import UserError
 
     plan = read_study(Path(study)) if study.endswith(".toml") else Results.open(study).plan
     number = find_cell(plan, cell)
@@ -49,7 +49,7 @@ def run(
 
 def find_cell(plan: Plan, beginning: str) -> int:
     """The number of the cell whose id begins so; raises UserError if there isn't just one."""
-    from hostsim.errors import UserError
+    from coldfleet.hostsim.spec.errors import UserError
 
     found = [number for number, cell_id in enumerate(plan.cell_ids) if cell_id.startswith(beginning)]
     if not beginning or not found:
@@ -64,10 +64,10 @@ def _print(rows: Rows) -> None:
     """The row of the cell, downwards, and the main figures of each guest."""
     from rich.table import Table
 
-    from cluster import output
-    from cluster.metrics import SUMMARY
-    from cluster.schemas import schema
-    from cluster.summary import WIDTH
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.metrics import SUMMARY
+    from coldfleet.cluster.results.schemas import schema
+    from coldfleet.cluster.results.summary import WIDTH
 
     downwards = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     downwards.add_column()

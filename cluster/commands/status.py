@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.commands.execution import Directory, Json
+from coldfleet.cluster.commands.execution import Directory, Json
 
 
 def status(directory: Directory, json: Json = False) -> int:
@@ -15,10 +15,10 @@ def status(directory: Directory, json: Json = False) -> int:
       coldfleet status results/quickstart
       coldfleet status s3://bucket/fast_only --json
     """
-    from cluster import output
-    from cluster.commands.execution import failure_lines
-    from cluster.progress import duration
-    from cluster.results import Results
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import failure_lines
+    from coldfleet.cluster.execution.progress import duration
+    from coldfleet.cluster.results.results import Results
 
     results = Results.open(directory)
     plan, ledger, missing = results.plan, results.ledger, len(results.missing)

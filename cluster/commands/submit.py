@@ -45,7 +45,8 @@ def submit(
       coldfleet submit my/study.toml --out /shared/study --working-dir my --address http://head:8265
       coldfleet submit configs/fast_only.toml --out s3://bucket/fast_only --print kuberay > rayjob.yaml
     """
-    from cluster import manifests, output
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution import manifests
 
     if print_ is Manifest.KUBERAY:
         output.print_text(manifests.kuberay(study, out, nodes, workers, image).rstrip("\n"))
@@ -53,8 +54,8 @@ def submit(
     if print_ is Manifest.SLURM:
         output.print_text(manifests.slurm(study, out, nodes, workers).rstrip("\n"))
         return 0
-    from cluster.commands.job import follow_job
-    from cluster.ray_jobs import Jobs
+    from coldfleet.cluster.commands.job import follow_job
+    from coldfleet.cluster.execution.ray_jobs import Jobs
 
     jobs = Jobs(address)
     submission = jobs.submit(study, out, working_dir, workers)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.commands.execution import Address, ExecutorName, ExecutorOption, FailFast, Json, Workers
+from coldfleet.cluster.commands.execution import Address, ExecutorName, ExecutorOption, FailFast, Json, Workers
 
 
 def sweep(
@@ -33,11 +33,11 @@ def sweep(
       coldfleet sweep configs/fast_only.toml --out s3://bucket/fast_only --address head:6379
       coldfleet sweep configs/quickstart.toml --executor serial --json
     """
-    from cluster.commands.execution import make_executor, run_and_report
-    from cluster.progress import make_reporter
-    from cluster.results import find_results
-    from cluster.storage import open_storage
-    from cluster.study_file import read_study
+    from coldfleet.cluster.commands.execution import make_executor, run_and_report
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.results.results import find_results
+    from coldfleet.cluster.results.storage import open_storage
+    from coldfleet.cluster.study.reader import read_study
 
     plan = read_study(study)
     storage = open_storage(out or f"results/{study.stem}")

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cluster.validation import Line
+    from coldfleet.cluster.validation.published import Line
 
 WIDTH = 100
 MAX_VCPUS = 1024
@@ -54,12 +54,12 @@ def validate(
       coldfleet validate --vcpus 32 --policy locked-6.12
       coldfleet validate --vcpus 64 --policy lockless-6.15 --tdp off --json
     """
-    from cluster import output
-    from cluster.validation import HELD_OUT, benchmark_lines, engine_lines
-    from hostsim.access_tracking import run_benchmark
-    from hostsim.calibration import DEFAULT, read_calibration
-    from hostsim.errors import UserError
-    from hostsim.published_rows import find_policy, read_rows
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.validation.published import HELD_OUT, benchmark_lines, engine_lines
+    from coldfleet.hostsim.published.access_tracking import run_benchmark
+    from coldfleet.hostsim.published.rows import find_policy, read_rows
+    from coldfleet.hostsim.spec.calibration import DEFAULT, read_calibration
+    from coldfleet.hostsim.spec.errors import UserError
 
     figures = read_calibration(calibration) if calibration else DEFAULT
     if vcpus is not None:
@@ -96,7 +96,7 @@ def as_json(line: Line) -> dict[str, Any]:
 
 def side_by_side(lines: list[Line]) -> Table:
     """A table of published and simulated figures."""
-    from cluster import output
+    from coldfleet.cluster.commands import output
 
     numbers = ("published", "simulated", "error")
     table = output.make_table("what", *numbers, "basis", numbers=numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.commands.execution import Directory
+from coldfleet.cluster.commands.execution import Directory
 
 
 def verify(directory: Directory) -> int:
@@ -15,9 +15,9 @@ def verify(directory: Directory) -> int:
     Examples:
       coldfleet verify results/quickstart
     """
-    from cluster import output
-    from cluster.results import Results
-    from cluster.verify import verify as find_problems
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.results.verify import verify as find_problems
 
     results = Results.open(directory)
     problems = list(find_problems(results))

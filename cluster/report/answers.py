@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.report.figures import Figures, Values
-from cluster.statistics import Mean, mean_interval
-from cluster.study_values import Scalar
+from coldfleet.cluster.report.figures import Figures, Values
+from coldfleet.cluster.stats.statistics import Mean, mean_interval
+from coldfleet.cluster.study.values import Scalar
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import altair as alt
 
-from cluster.metrics import Metric
-from cluster.report.answers import winners
-from cluster.report.figures import Figures
-from cluster.report.host import HostStory
+from coldfleet.cluster.report.answers import winners
+from coldfleet.cluster.report.figures import Figures
+from coldfleet.cluster.report.host import HostStory
+from coldfleet.cluster.results.metrics import Metric
 
 _WIDTH, _HEIGHT = 330, 210
 _MOST_BARS = 8

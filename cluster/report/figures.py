@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.metrics import SUMMARY, Metric, columns
-from cluster.results import Results
-from cluster.schemas import column_of, schema
-from cluster.statistics import grouped_means
-from cluster.study_values import Scalar
+from coldfleet.cluster.results.metrics import SUMMARY, Metric, columns
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import column_of, schema
+from coldfleet.cluster.stats.statistics import grouped_means
+from coldfleet.cluster.study.values import Scalar
 
 Numbers = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.explain import rerun_host
-from cluster.plan import Run
-from cluster.results import Results
-from hostsim.state import GEN_MASK, MAX_NR_GENS, PRESENT
-from hostsim.watch import Watch
+from coldfleet.cluster.inspection.explain import rerun_host
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.study.plan import Run
+from coldfleet.hostsim.engine.state import GEN_MASK, MAX_NR_GENS, PRESENT
+from coldfleet.hostsim.memory.watch import Watch
 
 _SHOWN = {
     "agings": "aging passes",
@@ -33,7 +33,7 @@ class HostStory:
 
 
 def watch_host(results: Results, run: Run, host: int = 0) -> HostStory:
-    """Simulates a host again; raises :class:`hostsim.errors.UserError` if that doesn't give the stored rows."""
+    """Simulates a host again; raises :class:`hostsim.spec.errors.UserError` if that doesn't give the stored rows."""
     watch = rerun_host(results, run, host, Watch)
     ticks = run.cell.spec.ticks
     by_tick = {name: [0] * (ticks + 1) for name in _SHOWN}

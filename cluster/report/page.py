@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from cluster.nearest import nearest
-from cluster.report.answers import Answer, answers
-from cluster.report.charts import Picture, pictures, styled
-from cluster.report.figures import Figures, read_figures
-from cluster.report.host import HostStory, watch_host
-from cluster.results import Results
-from cluster.statistics import grouped_means
-from cluster.versions import engine_digest
-from hostsim.errors import UserError
+from coldfleet.cluster.report.answers import Answer, answers
+from coldfleet.cluster.report.charts import Picture, pictures, styled
+from coldfleet.cluster.report.figures import Figures, read_figures
+from coldfleet.cluster.report.host import HostStory, watch_host
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.versions import engine_digest
+from coldfleet.cluster.stats.statistics import grouped_means
+from coldfleet.cluster.study.nearest import nearest
+from coldfleet.hostsim.spec.errors import UserError
 
 _HERE = Path(__file__).parent
 _LIBRARY = "window.vegaEmbed = vegaEmbed;"  # what the page's script needs of Vega-Lite
@@ -143,13 +143,13 @@ def _in_words(figures: Figures, key: str, answer: Answer) -> dict[str, Any]:
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:
-    from hostsim import costs
+    from coldfleet.hostsim.costs import constants
 
     head = json.loads(results.storage.read("study.json"))
     plan = results.plan
     same = head["engine"] == engine_digest()
-    constants = {name: value for name, value in vars(costs).items() if name.endswith("_NS") and name[0] != "_"}
-    calibration = ", ".join(f"{name.removesuffix('_NS').lower()} {value:g} ns" for name, value in constants.items())
+    figures = {name: value for name, value in vars(constants).items() if name.endswith("_NS") and name[0] != "_"}
+    calibration = ", ".join(f"{name.removesuffix('_NS').lower()} {value:g} ns" for name, value in figures.items())
     return [
         ("study", f"{plan.name}: {plan.cell_count:,} cells x {plan.replicates} replicates"),
         ("runs", f"{results.ledger.done:,} done, {len(results.failed):,} failed, {len(results.missing):,} to do"),
@@ -160,7 +160,10 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
         ("begun", str(head["created"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in head["versions"].items() if version)),
         ("simulator", f"{head['engine']}" + ("" if same else f"; this report was made with {engine_digest()}")),
-        ("calibration", calibration if same else "that of another version of the simulator (hostsim/costs.py)"),
+        (
+            "calibration",
+            calibration if same else "that of another version of the simulator (hostsim/costs/constants.py)",
+        ),
         ("directory", str(results.storage)),
     ]
 

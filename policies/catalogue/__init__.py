@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from policies.catalogue import (
+from coldfleet.policies.catalogue import (
     bitmap_v1,
     every_mmu_v4,
     evict_only,
@@ -27,9 +27,9 @@ from policies.catalogue import (
     was_fast_mended,
     young_flags_v3,
 )
-from policies.installed import installed, make
-from policies.policy import Policy
-from policies.steps import PolicyError
+from coldfleet.policies.installed import installed, make
+from coldfleet.policies.policy import Policy
+from coldfleet.policies.steps import PolicyError
 
 POLICIES: dict[str, Policy] = {
     module.POLICY.name: module.POLICY

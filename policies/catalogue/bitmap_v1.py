@@ -4,7 +4,7 @@ The mm asks only where KVM has the TDP MMU and Accessed bits (kvm_arch_has_test_
 also trusted the PMD is not in the mail: here it does not.
 """
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "bitmap-v1",

@@ -1,6 +1,6 @@
 """Houghton's v4 (May 2024): no new notifier; aging asks every MMU, the shadow MMU under mmu_lock."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "every-mmu-v4",

@@ -1,6 +1,6 @@
 """Mainline up to 6.11: aging is blind to KVM, only the eviction check asks it."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "evict-only",

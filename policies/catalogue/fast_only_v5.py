@@ -1,6 +1,6 @@
 """Houghton's v5 (June 2024): a fast_only notifier that fails for a VM that ever had rmaps."""
 
-from policies.policy import Chain, Enter, policy
+from coldfleet.policies.policy import Chain, Enter, policy
 
 _LIKELY_FAST = "tdp and accessed mask"  # kvm_arch_young_notifier_likely_fast()
 

@@ -3,7 +3,7 @@
 has_fast_aging is set for every x86-64 VM, with or without the TDP MMU, which can be switched at any time.
 """
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "fast-only-v6",

@@ -1,6 +1,6 @@
 """Houghton's v6 (July 2024), word for word: '=' where '|=' was meant loses what the TDP MMU said."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "fast-only-v6-posted",

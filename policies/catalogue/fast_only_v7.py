@@ -3,7 +3,7 @@
 An SPTE without A/D bits is reported young by a fast_only call and not cleared.
 """
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "fast-only-v7",

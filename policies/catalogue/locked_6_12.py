@@ -1,6 +1,6 @@
 """Mainline 6.12 to 6.14: every site asks every MMU, each time under mmu_lock."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "locked-6.12",

@@ -1,6 +1,6 @@
 """Mainline since 6.15: the same calls as 6.12, without mmu_lock."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "lockless-6.15",

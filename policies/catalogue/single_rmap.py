@@ -1,6 +1,6 @@
 """Christopherson's proposal of 14 June 2024: age the one SPTE of an rmap without a lock, skip rmaps with several."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "single-rmap",

@@ -1,6 +1,6 @@
 """Houghton's answer in the same thread (11 June 2024): TDP first, six steps."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "six-steps",

@@ -1,6 +1,6 @@
 """The six steps with an early return for clear too: what Christopherson warned of on 14 June 2024."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "six-steps-early",

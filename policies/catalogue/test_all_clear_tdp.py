@@ -1,6 +1,6 @@
 """A control (Christopherson, 14 June 2024): test slowly everywhere, clear fast in the TDP MMU alone."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "test-all-clear-tdp",

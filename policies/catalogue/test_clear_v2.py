@@ -6,7 +6,7 @@ names that the answer has (MMU_NOTIFIER_RANGE_LOCKLESS, MMU_NOTIFIER_RANGE_YOUNG
 
 from dataclasses import replace
 
-from policies.catalogue import bitmap_v1
+from coldfleet.policies.catalogue import bitmap_v1
 
 POLICY = replace(
     bitmap_v1.POLICY,

@@ -1,6 +1,6 @@
 """Houghton's diff of 28 June 2024: TDP, then rmaps with one SPTE, and mmu_lock only if the page still is old."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "three-steps",

@@ -1,6 +1,6 @@
 """Christopherson's proposal of 12 July 2024: a flag on the subscription, off while the VM has shadow pages."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "toggled-flag",

@@ -1,6 +1,6 @@
 """Try mmu_lock and bail out (3 June 2024): accepted at first, then called semi-random and hard to debug."""
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "try-lock",

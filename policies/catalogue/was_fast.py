@@ -4,7 +4,7 @@ As sketched in the mail, a page that is young only in the primary MMU does not c
 is kept without a look-around.
 """
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "was-fast",

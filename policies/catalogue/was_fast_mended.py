@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from policies.catalogue import was_fast
-from policies.policy import Enter
+from coldfleet.policies.catalogue import was_fast
+from coldfleet.policies.policy import Enter
 
 POLICY = replace(
     was_fast.POLICY,

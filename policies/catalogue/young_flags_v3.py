@@ -3,7 +3,7 @@
 The mm always asks; it is KVM that answers UNRELIABLE, which the walk takes for old.
 """
 
-from policies.policy import Enter, policy
+from coldfleet.policies.policy import Enter, policy
 
 POLICY = policy(
     "young-flags-v3",

@@ -14,9 +14,9 @@ import resource
 import sys
 import time
 
-from hostsim.host import simulate_host
-from hostsim.model import ClockSpec, GuestSpec, HostResult, HostSpec, NestedSpec, WorkloadSpec
-from policies import get_policy
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.spec.host_spec import ClockSpec, GuestSpec, HostResult, HostSpec, NestedSpec, WorkloadSpec
+from coldfleet.policies import get_policy
 
 GIB_PAGES = 1 << 18
 SECOND_NS = 1_000_000_000

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from hostsim.host import simulate_host
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, WorkloadSpec
-from policies import POLICIES, Policy
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec, WorkloadSpec
+from coldfleet.policies import POLICIES, Policy
 
 ROUNDS = 7
 SPEC = HostSpec(

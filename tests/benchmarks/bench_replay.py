@@ -24,9 +24,9 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the checkout that this file belongs to
 
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.policies import get_policy
 
 PAGES = 262_144
 SKEW = 0.9

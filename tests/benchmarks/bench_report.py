@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from cluster.journal import BatchReceipt, Journal, PartReceipt, RunReceipt
-from cluster.parts import Rows, write_part
-from cluster.plan import Plan, run_parameters
-from cluster.results import create
-from cluster.schemas import TABLES
-from cluster.storage import open_storage
-from cluster.work import simulate_run
-from hostsim.counters import COUNTERS
+from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.results.journal import BatchReceipt, Journal, PartReceipt, RunReceipt
+from coldfleet.cluster.results.parts import Rows, write_part
+from coldfleet.cluster.results.results import create
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.study.plan import Plan, run_parameters
+from coldfleet.hostsim.counters.counters import COUNTERS
 
 REPLICATES = 2
 _BATCH = 10_000
@@ -81,7 +81,7 @@ def measure(directory: Path, file: Path) -> dict[str, float]:
     plan = Plan.thaw(json.loads((directory / "study.json").read_text())["study"])
     command = ["report", str(directory), "--out", str(file), "--observe", plan.cell(0).cell_id]
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "cluster.cli", *command], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "coldfleet", *command], check=True, stdout=subprocess.DEVNULL)
     found = {"report_s": time.perf_counter() - start, "report_mb": file.stat().st_size / 1e6}
     chromium = shutil.which("chromium")
     return found | _opened(file, chromium) if chromium else found

@@ -13,8 +13,8 @@ from itertools import islice
 
 import numpy as np
 
-from hostsim.rwlock import Threads, Waits, solve
-from hostsim.rwlock_events import simulate
+from coldfleet.hostsim.costs.rwlock import Threads, Waits, solve
+from coldfleet.hostsim.costs.rwlock_events import simulate
 
 LOCKS = 150
 REQUESTS = 5_000

@@ -12,10 +12,10 @@ import statistics
 import time
 from dataclasses import replace
 
-from hostsim.host import simulate_host
-from hostsim.intervals import HEADLINE, ci_column
-from hostsim.model import HostResult, HostSpec
-from policies import Policy, get_policy
+from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
+from coldfleet.policies import Policy, get_policy
 from tests.hostsim.varied_hosts import varied_hosts
 
 SAMPLES = (16, 64)

@@ -17,11 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster.plan import Plan
-from cluster.progress import Silent
-from cluster.ray_executor import RayExecutor
-from cluster.sweep import sweep
-from cluster.work import simulate_run, warm_up
+from coldfleet.cluster.execution.progress import Silent
+from coldfleet.cluster.execution.ray_executor import RayExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import simulate_run, warm_up
+from coldfleet.cluster.study.plan import Plan
 
 WORKERS = 2
 _BASE = {"policy": "lockless-6.15", "fleet.hosts": 1, "fleet.guests_per_host": 1, "guest.workload.kind": "uniform"}

@@ -6,9 +6,9 @@ import random
 import signal
 import sys
 
-from cluster import ray_executor
-from cluster.cli import run_command
-from cluster.plan import Plan
+from coldfleet.cluster.commands.cli import run_command
+from coldfleet.cluster.execution import ray_executor
+from coldfleet.cluster.study.plan import Plan
 
 
 class Target(ray_executor.RayExecutor):

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from cluster.cli import run_command
-from cluster.plan import Plan
-from cluster.study_file import read_study
-from hostsim.counters import COUNTERS
-from hostsim.model import GuestResult, HostResult, HostSpec
-from policies import Policy
+from coldfleet.cluster.commands.cli import run_command
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.counters.counters import COUNTERS
+from coldfleet.hostsim.spec.host_spec import GuestResult, HostResult, HostSpec
+from coldfleet.policies import Policy
 
 STUDY = """\
 title = "a small study"
@@ -97,7 +97,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
             guests.append(GuestResult(guest.name, guest.nested is not None, base, counters, (1,) * len(policy.steps)))
         return HostResult(tuple(guests))
 
-    monkeypatch.setattr("hostsim.host.simulate_host", simulate)
+    monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", simulate)
     return asked
 
 

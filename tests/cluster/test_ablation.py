@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.ablation import CLOSE, Ablation, Switched, ablate
-from cluster.hybrid_runs import Metric, parse_metric
-from cluster.study_file import read_study
-from hostsim.errors import UserError
-from hostsim.recording import read_recording
+from coldfleet.cluster.answers.ablation import CLOSE, Ablation, Switched, ablate
+from coldfleet.cluster.answers.hybrid_runs import Metric, parse_metric
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.replay.recording import read_recording
+from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import Said
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cluster.arguing import find_arguments, shipped
-from cluster.argument import Argument, Check, Verdict, judge, verdict
-from cluster.study_file import read_study
+from coldfleet.cluster.answers.arguing import find_arguments, shipped
+from coldfleet.cluster.answers.argument import Argument, Check, Verdict, judge, verdict
+from coldfleet.cluster.study.reader import read_study
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.azure import A_SERIES, draw, guest_pages, read_trace
-from cluster.study_file import read_study
+from coldfleet.cluster.study.azure import A_SERIES, draw, guest_pages, read_trace
+from coldfleet.cluster.study.reader import read_study
 from tests.cluster.conftest import Said
 
 REST = 'seed = 1\nreplicates = 5\nticks = 2\npolicy = "six-steps"\n'

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.capacity import LOOKS, Capacity, Probe, Verdict, find_capacities, most_judged
-from cluster.slo import parse_slo
-from hostsim.errors import UserError
+from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, Verdict, find_capacities, most_judged
+from coldfleet.cluster.answers.slo import parse_slo
+from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import STUDY, Said
 
 Excess = Callable[[float], float]

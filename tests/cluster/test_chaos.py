@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from cluster.cli import run_command
-from cluster.executor import SerialExecutor
-from cluster.results import Results
-from cluster.schemas import TABLES
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from cluster.verify import verify
+from coldfleet.cluster.commands.cli import run_command
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.verify import verify
+from coldfleet.cluster.study.reader import read_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import COMMANDS
-from policies import POLICIES
+from coldfleet.cluster.commands.cli import COMMANDS
+from coldfleet.policies import POLICIES
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
@@ -23,7 +23,7 @@ NAMES = [command.__name__ for command in COMMANDS]
 @pytest.mark.parametrize("name", ["", *NAMES])
 def test_help_answers_at_once(name: str) -> None:
     code = (
-        "import sys; from cluster.cli import run_command; code = run_command(sys.argv[1:]);"
+        "import sys; from coldfleet.cluster.commands.cli import run_command; code = run_command(sys.argv[1:]);"
         "slow = {'numpy', 'numba', 'pyarrow', 'ray'} & set(sys.modules); print(code, sorted(slow))"
     )
     arguments = [name, "--help"] if name else ["--help"]
@@ -77,7 +77,7 @@ def test_bug_is_one_line_too(coldfleet: Command, study_file: Path, monkeypatch: 
         raise KeyError("oops")
 
     monkeypatch.delenv("COLDFLEET_DEBUG", raising=False)
-    monkeypatch.setattr("cluster.study_file.read_study", broken)
+    monkeypatch.setattr("coldfleet.cluster.study.reader.read_study", broken)
     said = coldfleet("sweep", study_file)
     assert (said.code, said.err.count("\n")) == (3, 1)
     assert "KeyError" in said.err
@@ -87,7 +87,11 @@ def test_closed_pipe_ends_quietly() -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.cli", "policies"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-m", "coldfleet", "policies"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     os.close(write)
     assert done.stderr == ""

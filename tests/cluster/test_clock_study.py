@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.metrics import find_metric
-from cluster.schemas import schema
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from cluster.work import simulate_run
-from hostsim.errors import UserError
-from hostsim.timing import CAUSES
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.results.metrics import find_metric
+from coldfleet.cluster.results.schemas import schema
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.counters.timing import CAUSES
+from coldfleet.hostsim.spec.errors import UserError
 
 TIMED = '[clock]\nmode = "timed"\ntick = "20 ms"\naccess = "500 ns"\nvcpus = 2\n'
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.comparison import PILOT, Comparison, Precision, compare
-from cluster.metrics import find_metric
-from cluster.plan import Plan
-from cluster.question import Budget
-from cluster.study_file import read_study
-from cluster.work import simulate_run
-from hostsim.model import HostSpec
+from coldfleet.cluster.answers.comparison import PILOT, Comparison, Precision, compare
+from coldfleet.cluster.answers.question import Budget
+from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.results.metrics import find_metric
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.conftest import STUDY, Said
 
 Command = Callable[..., Said]

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.constraint import read_constraint
-from cluster.design import Choice, Range, sample
-from cluster.executor import SerialExecutor
-from cluster.plan import Plan
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from hostsim.errors import UserError
-from hostsim.model import HostSpec
-from hostsim.units import MEMORY, TIME
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.study.constraint import read_constraint
+from coldfleet.cluster.study.design import Choice, Range, sample
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostSpec
+from coldfleet.hostsim.spec.units import MEMORY, TIME
 from tests.cluster.conftest import Said
 
 SAMPLE = """
@@ -198,7 +198,7 @@ def test_plan_command_counts_and_estimates(study_file: Path, coldfleet: Callable
 
 
 def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, tmp_path: Path) -> None:
-    from cluster.estimate import estimate
+    from coldfleet.cluster.execution.estimate import estimate
 
     found = estimate(plan, 6)
     results = sweep(plan, tmp_path / "out", SerialExecutor())

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.schemas import TABLES, schema
-from cluster.storage import open_storage
-from cluster.sweep import sweep
-from cluster.verify import verify
-from cluster.work import Batch
-from hostsim.model import HostResult, HostSpec
-from policies import Policy
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import Batch
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES, schema
+from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.results.verify import verify
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
+from coldfleet.policies import Policy
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("fake_engine")
 @pytest.fixture
 def done(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of a finished sweep with a part for every pair of runs."""
-    monkeypatch.setattr("cluster.batching.Batches.__next__", _pairs)
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.Batches.__next__", _pairs)
     sweep(plan, tmp_path / "out", SerialExecutor())
     return tmp_path / "out"
 
@@ -199,7 +199,10 @@ def test_crash_in_compact_loses_nothing(done: Path, monkeypatch: pytest.MonkeyPa
     def crash(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    for step in ("cluster.journal.Journal.replace", "cluster.storage.Storage.delete"):
+    for step in (
+        "coldfleet.cluster.results.journal.Journal.replace",
+        "coldfleet.cluster.results.storage.Storage.delete",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(step, crash)
             assert coldfleet("compact", done).code == 130
@@ -241,9 +244,9 @@ def test_directory_that_is_none_is_one_line(command: str, tmp_path: Path, coldfl
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Makes six-steps fail in replicate 1, or work again."""
-    import hostsim.host
+    from coldfleet.hostsim import host
 
-    simulate = hostsim.host.simulate_host
+    simulate = host.simulate_host
     state = {"broken": True}
 
     def fail_sometimes(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, host: int) -> HostResult:
@@ -251,7 +254,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
             raise MemoryError("too small a machine")
         return simulate(spec, policy, seed=seed, replicate=replicate, host=host)
 
-    monkeypatch.setattr(hostsim.host, "simulate_host", fail_sometimes)
+    monkeypatch.setattr(host, "simulate_host", fail_sometimes)
     return lambda broken: state.update(broken=broken)
 
 
@@ -323,7 +326,7 @@ def test_full_disk_leaves_a_good_journal(done: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cluster.storage._write_and_rename", full)
+        patch.setattr("coldfleet.cluster.results.storage._write_and_rename", full)
         said = coldfleet("resume", done, "--executor", "serial")
         assert (said.code, said.err.splitlines()[-1]) == (2, "coldfleet: No space left on device")
     assert coldfleet("resume", done, "--executor", "serial").code == 0

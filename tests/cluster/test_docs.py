@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import COMMANDS
-from cluster.executor import SerialExecutor
-from cluster.plan import Plan
-from cluster.reference import pages
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from hostsim.model import HostSpec
+from coldfleet.cluster.commands.cli import COMMANDS
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.reference import pages
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.conftest import STUDY, Said
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,9 @@ PYTHON = blocks("python")
 
 @pytest.mark.parametrize("name", pages())
 def test_reference_page_is_current(name: str) -> None:
-    assert (ROOT / "docs" / name).read_text() == pages()[name], "run: python -m cluster.reference docs"
+    assert (ROOT / "docs" / name).read_text() == pages()[name], (
+        "run: python -m coldfleet.cluster.results.reference docs"
+    )
 
 
 @pytest.mark.parametrize("code", [code for _, code in PYTHON], ids=[name for name, _ in PYTHON])

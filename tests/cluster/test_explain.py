@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.explain import choose, explain, judge, rerun_host
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from cluster.work import guest_rows
-from hostsim.errors import UserError
-from hostsim.machine import HostMemory
-from hostsim.state import ACCESS_PAGE
-from hostsim.watch import PageWatch
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import guest_rows
+from coldfleet.cluster.inspection.explain import choose, explain, judge, rerun_host
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.engine.state import ACCESS_PAGE
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.memory.watch import PageWatch
+from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import STUDY, Said
 
 Command = Callable[..., Said]
@@ -123,6 +123,6 @@ def test_rows_of_another_simulator_are_refused(swept: Results, monkeypatch: pyte
     def other(*arguments: Any) -> list[dict[str, Any]]:
         return [{**row, "pgmajfault": row["pgmajfault"] + 1} for row in guest_rows(*arguments)]
 
-    monkeypatch.setattr("cluster.explain.guest_rows", other)
+    monkeypatch.setattr("coldfleet.cluster.inspection.explain.guest_rows", other)
     with pytest.raises(UserError, match="another version of the simulator: guest 0 has pgmajfault"):
         rerun_host(swept, swept.plan.run(0), 0, HostMemory)

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.executor import SerialExecutor
-from cluster.fleet import build_hosts, host_classes
-from cluster.memory import worker_bytes
-from cluster.placement import Machine, Request, place
-from cluster.plan import Plan
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from hostsim.errors import UserError
-from hostsim.model import HostSpec
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.worker_memory import worker_bytes
+from coldfleet.cluster.study.fleet import build_hosts, host_classes
+from coldfleet.cluster.study.placement import Machine, Request, place
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostSpec
 
 STUDY = """\
 seed = 3

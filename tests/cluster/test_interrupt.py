@@ -13,13 +13,13 @@ from subprocess import PIPE
 
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.journal import BatchReceipt
-from cluster.results import Results
-from cluster.schemas import TABLES
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from cluster.verify import verify
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.journal import BatchReceipt
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.verify import verify
+from coldfleet.cluster.study.reader import read_study
 
 WITHIN_S = 5.0
 
@@ -33,7 +33,15 @@ def start(longer_study: Path, tmp_path: Path) -> Iterator[Start]:
     processes = []
 
     def call(*more: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "cluster.cli", "sweep", str(longer_study), "--out", str(tmp_path / "out")]
+        command = [
+            sys.executable,
+            "-m",
+            "coldfleet",
+            "sweep",
+            str(longer_study),
+            "--out",
+            str(tmp_path / "out"),
+        ]
         processes.append(subprocess.Popen([*command, *more], stdout=PIPE, stderr=PIPE, text=True))
         return processes[-1]
 
@@ -117,7 +125,7 @@ def test_on_ray_at_any_time(moment: float | str, start: Start, whole: Results, t
 def test_sweep_that_does_not_listen_ends_all_the_same(tmp_path: Path) -> None:
     code = (
         "import sys, time, signal\n"
-        "from cluster.interrupt import StopRequest\n"
+        "from coldfleet.cluster.execution.interrupt import StopRequest\n"
         "with StopRequest('go on with: x'):\n"
         "    print('ready', flush=True)\n"
         "    end = time.monotonic() + 30\n"

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cluster.policy_map import COARSE, LOOKS, Entry, Point, PolicyMap, draw_map, side
+from coldfleet.cluster.answers.policy_map import COARSE, LOOKS, Entry, Point, PolicyMap, draw_map, side
 from tests.cluster.conftest import STUDY, Said
 
 Command = Callable[..., Said]

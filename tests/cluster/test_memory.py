@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
-from cluster.memory import worker_bytes
-from cluster.plan import Plan
-from cluster.study_values import Scalar
+from coldfleet.cluster.execution.worker_memory import worker_bytes
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.values import Scalar
 
 _CODE = """
 import json, sys
 from pathlib import Path
-from cluster.plan import Plan
-from cluster.work import simulate_run, warm_up
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.execution.work import simulate_run, warm_up
 plan = Plan("", "", 1, 1, json.loads(sys.argv[1]), {})
 warm_up(plan)
 simulate_run(plan.run(0))

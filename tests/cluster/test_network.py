@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.journal import read_journal
-from cluster.results import Results
-from cluster.schemas import TABLES
-from cluster.storage import open_storage
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from cluster.verify import verify
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.journal import read_journal
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.results.verify import verify
+from coldfleet.cluster.study.reader import read_study
 from tests.cluster.ray_node import ROOT, Node, environment, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -118,7 +118,17 @@ def test_cable_is_cut_for_a_minute(cable: Cable, tmp_path: Path) -> None:
         address = f"{cable.addresses[0]}:{PORT}"
         joining = ["--address", address, "--num-cpus", "1", "--node-ip-address", cable.addresses[1]]
         nodes = [Node(head, token, tmp_path / "head.log", cable.inside(0))]
-        command = [sys.executable, "-m", "cluster.cli", "sweep", str(study), "--out", str(out), "--address", address]
+        command = [
+            sys.executable,
+            "-m",
+            "coldfleet",
+            "sweep",
+            str(study),
+            "--out",
+            str(out),
+            "--address",
+            address,
+        ]
         driver = None
         try:
             wait_for("Ray runtime started", nodes[0].log, within_s=90)

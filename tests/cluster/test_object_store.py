@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from cluster.executor import SerialExecutor
-from cluster.journal import JOURNAL_NAME, Journal
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.schemas import TABLES
-from cluster.storage import open_storage
-from cluster.sweep import sweep
-from hostsim.errors import UserError
-from hostsim.model import HostSpec
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.journal import JOURNAL_NAME, Journal
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.conftest import Said
 
 pytest.importorskip("moto", reason="needs the S3 server of moto: pip install '.[test]'")
@@ -104,9 +104,9 @@ def test_two_sweeps_at_once_only_repeat_work(where: str, plan: Plan, tmp_path: P
 
 
 def test_journal_rolls_over_to_new_segments(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cluster.journal import BatchReceipt, read_journal
+    from coldfleet.cluster.results.journal import BatchReceipt, read_journal
 
-    monkeypatch.setattr("cluster.journal.SEGMENT_LINES", 2)
+    monkeypatch.setattr("coldfleet.cluster.results.journal.SEGMENT_LINES", 2)
     receipts = [BatchReceipt(f"b{number}", (), ()) for number in range(5)]
     storage = open_storage(where)
     with Journal(storage) as journal:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.study_file import read_study
-from policies import POLICIES, Enter, Policy, PolicyError, get_policy, installed, policy
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.policies import POLICIES, Enter, Policy, PolicyError, get_policy, installed, policy
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cluster.plan import Plan
-from cluster.study_file import read_study
-from cluster.work import simulate_run
-from hostsim.errors import UserError
+from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.errors import UserError
 
 STUDY = Path(__file__).parents[2] / "configs" / "page_cache.toml"
 

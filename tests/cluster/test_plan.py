@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.fleet import build_hosts, limit_pages, nested_guests
-from cluster.plan import Plan
-from cluster.results import create
-from cluster.schemas import schema
-from cluster.storage import open_storage
-from cluster.study_file import read_study
+from coldfleet.cluster.results.results import create
+from coldfleet.cluster.results.schemas import schema
+from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.study.fleet import build_hosts, limit_pages, nested_guests
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
 
 BASE = {"ticks": 1, "overcommit": 1.5, "fleet.hosts": 3, "fleet.guests_per_host": 7, "guest.memory": "2 MiB"}
 

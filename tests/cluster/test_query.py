@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.nearest import nearest
-from cluster.plan import Plan
-from cluster.schemas import SORT_KEYS, schema
-from cluster.sweep import sweep
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.schemas import SORT_KEYS, schema
+from coldfleet.cluster.study.nearest import nearest
+from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
 
 pytest.importorskip("duckdb", reason='needs the extra "query"')
@@ -36,7 +36,7 @@ def test_tables_are_views(done: Path, plan: Plan, coldfleet: Command) -> None:
 
 
 def test_rows_are_those_of_the_table(done: Path, coldfleet: Command) -> None:
-    from cluster.results import Results
+    from coldfleet.cluster.results.results import Results
 
     sql = "SELECT cell_id, replicate, pgmajfault FROM cells ORDER BY cell_id, replicate"
     expected = Results.open(done).table("cells", ["cell_id", "replicate", "pgmajfault"]).to_pylist()

@@ -12,21 +12,21 @@ from typing import Any
 
 import pytest
 
-from cluster import ray_cluster, ray_executor
-from cluster.executor import SerialExecutor
-from cluster.host_actor import Hello, HostActor
-from cluster.interrupt import StoppedError, StopRequest
-from cluster.journal import BatchReceipt
-from cluster.plan import Plan
-from cluster.ray_executor import IN_FLIGHT, MAX_ATTEMPTS, RayExecutor
-from cluster.results import Results
-from cluster.schemas import TABLES
-from cluster.storage import Storage
-from cluster.study_file import read_study
-from cluster.sweep import sweep
-from cluster.work import Batch
-from hostsim.errors import UserError
-from hostsim.model import HostSpec
+from coldfleet.cluster.execution import ray_cluster, ray_executor
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.host_actor import Hello, HostActor
+from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
+from coldfleet.cluster.execution.ray_executor import IN_FLIGHT, MAX_ATTEMPTS, RayExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import Batch
+from coldfleet.cluster.results.journal import BatchReceipt
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.storage import Storage
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.conftest import Said
 from tests.cluster.fake_ray import ActorDiedError, FakeRay
 
@@ -92,7 +92,7 @@ def test_run_that_kills_every_worker_fails_alone(
         return run(self, batch, where)
 
     monkeypatch.setattr(HostActor, "run", die_of_one)
-    monkeypatch.setattr("cluster.batching.Batches.__next__", _pairs)
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.Batches.__next__", _pairs)
     results = sweep(plan, tmp_path / "out", RayExecutor())
     assert attempts == [2, 1, 1]
     assert not results.missing
@@ -128,7 +128,7 @@ def test_worker_that_cannot_write_ends_the_sweep_in_one_line(
     def full(*arguments: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cluster.work.write_part", full)
+    monkeypatch.setattr("coldfleet.cluster.execution.work.write_part", full)
     with pytest.raises(UserError, match=r"can't write its results: .*No space left on device"):
         sweep(plan, tmp_path / "out", RayExecutor())
 
@@ -161,7 +161,7 @@ def test_stop_request_keeps_what_came_back(
             os.kill(os.getpid(), signal.SIGTERM)
         return run(self, batch, where)
 
-    monkeypatch.setattr("cluster.batching.MAX_RUNS", 1)
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
     monkeypatch.setattr(HostActor, "run", interrupt)
     with pytest.raises(StoppedError, match=r"interrupted with \d+ of 18 runs to do; go on with: coldfleet resume"):
         sweep(plan, tmp_path / "out", RayExecutor())
@@ -231,7 +231,17 @@ def test_ray_gives_the_tables_of_the_serial_executor(
 
 @pytest.mark.cluster
 def test_command_starts_a_ray_of_its_own(ray_token: str, expected: Results, study_file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cluster.cli", "sweep", study_file, "--out", tmp_path / "out", "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "coldfleet",
+        "sweep",
+        study_file,
+        "--out",
+        tmp_path / "out",
+        "--workers",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "on ray, 2 workers" in done.stderr

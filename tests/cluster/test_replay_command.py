@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.replays import Refusal, replay_all
-from hostsim.compare import FIGURES, Comparison
+from coldfleet.cluster.validation.replays import Refusal, replay_all
+from coldfleet.hostsim.replay.comparison import FIGURES, Comparison
 from tests.cluster.conftest import Said
 from tests.hostsim.small_recordings import make_recording, read_lines, write_lines
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.report.answers import answers, best_policy, winners
-from cluster.report.figures import Axis, read_figures
-from cluster.results import Results
-from cluster.statistics import grouped_means, mean_interval
-from cluster.study_file import read_study
-from cluster.summary import summarise
-from cluster.sweep import sweep
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.report.answers import answers, best_policy, winners
+from coldfleet.cluster.report.figures import Axis, read_figures
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.summary import summarise
+from coldfleet.cluster.stats.statistics import grouped_means, mean_interval
+from coldfleet.cluster.study.reader import read_study
 from tests.cluster.conftest import STUDY, Said
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 @pytest.fixture(scope="module")
 def file(swept: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cluster.report.page import page
+    from coldfleet.cluster.report.page import page
 
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page(swept), encoding="utf-8")

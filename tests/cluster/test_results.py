@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.journal import BatchReceipt, Journal, RunReceipt, read_journal
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.schemas import SORT_KEYS, TABLES, schema
-from cluster.storage import open_storage
-from cluster.sweep import sweep
-from cluster.work import warm_up_shapes
-from hostsim.errors import UserError
-from hostsim.model import HostSpec
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import warm_up_shapes
+from coldfleet.cluster.results.journal import BatchReceipt, Journal, RunReceipt, read_journal
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import SORT_KEYS, TABLES, schema
+from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostSpec
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.schemas import TABLES
-from cluster.sweep import sweep
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cluster.statistics import (
+from coldfleet.cluster.stats.statistics import (
     Interval,
     Mean,
     mean_interval,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.study_file import read_study
-from cluster.toml_lines import find_line, key_lines
-from hostsim.errors import UserError
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.cluster.study.toml_lines import find_line, key_lines
+from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import Said
 
 MISTAKES = {

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import ray_jobs
-from cluster.executor import SerialExecutor
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.schemas import TABLES
-from cluster.sweep import sweep
+from coldfleet.cluster.execution import ray_jobs
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
 from tests.cluster.ray_node import ROOT, Node, environment, free_port, wait_for
 
@@ -75,7 +75,7 @@ def test_study_alone_is_sent(dashboard: FakeDashboard, study_file: Path, coldfle
     (sent,) = dashboard.sent
     assert sent["files"] == {"small.toml"}
     words = shlex.split(sent["entrypoint"])
-    assert words[:5] == ["python", "-m", "cluster.cli", "sweep", "small.toml"]
+    assert words[:5] == ["python", "-m", "coldfleet", "sweep", "small.toml"]
     assert words[5:] == ["--out", "s3://b/my results", "--address", "auto", "--workers", "3"]
 
 
@@ -185,7 +185,7 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def run(*words: object, env: dict[str, str], within_s: float = 240) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster.cli", *map(str, words)]
+    command = [sys.executable, "-m", "coldfleet", *map(str, words)]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=within_s, cwd=ROOT)
 
 

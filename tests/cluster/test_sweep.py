@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from cluster.batching import MAX_RUNS, Batches
-from cluster.executor import SerialExecutor
-from cluster.interrupt import StopRequest
-from cluster.journal import BatchReceipt, RunReceipt
-from cluster.metrics import SUMMARY
-from cluster.plan import Plan
-from cluster.results import Results
-from cluster.storage import Storage
-from cluster.summary import WIDTH
-from cluster.sweep import sweep
-from cluster.work import Batch, warm_up_shapes
-from hostsim.errors import UserError
-from hostsim.model import HostResult, HostSpec
+from coldfleet.cluster.execution.batching import MAX_RUNS, Batches
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.interrupt import StopRequest
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import Batch, warm_up_shapes
+from coldfleet.cluster.results.journal import BatchReceipt, RunReceipt
+from coldfleet.cluster.results.metrics import SUMMARY
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.storage import Storage
+from coldfleet.cluster.results.summary import WIDTH
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
@@ -81,16 +81,16 @@ def test_finished_sweep_is_not_run_again(serial: Command, fake_engine: list[Host
 def test_failing_cell_is_a_receipt_and_the_others_go_on(
     serial: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import hostsim.host
+    from coldfleet.hostsim import host
 
-    simulate = hostsim.host.simulate_host
+    simulate = host.simulate_host
 
     def fail_sometimes(spec: HostSpec, policy: object, *, seed: int, replicate: int, host: int) -> HostResult:
         if replicate == 1 and policy.name == "six-steps":  # type: ignore[attr-defined]
             raise ValueError("a bug\nin two lines")
         return simulate(spec, policy, seed=seed, replicate=replicate, host=host)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hostsim.host, "simulate_host", fail_sometimes)
+    monkeypatch.setattr(host, "simulate_host", fail_sometimes)
     said = serial()
     assert said.code == 1
     assert "ValueError: a bug in two lines" in said.err
@@ -171,14 +171,14 @@ class InterruptedExecutor(SerialExecutor):
 def test_interrupted_sweep_keeps_what_came_back_and_goes_on(
     after: int, plan: Plan, serial: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.batching.MAX_RUNS", 1)
-    monkeypatch.setattr("cluster.executor.SerialExecutor", lambda: InterruptedExecutor(after))
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
+    monkeypatch.setattr("coldfleet.cluster.execution.executor.SerialExecutor", lambda: InterruptedExecutor(after))
     said = serial()
     left = len(plan) - after - 1
     assert said.code == 130
     assert f"with {left} of {len(plan)} runs to do; go on with: coldfleet resume {tmp_path / 'out'}" in said.err
     assert len(Results.open(tmp_path / "out").missing) == left
-    monkeypatch.setattr("cluster.executor.SerialExecutor", SerialExecutor)
+    monkeypatch.setattr("coldfleet.cluster.execution.executor.SerialExecutor", SerialExecutor)
     said = serial()
     assert said.code == 0
     assert f"going on after {after + 1} runs" in said.err
@@ -187,9 +187,9 @@ def test_interrupted_sweep_keeps_what_came_back_and_goes_on(
 def test_interrupt_in_the_middle_of_a_run_loses_only_its_batch(
     plan: Plan, serial: Command, tmp_path: Path, fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import hostsim.host
+    from coldfleet.hostsim import host
 
-    simulate = hostsim.host.simulate_host
+    simulate = host.simulate_host
 
     def interrupted(*args: object, **kwargs: object) -> HostResult:
         if len(fake_engine) == 9:
@@ -197,8 +197,8 @@ def test_interrupt_in_the_middle_of_a_run_loses_only_its_batch(
             os.kill(os.getpid(), signal.SIGINT)
         return simulate(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("cluster.batching.MAX_RUNS", 1)
-    monkeypatch.setattr(hostsim.host, "simulate_host", interrupted)
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
+    monkeypatch.setattr(host, "simulate_host", interrupted)
     assert serial().code == 130
     assert 0 < len(Results.open(tmp_path / "out").missing) < len(plan)
     assert serial().code == 0
@@ -266,6 +266,6 @@ def test_part_that_is_lost_during_the_sweep_is_made_again(
 def test_file_system_that_keeps_nothing_is_one_line(
     plan: Plan, tmp_path: Path, fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.storage.Storage.sha256", lambda storage, name: "")
+    monkeypatch.setattr("coldfleet.cluster.results.storage.Storage.sha256", lambda storage, name: "")
     with pytest.raises(UserError, match="parts are lost as fast as they are written"):
         sweep(plan, tmp_path / "out", SerialExecutor())

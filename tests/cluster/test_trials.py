@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.executor import SerialExecutor
-from cluster.plan import Plan
-from cluster.progress import Silent
-from cluster.question import vary, vary_together
-from cluster.trials import Trial, Trials
-from cluster.work import simulate_run, warm_up_shapes
-from hostsim.errors import UserError
-from hostsim.model import HostResult, HostSpec
+from coldfleet.cluster.answers.question import vary, vary_together
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.progress import Silent
+from coldfleet.cluster.execution.trials import Trial, Trials
+from coldfleet.cluster.execution.work import simulate_run, warm_up_shapes
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
 from tests.cluster.conftest import Said
 
 COLUMNS = {"cells": ["pgmajfault"], "guests": ["guest", "pgmajfault"]}
@@ -64,7 +64,7 @@ def test_a_failed_run_is_one_line(
             raise ValueError("no such page")
         return HostResult(())
 
-    monkeypatch.setattr("hostsim.host.simulate_host", broken)
+    monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", broken)
     said = coldfleet("compare", "evict-only", "six-steps", study_file, "--executor", "serial")
     assert (said.code, said.out) == (2, "")
     assert "a run failed: cell " in said.err.splitlines()[-1]
@@ -77,7 +77,7 @@ def test_an_interrupt_ends_it(
     def interrupted(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("cluster.executor.run_batch", interrupted)
+    monkeypatch.setattr("coldfleet.cluster.execution.executor.run_batch", interrupted)
     said = coldfleet("compare", "evict-only", "six-steps", study_file, "--executor", "serial")
     assert (said.code, said.out, said.err.splitlines()[-1]) == (130, "", "coldfleet: interrupted")
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostsim.errors import UserError
-from hostsim.units import MEMORY, TIME, Quantity
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
 
 
 @pytest.mark.parametrize(

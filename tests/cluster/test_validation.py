@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from cluster.plan import Run
-from cluster.study_file import read_study
-from cluster.validation import chromeos_lines, multichase_lines
-from cluster.work import simulate_run
-from hostsim.calibration import DEFAULT, Calibration, format_calibration, parse_calibration, read_calibration
-from hostsim.errors import UserError
-from hostsim.published_rows import V4
+from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.study.plan import Run
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.cluster.validation.published import chromeos_lines, multichase_lines
+from coldfleet.hostsim.published.rows import V4
+from coldfleet.hostsim.spec.calibration import (
+    DEFAULT,
+    Calibration,
+    format_calibration,
+    parse_calibration,
+    read_calibration,
+)
+from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import STUDY, Said
 
 Coldfleet = Callable[..., Said]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hostsim.classic import PARENT
-from hostsim.state import GEN_MASK
+from coldfleet.hostsim.engine.state import GEN_MASK
+from coldfleet.hostsim.mm.classic import PARENT
 from tests.hostsim.side_by_side import Reference, SideBySide
 from tests.reference.classic import ClassicHost
 from tests.reference.reclaim import ScanControl

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from hostsim.jit import compiled
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.notifier import ask, consult
-from hostsim.state import PRESENT, PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED, Machine
-from policies import Policy, Site, get_policy
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import PRESENT, PRIMARY, SHADOW, SHADOW_MAPPED, TDP, TOUCHED, Machine
+from coldfleet.hostsim.kvm.mmu_notifier import ask, consult
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.policies import Policy, Site, get_policy
 
 
 def new_word() -> HostMemory:

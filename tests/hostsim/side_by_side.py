@@ -9,12 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import event
 
-from hostsim import faults, pagecache
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.notifier import CALLS, LOCKS, YOUNG
-from hostsim.observe import page_states
-from hostsim.state import (
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_MMAP,
     ACCESS_PAGE,
@@ -38,7 +34,11 @@ from hostsim.state import (
     TDP_MAPPED,
     WRITABLE,
 )
-from policies import Lock, Site, get_policy
+from coldfleet.hostsim.kvm.mmu_notifier import CALLS, LOCKS, YOUNG
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.mm import faults, filemap
+from coldfleet.hostsim.replay.observe import page_states
+from coldfleet.policies import Lock, Site, get_policy
 from tests.reference import ReferenceHost
 from tests.reference.constants import FIRST_MAX_SEQ
 from tests.reference.reclaim import ScanControl
@@ -163,7 +163,7 @@ class SideBySide:
         if switch:
             self.engine.touch_file(0, pages)
         else:
-            pagecache.access_file(self.engine.machine, 0, pages)
+            filemap.access_file(self.engine.machine, 0, pages)
 
     def flush(self) -> None:
         self.engine.flush()

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hostsim.recording import Recording, read_recording
-from hostsim.recording_writer import write_recording
-from hostsim.replay import access_lists, simulate_recording
-from hostsim.schedule import fnv1a
+from coldfleet.hostsim.replay.recording import Recording, read_recording
+from coldfleet.hostsim.replay.recording_writer import write_recording
+from coldfleet.hostsim.replay.replay import access_lists, simulate_recording
+from coldfleet.hostsim.workload.schedule import fnv1a
 
 Lines = list[dict[str, Any]]
 

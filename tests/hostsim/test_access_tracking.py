@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostsim.access_tracking import PAGES_PER_VCPU, Measured, run_benchmark
-from hostsim.calibration import DEFAULT
-from hostsim.errors import UserError
-from hostsim.fit import fit, log_errors
-from hostsim.host_limits import scalability
-from hostsim.published_rows import PublishedRow, find_policy, read_rows
+from coldfleet.hostsim.costs.scalability import scalability
+from coldfleet.hostsim.published.access_tracking import PAGES_PER_VCPU, Measured, run_benchmark
+from coldfleet.hostsim.published.fit import fit, log_errors
+from coldfleet.hostsim.published.rows import PublishedRow, find_policy, read_rows
+from coldfleet.hostsim.spec.calibration import DEFAULT
+from coldfleet.hostsim.spec.errors import UserError
 
 VCPUS = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 48, 64, 96, 128]
 NAMES = ("no-aging", "locked-6.12", "lockless-6.15")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hostsim.damon import Damon, Region
-from hostsim.host import simulate_host
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, VmSpec, WorkloadSpec
-from policies import get_policy
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.monitors.damon import Damon, Region
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec, VmSpec, WorkloadSpec
+from coldfleet.policies import get_policy
 
 NESTED = NestedSpec(access_share=0.5, exposed_share=0.5, l2_only_share=0.25)
 GUEST = GuestSpec("g", 2048, 2048, 2000, workload=WorkloadSpec(layout="ordered"), vm=VmSpec(truth=True))

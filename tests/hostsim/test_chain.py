@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hostsim.extras import set_up
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.model import VmSpec
-from hostsim.notifier import CALLS, FAILED
-from hostsim.state import DEVICE_BITS, TDP, Machine
-from policies import Chain, Site, get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import DEVICE_BITS, TDP, Machine
+from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FAILED
+from coldfleet.hostsim.memory.extras import set_up
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.spec.host_spec import VmSpec
+from coldfleet.policies import Chain, Site, get_policy
 from tests.hostsim.one_word import ask_word, consult_word, set_bits, under
 
 PAGE = 1 << 5

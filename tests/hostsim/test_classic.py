@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from hostsim.classic_reclaim import prepare_pass, shrink_lruvec
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.observe import page_states
-from hostsim.state import ACCESS_WRITE, ACTIVE, REFERENCED, WORKINGSET
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, ACTIVE, REFERENCED, WORKINGSET
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.mm.classic_reclaim import prepare_pass, shrink_lruvec
+from coldfleet.hostsim.replay.observe import page_states
+from coldfleet.policies import get_policy
 from tests.hostsim.classic_side_by_side import ClassicSideBySide
 from tests.hostsim.side_by_side import Operation, Shape, check_after_each
 from tests.reference import POLICIES

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostsim.host import simulate_host
-from hostsim.model import (
+from coldfleet.hostsim.counters.timing import CAUSES, TIMES
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.memory.watch import Watch
+from coldfleet.hostsim.spec.host_spec import (
     CALLERS,
     ClockSpec,
     GuestResult,
@@ -21,10 +23,8 @@ from hostsim.model import (
     VmSpec,
     WorkloadSpec,
 )
-from hostsim.swap_devices import get_device
-from hostsim.timing import CAUSES, TIMES
-from hostsim.watch import Watch
-from policies import get_policy
+from coldfleet.hostsim.swap.devices import get_device
+from coldfleet.policies import get_policy
 
 PAGES, LIMIT = 3000, 1800
 TIME = {counter.name for counter in TIMES}

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hostsim.host import collect
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.state import ACCESS_L2, ACCESS_WRITE, MIN_NR_GENS, PRESENT
-from policies import Policy, Step, get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_WRITE, MIN_NR_GENS, PRESENT
+from coldfleet.hostsim.host import collect
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.policies import Policy, Step, get_policy
 
 PAGES = 1024
 L1_PAGES = np.arange(PAGES // 2, dtype=np.uint32)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from hostsim.counters import COUNTERS
-from hostsim.host import simulate_host
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, VmSpec, WorkloadSpec
-from policies import get_policy
+from coldfleet.hostsim.counters.counters import COUNTERS
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec, VmSpec, WorkloadSpec
+from coldfleet.policies import get_policy
 
 TRUTH = (
     "wrong_evictions", "resident_samples", "too_old_ticks", "too_young_ticks", "cold_samples", "cold_found",

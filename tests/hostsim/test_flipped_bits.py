@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hostsim.compare import compare_recording
-from hostsim.errors import UserError
-from hostsim.observe import COUNTERS, LIST_SIZES
-from hostsim.recording import read_recording
+from coldfleet.hostsim.replay.comparison import compare_recording
+from coldfleet.hostsim.replay.observe import COUNTERS, LIST_SIZES
+from coldfleet.hostsim.replay.recording import read_recording
+from coldfleet.hostsim.spec.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "tests" / "recordings").glob("*.jsonl.gz"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostsim.calibration import DEFAULT
-from hostsim.host_limits import CHARGE_BATCH, PAGE_BYTES, fault_ns, remote_share, scalability, serial_ns
+from coldfleet.hostsim.costs.scalability import CHARGE_BATCH, PAGE_BYTES, fault_ns, remote_share, scalability, serial_ns
+from coldfleet.hostsim.spec.calibration import DEFAULT
 
 FREE = replace(DEFAULT, zone_lock_ns=0.0, coherency_ns=0.0, charge_ns=0.0, zero_bytes_per_s=1e30)
 

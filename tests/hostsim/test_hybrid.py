@@ -7,9 +7,9 @@ from itertools import permutations
 
 import pytest
 
-from hostsim.errors import UserError
-from hostsim.hybrid import differing_features, get_kernel, hybrid
-from hostsim.kernels import KERNELS
+from coldfleet.hostsim.engine.hybrids import differing_features, get_kernel, hybrid
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.spec.errors import UserError
 
 PAIRS = list(permutations(KERNELS, 2))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hostsim.kernel_threads import KernelThread
-from hostsim.ledger import Thread
-from hostsim.timing import Cause
+from coldfleet.hostsim.clock.kernel_threads import KernelThread
+from coldfleet.hostsim.clock.ledger import Thread
+from coldfleet.hostsim.counters.timing import Cause
 
 PART_NS, WAIT_NS = 40, 5
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot, Watermarks
-from hostsim.state import ACCESS_WRITE
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.policies import get_policy
 
 MARKS = Watermarks(low=200, high=260, goal=320)
 FREE = 4000

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostsim.ledger import Thread, own_time
-from hostsim.timing import WORK, Cause
+from coldfleet.hostsim.clock.ledger import Thread, own_time
+from coldfleet.hostsim.counters.timing import WORK, Cause
 
 works = st.lists(st.integers(0, 3_000), min_size=len(WORK), max_size=len(WORK))
 ticks = st.lists(st.tuples(st.lists(works, max_size=4), st.lists(st.integers(0, 1_000), max_size=3), st.booleans()))

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from hostsim.calibration import DEFAULT
-from hostsim.costs import PTE_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
-from hostsim.mmu_lock import LockRates, LockWaits, aging_hold_ns
-from hostsim.rwlock import Threads
-from hostsim.rwlock_events import simulate
+from coldfleet.hostsim.costs.constants import PTE_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
+from coldfleet.hostsim.costs.mmu_lock import LockRates, LockWaits, aging_hold_ns
+from coldfleet.hostsim.costs.rwlock import Threads
+from coldfleet.hostsim.costs.rwlock_events import simulate
+from coldfleet.hostsim.spec.calibration import DEFAULT
 
 TICK_NS = 1_000_000_000
 BUSY = LockRates(8, TICK_NS, tdp_faults=200_000, shadow_faults=100_000, aging_writes=0)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from hostsim.machine import HostMemory
-from hostsim.notifier import CALLS, FALSE, LOCKS, MISSED, YOUNG
-from hostsim.state import PRIMARY, SHADOW, TDP, TOUCHED
-from policies import POLICIES, Enter, Site, get_policy, policy
+from coldfleet.hostsim.engine.state import PRIMARY, SHADOW, TDP, TOUCHED
+from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FALSE, LOCKS, MISSED, YOUNG
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.policies import POLICIES, Enter, Site, get_policy, policy
 from tests.hostsim.one_word import ask_word, new_word, set_bits, under
 
 

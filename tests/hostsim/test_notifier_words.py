@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostsim.machine import HostMemory
-from hostsim.state import BIT_COLUMNS, PRIMARY, SHADOW, TDP
-from policies import POLICIES, Enter, Policy, Site, policy
+from coldfleet.hostsim.engine.state import BIT_COLUMNS, PRIMARY, SHADOW, TDP
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.policies import POLICIES, Enter, Policy, Site, policy
 from tests.hostsim.one_word import ask_word, new_word, set_bits, under
 
 WORDS = st.integers(0, 2**64 - 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Watermarks
-from hostsim.watermarks import kernel_watermarks
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.memory.host_memory import HostMemory, Watermarks
+from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 from tests.hostsim.test_kswapd import FREE, free_pages, host, write
 
 MARKS = Watermarks(low=200, high=260, goal=320, min=150)

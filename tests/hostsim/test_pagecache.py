@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.state import (
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import (
     ACCESS_MMAP,
     ACCESS_WRITE,
     ANON,
@@ -20,7 +19,8 @@ from hostsim.state import (
     SWAPCACHE,
     WORKINGSET,
 )
-from policies import get_policy
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.policies import get_policy
 
 A_AND_B = ("6.1", "6.12")
 C = ("6.16", "6.18")

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from hostsim.host import collect, simulate_host
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.model import GuestSpec, HostSpec, NestedSpec, WorkloadSpec
-from hostsim.notifier import MISSED
-from hostsim.observe import page_states
-from hostsim.state import PRESENT, PRIMARY, SHADOW, TDP, TOUCHED
-from hostsim.workloads import GuestStream
-from policies import POLICIES, Policy, Site, get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import PRESENT, PRIMARY, SHADOW, TDP, TOUCHED
+from coldfleet.hostsim.host import collect, simulate_host
+from coldfleet.hostsim.kvm.mmu_notifier import MISSED
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.replay.observe import page_states
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec, WorkloadSpec
+from coldfleet.hostsim.workload.streams import GuestStream
+from coldfleet.policies import POLICIES, Policy, Site, get_policy
 from tests.hostsim.one_word import compiled_ask
 
 PAGES, LIMIT, TICKS = 3000, 1800, 6

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numba.core.registry
 
-from hostsim import faults, reclaim
-from hostsim.host import simulate_host
-from hostsim.model import GuestSpec, HostSpec, NestedSpec
-from policies import POLICIES
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.mm import faults, reclaim
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec
+from coldfleet.policies import POLICIES
 
 COMPILED = (faults.touch_guest, faults.touch_process, reclaim.memory_reclaim, reclaim.debugfs_age)
 

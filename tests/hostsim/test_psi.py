@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hostsim.psi import EXPS, FIXED_1, PSI, Psi, add_pressure, calc_load, pressure_of_cpus
-from hostsim.timing import WINDOWS
+from coldfleet.hostsim.clock.psi import EXPS, FIXED_1, PSI, Psi, add_pressure, calc_load, pressure_of_cpus
+from coldfleet.hostsim.counters.timing import WINDOWS
 
 TICK_NS = 2_000_000_000
 Tasks = list[tuple[int, int]]  # of each, ns stalled and ns running

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hostsim.compare import compare_recording
-from hostsim.errors import UserError
-from hostsim.recording import NEVER_PRESENT, SWAPPED, page_state_hash, read_recording, residency_hash
-from hostsim.replay import check_replayable
+from coldfleet.hostsim.replay.comparison import compare_recording
+from coldfleet.hostsim.replay.recording import NEVER_PRESENT, SWAPPED, page_state_hash, read_recording, residency_hash
+from coldfleet.hostsim.replay.replay import check_replayable
+from coldfleet.hostsim.spec.errors import UserError
 from tests.hostsim.small_recordings import Lines, make_recording, read_lines, write_lines
 from tests.reference.schedule import fnv1a as plain_fnv1a
 

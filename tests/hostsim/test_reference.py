@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from hostsim.kernels import KERNELS
+from coldfleet.hostsim.engine.kernels import KERNELS
 from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each
 from tests.reference import POLICIES
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hostsim.compare import Comparison, Difference, compare_recording, compare_step
-from hostsim.observe import COUNTERS
-from hostsim.recording import read_recording
-from hostsim.recording_writer import write_recording
+from coldfleet.hostsim.replay.comparison import Comparison, Difference, compare_recording, compare_step
+from coldfleet.hostsim.replay.observe import COUNTERS
+from coldfleet.hostsim.replay.recording import read_recording
+from coldfleet.hostsim.replay.recording_writer import write_recording
 from tests.hostsim.small_recordings import make_recording, read_lines
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recordings").glob("*.jsonl.gz"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hostsim.costs import RMAP_ADD_NS, RMAP_LOCK_NS
-from hostsim.rmap_lock import spin_ns
-from hostsim.rwlock import Threads
-from hostsim.rwlock_events import simulate
+from coldfleet.hostsim.costs.constants import RMAP_ADD_NS, RMAP_LOCK_NS
+from coldfleet.hostsim.costs.rmap_lock import spin_ns
+from coldfleet.hostsim.costs.rwlock import Threads
+from coldfleet.hostsim.costs.rwlock_events import simulate
 
 
 @pytest.mark.parametrize("rmaps", [8, 64])

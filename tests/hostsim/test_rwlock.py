@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hostsim.rwlock import Threads, Waits, solve
-from hostsim.rwlock_events import simulate
+from coldfleet.hostsim.costs.rwlock import Threads, Waits, solve
+from coldfleet.hostsim.costs.rwlock_events import simulate
 from tests.benchmarks.bench_rwlock import random_locks, wait_errors
 
 NOBODY = Threads(0, 1.0, 1.0)

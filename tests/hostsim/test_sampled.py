@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hostsim.errors import UserError
-from hostsim.host import simulate_host
-from hostsim.intervals import HEADLINE, ci_column, no_ci95
-from hostsim.kernels import KERNELS
-from hostsim.model import ClockSpec, GuestSpec, HostResult, HostSpec, NestedSpec, WorkloadSpec
-from hostsim.sampled import parts_of
-from hostsim.thinning import Ranking
-from hostsim.timing import CAUSES
-from policies import get_policy
+from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column, no_ci95
+from coldfleet.hostsim.counters.timing import CAUSES
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.sampling import parts_of
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import ClockSpec, GuestSpec, HostResult, HostSpec, NestedSpec, WorkloadSpec
+from coldfleet.hostsim.workload.thinning import Ranking
+from coldfleet.policies import get_policy
 
 PAGES = 65_536
 

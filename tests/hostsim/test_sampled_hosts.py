@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from hostsim.host import simulate_host
-from hostsim.intervals import HEADLINE, ci_column
-from policies import get_policy
+from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.policies import get_policy
 from tests.hostsim.varied_hosts import varied_hosts
 
 SEED = 2026  # in view while the rules of sampling were chosen; docs/clock.md has seeds that were not

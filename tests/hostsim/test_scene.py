@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.fleet import build_hosts
-from cluster.plan import Plan
-from cluster.study_file import read_study
-from hostsim.errors import UserError
-from hostsim.host import simulate_host
-from hostsim.model import GuestSpec, RecordedWorkload
-from hostsim.observe import COUNTERS
-from hostsim.recording import Recording, read_recording
-from hostsim.replay import access_lists, first_writes, slots_of
-from hostsim.scene import KINDS, WORKLOADS, RecordedStream, SceneGuest, parse_scene, recorder_seed
-from hostsim.state import ACCESS_PAGE, ACCESS_WRITE
+from coldfleet.cluster.study.fleet import build_hosts
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.engine.state import ACCESS_PAGE, ACCESS_WRITE
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.replay.observe import COUNTERS
+from coldfleet.hostsim.replay.recording import Recording, read_recording
+from coldfleet.hostsim.replay.replay import access_lists, first_writes, slots_of
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import GuestSpec, RecordedWorkload
+from coldfleet.hostsim.workload.scenario import KINDS, WORKLOADS, RecordedStream, SceneGuest, parse_scene, recorder_seed
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 KINDS_OF = {"host": "process", "mix": "nested"}  # our names for the recordings' kinds

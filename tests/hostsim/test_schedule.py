@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hostsim.mix_schedule import WORKLOADS as MIX_WORKLOADS
-from hostsim.mix_schedule import MixSchedule
-from hostsim.recording import read_recording
-from hostsim.replay import access_lists
-from hostsim.schedule import FNV_OFFSET, LAYOUTS, WORKLOADS, Schedule, fnv1a, splitmix64, zipf_weights
+from coldfleet.hostsim.replay.recording import read_recording
+from coldfleet.hostsim.replay.replay import access_lists
+from coldfleet.hostsim.workload.mix_schedule import WORKLOADS as MIX_WORKLOADS
+from coldfleet.hostsim.workload.mix_schedule import MixSchedule
+from coldfleet.hostsim.workload.schedule import (
+    FNV_OFFSET,
+    LAYOUTS,
+    WORKLOADS,
+    Schedule,
+    fnv1a,
+    splitmix64,
+    zipf_weights,
+)
 from tests.reference.schedule import MixSchedule as PlainMixSchedule
 from tests.reference.schedule import rounds as plain_rounds
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from hostsim.compare import RANGED, Comparison
-from hostsim.recording import Recording
-from hostsim.spread import steps_in_range
+from coldfleet.hostsim.replay.comparison import RANGED, Comparison
+from coldfleet.hostsim.replay.recording import Recording
+from coldfleet.hostsim.replay.spread import steps_in_range
 from tests.hostsim.small_recordings import make_recording
 
 SCANS = RANGED.index("pgscan")

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hostsim.errors import UserError
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.model import SWAP_DEVICES
-from hostsim.state import ACCESS_WRITE, MIN_NR_GENS, PG_WRITEBACK
-from hostsim.swap_devices import DEVICES, get_device
-from hostsim.swap_queue import MANY, end_tick, end_writes, new_queue, read_pages, wait_for_writes
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, MIN_NR_GENS, PG_WRITEBACK
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import SWAP_DEVICES
+from coldfleet.hostsim.swap.devices import DEVICES, get_device
+from coldfleet.hostsim.swap.queue import MANY, end_tick, end_writes, new_queue, read_pages, wait_for_writes
+from coldfleet.policies import get_policy
 
 SECOND_NS = 1_000_000_000
 

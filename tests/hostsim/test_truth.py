@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hostsim.extras import set_up
-from hostsim.host import collect
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.model import VmSpec
-from hostsim.state import ACCESS_WRITE
-from hostsim.truth import take_sample
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE
+from coldfleet.hostsim.host import collect
+from coldfleet.hostsim.memory.extras import set_up
+from coldfleet.hostsim.memory.ground_truth import take_sample
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.spec.host_spec import VmSpec
+from coldfleet.policies import get_policy
 
 PAGES = 512
 

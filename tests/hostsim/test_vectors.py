@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.state import ACCESS_WRITE, ANON, FILE, REFERENCED, WORKINGSET
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, ANON, FILE, REFERENCED, WORKINGSET
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.policies import get_policy
 
 A_AND_B = ("6.1", "6.12")
 C = ("6.16", "6.18")

@@ -9,13 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hostsim.host import simulate_host
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot
-from hostsim.model import ClockSpec, GuestSpec, HostSpec, NestedSpec, PageCacheSpec, VmSpec, WorkloadSpec
-from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
-from hostsim.watch import PageWatch, Seen, Watch, When
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.memory.watch import PageWatch, Seen, Watch, When
+from coldfleet.hostsim.spec.host_spec import (
+    ClockSpec,
+    GuestSpec,
+    HostSpec,
+    NestedSpec,
+    PageCacheSpec,
+    VmSpec,
+    WorkloadSpec,
+)
+from coldfleet.policies import get_policy
 from tests.reference import ReferenceHost
 from tests.reference.folio import Folio
 

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hostsim.alias import alias_table
-from hostsim.model import WORKLOAD_KINDS, GuestSpec, NestedSpec, WorkloadSpec
-from hostsim.schedule import fnv1a
-from hostsim.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
-from hostsim.thinning import Ranking
-from hostsim.workloads import NEVER, GuestStream
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
+from coldfleet.hostsim.spec.host_spec import WORKLOAD_KINDS, GuestSpec, NestedSpec, WorkloadSpec
+from coldfleet.hostsim.workload.alias import alias_table
+from coldfleet.hostsim.workload.schedule import fnv1a
+from coldfleet.hostsim.workload.streams import NEVER, GuestStream
+from coldfleet.hostsim.workload.thinning import Ranking
 
 PAGES = 600
 PER_TICK = 20_000

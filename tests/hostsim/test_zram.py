@@ -5,13 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hostsim.kernels import KERNELS
-from hostsim.machine import HostMemory, Memslot, Watermarks
-from hostsim.model import CompressionSpec
-from hostsim.state import ACCESS_WRITE, PAGE_BYTES, PRESENT
-from hostsim.swap_devices import get_device
-from hostsim.zram import HUGE, SAME_FILLED, Pool, bytes_of_classes, classes_of, new_pool, update_pool, with_compression
-from policies import get_policy
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, PAGE_BYTES, PRESENT
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.spec.host_spec import CompressionSpec
+from coldfleet.hostsim.swap.devices import get_device
+from coldfleet.hostsim.swap.zram import (
+    HUGE,
+    SAME_FILLED,
+    Pool,
+    bytes_of_classes,
+    classes_of,
+    new_pool,
+    update_pool,
+    with_compression,
+)
+from coldfleet.policies import get_policy
 
 KEY = np.uint64(11)
 

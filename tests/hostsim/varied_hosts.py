@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from hostsim.kernels import KERNELS
-from hostsim.model import (
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.spec.host_spec import (
     RECLAIM_MODES,
     WORKLOAD_KINDS,
     ClockSpec,

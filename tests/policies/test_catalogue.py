@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies import POLICIES, Call, Chain, Enter, Policy, PolicyError, Site, Step, When, get_policy, policy
-from policies.policy import MAX_CALLS, MAX_STEPS
+from coldfleet.policies import POLICIES, Call, Chain, Enter, Policy, PolicyError, Site, Step, When, get_policy, policy
+from coldfleet.policies.policy import MAX_CALLS, MAX_STEPS
 
 PLAIN: dict[str, Any] = {
     "summary": "all MMUs, always",

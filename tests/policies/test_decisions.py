@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hostsim.machine import HostMemory
-from hostsim.notifier import CALLS, FAILED, FLUSHES, LOCKS
-from hostsim.state import PRIMARY, SHADOW, SHADOW_MAPPED, TDP, Machine
-from policies import POLICIES, Lock, Site, get_policy
+from coldfleet.hostsim.engine.state import PRIMARY, SHADOW, SHADOW_MAPPED, TDP, Machine
+from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FAILED, FLUSHES, LOCKS
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.policies import POLICIES, Lock, Site, get_policy
 from tests.hostsim.one_word import ask_word, consult_word, new_word, set_bits, under
 
 PAGE = 1 << 37  # any bit of the word

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import Action, Answer, Condition, Lock, Mmu, Note, PolicyError, Step
+from coldfleet.policies import Action, Answer, Condition, Lock, Mmu, Note, PolicyError, Step
 
 C = Condition
 

@@ -1,0 +1,1 @@
+"""Answers from runs: comparisons, capacity, maps of policies, ablations, claims."""

@@ -1,0 +1,132 @@
+"""Runs one cell of a study on hybrids of two kernels, with whatever executor there is, and reads off one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from coldfleet.cluster.answers.ablation import Switched
+from coldfleet.cluster.execution.executor import Executor
+from coldfleet.cluster.execution.interrupt import StoppedError
+from coldfleet.cluster.execution.progress import Reporter
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.stats.statistics import Mean, mean_interval
+from coldfleet.cluster.study.plan import Plan, as_written
+from coldfleet.cluster.study.values import KERNELS_OWN
+from coldfleet.hostsim.counters.counters import COUNTERS
+from coldfleet.hostsim.engine.hybrids import differing_features, hybrid
+from coldfleet.hostsim.engine.kernels import Kernel
+from coldfleet.hostsim.spec.errors import UserError
+
+RESIDENCY = "residency"
+_TICKS = "ticks"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a run: ``counter``, over ``per`` if that isn't empty; of one guest of each host, or of all."""
+
+    name: str
+    counter: str
+    per: str = ""
+    guest: int | None = None
+
+    def value(self, rows: list[dict[str, Any]], ticks: int) -> float:
+        """The figure of a run, from its rows of the table guests."""
+        chosen = [row for row in rows if self.guest is None or row["guest"] == self.guest]
+        per = ticks if self.per == _TICKS else sum(row[self.per] for row in chosen) if self.per else 1
+        return float(sum(row[self.counter] for row in chosen) / per) if per else 0.0
+
+
+def parse_metric(text: str, guest: int | None) -> Metric:
+    """``residency``, a counter, or one counter per another (``pgsteal/limit_hits``); raises UserError."""
+    if text == RESIDENCY:
+        return Metric(text, "resident_page_ticks", _TICKS, guest)
+    counter, _, per = text.partition("/")
+    known = [c.name for c in COUNTERS]
+    for name in (counter, *([per] if "/" in text else [])):
+        if name not in known:
+            raise UserError(f"--metric {text}: no counter {name!r}; write {RESIDENCY} or a counter of docs/columns.md")
+    return Metric(text, counter, per, guest)
+
+
+class HybridRuns:
+    """Evaluates hybrids for :func:`cluster.answers.ablation.ablate`; ``values`` keeps each one's figure for every
+    replicate."""
+
+    def __init__(
+        self,
+        study: tuple[Plan, int],
+        kernels: tuple[Kernel, Kernel],
+        metric: Metric,
+        executor: Callable[[], Executor],
+        reporter: Reporter,
+    ) -> None:
+        plan, number = study
+        self._spec = plan.cell(number).spec
+        base = {path: value for path, value in as_written(self._spec).items() if path != "kernel"}
+        self._plan = replace(plan, base=base, axes={})
+        self._old, self._new = kernels
+        self._metric = metric
+        self._executor = executor
+        self._reporter: Reporter = reporter
+        self.values: dict[Switched, list[float]] = {}
+
+    @property
+    def features(self) -> list[str]:
+        """What differs between the kernels; how they ask KVM only if the study leaves that to them."""
+        differ = differing_features(self._old, self._new)
+        return [name for name in differ if name != "policy" or self._spec.policy == KERNELS_OWN]
+
+    @property
+    def ends(self) -> tuple[Switched, Switched]:
+        """The old and the new kernel."""
+        return Switched(), Switched(self.features)
+
+    def __call__(self, hybrids: Collection[Switched]) -> dict[Switched, float]:
+        """The means of these hybrids; raises UserError if a run fails, KeyboardInterrupt if they were interrupted."""
+        names = {self._name(switched): switched for switched in hybrids}
+        plan = replace(self._plan, axes={"kernel": tuple(names)})
+        with TemporaryDirectory(prefix="coldfleet-") as folder:
+            try:
+                results = sweep(plan, Path(folder) / "results", self._executor(), self._reporter)
+            except StoppedError:
+                raise KeyboardInterrupt from None
+            if results.failed:
+                raise UserError(f"a run failed: {results.failed[0].error}")
+            columns = ["cell_id", "replicate", "guest", self._metric.counter]
+            columns += [self._metric.per] if self._metric.per not in ("", _TICKS) else []
+            rows = results.table("guests", columns).to_pylist()
+        by_run: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for row in rows:
+            by_run.setdefault((row["cell_id"], row["replicate"]), []).append(row)
+        for cell_id, switched in zip(plan.cell_ids, names.values(), strict=True):
+            runs = [by_run[cell_id, replicate] for replicate in range(plan.replicates)]
+            self.values[switched] = [self._metric.value(run, self._spec.ticks) for run in runs]
+        self._reporter = _OnlyProgress(self._reporter)
+        return {switched: self.mean(switched).mean for switched in hybrids}
+
+    def mean(self, switched: Switched) -> Mean:
+        """A hybrid's mean over the replicates, with its interval."""
+        return mean_interval(self.values[switched])
+
+    def shift(self, old: Switched, new: Switched) -> Mean:
+        """The difference of two hybrids on the same accesses, with its interval."""
+        return mean_interval([b - a for a, b in zip(self.values[old], self.values[new], strict=True)])
+
+    def _name(self, switched: Switched) -> str:
+        if switched == self.ends[1]:
+            return self._new.name
+        return hybrid(self._old, self._new, switched).name
+
+
+class _OnlyProgress:
+    """Shows how far a sweep is, but doesn't introduce it: an ablation has several, and the first did."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.begin, self.advance, self.end = reporter.begin, reporter.advance, reporter.end
+
+    def say(self, text: str) -> None: ...

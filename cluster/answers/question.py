@@ -1,0 +1,172 @@
+"""A study as the start of a question: its keys by short names, set from the command line, and varied as one likes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from coldfleet.cluster.results.metrics import Metric
+from coldfleet.cluster.study.design import Bundle
+from coldfleet.cluster.study.model import find_key, quantity_at, scalar_type
+from coldfleet.cluster.study.nearest import nearest
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.values import Scalar
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.units import TIME
+
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+SECOND_NS = 1e9
+_USUAL = {"overcommit": (1.0, 4.0)}
+_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an answer may cost: seconds since the first run, or a number of runs. The other one is None."""
+
+    seconds: float | None = None
+    runs: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """ "5m", "90 s", "2 h", or a number of runs; raises UserError."""
+        matched = _BUDGET.fullmatch(text.strip())
+        if matched and matched[2] in _SECONDS:
+            return cls(seconds=float(matched[1]) * _SECONDS[matched[2]])
+        if matched and not matched[2] and matched[1].isdigit():
+            return cls(runs=int(matched[1]))
+        raise UserError(f"--budget {text}: write a time, such as 5m, or a number of runs, such as 600")
+
+    def runs_left(self, runs: int, seconds: float) -> int:
+        """How many runs are left after so many that took so long together."""
+        if self.runs is not None:
+            return max(self.runs - runs, 0)
+        assert self.seconds is not None
+        return max(int((self.seconds - seconds) * runs / seconds), 0) if seconds else 0
+
+
+def find_path(name: str, plan: Plan) -> str:
+    """The dotted name of a key that is given by it or by its end: "exposed_share" -> "nested.exposed_share".
+
+    Raises UserError if there is no such key, or several.
+    """
+    found = [path for path in plan.all_keys if path == name] or [
+        path for path in plan.all_keys if path.endswith(f".{name}")
+    ]
+    if not found:
+        tails = {path.rpartition(".")[2]: path for path in reversed(plan.all_keys)}
+        raise UserError(f"unknown key {name!r}{nearest(name, [*plan.all_keys, *tails])}")
+    if len(found) > 1:
+        raise UserError(f"{name!r} is the end of {len(found)} keys: write {' or '.join(found)}")
+    return found[0]
+
+
+def range_of(path: str, low: float | None, high: float | None, plan: Plan) -> tuple[float, float]:
+    """From where to where a key is varied: as asked, else as is usual, else as the study does.
+
+    Raises UserError if the key has no numbers, or nothing says where they end.
+    """
+    values = plan.values(path)
+    if any(isinstance(value, str) for value in values) or quantity_at(path):
+        raise UserError(f"{path} can't be graded: choose a key with numbers, such as overcommit or nested_ratio")
+    usual = (0.0, 1.0) if path.endswith(("share", "ratio")) else _USUAL.get(path)
+    if usual is None and len(values) > 1:
+        usual = min(map(float, values)), max(map(float, values))
+    if usual is None and (low is None or high is None):
+        raise UserError(f"{path}: say from where to where it is to go")
+    first = usual[0] if low is None and usual else float(low or 0)
+    last = usual[1] if high is None and usual else float(high or 0)
+    if first >= last:
+        raise UserError(f"{path} from {first:g} to {last:g} is no range: the first has to be less")
+    return first, last
+
+
+def is_whole(path: str) -> bool:
+    """Whether a key has whole numbers."""
+    key = find_key(path)
+    return key is not None and scalar_type(key) is int
+
+
+def read_value(path: str, text: str) -> Scalar:
+    """A value from the command line, as a study file would have it; raises UserError."""
+    key = find_key(path)
+    assert key is not None  # it was found among the plan's keys
+    if quantity := quantity_at(path):
+        quantity.parse(text)
+        return text
+    try:
+        return scalar_type(key)(text)
+    except ValueError:
+        kind = "a whole number" if scalar_type(key) is int else "a number"
+        raise UserError(f"{path} = {text!r} is not {kind}") from None
+
+
+def set_keys(plan: Plan, settings: Iterable[str]) -> Plan:
+    """The study with keys set to one value each, ``KEY=VALUE``; raises UserError."""
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--at {setting}: write KEY=VALUE, such as nested_ratio=0.25")
+        path = find_path(name.strip(), plan)
+        plan = vary(plan, path, [read_value(path, text.strip())])
+        plan.cell(0)  # complains if that can't be
+    return plan
+
+
+def vary(plan: Plan, path: str, values: Sequence[Scalar]) -> Plan:
+    """The study with these values of a key; it then varies last, or not at all if there is only one.
+
+    Raises UserError if the key varies together with others, which have no values for these.
+    """
+    if together := [bundle for bundle in plan.bundles if path in bundle.paths and len(bundle.paths) > 1]:
+        others = ", ".join(other for other in together[0].paths if other != path)
+        raise UserError(f"{path} varies together with {others} in this study: use a study where it has its own values")
+    base = {key: value for key, value in plan.base.items() if key != path}
+    axes = {key: each for key, each in plan.axes.items() if key != path}
+    bundles = tuple(bundle for bundle in plan.bundles if path not in bundle.paths)
+    if len(values) == 1:
+        base[path] = values[0]
+    else:
+        axes[path] = tuple(values)
+    return replace(plan, base=base, axes=axes, bundles=bundles)
+
+
+def vary_together(plan: Plan, paths: tuple[str, ...], rows: Sequence[tuple[Scalar, ...]]) -> Plan:
+    """The study at some points: these keys have the values of a row each."""
+    for place, path in enumerate(paths):
+        plan = vary(plan, path, [rows[0][place]])
+    base = {key: value for key, value in plan.base.items() if key not in paths}
+    return replace(plan, base=base, bundles=(*plan.bundles, Bundle(paths, tuple(rows))))
+
+
+def only_policies(plan: Plan, wanted: Collection[str]) -> None:
+    """Raises UserError if the study varies anything else than policies and the keys that are ``wanted``."""
+    for path in plan.varied:
+        if path not in ("policy", *wanted):
+            value = plan.values(path)[0]
+            raise UserError(f"the study varies {path}: choose one value of it, such as --at {path}={value}")
+
+
+def tick_seconds(plan: Plan) -> float | None:
+    """The length of a tick; None if the study has no clock, or ticks of several lengths."""
+    if plan.values("clock.mode") != ("timed",) or len(lengths := plan.values("clock.tick")) > 1:
+        return None
+    return TIME.parse(lengths[0]) / SECOND_NS  # type: ignore[arg-type]
+
+
+def check_clock(plan: Plan, metrics: Iterable[Metric]) -> None:
+    """Raises UserError if a metric takes a clock and the study, or a part of it, has none."""
+    for metric in metrics:
+        if metric.needs_clock and plan.values("clock.mode") != ("timed",):
+            raise UserError(f"{metric.key} is measured by a clock: add --at clock.mode=timed")
+
+
+def settings_of(plan: Plan) -> dict[tuple[tuple[str, Scalar], ...], dict[str, int]]:
+    """The cells of a plan: by what varies besides the policy, for each policy the number of its cell."""
+    found: dict[tuple[tuple[str, Scalar], ...], dict[str, int]] = {}
+    others = [path for path in plan.varied if path != "policy"]
+    for number in range(plan.cell_count):
+        spec = plan.cell(number).spec
+        found.setdefault(tuple((path, spec.value(path)) for path in others), {})[spec.policy] = number
+    return found

@@ -1,0 +1,131 @@
+"""The command line: ``coldfleet COMMAND``. Each command has a file of its own in cluster/commands/.
+
+Commands import what they need when they run, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from coldfleet.cluster.commands import (
+    ablate,
+    argue,
+    calibrate,
+    capacity,
+    columns,
+    compact,
+    compare,
+    explain,
+    fleet,
+    job,
+    map,
+    plan,
+    policies,
+    query,
+    replay,
+    report,
+    resume,
+    retry,
+    run,
+    status,
+    submit,
+    sweep,
+    validate,
+    verify,
+)
+
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    plan.plan,
+    sweep.sweep,
+    status.status,
+    resume.resume,
+    retry.retry,
+    verify.verify,
+    compact.compact,
+    submit.submit,
+    job.job,
+    run.run,
+    query.query,
+    columns.columns,
+    explain.explain,
+    fleet.fleet,
+    ablate.ablate,
+    replay.replay,
+    policies.policies,
+    argue.argue,
+    validate.validate,
+    calibrate.calibrate,
+    compare.compare,
+    capacity.capacity,
+    map.map,
+    report.report,
+)
+"""Every command, in the order of the help. A command's name is its function's, its help the docstring."""
+
+app = typer.Typer(
+    name="coldfleet",
+    help="Simulates how hypervisor hosts find cold guest memory, page by page, over a whole fleet.\n\n"
+    "Begin with:\n\n    coldfleet sweep configs/quickstart.toml",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs a command. People see results or one line that says what is wrong, never a traceback.
+
+    Exit code 0: done; 1: done, but something failed; 2: bad input, nothing written; 130: interrupted.
+    """
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Runs a command and returns its exit code."""
+    try:
+        code = app(arguments or ["--help"], prog_name="coldfleet", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("COLDFLEET_DEBUG"):
+            raise
+        return _complain(*_explain(error))
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # of the command line itself
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context is not None else ""
+        return f"{error.format_message()}{hint}", int(error.exit_code)
+    if isinstance(error, _user_errors()):
+        return str(error), 2
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", 2
+    kind = type(error).__name__
+    return f"a bug in coldfleet: {kind}: {error} (COLDFLEET_DEBUG=1 shows where; please report it)", 3
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    from coldfleet.hostsim.spec.errors import UserError
+    from coldfleet.policies import PolicyError
+
+    return UserError, PolicyError
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"coldfleet: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""Running a plan: batches, executors, Ray, jobs, progress, the sweep itself."""

@@ -1,0 +1,68 @@
+"""What a sweep asks of whatever runs its batches, and the executor that runs them here, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from coldfleet.cluster.execution.interrupt import StopRequest
+from coldfleet.cluster.execution.work import Batch, run_batch, warm_up
+from coldfleet.cluster.results.journal import BatchReceipt
+from coldfleet.cluster.results.storage import Storage
+from coldfleet.cluster.study.plan import Plan
+
+
+class Executor(Protocol):
+    """Runs batches. It is entered and started before anything is written, and left in any case.
+
+    ``slots`` is the number of batches that it can work on at a time; it is known once the executor is started.
+    """
+
+    name: str
+    slots: int
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def start(self, plan: Plan) -> None:
+        """Gets workers, and has the kernels that the plan needs compiled: once on each machine."""
+
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+        """Takes batches as it has room for them; yields receipts as they come, in any order.
+
+        After ``stop.requested`` it begins nothing more, yields what has already come back, and ends.
+        """
+
+
+class SerialExecutor:
+    """Runs everything in this process. Same results as any other executor, and no Ray."""
+
+    name = "serial"
+    slots = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def start(self, plan: Plan) -> None:
+        self._plan = plan
+        warm_up(plan)
+
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+        while not stop.requested and (batch := next(batches, None)) is not None:
+            stop.urgent = True  # nothing of this batch is worth keeping, and a run may take minutes
+            try:
+                receipt = run_batch(self._plan, batch, storage)
+            except KeyboardInterrupt:
+                return
+            finally:
+                stop.urgent = False
+            yield receipt

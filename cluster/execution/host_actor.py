@@ -1,0 +1,53 @@
+"""The worker process of a Ray sweep: one hypervisor host at a time, then the next."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, NamedTuple
+
+from coldfleet.cluster.results.versions import engine_digest
+
+if TYPE_CHECKING:
+    from coldfleet.cluster.execution.work import Batch
+    from coldfleet.cluster.results.journal import BatchReceipt
+    from coldfleet.cluster.study.plan import Plan
+
+# One actor is one core's worth of work; libraries that start threads of their own would only get in the way.
+ONE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Hello(NamedTuple):
+    """Where an actor lives and which simulator it has."""
+
+    machine: str
+    pid: int
+    engine: str
+
+
+class HostActor:
+    """Simulates batches of a plan and writes their parts.
+
+    It keeps nothing but the plan and compiled code, so any actor can do any batch.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+        self._plan = plan
+
+    def hello(self) -> Hello:
+        """Tells where it lives; also a proof of life."""
+        return Hello(socket.gethostname(), os.getpid(), engine_digest())
+
+    def warm_up(self) -> None:
+        """Compiles the kernels, or loads them."""
+        from coldfleet.cluster.execution.work import warm_up
+
+        warm_up(self._plan)
+
+    def run(self, batch: Batch, where: str) -> BatchReceipt:
+        """Simulates a batch; raises FileNotFoundError if this machine doesn't see the results directory."""
+        from coldfleet.cluster.execution.work import run_batch
+        from coldfleet.cluster.results.storage import open_storage
+
+        return run_batch(self._plan, batch, open_storage(where))

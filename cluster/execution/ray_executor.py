@@ -1,0 +1,257 @@
+"""Runs batches on a pool of HostActors: one a CPU slot, a bounded number of batches in flight, and none lost.
+
+A batch is a pure function of its runs, so whatever happens to an actor - killed, out of memory, preempted, its
+machine gone or out of reach - its batches are simply done again by another. The pool follows the cluster: machines
+may join and leave.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+from coldfleet.cluster.execution import ray_cluster
+from coldfleet.cluster.execution.host_actor import Hello, HostActor
+from coldfleet.cluster.execution.interrupt import StopRequest
+from coldfleet.cluster.execution.work import Batch, failed, warm_up
+from coldfleet.cluster.execution.worker_memory import worker_bytes
+from coldfleet.cluster.results.journal import BatchReceipt
+from coldfleet.cluster.results.storage import Storage
+from coldfleet.cluster.results.versions import engine_digest
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
+
+IN_FLIGHT = 2  # batches at each actor: one that runs and one that waits, so that it never waits for us
+MAX_ATTEMPTS = 3  # workers that may die of a run before it counts as failed
+MAX_DEATHS = 5  # deaths in a row, for each slot, without a batch done between them, before the sweep gives up
+START_WITHIN_S = 90.0  # for the first worker
+OTHERS_WITHIN_S = 15.0  # for the others after it; later ones join as they come
+RESIZE_EVERY_S = 5.0  # how soon a machine that joins gets work
+_POLL_S = 0.5
+
+
+@dataclass
+class _Slot:
+    """An actor and what it was given, oldest first. A new actor is given nothing until it has said hello."""
+
+    actor: Any
+    hello: Any
+    machine: str = ""  # known once it is ready
+    batches: dict[Any, Batch] = field(default_factory=dict)  # by the reference of their receipt
+
+
+class RayExecutor:
+    """A pool on a Ray of its own (``address`` None) or on a cluster; ``workers`` None: one for each CPU."""
+
+    name = "ray"
+
+    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+        self._workers = workers
+        self._address = address
+        self._ray: Any = None
+        self._plan: Any = None
+        self._plan_ref: Any = None
+        self._pool: list[_Slot] = []
+        self._again: deque[Batch] = deque()
+        self._deaths = 0
+        self._resized = 0.0
+        self.slots = 0
+
+    def __enter__(self) -> Self:
+        if self._address:
+            self._ray = ray_cluster.join(self._address)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ray is not None:
+            for slot in self._pool:
+                self._ray.kill(slot.actor)
+            self._ray.shutdown()
+
+    def start(self, plan: Plan) -> None:
+        self._plan = plan
+        if self._address:
+            self._hire()
+            self._compile_on_each_machine()
+            return
+        with _Compilation(plan):  # here, while Ray starts
+            self._ray = ray_cluster.start(self._workers)
+            self._hire()
+
+    def _hire(self) -> None:
+        """Starts the actors and waits for most of them: on a busy cluster the others come much later, or never."""
+        self._plan_ref = self._ray.put(replace(self._plan))  # a copy without the ids that it has made
+        self._resize()
+        deadline = time.monotonic() + START_WITHIN_S
+        while (waiting := self._starting()) and time.monotonic() < deadline:
+            for ref in self._finished(list(waiting)):
+                self._start_or_replace(waiting[ref])
+                if any(slot.machine for slot in self._pool):
+                    deadline = min(deadline, time.monotonic() + OTHERS_WITHIN_S)
+        if not any(slot.machine for slot in self._pool):
+            size = worker_bytes(self._plan) >> 20
+            raise UserError(
+                f"Ray gave no worker of 1 CPU and {size} MiB within {START_WITHIN_S:.0f} s: is that free anywhere?"
+            )
+
+    def _resize(self) -> None:
+        """Makes the pool as large as the cluster is now; actors that wait for a place in vain are the first to go."""
+        self._resized = time.monotonic()
+        self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        while len(self._pool) < self.slots:
+            self._pool.append(self._new_slot())
+        for slot in [slot for slot in self._pool if not slot.machine][: len(self._pool) - self.slots]:
+            self._pool.remove(slot)
+            self._ray.kill(slot.actor)
+
+    def _compile_on_each_machine(self) -> None:
+        first = {slot.machine: slot for slot in reversed(self._pool) if slot.machine}
+        try:
+            self._ray.get([slot.actor.warm_up.remote() for slot in first.values()])
+        except self._ray.exceptions.RayTaskError as error:
+            raise UserError(f"the simulator doesn't run on a worker: {_cause(error)}") from None
+        except self._ray.exceptions.RayError:
+            pass  # a worker died: the others compile as they begin
+
+    def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+        where = storage.uri if storage.local is None else storage.root
+        while not stop.requested:
+            none_left = self._hand_out(batches, where)
+            if none_left and not any(slot.batches for slot in self._pool):
+                return
+            yield from self._collect(_POLL_S)
+            if time.monotonic() - self._resized > RESIZE_EVERY_S:
+                self._resize()
+        yield from self._collect(0)
+
+    def _hand_out(self, batches: Iterator[Batch], where: str) -> bool:
+        """Fills the ready slots, one batch each in turn; returns whether there is no batch left to give."""
+        for depth in range(IN_FLIGHT):
+            for slot in self._pool:
+                if not slot.machine or len(slot.batches) > depth:
+                    continue
+                batch = self._again.popleft() if self._again else next(batches, None)
+                if batch is None:
+                    return True
+                slot.batches[slot.actor.run.remote(batch, where)] = batch
+        return False
+
+    def _collect(self, patience_s: float) -> Iterator[BatchReceipt]:
+        """Waits that long for at least one answer, and takes all that are there."""
+        starting = self._starting()
+        working = {ref: slot for slot in self._pool for ref in slot.batches}
+        for ref in self._finished([*starting, *working], patience_s):
+            if ref in starting:
+                self._start_or_replace(starting[ref])
+                continue
+            slot = working[ref]
+            if ref not in slot.batches:  # its actor was found dead just now
+                continue
+            try:
+                receipt: BatchReceipt = self._ray.get(ref)
+            except self._ray.exceptions.RayTaskError as error:
+                raise UserError(f"a worker can't write its results: {_cause(error)}") from None
+            except self._ray.exceptions.RayError as error:
+                yield from self._bury(slot, error)
+            else:
+                del slot.batches[ref]
+                self._deaths = 0
+                yield receipt
+
+    def _bury(self, slot: _Slot, error: Exception) -> Iterator[BatchReceipt]:
+        """Replaces a dead actor and takes its batches back. The oldest may be what killed it: its runs go on alone."""
+        suspect, *innocent = slot.batches.values()
+        slot.batches.clear()
+        self._replace(slot, error)
+        self._again.extend(innocent)
+        attempt = suspect.attempt + 1
+        if attempt < MAX_ATTEMPTS:
+            self._again.extend(replace(suspect, runs=(run,), attempt=attempt) for run in suspect.runs)
+            return
+        why = f"{MAX_ATTEMPTS} workers died of it, the last with {type(error).__name__}: {_cause(error)}"
+        lost = tuple(failed(self._plan.run(index), why) for index in suspect.runs)
+        yield BatchReceipt(f"{suspect.number:06d}-lost", (), lost)
+
+    def _start_or_replace(self, slot: _Slot) -> None:
+        try:
+            self._welcome(slot)
+        except self._ray.exceptions.RayError as error:
+            self._replace(slot, error)
+
+    def _replace(self, slot: _Slot, error: Exception) -> None:
+        self._deaths += 1
+        if self._deaths > MAX_DEATHS * self.slots:
+            raise UserError(f"workers die as fast as they start, the last of {_cause(error)}")
+        self._pool.remove(slot)
+        self._ray.kill(slot.actor)
+        self._resize()
+
+    def _new_slot(self) -> _Slot:
+        size = worker_bytes(self._plan)
+        remote = self._ray.remote(num_cpus=1, memory=size, max_restarts=0, scheduling_strategy="SPREAD")(HostActor)
+        actor = remote.remote(self._plan_ref)
+        return _Slot(actor, actor.hello.remote())
+
+    def _welcome(self, slot: _Slot) -> None:
+        """Takes an actor into service; raises :class:`UserError` if it has another simulator than we have."""
+        try:
+            hello: Hello = self._ray.get(slot.hello)
+        except self._ray.exceptions.RayError as error:
+            if "ModuleNotFoundError" in str(error):
+                raise UserError("a worker can't import coldfleet: install it on every machine of the cluster") from None
+            raise
+        if hello.engine != engine_digest():
+            raise UserError(f"the worker on {hello.machine} has another version of coldfleet: install this one there")
+        slot.machine = hello.machine
+
+    def _starting(self) -> dict[Any, _Slot]:
+        return {slot.hello: slot for slot in self._pool if not slot.machine}
+
+    def _finished(self, refs: list[Any], patience_s: float = _POLL_S) -> list[Any]:
+        """The references whose answers are there, after waiting at most so long for the first."""
+        if not refs:
+            time.sleep(patience_s)
+            return []
+        self._ray.wait(refs, num_returns=1, timeout=patience_s, fetch_local=False)
+        ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+        return list(ready)
+
+
+class _Compilation:
+    """Compiles the kernels in a thread; leaving it waits for the end, or raises what went wrong."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._compile, daemon=True)
+
+    def _compile(self) -> None:
+        try:
+            warm_up(self._plan)
+        except Exception as error:
+            self._error = error
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+
+
+def _cause(error: Exception) -> str:
+    """What happened, in one short line, from one of Ray's long messages."""
+    cause = getattr(error, "cause", None) or error
+    lines = [" ".join(line.split()) for line in str(cause).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(cause).__name__

@@ -1,0 +1,130 @@
+"""A sweep: makes or continues a results directory, and has an executor do what is missing in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldfleet.cluster.execution.batching import Batches
+from coldfleet.cluster.execution.executor import Executor
+from coldfleet.cluster.execution.interrupt import INTERRUPTED, StoppedError, StopRequest
+from coldfleet.cluster.execution.progress import Reporter, Silent
+from coldfleet.cluster.results.journal import Journal
+from coldfleet.cluster.results.results import Results, create, find_results, tidy
+from coldfleet.cluster.results.storage import Storage, open_storage
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
+
+MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
+_SAY_AFTER_S = 12.0  # Ray alone takes up to ten
+
+
+def sweep(
+    plan: Plan,
+    where: Storage | Path | str,
+    executor: Executor,
+    reporter: Reporter | None = None,
+    *,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+) -> Results:
+    """Runs what is missing of a plan and returns the results.
+
+    ``retry_failed``: runs that failed before are run again instead. ``fail_fast``: stops at the first run
+    that fails. Raises :class:`cluster.execution.interrupt.StoppedError` if it was interrupted or stopped, and
+    :class:`hostsim.spec.errors.UserError`, with nothing written, if the directory or the executor can't be used.
+    """
+    storage = where if isinstance(where, Storage) else open_storage(str(where))
+    reporter = reporter or Silent()
+    results = find_results(storage, plan)
+    if results is not None and not _to_do(results, retry_failed):
+        return results
+    with StopRequest("interrupted before the first run; the same command begins again") as stop:
+        try:
+            with executor:
+                reporter.say(f"{len(plan)} runs = {plan.cell_count} cells x {plan.replicates} replicates")
+                get_ready(executor, plan, reporter, stop)
+                create(storage, plan)
+                stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
+                with Journal(storage) as journal:
+                    return _Passes(plan, storage, journal, executor, reporter, stop).run(retry_failed, fail_fast)
+        except KeyboardInterrupt:
+            raise StoppedError(stop.last_words) from None
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """The work of a sweep, once it holds the journal."""
+
+    plan: Plan
+    storage: Storage
+    journal: Journal
+    executor: Executor
+    reporter: Reporter
+    stop: StopRequest
+
+    def run(self, retry_failed: bool, fail_fast: bool) -> Results:
+        """Has everything done that is to do, and looks whether it is there: if a part was lost meanwhile, once more."""
+        for _ in range(MAX_PASSES):
+            results = Results.open(self.storage, self.plan)
+            tidy(results, self.journal)
+            indices = _to_do(results, retry_failed)
+            if not indices:
+                return results
+            if left := self._work(results, indices, fail_fast):
+                why, code = ("interrupted", INTERRUPTED) if self.stop.requested else ("stopped at a failed run", 1)
+                raise StoppedError(
+                    f"{why} with {left} of {len(self.plan)} runs to do; go on with: coldfleet resume {self.storage}",
+                    code,
+                )
+            if retry_failed:
+                results = Results.open(self.storage, self.plan)
+                tidy(results, self.journal)
+                return results
+        raise UserError(f"{self.storage}: parts are lost as fast as they are written: is the file system in order?")
+
+    def _work(self, results: Results, indices: list[int], fail_fast: bool) -> int:
+        """Has these runs done and their receipts written; returns how many of them are left."""
+        batches = Batches(indices, self.executor.slots, first_number=results.ledger.batches)
+        left = len(indices)
+        self.reporter.begin(len(self.plan) - left, len(self.plan))
+        try:
+            for receipt in self.executor.run(batches, self.storage, self.stop):
+                self.journal.append(receipt)
+                batches.observe(receipt)
+                failures = sum(run.status == "failed" for run in receipt.runs)
+                left -= len(receipt.runs)
+                self.reporter.advance(len(receipt.runs), failures)
+                if failures and fail_fast:
+                    break
+        finally:
+            self.reporter.end()
+        return left
+
+
+def _to_do(results: Results, retry_failed: bool) -> list[int]:
+    return sorted(results.ledger.failures) if retry_failed else results.missing
+
+
+def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest) -> None:
+    """Starts an executor that was entered, and says who will do the work. An interrupt ends it at once."""
+    stop.urgent = True
+    with _hint(reporter, "getting ready (the first run compiles the kernels, about a minute)"):
+        executor.start(plan)
+    stop.urgent = False
+    reporter.say(f"on {executor.name}, {executor.slots} worker{'s' if executor.slots > 1 else ''}")
+
+
+@contextmanager
+def _hint(reporter: Reporter, text: str) -> Iterator[None]:
+    """Says the text if what is done inside takes long, so that nobody wonders."""
+    timer = threading.Timer(_SAY_AFTER_S, reporter.say, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,332 @@
+"""The life of one page: a host of a sweep is simulated again, bit for bit, and watched.
+
+What a kernel can't know, the simulator does: when the page was touched, and what came after. So each eviction gets a
+verdict.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.dataset as ds
+
+from coldfleet.cluster.execution.work import guest_rows
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import schema
+from coldfleet.cluster.study.fleet import build_hosts
+from coldfleet.cluster.study.plan import Run
+from coldfleet.hostsim.engine.state import ACCESS_PAGE
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.memory.watch import Eviction, Life, Moment, PageWatch, Step, Touch, When
+from coldfleet.hostsim.spec.errors import UserError
+
+Memory = TypeVar("Memory", bound=HostMemory)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an eviction was right.
+
+    ``idle_ticks``: how long ago the page was touched last. ``asked_in_vain``: it was touched after MGLRU last asked for
+    it, and taken for old. ``next_touch``: when it was wanted again. ``others``: different pages that the guest touched
+    between the two touches; a memory that keeps the ``limit_pages`` last touched would have had the page if there were
+    fewer. None: it was not touched again.
+    """
+
+    when: When
+    idle_ticks: int
+    asked_in_vain: bool
+    next_touch: When | None
+    others: int | None
+    limit_pages: int
+
+    @property
+    def right(self) -> bool:
+        """The page was not touched again, or so late that no memory of this size could have kept it."""
+        return self.others is None or self.others >= self.limit_pages
+
+    def __str__(self) -> str:
+        if self.next_touch is None:
+            return "right: it was not touched again"
+        told = f"it came back in tick {self.next_touch.tick}, after {self.others:,} other pages"
+        if self.right:
+            return f"right: {told}, and the guest may keep {self.limit_pages:,}"
+        why = ", though it had been touched since MGLRU last asked for it" if self.asked_in_vain else ""
+        return f"wrong{why}: {told}; LRU would have kept {self.limit_pages:,}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The life of a page. ``why``: it was chosen; ``steps``: what aging and reclaim did on the host meanwhile."""
+
+    run: Run
+    host: int
+    guest: int
+    guest_name: str
+    why: str
+    life: Life
+    verdicts: list[Verdict]
+    steps: list[Step]
+    accesses: dict[int, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the steps as plain data."""
+        return {
+            "cell_id": self.run.cell.cell_id,
+            "replicate": self.run.replicate,
+            "host": self.host,
+            "guest": self.guest,
+            "page": self.life.page,
+            "why": self.why,
+            "touches": [{**touch._asdict(), "when": touch.when._asdict()} for touch in self.life.touches],
+            "moments": [
+                {
+                    **asdict(moment),
+                    "when": moment.when._asdict(),
+                    "before": moment.before._asdict(),
+                    "after": moment.after._asdict(),
+                }
+                for moment in self.life.moments
+            ],
+            "evictions": [
+                {
+                    **asdict(verdict),
+                    "when": verdict.when._asdict(),
+                    "next_touch": verdict.next_touch and verdict.next_touch._asdict(),
+                    "right": verdict.right,
+                    "says": str(verdict),
+                }
+                for verdict in self.verdicts
+            ],
+        }
+
+
+def explain(
+    results: Results, run: Run, host: int = 0, guest: int | None = None, page: int | None = None
+) -> Explanation:
+    """Simulates the host again and follows a page; without one it follows the one that says most about the policy.
+
+    ``guest``: None for the one with the most refaults. Raises :class:`UserError` for a run that isn't done, a host,
+    guest or page that there isn't, and results that this version of the simulator doesn't reproduce.
+    """
+    rows = stored_guests(results, run, host)
+    if guest is None:
+        guest = max(rows, key=lambda row: (row["pgmajfault"], -row["guest"]))["guest"]
+    if not 0 <= guest < len(rows):
+        raise UserError(f"no guest {guest}: host {host} has 0 to {len(rows) - 1}")
+    pages = rows[guest]["memory_pages"]
+    if page is not None and not 0 <= page < pages:
+        raise UserError(f"no page {page}: the guest has 0 to {pages - 1}")
+    why = "asked for"
+    spec = build_hosts(run)[host].guests[guest]
+    limit = spec.limit_pages or spec.memory_pages
+    watch = _follow(results, run, host, guest, page)
+    if page is None:
+        page, why = choose(watch, limit)
+        watch = _follow(results, run, host, guest, page)
+    life = watch.lives[page]
+    made: Counter[int] = Counter()
+    for tick, accesses in watch.drawn:
+        made[tick] += len(accesses)
+    verdicts = judge(life, watch, limit)
+    return Explanation(run, host, guest, rows[guest]["name"], why, life, verdicts, watch.steps, dict(made))
+
+
+def _follow(results: Results, run: Run, host: int, guest: int, page: int | None) -> PageWatch:
+    pages = [] if page is None else [page]
+    return rerun_host(results, run, host, lambda *arguments, **options: PageWatch(guest, pages, *arguments, **options))
+
+
+def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[..., Memory]) -> Memory:
+    """Simulates one host of a run on a memory that watches, and returns that.
+
+    Raises :class:`UserError` if the guests' rows aren't the stored ones, bit for bit.
+    """
+    from coldfleet.hostsim.host import simulate_host
+
+    spec = build_hosts(run)[host]
+    made: list[Memory] = []
+
+    def keep(*arguments: Any, **options: Any) -> Memory:
+        made.append(make_memory(*arguments, **options))
+        return made[-1]
+
+    who = {"seed": run.cell.seed, "replicate": run.replicate, "host": host}
+    result = simulate_host(spec, run.cell.policy, **who, make_memory=keep)
+    for stored, again in zip(stored_guests(results, run, host), guest_rows(host, spec, result), strict=True):
+        for name, value in again.items():
+            if stored[name] != value:
+                raise UserError(
+                    f"{results.storage} was made by another version of the simulator: guest {stored['guest']} has "
+                    f"{name} {stored[name]} there, {value} here"
+                )
+    return made[0]
+
+
+def stored_guests(results: Results, run: Run, host: int) -> list[dict[str, Any]]:
+    """The rows of the guests of one host of a run; raises :class:`UserError` if there are none."""
+    cell_id, replicate = run.cell.cell_id, run.replicate
+    mine = (ds.field("cell_id") == cell_id) & (ds.field("replicate") == replicate)
+    rows: list[dict[str, Any]] = results.table("guests", schema("guests").names, mine).to_pylist()
+    if not rows:
+        raise UserError(f"cell {cell_id}, replicate {replicate} isn't done: coldfleet resume {results.storage}")
+    hosts = sorted({row["host"] for row in rows})
+    if host not in hosts:
+        raise UserError(f"no host {host}: the fleet has {hosts[0]} to {hosts[-1]}")
+    return [row for row in rows if row["host"] == host]
+
+
+def choose(watch: PageWatch, limit_pages: int) -> tuple[int, str]:
+    """The page of a guest that says most about its policy, and why it does."""
+    pages = _accessed(watch)
+    if not watch.evictions:
+        return int(np.bincount(pages).argmax()), "no page was evicted; this one was touched most"
+    regretted = _regretted(watch, pages, limit_pages)
+    for chosen, what in (
+        (
+            [each for each in regretted if each.touched],
+            "lost {} though touched since MGLRU last asked for it, and soon",
+        ),
+        (regretted, "evicted {}, and soon"),
+    ):
+        if chosen:
+            page, times = _most_common(chosen)
+            return page, f"{what.format(times)} wanted again: most often of the guest's pages"
+    page, times = _most_common(watch.evictions)
+    return page, f"evicted {times}: most often of the guest's pages"
+
+
+def _regretted(watch: PageWatch, pages: npt.NDArray[np.int64], limit_pages: int) -> list[Eviction]:
+    """The evictions that were certainly wrong: the guest made fewer accesses between two of the page than it may keep
+    pages."""
+    starts = _starts(watch)
+    order = np.argsort(pages, kind="stable")  # by page, then by time
+    keys = pages[order] * len(pages) + order
+    evicted = np.array([eviction.page for eviction in watch.evictions])
+    places = np.array([_place(starts, eviction.when) for eviction in watch.evictions])
+    following = np.searchsorted(keys, evicted * len(pages) + places)
+    within = (following > 0) & (following < len(keys))
+    following = np.where(within, following, 1)
+    last, after = order[following - 1], order[following]
+    within &= (pages[last] == evicted) & (pages[after] == evicted) & (after - last <= limit_pages)
+    return [watch.evictions[number] for number in np.flatnonzero(within)]
+
+
+def _most_common(evictions: list[Eviction]) -> tuple[int, str]:
+    """The page that was evicted most often, the first by number of several, and how often."""
+    counts = Counter(eviction.page for eviction in evictions)
+    page = min(counts, key=lambda page: (-counts[page], page))
+    return page, "once" if counts[page] == 1 else f"{counts[page]} times"
+
+
+def _accessed(watch: PageWatch) -> npt.NDArray[np.int64]:
+    """The pages of all accesses of the guest, in order."""
+    drawn = [accesses & np.uint32(ACCESS_PAGE) for _, accesses in watch.drawn]
+    return np.concatenate([np.zeros(0, np.int64), *drawn]).astype(np.int64)
+
+
+def _starts(watch: PageWatch) -> npt.NDArray[np.int64]:
+    """For each tick the number of accesses before it; on a clock a tick may have none."""
+    made = np.zeros(watch.tick + 2, np.int64)
+    for tick, accesses in watch.drawn:
+        made[tick + 1] += len(accesses)
+    return np.cumsum(made)
+
+
+def _place(starts: npt.NDArray[np.int64], when: When) -> int:
+    """The number of an access among all of the guest's, or of the first one after something else."""
+    return int(starts[when.tick]) + when.access
+
+
+def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[Verdict]:
+    """A verdict for each eviction of the page."""
+    pages, starts = _accessed(watch), _starts(watch)
+    verdicts = []
+    for moment in life.moments:
+        if not moment.evicted:
+            continue
+        last = next((touch for touch in reversed(life.touches) if touch.when < moment.when), None)
+        following = next((touch for touch in life.touches if touch.when >= moment.when), None)
+        others = None
+        if following is not None:
+            start = _place(starts, last.when) + 1 if last is not None else 0
+            others = len(np.unique(pages[start : _place(starts, following.when)]))
+        verdicts.append(
+            Verdict(
+                moment.when,
+                moment.when.tick - (last.when.tick if last is not None else 0),
+                moment.before.touched,
+                following.when if following is not None else None,
+                others,
+                limit_pages,
+            )
+        )
+    return verdicts
+
+
+def in_words(explanation: Explanation) -> list[str]:
+    """The life as lines of text: touches, and what happened to the page, in order."""
+    verdicts = {verdict.when: verdict for verdict in explanation.verdicts}
+    touches = list(explanation.life.touches)
+    lines: list[str] = []
+    for moment in explanation.life.moments:
+        before = [touch for touch in touches if touch.when < moment.when]
+        lines += _touches_in_words(before)
+        touches = touches[len(before) :]
+        tick, access = moment.when
+        over = access >= explanation.accesses.get(tick, 0)
+        where = f"tick {tick:<3} " + ("after the accesses" if over else f"access {access:,}")
+        lines.append(f"{where:<24}  {'; '.join(changes_in_words(moment))}")
+        if moment.cause and not moment.faulted_in:
+            lines.append(f"{'':<24}    in {moment.cause}")
+        if moment.evicted:
+            lines.append(f"{'':<24}    {verdicts[moment.when]}")
+    return lines + _touches_in_words(touches)
+
+
+def _touches_in_words(touches: list[Touch]) -> list[str]:
+    if not touches:
+        return []
+    first, last = touches[0].when.tick, touches[-1].when.tick
+    ticks = f"tick {first}" if first == last else f"ticks {first} to {last}"
+    by_l2, writes = sum(touch.by_l2 for touch in touches), sum(touch.write for touch in touches)
+    times = "once" if len(touches) == 1 else f"{len(touches)} times"
+    who = "by L1" if not by_l2 else "by L2" if by_l2 == len(touches) else f"by L1 and L2 ({by_l2})"
+    written = f", {writes} of them writes" if writes and len(touches) > 1 else ", a write" if writes else ""
+    return [f"{ticks:<24}  touched {times} {who}{written}"]
+
+
+def changes_in_words(moment: Moment) -> list[str]:
+    """What happened to a page in a moment."""
+    before, after = moment.before, moment.after
+    if moment.evicted:
+        young = [name for name in ("primary", "tdp", "shadow") if getattr(before, name)]
+        bits = f"Accessed bits: {', '.join(young)}" if young else "no Accessed bit set"
+        where = f"from generation {before.seq} (now {moment.min_seq} to {moment.max_seq}) " if before.seq >= 0 else ""
+        return [f"evicted {where}with {bits}"]
+    said = []
+    if moment.faulted_in:
+        how = "read from swap: a refault" if before.swapped else "mapped for the first time"
+        said.append(how + (f", generation {after.seq}" if after.seq >= 0 else ""))
+        return said
+    if before.seq != after.seq:
+        said.append(f"moved from generation {before.seq} to {after.seq} ({moment.min_seq} to {moment.max_seq})")
+    for name in ("primary", "tdp", "shadow"):
+        was, is_now = getattr(before, name), getattr(after, name)
+        if was != is_now:
+            said.append(f"Accessed bit {name} {'set' if is_now else 'cleared'}")
+    if before.touched and not after.touched:
+        said.append("MGLRU asked for it")
+    for name in ("referenced", "workingset", "active"):
+        if getattr(before, name) != getattr(after, name):
+            said.append(f"{'' if getattr(after, name) else 'no longer '}{name}")
+    if before.refs != after.refs:
+        said.append(f"references {before.refs} to {after.refs}")
+    if before.swapped != after.swapped:
+        said.append("its copy on the swap device is " + ("there" if after.swapped else "given up"))
+    return said

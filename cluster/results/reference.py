@@ -1,0 +1,94 @@
+"""The reference pages of the documentation, made from the code.
+
+``python -m coldfleet.cluster.results.reference docs`` writes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from coldfleet.cluster.results.schemas import TABLES, schema
+from coldfleet.cluster.study.model import CellSpec, Study, quantity_of, scalar_type, unit_of, walk_keys
+from coldfleet.hostsim.spec.units import MEMORY
+
+_NOTE = "<!-- Made by `python -m coldfleet.cluster.results.reference docs`; a test compares it with the code. -->"
+
+
+def pages() -> dict[str, str]:
+    """The text of each generated file, by its name in docs/."""
+    return {"columns.md": columns_page(), "keys.md": keys_page()}
+
+
+def columns_page() -> str:
+    """Every column of every result table."""
+    lines = ["# Columns of the result tables", "", _NOTE, ""]
+    lines += ["The same units and meanings are in the metadata of every Parquet file, field by field.", ""]
+    for table in (*TABLES, "failures", "plan"):
+        declared = schema(table)
+        lines += [f"## {table}", "", f"{declared.metadata[b'table'].decode().capitalize()}.", ""]
+        lines += ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
+        for column in declared:
+            unit, meaning = (column.metadata[key].decode() for key in (b"unit", b"description"))
+            lines.append(f"| `{column.name}` | {arrow_name(column.type)} | {unit} | {meaning} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def keys_page() -> str:
+    """Every key of a study file."""
+    lines = ["# Keys of a study file", "", _NOTE, ""]
+    lines += ["Any of them but the first four can be an axis of `[grid]`, by its dotted name. A key without a default"]
+    lines += ["must be set, here or in the grid.", ""]
+    lines += ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+    cell_keys = dict(walk_keys(CellSpec))
+    head = {path: key for path, key in walk_keys(Study) if path not in cell_keys}
+    for path, key in {**head, **cell_keys}.items():
+        lines.append(f"| `{path}` | {_values(key)} | {_default(key)} | {_meaning(key)} |")
+    lines.append("")
+    return "\n".join(lines)
+
+
+def _values(key: FieldInfo) -> str:
+    if quantity := quantity_of(key):
+        return "size with a unit" if quantity is MEMORY else "time with a unit"
+    if get_origin(key.annotation) is Literal:
+        return ", ".join(f'"{name}"' for name in get_args(key.annotation))
+    name = {str: "text", int: "whole number", float: "number"}[scalar_type(key)]
+    low = [mark.ge for mark in key.metadata if hasattr(mark, "ge")]
+    high = [mark.le for mark in key.metadata if hasattr(mark, "le")]
+    if low and high:
+        return f"{name}, {low[0]} to {high[0]}"
+    return f"{name}, {low[0]} or more" if low else name
+
+
+def _default(key: FieldInfo) -> str:
+    if key.is_required():
+        return ""
+    if quantity := quantity_of(key):
+        return f'`"{quantity.format(key.default)}"`'
+    return f"`{key.default!r}`".replace("'", '"')
+
+
+def _meaning(key: FieldInfo) -> str:
+    unit, meaning = unit_of(key), str(key.description)
+    return meaning if unit in ("", "share") or unit in meaning else f"{meaning} ({unit})"
+
+
+def arrow_name(kind: object) -> str:
+    """A column's type for people: list<int64>, string."""
+    return str(kind).replace(" not null", "").replace("element: ", "")
+
+
+def main(directory: Path) -> None:
+    """Writes the pages."""
+    directory.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (directory / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,203 @@
+"""The results directory of a sweep: opened, checked, continued and read.
+
+study.json        the frozen study, its seed, and what wrote it
+plan.parquet      every run of the sweep
+parts/            <table>-<batch>.parquet, written by the workers
+journal.jsonl     receipts: which run is done, and where its rows are
+failures.parquet  the runs that failed, if any did; made anew at the end of each sweep
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from coldfleet.cluster.results.journal import PART_NAME, Journal, PartReceipt, RunReceipt, read_journal
+from coldfleet.cluster.results.ledger import Ledger
+from coldfleet.cluster.results.parts import parquet_bytes
+from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, schema
+from coldfleet.cluster.results.storage import Storage, open_storage
+from coldfleet.cluster.results.versions import engine_digest, versions
+from coldfleet.cluster.study.plan import Plan, run_parameters
+from coldfleet.hostsim.spec.errors import UserError
+
+FORMAT = "coldfleet results"
+_LEFTOVER = re.compile(rf"\.{PART_NAME.pattern}\.\d+\.tmp")
+_PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results directory, read once: a snapshot of what was done when it was opened.
+
+    ``parts``: those that are named by a receipt, there, whole and unchanged.
+    """
+
+    storage: Storage
+    plan: Plan
+    engine: str
+    ledger: Ledger
+    parts: tuple[PartReceipt, ...]
+
+    @classmethod
+    def open(cls, where: Storage | Path | str, known: Plan | None = None) -> Results:
+        """Reads a directory that a sweep wrote, finished or not; raises :class:`UserError` if it isn't one.
+
+        ``known``: the plan that is probably there; it takes a while to name the cells of a large one anew.
+        """
+        storage = where if isinstance(where, Storage) else open_storage(str(where))
+        plan, engine = _read_head(storage, known)
+        ledger = Ledger(plan)
+        parts: list[PartReceipt] = []
+        for batch in read_journal(storage):
+            if all(storage.sha256(f"parts/{part.name}") == part.sha256 for part in batch.parts):
+                ledger.enter(batch)
+                parts += batch.parts
+        return cls(storage, plan, engine, ledger, tuple(dict.fromkeys(parts)))
+
+    @property
+    def missing(self) -> list[int]:
+        """The runs that are still to do, in order."""
+        return self.ledger.missing
+
+    @property
+    def failed(self) -> list[RunReceipt]:
+        """The receipts of runs that failed, in order."""
+        return [self.ledger.failures[index] for index in sorted(self.ledger.failures)]
+
+    def table(self, name: str, columns: list[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
+        """One of TABLES, sorted by cell, replicate, host, and guest or tick; each run is there once."""
+        wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
+        table = self._files(name).to_table(columns=wanted, filter=filter)
+        if self.ledger.repeats:
+            table = _without_repeats(table, SORT_KEYS[name])
+        table = table.sort_by([(key, "ascending") for key in SORT_KEYS[name]]).combine_chunks()
+        return table if columns is None else table.select(columns)
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """The rows of a table as a dataset, in any order; each run is there once."""
+        return ds.dataset(self.table(name)) if self.ledger.repeats else self._files(name)
+
+    def _files(self, name: str) -> ds.Dataset:
+        files = [self.storage.path(f"parts/{part.name}") for part in self.parts if part.table == name]
+        if not files:
+            return ds.dataset(schema(name).empty_table())
+        return ds.dataset(files, schema=schema(name), format="parquet", filesystem=self.storage.filesystem)
+
+    @cached_property
+    def failures(self) -> pa.Table:
+        """The table "failures": each failed run with its error and all of its parameters."""
+        rows = []
+        for index, receipt in sorted(self.ledger.failures.items()):
+            run = self.plan.run(index)
+            who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
+            rows.append({**run_parameters(run), **who, "error": receipt.error})
+        return pa.Table.from_pylist(rows, schema("failures"))
+
+
+def find_results(storage: Storage, plan: Plan) -> Results | None:
+    """What a sweep of this plan finds there: None if it can begin. Writes nothing.
+
+    Raises :class:`UserError` if the directory holds another study, other files, or half a sweep that another
+    version of the simulator began.
+    """
+    if storage.local is not None and storage.local.is_file():
+        raise UserError(f"{storage} is a file, not a directory for results")
+    if not storage.exists("study.json"):
+        if storage.sizes() or (storage.local is not None and storage.local.exists() and any(storage.local.iterdir())):
+            raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
+        return None
+    results = Results.open(storage, plan)
+    if difference := plan.difference(results.plan):
+        raise UserError(f"{storage} holds another study ({difference}): give another --out")
+    check_engine(results)
+    return results
+
+
+def check_engine(results: Results) -> None:
+    """Raises :class:`UserError` if runs are missing that this version of the simulator would do differently."""
+    if results.missing and results.engine != engine_digest():
+        raise UserError(f"{results.storage} was begun by another version of the simulator: give another --out")
+
+
+def create(storage: Storage, plan: Plan) -> None:
+    """Makes the directory of a new sweep, or completes one that was cut off as it was made."""
+    storage.prepare()
+    head = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "study": plan.frozen(),
+        "cells": plan.cell_count,
+        "runs": len(plan),
+        "engine": engine_digest(),
+        "versions": versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if not storage.exists("study.json"):
+        storage.write("study.json", (json.dumps(head, indent=2) + "\n").encode())
+    if not storage.exists("plan.parquet"):
+        storage.write("plan.parquet", parquet_bytes("plan", _plan_rows(plan)))
+
+
+def tidy(results: Results, _journal: Journal) -> None:
+    """Deletes what a crash left in parts/, and writes failures.parquet. Only the holder of the journal may.
+
+    On an object store nothing is deleted, since another sweep may be at work there: `coldfleet compact` does that.
+    """
+    if results.storage.local is not None:
+        named = {part.name for part in results.parts}
+        for name in results.storage.sizes("parts"):
+            if _LEFTOVER.fullmatch(name) or (PART_NAME.fullmatch(name) and name not in named):
+                results.storage.delete(f"parts/{name}")
+    if results.failed:
+        data = pa.BufferOutputStream()
+        pa.parquet.write_table(results.failures, data, compression="zstd")
+        results.storage.write("failures.parquet", data.getvalue())
+    else:
+        results.storage.delete("failures.parquet")
+
+
+def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
+    try:
+        head = json.loads(storage.read("study.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{storage}: there are no results of a sweep in it (no study.json)") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{storage}/study.json can't be read: {error}") from None
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise UserError(f"{storage}/study.json is not the head of a sweep's results")
+    if head.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{storage} has tables of version {head.get('schema_version')}; this coldfleet reads {SCHEMA_VERSION}"
+        )
+    try:
+        plan = Plan.thaw(head["study"])
+        plan = known if known is not None and known == plan else plan
+        _ = plan.numbers
+        return plan, str(head["engine"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{storage}/study.json is damaged: {error!r}") from None
+
+
+def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """A run is there twice if a lost part was made anew and then came back. Its rows are the same both times."""
+    numbered = table.select(keys).append_column("row", pa.array(range(table.num_rows)))
+    return table.take(numbered.group_by(list(keys)).aggregate([("row", "min")])["row_min"])
+
+
+def _plan_rows(plan: Plan) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(plan), _PLAN_CHUNK):
+        runs = (plan.run(index) for index in range(start, min(start + _PLAN_CHUNK, len(plan))))
+        yield [
+            {"index": run.index, "cell_id": run.cell.cell_id, "replicate": run.replicate, **run_parameters(run)}
+            for run in runs
+        ]

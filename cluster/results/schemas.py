@@ -1,0 +1,159 @@
+"""The columns of the result tables, each with its unit and meaning in the field's metadata.
+
+They are made from the keys of a study and from hostsim's counters, so a new key or counter is a new column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+import pyarrow as pa
+
+from coldfleet.cluster.study.model import quantity_of, scalar_type, unit_of, walk_keys
+from coldfleet.hostsim.counters.counters import COUNTERS
+from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column
+from coldfleet.hostsim.counters.timing import GAUGES
+
+SCHEMA_VERSION = 3  # of the tables; raise it when a column changes its meaning or goes away
+
+TABLES = ("cells", "hosts", "guests", "epochs")
+SORT_KEYS = {
+    "plan": ("index",),
+    "cells": ("cell_id", "replicate"),
+    "hosts": ("cell_id", "replicate", "host"),
+    "guests": ("cell_id", "replicate", "host", "guest"),
+    "epochs": ("cell_id", "replicate", "host", "tick"),
+    "failures": ("cell_id", "replicate"),
+}
+_WHAT = {
+    "plan": "one row for each run (cell x replicate) that the sweep will make",
+    "cells": "one row for each run: counters summed over the fleet",
+    "hosts": "one row for each host of a run: counters summed over its guests",
+    "guests": "one row for each guest of a run",
+    "epochs": "with output.epochs on, one row for each tick of each host: its counters from the start to the end of it",
+    "failures": "one row for each run that failed, with all that it takes to see it again",
+}
+
+
+def column_of(path: str) -> str:
+    """The column of a study's key: "guest.workload.skew" -> "guest_workload_skew"; amounts end in their unit."""
+    return path.replace(".", "_") + _units().get(path, "")
+
+
+@cache
+def schema(table: str) -> pa.Schema:
+    """The schema of a table, or of the plan; "table" in its metadata says what a row is."""
+    fields = {
+        "plan": [_field("index", pa.int64(), "", "place in the plan"), *_who(), _SEED, *_parameters()],
+        "cells": [*_who(), _SEED, *_parameters(), _NESTED_GUESTS, _hash_of("the fleet"), *_counters(), *_gauges()],
+        "hosts": [
+            *_who(),
+            *_main_parameters(),
+            *_host(),
+            _NESTED_GUESTS,
+            _hash_of("the host"),
+            *_counters(),
+            *_gauges(),
+        ],
+        "guests": [
+            *_who(),
+            *_main_parameters(),
+            _HOST,
+            *_guest(),
+            _hash_of("the guest"),
+            *_counters(),
+            *_gauges(),
+            _STEPS,
+        ],
+        "epochs": [
+            *_who(),
+            *_main_parameters(),
+            _HOST,
+            _field("tick", pa.int32(), "", "the tick, from 1"),
+            _field("free_pages", pa.int64(), "pages", "free pages of the host then; 0: its memory isn't limited"),
+            *_counters(),
+            *_of_time(),
+        ],
+        "failures": [*_who(), _field("error", pa.string(), "", "what went wrong"), _SEED, *_parameters()],
+    }[table]
+    return pa.schema(fields, {"table": _WHAT[table], "schema_version": str(SCHEMA_VERSION)})
+
+
+def _field(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
+    return pa.field(name, kind, nullable=False, metadata={"unit": unit, "description": description})
+
+
+def _who() -> list[pa.Field]:
+    return [
+        _field("cell_id", pa.string(), "", "the cell: a hash of its seed, its parameters and what its policy does"),
+        _field("replicate", pa.int32(), "", "which repetition of the cell, from 0"),
+    ]
+
+
+def _parameters() -> Iterable[pa.Field]:
+    for path, definition in walk_keys():
+        yield _field(column_of(path), _ARROW[scalar_type(definition)], unit_of(definition), str(definition.description))
+        if path == "policy":
+            yield _field("policy_digest", pa.string(), "", "a hash of what the policy does, whatever its name")
+    yield _field(
+        "fleet_classes", pa.string(), "", "classes of hosts and guests as JSON, memory in pages; empty: all are alike"
+    )
+
+
+def _main_parameters() -> list[pa.Field]:
+    return [field for field in _parameters() if field.name in ("policy", "nested_ratio", "overcommit")]
+
+
+def _counters() -> list[pa.Field]:
+    return [_field(counter.name, pa.int64(), counter.unit, counter.description) for counter in COUNTERS]
+
+
+def _gauges() -> list[pa.Field]:
+    units = {counter.name: counter.unit for counter in COUNTERS}
+    return _of_time() + [
+        _field(ci_column(name), pa.float64(), units[name], f"half the width of {name}'s 95 % interval; 0 at full scale")
+        for name in HEADLINE
+    ]
+
+
+def _of_time() -> list[pa.Field]:
+    return [_field(gauge.name, pa.float64(), gauge.unit, gauge.description) for gauge in GAUGES]
+
+
+def _hash_of(whom: str) -> pa.Field:
+    text = f"a hash of all accesses of {whom}: equal under every policy"
+    return _field("access_hash", pa.uint64(), "", text)
+
+
+def _host() -> list[pa.Field]:
+    return [
+        _HOST,
+        _field("host_class", pa.string(), "", "class of the host; empty: all are alike"),
+        _field("guests", pa.int32(), "guests", "guests on the host"),
+    ]
+
+
+def _guest() -> list[pa.Field]:
+    return [
+        _field("guest", pa.int32(), "", "guest of the host, from 0"),
+        _field("name", pa.string(), "", "name of the guest: its class and number, if it is of a class"),
+        _field("nested", pa.bool_(), "", "whether the guest runs a nested VM"),
+        _field("memory_pages", pa.int64(), "pages", "memory of the guest"),
+        _field("limit_pages", pa.int64(), "pages", "what it may keep in memory"),
+    ]
+
+
+@cache
+def _units() -> dict[str, str]:
+    """The ends of the columns of keys that are amounts: "_pages", "_ns"."""
+    return {path: f"_{quantity.unit}" for path, key in walk_keys() if (quantity := quantity_of(key))}
+
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_SEED = _field("seed", pa.int64(), "", "seed of the study")
+_HOST = _field("host", pa.int32(), "", "host of the fleet, from 0")
+_NESTED_GUESTS = _field("nested_guests", pa.int32(), "guests", "of these, guests that run a nested VM")
+_STEPS = _field(
+    "step_pages", pa.list_(pa.field("element", pa.int64(), nullable=False)), "pages", "pages each policy step acted on"
+)

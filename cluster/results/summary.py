@@ -1,0 +1,116 @@
+"""What a sweep found, in one table: by policy, nested ratio and whatever else the grid varies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from coldfleet.cluster.results.metrics import SUMMARY
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import column_of
+from coldfleet.cluster.stats.statistics import Mean, mean_interval
+from coldfleet.cluster.study.model import quantity_at
+from coldfleet.cluster.study.values import Scalar
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDTH = 100
+MOST_CELLS = 200  # more than anyone reads in a terminal
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One cell: the values of its axes, the number of replicates that are done, and each metric's mean."""
+
+    axes: Mapping[str, Scalar]
+    replicates: int
+    means: Mapping[str, Mean]
+
+
+def summarise(results: Results, most: int | None = None) -> list[SummaryRow]:
+    """The rows in the order of the plan, without cells of which nothing is done; only of the first ``most`` cells."""
+    plan = results.plan
+    columns = sorted({name for metric in SUMMARY for name in metric.needs})
+    chosen = None if most is None else pc.field("cell_id").isin(plan.cell_ids[:most])
+    table = results.table("cells", ["cell_id", *columns], chosen)
+    values: dict[str, dict[str, list[float]]] = {}
+    for row in table.to_pylist():
+        of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in SUMMARY})
+        for metric in SUMMARY:
+            of_cell[metric.key].append(metric.value(row))
+    rows = []
+    for number, cell_id in enumerate(plan.cell_ids[:most]):
+        if cell_id in values:
+            parameters = plan.cell(number).spec.parameters()
+            axes = {path: parameters[path] for path in ("policy", "nested_ratio", *plan.varied)}
+            means = {key: mean_interval(numbers) for key, numbers in values[cell_id].items()}
+            rows.append(SummaryRow(axes, len(values[cell_id]["refaults"]), means))
+    return rows
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """The summary as plain data."""
+    plan = results.plan
+    return {
+        "study": plan.name,
+        "title": plan.title,
+        "directory": str(results.storage),
+        "runs": len(plan),
+        "done": results.ledger.done,
+        "failed": [
+            {"cell_id": receipt.cell_id, "replicate": receipt.replicate, "error": receipt.error}
+            for receipt in results.failed
+        ],
+        "missing": len(results.missing),
+        "summary": [
+            {
+                **{column_of(path): value for path, value in row.axes.items()},
+                "replicates": row.replicates,
+                **{key: {"mean": mean.mean, "ci95": mean.half_width} for key, mean in row.means.items()},
+            }
+            for row in summarise(results)
+        ],
+    }
+
+
+def as_table(results: Results) -> RenderableType:
+    """The summary for a terminal, at most :data:`WIDTH` columns: one table for each setting of the other axes.
+
+    Of a large sweep it shows the first :data:`MOST_CELLS`, and where the others are.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    tables: dict[str, Table] = {}
+    last: dict[str, Scalar] = {}
+    for row in summarise(results, MOST_CELLS):
+        others = {path: value for path, value in row.axes.items() if path not in ("policy", "nested_ratio")}
+        caption = ", ".join(f"{path} = {as_read(path, value)}" for path, value in others.items())
+        if caption not in tables:
+            table = tables[caption] = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+            table.add_column("policy", no_wrap=True)
+            table.add_column("nested", justify="right", no_wrap=True)
+            for metric in SUMMARY:
+                table.add_column(metric.title, justify="right")
+            parts += [Text(f"\n{caption}", style="bold"), table] if caption else [table]
+        policy, ratio = row.axes["policy"], row.axes["nested_ratio"]
+        if last.get(caption) not in (None, policy):
+            tables[caption].add_section()
+        name = "" if last.get(caption) == policy else str(policy)
+        last[caption] = policy
+        tables[caption].add_row(name, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in SUMMARY))
+    if (more := results.plan.cell_count - MOST_CELLS) > 0:
+        parts.append(Text(f'\nand {more:,} more cells: table "cells" has them all (docs/results.md)'))
+    return Group(*parts)
+
+
+def as_read(path: str, value: Scalar) -> str:
+    """The value of a key as people read it."""
+    quantity = quantity_at(path)
+    return quantity.format(int(value)) if quantity else str(value)

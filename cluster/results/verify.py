@@ -1,0 +1,95 @@
+"""Is a results directory what it says it is? Every file is read, and everything odd is a line that says the mend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coldfleet.cluster.results.journal import PART_NAME, BatchReceipt, PartReceipt, read_journal
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.storage import Storage
+
+_Runs = Counter[tuple[str, int]]
+
+
+def verify(results: Results) -> Iterator[str]:
+    """The problems of a results directory, one line each: nothing for a good one, finished or not."""
+    storage = results.storage
+    resume = f"`coldfleet resume {storage}` runs them again"
+    yield from _verify_plan(results)
+    held = storage.sizes("parts")
+    seen: _Runs = Counter()
+    for batch in read_journal(storage):
+        strangers = [run for run in batch.runs if results.plan.index_of(run.cell_id, run.replicate) < 0]
+        if strangers:
+            yield (
+                f"journal: batch {batch.batch} speaks of cell {strangers[0].cell_id}, which isn't in the plan: "
+                "the receipt is another study's; nothing is taken from it, you may delete its line"
+            )
+        damage = [line for part in batch.parts for line in _verify_part(storage, part, held)]
+        if not damage:
+            seen.update((run.cell_id, run.replicate) for run in batch.runs if run.status == "done")
+            damage = list(_verify_rows(storage, batch))
+            yield from damage
+        else:
+            lost = sum(not results.ledger.is_done(run) for run in batch.runs)
+            yield from (f"{line}: {lost} runs have no rows: {resume}" for line in damage if lost)
+    for (cell_id, replicate), times in seen.items():
+        if times > 1:
+            yield (
+                f"journal: cell {cell_id} replicate {replicate} is there {times} times: "
+                f"`coldfleet compact {storage}` keeps one"
+            )
+    named = {part.name for part in results.parts}
+    for name in held:
+        if name not in named and PART_NAME.fullmatch(name):
+            yield f"parts/{name}: no valid receipt names it, so it isn't used: `coldfleet compact {storage}` removes it"
+
+
+def _verify_plan(results: Results) -> Iterator[str]:
+    storage, plan = results.storage, results.plan
+    mend = f"delete it, then `coldfleet resume {storage}` writes it anew"
+    try:
+        with storage.filesystem.open_input_file(storage.path("plan.parquet")) as file:
+            rows = 0
+            for chunk in pq.ParquetFile(file).iter_batches(columns=["index", "cell_id", "replicate"]):
+                for index, cell_id, replicate in zip(*(column.to_pylist() for column in chunk.columns), strict=True):
+                    if index != rows or plan.index_of(cell_id, replicate) != index:
+                        yield f"plan.parquet: row {rows} isn't a run of study.json: it is another study's: {mend}"
+                        return
+                    rows += 1
+    except FileNotFoundError:
+        yield f"plan.parquet: missing: `coldfleet resume {storage}` writes it anew"
+    except (pa.ArrowException, OSError) as error:
+        yield f"plan.parquet: can't be read ({str(error).splitlines()[0]}): {mend}"
+    else:
+        if rows != len(plan):
+            yield f"plan.parquet: has {rows} runs, study.json has {len(plan)}: it is another study's: {mend}"
+
+
+def _verify_part(storage: Storage, part: PartReceipt, held: dict[str, int]) -> Iterator[str]:
+    if part.name not in held:
+        yield f"parts/{part.name}: missing"
+    elif storage.sha256(f"parts/{part.name}") != part.sha256:
+        yield f"parts/{part.name}: its bytes have changed since it was written"
+
+
+def _verify_rows(storage: Storage, batch: BatchReceipt) -> Iterator[str]:
+    """Whether the parts of a batch hold the rows that the receipts of its runs promise, each run's alone."""
+    for part in batch.parts:
+        promised: _Runs = Counter(
+            {(run.cell_id, run.replicate): run.rows.get(part.table, 0) for run in batch.runs if run.status == "done"}
+        )
+        with storage.filesystem.open_input_file(storage.path(f"parts/{part.name}")) as file:
+            table = pq.read_table(file, columns=["cell_id", "replicate"])
+        found: _Runs = Counter(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        if +found != +promised:
+            cell_id, replicate = next(iter((found - promised) or (promised - found)))
+            yield (
+                f"parts/{part.name}: {found[cell_id, replicate]} rows of cell {cell_id} replicate {replicate}, where "
+                f"its receipt has {promised[cell_id, replicate]}: delete the part, then "
+                f"`coldfleet resume {storage}` runs its cells again"
+            )

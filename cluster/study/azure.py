@@ -1,0 +1,96 @@
+"""Fleets as Azure's: read from its public packing trace, or drawn from what is published of its VM sizes.
+
+Source of the trace: https://github.com/Azure/AzurePublicDataset, AzureTracesForPacking2020.md, an SQLite file with
+the tables ``vm`` (vmId, tenantId, vmTypeId, priority, starttime, endtime; times in days, endtime NULL: still alive)
+and ``vmType`` (id, vmTypeId, machineId, core, memory, hdd, ssd, nic; as fractions of that machine).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from coldfleet.hostsim.spec.errors import UserError
+
+TABLE_PAGES = 512  # guests get whole page tables: 2 MiB
+_COLUMNS = {
+    "vm": {"vmId", "vmTypeId", "starttime", "endtime"},
+    "vmType": {"vmTypeId", "machineId", "core", "memory"},
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size of VM: its share of a host's memory, its vCPUs, and how many there are or how likely it is."""
+
+    name: str
+    memory_share: float
+    vcpus: int
+    weight: float
+
+
+_GIB = 1 / 112
+"""The A series of 2015-2019 as shares of a host with 112 GiB, its largest VM (A9)."""
+
+A_SERIES = (
+    Size("a0", 0.75 * _GIB, 1, 0.70 / 3),
+    Size("a1", 1.75 * _GIB, 1, 0.70 / 3),
+    Size("a2", 3.5 * _GIB, 2, 0.70 / 3),
+    Size("a5", 14 * _GIB, 2, 0.10),
+    Size("a3", 7 * _GIB, 4, 0.20 / 4),
+    Size("a4", 14 * _GIB, 8, 0.20 / 4),
+    Size("a6", 28 * _GIB, 4, 0.20 / 4),
+    Size("a7", 56 * _GIB, 8, 0.20 / 4),
+)
+"""What is published: almost 80 % of the VMs have one or two cores, and 70 % less than 4 GB of memory (Cortez et al.,
+Resource Central, SOSP 2017, section 3). Sizes: Microsoft's list of the A series. Sizes between which these two figures
+don't decide are taken as equally likely; that is ours, and a trace knows better."""
+
+
+def read_trace(path: Path, at_day: float, machine: int, cpus: int) -> list[Size]:
+    """The VMs that are alive at a time, by type, on machines of one kind with so many CPUs.
+
+    ``weight`` is the number of VMs. Types that this machine can't run are left out. The file is only read.
+    Raises :class:`UserError` if it isn't such a trace, or nothing is alive then.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True) as trace:
+            for table, wanted in _COLUMNS.items():
+                found = {row[1] for row in trace.execute(f"PRAGMA table_info({table})")}
+                if missing := sorted(wanted - found):
+                    raise UserError(f"{path}: not a packing trace: table {table} has no column {missing[0]}")
+            rows = trace.execute(
+                "SELECT t.vmTypeId, t.memory, t.core, count(*) FROM vm v JOIN vmType t ON v.vmTypeId = t.vmTypeId "
+                "WHERE t.machineId = ? AND v.starttime <= ? AND (v.endtime IS NULL OR v.endtime > ?) "
+                "GROUP BY t.vmTypeId ORDER BY t.vmTypeId",
+                (machine, at_day, at_day),
+            ).fetchall()
+            machines = [row[0] for row in trace.execute("SELECT DISTINCT machineId FROM vmType ORDER BY 1")]
+    except sqlite3.DatabaseError as error:
+        raise UserError(f"{path}: not a packing trace in SQLite: {error}") from None
+    if machine not in machines:
+        known = ", ".join(map(str, machines[:20]))
+        raise UserError(f"{path}: has no machine {machine}: one of {known}")
+    if not rows:
+        raise UserError(f"{path}: no VM that machine {machine} can run is alive on day {at_day:g}: days are 0 to 14")
+    return [Size(f"type{kind}", memory, max(round(core * cpus), 1), count) for kind, memory, core, count in rows]
+
+
+def draw(sizes: list[Size], guests: int, seed: int) -> dict[Size, int]:
+    """So many guests, drawn by the sizes' weights; the sizes that occur, in their order."""
+    weights = np.array([size.weight for size in sizes])
+    drawn = np.random.default_rng(seed).choice(len(sizes), size=guests, p=weights / weights.sum())
+    counts = Counter(int(number) for number in drawn)
+    return {size: counts[number] for number, size in enumerate(sizes) if counts[number]}
+
+
+def guest_pages(size: Size, host_pages: int) -> int:
+    """A guest's memory on a host of so many pages: whole page tables, at least one."""
+    return max(round(size.memory_share * host_pages / TABLE_PAGES), 1) * TABLE_PAGES

@@ -1,0 +1,241 @@
+"""From a cell to its hosts: who runs a nested VM, and how much memory each guest may keep."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from coldfleet.cluster.study.model import CellSpec
+from coldfleet.cluster.study.placement import Machine, Request, place
+from coldfleet.cluster.study.plan import Plan, Run
+from coldfleet.cluster.study.tables import Guest, GuestClass, Nested, PageCache
+from coldfleet.hostsim.spec.calibration import parse_calibration
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import (
+    ClockSpec,
+    CompressionSpec,
+    GuestSpec,
+    HostSpec,
+    NestedSpec,
+    PageCacheSpec,
+    RecordedWorkload,
+    VmSpec,
+    WorkloadSpec,
+)
+
+
+def build_hosts(run: Run) -> list[HostSpec]:
+    """The fleet of one run, host 0 first."""
+    spec = run.cell.spec
+    if spec.scene:
+        return [_scene_host(spec)] * spec.fleet.hosts
+    if spec.fleet.host:
+        return [host for _, host in _placed_hosts(run)]
+    nested = nested_guests(spec, run.cell.seed, run.replicate)
+    return [
+        _host(
+            spec,
+            [
+                _guest(spec, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
+                for guest in range(spec.fleet.guests_per_host)
+            ],
+        )
+        for host in range(spec.fleet.hosts)
+    ]
+
+
+def host_classes(run: Run) -> list[str]:
+    """The class of each host that :func:`build_hosts` returns, "" where all are alike."""
+    spec = run.cell.spec
+    if not spec.fleet.host:
+        return [""] * spec.fleet.hosts
+    return [name for name, _ in _placed_hosts(run)]
+
+
+def check_fleets(plan: Plan) -> None:
+    """Raises :class:`UserError` with the reasons if the guests of some run don't fit on its hosts."""
+    if not plan.cell(0).spec.fleet.host:
+        return
+    for run in plan.runs():
+        try:
+            _place(run.cell.spec, run.cell.seed, run.replicate)
+        except UserError as error:
+            where = ", ".join(f"{path} = {run.cell.spec.value(path)}" for path in plan.varied)
+            raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
+
+
+def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
+    """Each host that has guests with its class's name, the classes in the order of the study."""
+    spec, seed, replicate = run.cell.spec, run.cell.seed, run.replicate
+    nested = {
+        (name, number)
+        for name, each in spec.fleet.guest.items()
+        for number in _first(each.count, each.nested_ratio, partial(_rank, "nested", seed, replicate, name))
+    }
+    placed = _place(spec, seed, replicate)
+    hosts = []
+    for (host_class, _), guests in zip(_machines(spec), placed, strict=True):
+        if not guests:
+            continue
+        chosen = [
+            _guest(spec, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
+            for name, n in guests
+        ]
+        hosts.append((host_class, _host(spec, chosen, spec.fleet.host[host_class].memory)))
+    return hosts
+
+
+def _machines(spec: CellSpec) -> list[tuple[str, Machine]]:
+    """Every host with its class's name, and what it can take under the overcommit ratios."""
+    return [
+        (name, Machine(each.memory * spec.overcommit, each.cpus * spec.fleet.vcpus_per_cpu))
+        for name, each in spec.fleet.host.items()
+        for _ in range(each.count)
+    ]
+
+
+def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, int]]]:
+    """For each host the (class, number) of its guests. They arrive in an order that only seed and replicate decide."""
+    requests = [
+        Request(name, number, each.memory + each.page_cache.memory, each.vcpus)
+        for name, each in spec.fleet.guest.items()
+        for number in range(each.count)
+    ]
+    requests.sort(key=lambda request: _rank("arrival", seed, replicate, request.name, request.number))
+    rank = partial(_rank, "place", seed, replicate)
+    return place([machine for _, machine in _machines(spec)], requests, spec.fleet.placement, rank)
+
+
+def _scene_host(spec: CellSpec) -> HostSpec:
+    """A host with the guests of a scene. Several share what all of them may keep, one has a limit of its own."""
+    from coldfleet.hostsim.workload.scenario import KINDS, parse_scene
+
+    guests = []
+    for number, guest in enumerate(parse_scene(spec.scene)):
+        layout = "ident" if "ident" in guest.options else "perm"
+        guests.append(
+            GuestSpec(
+                name=f"{number} {guest}",
+                memory_pages=spec.guest.memory,
+                limit_pages=limit_pages(spec),
+                accesses_per_tick=spec.guest.accesses_per_tick,
+                kind=guest.kind,
+                recorded=RecordedWorkload(guest.workload, layout, "write" in guest.options),
+                own_pages=KINDS[guest.kind].own_pages,
+                kernel_pages=KINDS[guest.kind].kernel_pages,
+                vm=_vm(spec, spec.nested),
+                vcpus=spec.clock.vcpus,
+            )
+        )
+    parent_pages = int(len(guests) * spec.guest.memory / spec.overcommit) if len(guests) > 1 else 0
+    return replace(_host(spec, guests), parent_pages=parent_pages, scene=True)
+
+
+def nested_guests(spec: CellSpec, seed: int, replicate: int) -> set[tuple[int, int]]:
+    """The (host, guest) that run a nested VM: the first nested_ratio x guests, halves rounded up, of a fixed ranking.
+
+    The ranking depends on (seed, replicate, host, guest) only. So it is the same for every policy, and the guests
+    that are nested at 5 % are nested at 25 % as well.
+    """
+    per_host = spec.fleet.guests_per_host
+    chosen = _first(
+        spec.fleet.hosts * per_host, spec.nested_ratio, lambda n: _rank("nested", seed, replicate, *divmod(n, per_host))
+    )
+    return {divmod(number, per_host) for number in chosen}
+
+
+def limit_pages(spec: CellSpec) -> int:
+    """What a guest may keep in memory, in pages."""
+    return int(spec.guest.memory / spec.overcommit)
+
+
+def _first(count: int, share: float, rank: Callable[[int], bytes]) -> list[int]:
+    """A share of the numbers below ``count``, halves rounded up: those that the ranking puts first."""
+    return sorted(range(count), key=rank)[: math.floor(share * count + 0.5)]
+
+
+def _rank(*who: str | int) -> bytes:
+    return hashlib.blake2b(" ".join(map(str, who)).encode(), digest_size=16).digest()
+
+
+def _guest(spec: CellSpec, guest: Guest, nested: Nested, name: str, runs_nested: bool) -> GuestSpec:
+    return GuestSpec(
+        name=name,
+        memory_pages=guest.memory,
+        limit_pages=int((guest.memory + guest.page_cache.memory) / spec.overcommit),
+        accesses_per_tick=guest.accesses_per_tick,
+        workload=WorkloadSpec(**guest.workload.model_dump()),
+        page_cache=_page_cache(guest.page_cache),
+        nested=NestedSpec(**nested.model_dump(exclude={"l1_paging"})) if runs_nested else None,
+        vm=_vm(spec, nested),
+        vcpus=guest.vcpus if isinstance(guest, GuestClass) else spec.clock.vcpus,
+    )
+
+
+def _vm(spec: CellSpec, nested: Nested) -> VmSpec:
+    vm = spec.vm
+    return VmSpec(
+        **vm.model_dump(exclude={"tdp", "accessed_bits", "subscribers"}),
+        tdp=vm.tdp == "on",
+        accessed_bits=vm.accessed_bits == "on",
+        l1_shadow_paging=nested.l1_paging == "shadow",
+        subscribers=tuple(vm.subscribers.split(", ")),
+        truth=spec.truth == "on",
+    )
+
+
+def _page_cache(cache: PageCache) -> PageCacheSpec | None:
+    if not cache.memory:
+        return None
+    return PageCacheSpec(
+        pages=cache.memory,
+        access_share=cache.access_share,
+        kind=cache.kind,
+        mmap_share=cache.mmap_share,
+        write_share=cache.write_share,
+    )
+
+
+def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> HostSpec:
+    """A host with these guests; ``class_pages``: its memory, if it is of a class."""
+    reclaim = spec.reclaim
+    pages = spec.host.memory
+    if reclaim.mode == "host" and not pages:
+        pages = class_pages or sum(guest.limit_pages for guest in guests)
+    return HostSpec(
+        kernel=spec.kernel,
+        guests=tuple(guests),
+        ticks=spec.ticks,
+        mode=reclaim.mode,
+        lru_gen=reclaim.lru == "mglru",
+        aging_every_ticks=reclaim.aging_every_ticks,
+        period_ticks=reclaim.period_ticks,
+        psi_target=reclaim.psi_target,
+        swappiness=reclaim.swappiness,
+        flush_every_ticks=reclaim.flush_every_ticks,
+        memory_pages=pages,
+        watermark_scale_factor=spec.host.watermark_scale_factor,
+        swap_device=spec.swap.device,
+        compression=_compression(spec),
+        caller="" if spec.caller.kind == "none" else spec.caller.kind,
+        caller_every_ticks=spec.caller.every_ticks,
+        clock=_clock(spec),
+        sample=int(spec.host.sample.rpartition("/")[2]),
+        calibration=parse_calibration(spec.calibration),
+        epochs=spec.output.epochs == "on",
+    )
+
+
+def _compression(spec: CellSpec) -> CompressionSpec:
+    swap = spec.swap
+    return CompressionSpec(swap.ratio, swap.ratio_spread, swap.incompressible_share, swap.same_filled_share)
+
+
+def _clock(spec: CellSpec) -> ClockSpec | None:
+    clock = spec.clock
+    if clock.mode == "replay":
+        return None
+    return ClockSpec(clock.tick, clock.access, clock.pcpus, clock.batch)

@@ -1,0 +1,251 @@
+"""What a study is made of: a cell, which is all the tables together, and the study around it; and how to find a key.
+
+The models are checked once, at the door (:mod:`cluster.study.reader`); behind it everything is known to be good.
+The key reference in docs/ and the parameter columns of the results are generated from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import Any, get_args, get_origin
+
+from pydantic import model_validator
+from pydantic.fields import FieldInfo
+
+from coldfleet.cluster.study.tables import (
+    Caller,
+    Clock,
+    Fleet,
+    Guest,
+    GuestClass,
+    Host,
+    HostClass,
+    Nested,
+    Output,
+    Reclaim,
+    Swap,
+    Table,
+    Vm,
+    Workload,
+    table_key,
+)
+from coldfleet.cluster.study.values import (
+    MAX_SWAPPINESS,
+    CalibrationText,
+    Count,
+    KernelName,
+    PolicyName,
+    Scalar,
+    SceneText,
+    Share,
+    Switch,
+)
+from coldfleet.hostsim.spec.calibration import PUBLISHED
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.units import Quantity
+
+
+class CellSpec(Table):
+    """One cell of a study: everything that decides what a fleet does, but the random numbers."""
+
+    kernel: KernelName = table_key(
+        'kernel whose MGLRU the hosts run, or a hybrid such as "6.12 with two_touch of 6.18"', default="6.12"
+    )
+    policy: PolicyName = table_key('aging policy; `coldfleet policies` lists them; "kernel": the kernel\'s own')
+    scene: SceneText = table_key(
+        'the guests of each host, taking turns under one parent memcg: "vm hotcold, process scan"; '
+        "empty: all guests are as [guest] says",
+        default="",
+    )
+    nested_ratio: Share = table_key("share of the fleet's guests that run a nested VM", "share", 0.0)
+    overcommit: float = table_key(
+        "memory of a guest, its file included, over its limit: 1.5 means memory.max = memory / 1.5",
+        "",
+        ge=1,
+        le=100,
+        allow_inf_nan=False,
+    )
+    ticks: Count = table_key("length of a run, after the tick in which guests touch all of their memory once", "ticks")
+    fleet: Fleet
+    guest: Guest
+    nested: Nested = Nested()
+    vm: Vm = Vm()
+    reclaim: Reclaim = Reclaim()
+    swap: Swap = Swap()
+    caller: Caller = Caller()
+    clock: Clock = Clock()
+    host: Host = Host()
+    output: Output = Output()
+    calibration: CalibrationText = table_key(
+        'figures of the time model: "published", or a file that `coldfleet calibrate published --out FILE.toml` wrote, '
+        'from the folder of the study; results name what differs: "fault_ns=3500.0"',
+        default=PUBLISHED,
+    )
+    truth: Switch = table_key(
+        "on: writes down when every page was touched, for the columns that compare with it; costs time", default="off"
+    )
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> CellSpec:
+        if self.reclaim.lru == "classic" and (self.swap.device != "zram" or self.guest.page_cache.memory):
+            raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
+        if self.reclaim.lru == "classic" and self.host.memory:
+            raise UserError('lru = "classic" is modelled without kswapd: leave host.memory out')
+        if self.reclaim.swappiness > MAX_SWAPPINESS:
+            from coldfleet.hostsim.engine.hybrids import get_kernel
+
+            if not get_kernel(self.kernel).swappiness_anon_only:
+                raise UserError(f"reclaim.swappiness {self.reclaim.swappiness} is only known since 6.14: at most 200")
+        return self
+
+    @model_validator(mode="after")
+    def _check_pressure(self) -> CellSpec:
+        if self.reclaim.mode == "pressure" and self.clock.mode != "timed":
+            raise UserError('reclaim.mode "pressure" needs time: set clock.mode = "timed"')
+        if self.reclaim.mode in ("age", "pressure") and "," in self.scene:
+            raise UserError(f'reclaim.mode "{self.reclaim.mode}" acts on one guest: a scene of several has a parent')
+        return self
+
+    @model_validator(mode="after")
+    def _check_sample(self) -> CellSpec:
+        if self.host.sample != "1" and (self.scene or self.caller.kind != "none" or self.vm.device_share):
+            raise UserError(f'host.sample "{self.host.sample}" knows no scene, caller or device_share: leave them out')
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, data: Any) -> Any:
+        """What a class of guests doesn't say is as [guest], [nested] and nested_ratio say."""
+        fleet = data.get("fleet") if isinstance(data, dict) else None
+        guests = fleet.get("guest") if isinstance(fleet, dict) else None
+        if not isinstance(fleet, dict) or not isinstance(guests, dict):
+            return data
+        alike = {**data.get("guest", {}), "nested": data.get("nested", {})}
+        if "nested_ratio" in data:
+            alike["nested_ratio"] = data["nested_ratio"]
+        merged = {name: merge(alike, own) if isinstance(own, dict) else own for name, own in guests.items()}
+        return {**data, "fleet": {**fleet, "guest": merged}}
+
+    @model_validator(mode="after")
+    def _check_scene(self) -> CellSpec:
+        guests = len(self.scene.split(","))
+        if not self.scene:
+            return self
+        if self.fleet.guests_per_host != guests:
+            raise UserError(f"fleet.guests_per_host is {self.fleet.guests_per_host}, but the scene has {guests}")
+        if self.nested_ratio or self.nested != Nested():
+            raise UserError("scene says which guests are nested: leave nested_ratio and [nested] out")
+        if self.guest.workload != Workload():
+            raise UserError("scene says what its guests do: leave [guest.workload] out")
+        if self.guest.page_cache.memory:
+            raise UserError("a scene's guests use no file: leave [guest.page_cache] out")
+        if self.reclaim.mode == "debugfs" and guests > 1:
+            raise UserError('reclaim.mode: "debugfs" acts on one guest, but the scene has a parent memcg of several')
+        return self
+
+    def parameters(self) -> dict[str, Scalar]:
+        """Every key by its dotted name, in the order of the file; without those of classes."""
+        paths, read = _all_keys()
+        return dict(zip(paths, read(self), strict=True))
+
+    def class_parameters(self) -> dict[str, Scalar]:
+        """Every key of the classes of hosts and guests by its dotted name, with what they inherit."""
+        models: dict[str, type[Table]] = {"host": HostClass, "guest": GuestClass}
+        paths = [
+            f"fleet.{kind}.{name}.{path}"
+            for kind, model in models.items()
+            for name in getattr(self.fleet, kind)
+            for path, _ in walk_keys(model)
+        ]
+        return {path: self.value(path) for path in paths}
+
+    def value(self, path: str) -> Scalar:
+        """The value of a key by its dotted name, such as "guest.memory" or "fleet.guest.web.memory"."""
+        value: Any = self
+        for name in path.split("."):
+            value = value[name] if isinstance(value, dict) else getattr(value, name)
+        return value  # type: ignore[no-any-return]
+
+
+class Study(CellSpec):
+    """A study file without its ``[grid]``: the head, and the cell that the grid starts from."""
+
+    title: str = table_key("one line, shown in summaries", default="")
+    description: str = table_key("what the study is for", default="")
+    seed: int = table_key("every random number depends on it and nothing else", "", 1, ge=0, lt=2**63)
+    replicates: int = table_key("independent repetitions of every cell", "", 3, ge=1, le=100_000)
+
+
+def walk_keys(model: type[Table] = CellSpec, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The dotted name and definition of every scalar key, depth first in the order of definition."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Table):
+            yield from walk_keys(inner, f"{prefix}{name}.")
+        elif get_origin(inner) is not dict:  # classes have names of their own
+            yield prefix + name, field
+
+
+@cache
+def _all_keys() -> tuple[tuple[str, ...], attrgetter[tuple[Scalar, ...]]]:
+    """The dotted names of the keys of a cell, and what reads them all at once: plans have many cells."""
+    paths = tuple(path for path, _ in walk_keys())
+    return paths, attrgetter(*paths)
+
+
+def table_at(path: Sequence[str], model: type[Table]) -> type[Table] | None:
+    """The model of the table at a path below another: ("fleet", "guest", "web") -> GuestClass; None: there is none."""
+    names = iter(path)
+    for name in names:
+        field = model.model_fields.get(name)
+        inner = field.annotation if field is not None else None
+        if get_origin(inner) is dict:
+            inner = get_args(inner)[1]
+            next(names, None)
+        if not (isinstance(inner, type) and issubclass(inner, Table)):
+            return None
+        model = inner
+    return model
+
+
+def find_key(path: str) -> FieldInfo | None:
+    """The definition of a key of a cell by its dotted name, of a class's too; None: there is no such key."""
+    *tables, name = path.split(".")
+    model = table_at(tables, CellSpec)
+    return dict(walk_keys(model)).get(name) if model is not None else None
+
+
+def unit_of(field: FieldInfo) -> str:
+    """The unit of a key, "" for a plain number or a name."""
+    extra = field.json_schema_extra
+    return str(extra["unit"]) if isinstance(extra, dict) else ""
+
+
+def scalar_type(field: FieldInfo) -> type[Scalar]:
+    """The Python type of a key's values."""
+    if get_args(field.annotation):  # a Literal of names
+        return str
+    kinds: dict[object, type[Scalar]] = {str: str, int: int, float: float}
+    return kinds[field.annotation]
+
+
+def quantity_of(field: FieldInfo) -> Quantity | None:
+    """What a key is an amount of, a text with a unit outside; None for plain numbers and names."""
+    return next((mark for mark in field.metadata if isinstance(mark, Quantity)), None)
+
+
+def quantity_at(path: str) -> Quantity | None:
+    """The same of a key of a cell, by its dotted name."""
+    field = find_key(path)
+    return None if field is None else quantity_of(field)
+
+
+def merge(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of tables as one; where both have a value, the other's."""
+    merged = dict(tree)
+    for key, value in other.items():
+        mine = merged.get(key)
+        merged[key] = merge(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,308 @@
+"""The plan of a sweep: every cell x replicate, known before anything runs.
+
+A cell is one combination of the grid's values; a run is one replicate of a cell. Cells are made from their
+number when they are needed, so a plan of a hundred thousand runs is a few megabytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.cluster.answers.argument import Argument
+from coldfleet.cluster.results.schemas import column_of
+from coldfleet.cluster.study.constraint import read_constraint
+from coldfleet.cluster.study.design import Bundle
+from coldfleet.cluster.study.model import CellSpec, quantity_at
+from coldfleet.cluster.study.own_policy import build_all
+from coldfleet.cluster.study.values import KERNELS_OWN, Scalar
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.policies import Policy, get_policy
+
+MAX_RUNS = 10_000_000
+_SHOWN = 12  # values of a list in a message
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell with all that a worker needs to simulate it.
+
+    ``cell_id`` is a hash of the seed, every parameter, and what the policy does: the same id, the same numbers.
+    """
+
+    cell_id: str
+    seed: int
+    spec: CellSpec
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class Run:
+    """One replicate (from 0) of a cell: the smallest piece of work. ``index`` is its place in the plan."""
+
+    index: int
+    cell: Cell
+    replicate: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study, ready to run.
+
+    ``base`` has every key that doesn't vary by its dotted name, ``axes`` the values of those of the grid, ``bundles``
+    those that vary together (zipped lists, samples); all as a study file writes them, in their shortest form. Every
+    combination of the axes and of one row of each bundle that meets the constraints ``where`` is a cell.
+    ``policies``: the study's own, as it writes them.
+    """
+
+    title: str
+    description: str
+    seed: int
+    replicates: int
+    base: Mapping[str, Scalar]
+    axes: Mapping[str, tuple[Scalar, ...]]
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    argument: Argument | None = field(default=None, compare=False)  # the claim that the study decides
+    name: str = field(default="study", compare=False)  # for people: the file's stem
+    bundles: tuple[Bundle, ...] = ()
+    where: tuple[str, ...] = ()
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The keys that differ between cells."""
+        return (*self.axes, *(path for bundle in self.bundles for path in bundle.paths))
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """Every key that a cell is made of."""
+        return (*self.base, *self.varied)
+
+    @property
+    def combination_count(self) -> int:
+        """Number of combinations, before the constraints."""
+        return math.prod([*map(len, self.axes.values()), *(len(bundle.rows) for bundle in self.bundles)])
+
+    @property
+    def cell_count(self) -> int:
+        """Number of cells."""
+        return self.combination_count if self._kept is None else len(self._kept)
+
+    @cached_property
+    def _kept(self) -> npt.NDArray[np.int64] | None:
+        """The numbers of the combinations that are cells; None: all of them."""
+        if not self.where:
+            return None
+        amounts = {path: quantity for path in self.all_keys if (quantity := quantity_at(path))}
+        constraints = [read_constraint(text, self.all_keys) for text in self.where]
+        kept = []
+        for number in range(self.combination_count):
+            values = self._combination(number)
+            values.update({path: quantity.parse(values[path]) for path, quantity in amounts.items()})  # type: ignore[arg-type]
+            if all(holds(values) for holds in constraints):
+                kept.append(number)
+        return np.array(kept, np.int64)
+
+    def _combination(self, number: int) -> dict[str, Scalar]:
+        """Every key of a combination; the last bundle runs fastest, then the last axis."""
+        values = dict(self.base)
+        for bundle in reversed(self.bundles):
+            number, row = divmod(number, len(bundle.rows))
+            values.update(zip(bundle.paths, bundle.rows[row], strict=True))
+        for path, choices in reversed(list(self.axes.items())):
+            number, choice = divmod(number, len(choices))
+            values[path] = choices[choice]
+        return values
+
+    def __len__(self) -> int:
+        return self.cell_count * self.replicates
+
+    def values(self, path: str) -> tuple[Scalar, ...]:
+        """Every value that a key has in some cell."""
+        for bundle in self.bundles:
+            if path in bundle.paths:
+                return tuple(dict.fromkeys(bundle.column(path)))
+        return self.axes[path] if path in self.axes else (self.cell(0).spec.value(path),)
+
+    def cell(self, number: int) -> Cell:
+        """The cell of that number; raises :class:`UserError` if it can't be."""
+        values = self._combination(number if self._kept is None else int(self._kept[number]))
+        try:
+            spec = CellSpec.model_validate(as_tree(values), context=self.own_policies)
+        except ValueError as error:
+            where = ", ".join(f"{path} = {values[path]}" for path in self.varied)
+            raise UserError(f"the cell {where}: {first_message(error)}") from None
+        policy = policy_of(spec, self.own_policies)
+        return Cell(_cell_id(self.seed, spec, policy), self.seed, spec, policy)
+
+    @cached_property
+    def own_policies(self) -> dict[str, Policy]:
+        """The policies that the study brings along, by name."""
+        return build_all(self.policies)
+
+    def run(self, index: int) -> Run:
+        """The run of that number. Replicate 0 of all cells comes first, so a sweep cut short has something of each."""
+        replicate, number = divmod(index, self.cell_count)
+        return Run(index, self.cell(number), replicate)
+
+    def runs(self) -> Iterator[Run]:
+        """Every run, in order."""
+        return map(self.run, range(len(self)))
+
+    @cached_property
+    def cell_ids(self) -> list[str]:
+        """The ids of all cells by number; making it checks every cell once."""
+        if self.combination_count * self.replicates > MAX_RUNS:
+            runs = self.combination_count * self.replicates
+            raise UserError(f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
+        if not self.cell_count:
+            raise UserError(f"no combination meets the constraints: {' and '.join(self.where)}")
+        return [self.cell(number).cell_id for number in range(self.cell_count)]
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """From cell id to the cell's number."""
+        return {cell_id: number for number, cell_id in enumerate(self.cell_ids)}
+
+    def index_of(self, cell_id: str, replicate: int) -> int:
+        """The number of a run, -1 if it isn't in the plan."""
+        number = self.numbers.get(cell_id, -1)
+        if number < 0 or not 0 <= replicate < self.replicates:
+            return -1
+        return replicate * self.cell_count + number
+
+    def frozen(self) -> dict[str, Any]:
+        """The study as plain data, for study.json; :meth:`thaw` reads it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "seed": self.seed,
+            "replicates": self.replicates,
+            "parameters": dict(self.base),
+            "policies": {name: dict(table) for name, table in self.policies.items()},
+            "grid": {path: list(values) for path, values in self.axes.items()},
+            "bundles": [{"keys": list(bundle.paths), "rows": list(bundle.rows)} for bundle in self.bundles],
+            "where": list(self.where),
+        }
+
+    @classmethod
+    def thaw(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that :meth:`frozen` wrote; raises KeyError or TypeError if it isn't one."""
+        axes = {str(path): tuple(values) for path, values in data["grid"].items()}
+        return cls(
+            data["title"],
+            data["description"],
+            data["seed"],
+            data["replicates"],
+            dict(data["parameters"]),
+            axes,
+            data["policies"],
+            name=data["name"],
+            bundles=tuple(Bundle(tuple(each["keys"]), tuple(map(tuple, each["rows"]))) for each in data["bundles"]),
+            where=tuple(data["where"]),
+        )
+
+    def difference(self, other: Plan) -> str:
+        """In what the other plan would compute something else: "" if in nothing."""
+        mine, theirs = (
+            {
+                **{path: plan.values(path) if path in plan.varied else plan.base[path] for path in plan.all_keys},
+                **_digests(plan.own_policies),
+                "replicates": plan.replicates,
+                "seed": plan.seed,
+                "where": plan.where,
+            }
+            for plan in (self, other)
+        )
+        for key in [*mine, *theirs]:
+            if mine.get(key) != theirs.get(key):
+                return f"{key} is {_shown(theirs.get(key))} there, {_shown(mine.get(key))} here"
+        if self != replace(other, title=self.title, description=self.description):
+            return "what varies is put together in another way or order there"
+        return ""
+
+
+def policy_of(spec: CellSpec, own: Mapping[str, Policy]) -> Policy:
+    """The aging policy of a cell, maybe one of the study's own."""
+    if spec.policy != KERNELS_OWN:
+        return get_policy(spec.policy, own)
+    from coldfleet.hostsim.engine.hybrids import get_kernel
+
+    return get_policy(get_kernel(spec.kernel).policy)
+
+
+def run_parameters(run: Run) -> dict[str, Any]:
+    """The parameter columns of a run."""
+    values: dict[str, Any] = {column_of(path): value for path, value in run.cell.spec.parameters().items()}
+    classes = run.cell.spec.class_parameters()
+    return {
+        **values,
+        "seed": run.cell.seed,
+        "policy_digest": run.cell.policy.digest,
+        "fleet_classes": json.dumps(classes, separators=(",", ":")) if classes else "",
+    }
+
+
+def _digests(own: Mapping[str, Policy]) -> dict[str, str]:
+    return {f"policy.{name}": policy.digest for name, policy in own.items()}
+
+
+def as_tree(values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"guest.memory": x} -> {"guest": {"memory": x}}"""
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *tables, key = path.split(".")
+        table = tree
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[key] = value
+    return tree
+
+
+def as_written(spec: CellSpec, class_paths: Iterable[str] = ()) -> dict[str, Scalar]:
+    """Every key of a cell, and those of classes that are asked for, as a study file would write it."""
+    values = {**spec.parameters(), **{path: spec.value(path) for path in class_paths}}
+    return {
+        path: quantity.format(int(value)) if (quantity := quantity_at(path)) else value
+        for path, value in values.items()
+    }
+
+
+def first_message(error: ValueError) -> str:
+    """The first complaint in a pydantic error, or the text of another."""
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return str(error)
+    first = errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if cause is not None:
+        return str(cause)
+    path = ".".join(map(str, first["loc"]))
+    return f"{path} = {first['input']!r}: {first['msg'].replace('Input should', 'it should')}"
+
+
+@cache
+def _digest(policy: Policy) -> str:
+    """A policy's digest; a plan has many cells of the same few."""
+    return policy.digest
+
+
+def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:
+    canonical = {"seed": seed, "policy_digest": _digest(policy), **spec.parameters(), **spec.class_parameters()}
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _shown(value: Scalar | Sequence[Scalar] | None) -> str:
+    if isinstance(value, tuple):
+        shown = [*map(str, value[:_SHOWN]), *(["..."] if len(value) > _SHOWN else [])]
+        return "[" + ", ".join(shown) + "]"
+    return "not set" if value is None else str(value)

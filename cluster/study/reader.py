@@ -1,0 +1,317 @@
+"""Reads a study file. Everything that can be wrong with one is found here, and said in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from coldfleet.cluster.answers.argument import Argument, Check
+from coldfleet.cluster.study.constraint import read_constraint
+from coldfleet.cluster.study.design import Bundle
+from coldfleet.cluster.study.fleet import check_fleets
+from coldfleet.cluster.study.model import Study, merge, table_at, walk_keys
+from coldfleet.cluster.study.own_policy import PolicyTable
+from coldfleet.cluster.study.plan import Plan, as_tree, as_written
+from coldfleet.cluster.study.sampling import Sampling
+from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
+from coldfleet.cluster.study.toml_lines import find_line, key_lines
+from coldfleet.cluster.study.values import Scalar
+from coldfleet.hostsim.spec.calibration import read_calibration
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.toml_file import read_toml
+from coldfleet.policies import Policy, PolicyError
+
+_HEAD = ("title", "description", "seed", "replicates")
+_OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text in quotes",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+def read_study(path: Path) -> Plan:
+    """The plan of a study file; raises :class:`UserError` with file, line and key."""
+    text, tree = read_toml(path)
+    return _Door(path, key_lines(text)).check(tree)
+
+
+class _Door:
+    """Knows the file, so that every complaint can say where."""
+
+    def __init__(self, path: Path, lines: dict[tuple[str, ...], int]) -> None:
+        self.path = path
+        self.lines = lines
+        self.sections: dict[str, str] = {}  # for each key that varies: "grid", "zip" or "sample"
+        self.own: dict[str, Policy] = {}
+        self.known: list[str] = []  # every key that can vary
+
+    def check(self, tree: dict[str, Any]) -> Plan:
+        argument = self.read_argument(tree)
+        tables = self.read_policies(tree)
+        self.read_calibrations(tree)
+        self.known = [path for path, _ in walk_keys()] + keys_of_classes(tree)
+        where = self.read_where(tree.pop("where", []))
+        raw = {name: self.section(name, tree) for name in ("grid", "zip", "sample")}
+        lists = {name: dict(self.read_lists(name, raw[name], tree)) for name in ("grid", "zip")}
+        sampling = Sampling(self, raw["sample"], tree)
+        for name in lists:
+            if raw[name] and not lists[name]:
+                self.refuse((name,), f"[{name}] is empty: give it a list, such as policy = [...], or leave it out")
+        varied = {**lists["grid"], **lists["zip"], **sampling.ends}
+        first = {path: values[0] for path, values in varied.items()}
+        study = self.validate(tree, first)
+        written = {
+            path: tuple(as_written(self.validate(tree, {**first, path: value}), [path])[path] for value in values)
+            for path, values in varied.items()
+        }
+        axes = {path: self.distinct(path, written[path]) for path in lists["grid"]}
+        bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, study.seed))
+        base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
+        head = {name: getattr(study, name) for name in _HEAD}
+        name = self.path.stem
+        plan = Plan(
+            **head, base=base, axes=axes, policies=tables, argument=argument, name=name, bundles=bundles, where=where
+        )
+        try:
+            _ = plan.cell_ids
+            check_fleets(plan)
+        except UserError as error:
+            self.refuse(("where",) if where else (), str(error))
+        if argument is not None:
+            try:
+                argument.check_cells(as_written(plan.cell(number).spec) for number in range(plan.cell_count))
+            except UserError as error:
+                self.refuse(("argument",), str(error))
+        return plan
+
+    def read_argument(self, tree: dict[str, Any]) -> Argument | None:
+        """Takes the table [argument] out of the tree and checks it."""
+        table = tree.pop("argument", None)
+        if table is None:
+            return None
+        try:
+            return Argument.model_validate(table)
+        except ValidationError as error:
+            self.complain_first(error, "argument")
+
+    def read_policies(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Takes the tables [policy.NAME] out of the tree and checks them; a single one is the study's policy."""
+        tables = tree.get("policy")
+        if not isinstance(tables, dict):
+            return {}
+        del tree["policy"]
+        for name, table in tables.items():
+            try:
+                self.own[name] = PolicyTable.model_validate(table).build(name)
+            except ValidationError as error:
+                self.complain_first(error, "policy", name)
+            except PolicyError as error:
+                self.refuse(("policy", name), str(error))
+        if not any("policy" in tree.get(section, {}) for section in ("grid", "zip", "sample")):
+            if len(tables) != 1:
+                self.refuse(("policy",), f"which of them? add [grid] with policy = {list(tables)!r}")
+            tree["policy"] = next(iter(tables))
+        return tables
+
+    def read_calibrations(self, tree: dict[str, Any]) -> None:
+        """Puts the figures of calibration files in the place of their names, so that a plan needs no other file."""
+
+        def figures(value: Any, *at: str) -> Any:
+            if not isinstance(value, str) or not value.endswith(".toml"):
+                return value
+            try:
+                return read_calibration(self.path.parent / value).as_text()
+            except UserError as error:
+                self.refuse((*at, "calibration"), f"calibration: {error}")
+
+        if "calibration" in tree:
+            tree["calibration"] = figures(tree["calibration"])
+        for name in ("grid", "zip"):
+            section = tree.get(name)
+            if isinstance(section, dict) and isinstance(section.get("calibration"), list):
+                section["calibration"] = [figures(value, name) for value in section["calibration"]]
+
+    def section(self, name: str, tree: dict[str, Any]) -> dict[str, Any]:
+        """A table of keys that vary, taken out of the tree; {} if there is none."""
+        table = tree.pop(name, {})
+        if not isinstance(table, dict):
+            self.refuse((name,), f"{name} is not a table of lists: write [{name}], then policy = [...]")
+        if (name,) in self.lines and not table:
+            self.refuse((name,), f"[{name}] is empty: give it a list, such as policy = [...], or leave it out")
+        return table
+
+    def read_where(self, where: Any) -> tuple[str, ...]:
+        """The constraints, as texts that can be read."""
+        if not isinstance(where, list) or not all(isinstance(text, str) for text in where):
+            self.refuse(("where",), 'where is not a list of texts: write where = ["overcommit > 1"]')
+        for text in where:
+            try:
+                read_constraint(text, self.known)
+            except UserError as error:
+                self.refuse(("where",), f"where: {error}")
+        return tuple(where)
+
+    def read_lists(
+        self, section: str, table: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = ""
+    ) -> Iterator[tuple[str, list[Scalar]]]:
+        """The lists of a section, as written; both "guest.memory" = [...] and guest.memory = [...] are fine."""
+        for key, values in table.items():
+            path = prefix + key
+            if isinstance(values, dict):
+                yield from self.read_lists(section, values, tree, path + ".")
+                continue
+            self.enter(section, path, tree)
+            at = (section, *path.split("."))
+            if not isinstance(values, list):
+                self.refuse(at, f"{section}.{path} is not a list: write {path} = [{values!r}]")
+            if not values:
+                self.refuse(at, f"{section}.{path} is empty: give it at least one value")
+            yield path, values
+
+    def enter(self, section: str, path: str, tree: Mapping[str, Any]) -> None:
+        """Notes that a key varies; refuses one that there isn't, or that has values elsewhere too."""
+        at = (section, *path.split("."))
+        if path not in self.known:
+            self.refuse(at, f'unknown key "{path}" in [{section}]{self.suggest(path, self.known)}')
+        if self.is_set(tree, path):
+            self.refuse(at, f"{path} is both in [{section}] and set to one value: leave one of the two out")
+        if other := self.sections.get(path):
+            self.refuse(at, f"{path} is both in [{other}] and in [{section}]: leave one of the two out")
+        self.sections[path] = section
+
+    def distinct(self, path: str, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                self.refuse(("grid", *path.split(".")), f"grid.{path} has {value!r} twice")
+        return values
+
+    def zipped(self, lists: Mapping[str, list[Scalar]], written: Mapping[str, tuple[Scalar, ...]]) -> Iterator[Bundle]:
+        """The lists of [zip] as one bundle: their first values together, their second values together, and so on."""
+        if not lists:
+            return
+        lengths = {path: len(values) for path, values in lists.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
+            self.refuse(("zip",), f"the lists of [zip] go together, so they must be of one length: {told}")
+        rows = tuple(zip(*(written[path] for path in lists), strict=True))
+        for number, row in enumerate(rows):
+            if row in rows[:number]:
+                self.refuse(("zip",), f"[zip] has {row} twice")
+        yield Bundle(tuple(lists), rows)
+
+    def validate(self, tree: dict[str, Any], chosen: dict[str, Scalar]) -> Study:
+        """Checks the cell that has these values of the axes."""
+        try:
+            return Study.model_validate(merge(tree, as_tree(chosen)), context=self.own)
+        except ValidationError as error:
+            self.complain_first(error)
+
+    def complain_first(self, error: ValidationError, *tables: str) -> NoReturn:
+        """Says one thing that is wrong in these tables: an unknown key is most often the cause of whatever else is.
+
+        Classes of guests repeat what is wrong with [guest]: what stands in the file is to blame.
+        """
+        first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", e["loc"] not in self.lines))
+        self.complain({**first, "loc": (*tables, *first["loc"])})
+
+    def complain(self, error: dict[str, Any]) -> NoReturn:
+        path = tuple(map(str, error["loc"]))
+        dotted = ".".join(path)
+        kind = error["type"]
+        if kind == "extra_forbidden":
+            self.refuse(path, self.unknown_key(path, isinstance(error["input"], dict)))
+        if kind == "missing":
+            self.refuse((), f"{dotted} is missing{self.where_to_put(path)}")
+        if section := self.sections.get(dotted):
+            path, dotted = (section, *path), f"{section}.{dotted}"
+        value = error["input"]
+        cause = error.get("ctx", {}).get("error")
+        if cause is not None:
+            message = f"{dotted}: {cause}" if dotted and not str(cause).startswith(dotted) else str(cause)
+        elif kind in _TYPES:
+            message = f"{dotted} = {value!r} is not {_TYPES[kind]}"
+        else:
+            message = f"{dotted} = {value!r}: {error['msg'].replace('Input should', 'it should')}"
+        self.refuse(path, message)
+
+    def unknown_key(self, path: tuple[str, ...], is_table: bool) -> str:
+        *tables, name = path
+        model = table_at(tables, Study) or Study
+        if tables and tables[0] in _OTHER_TABLES:
+            model = Check if tables[:2] == ["argument", "checks"] else _OTHER_TABLES[tables[0]]
+        siblings = [key for key, field in model.model_fields.items() if is_table == _is_table(field.annotation)]
+        siblings += ["grid", "zip", "sample", "policy", "argument"] if is_table and not tables else []
+        where = f" in [{'.'.join(tables)}]" if tables else ""
+        what = f"unknown table [{'.'.join(path)}]" if is_table else f'unknown key "{name}"{where}'
+        if near := self.suggest(name, siblings):
+            return what + near
+        for other in [*_HEAD, *(p for p, _ in walk_keys())]:
+            table, _, key = other.rpartition(".")
+            if key == name:
+                return what + (f": it belongs in [{table}]" if table else ": it belongs at the top, before any [table]")
+        return what + ": it knows " + ", ".join(siblings)
+
+    def where_to_put(self, path: tuple[str, ...]) -> str:
+        if len(path) == 1 and path[0] in ("fleet", "guest"):
+            return f": add a table [{path[0]}]"
+        if path[0] in _OTHER_TABLES and len(path) > 1:
+            return f": set it in [{'.'.join(path[:-1])}]"
+        table = f"in [{path[0]}]" if len(path) > 1 else "at the top of the file"
+        return f": set it {table} or in [grid]"
+
+    def suggest(self, name: str, known: list[str]) -> str:
+        tails = {path.rpartition(".")[2]: path for path in reversed(known)}
+        near = difflib.get_close_matches(name, known, n=1) or [
+            tails[tail] for tail in difflib.get_close_matches(name.rpartition(".")[2], tails, n=1)
+        ]
+        return f': did you mean "{near[0]}"?' if near else ""
+
+    def is_set(self, tree: Mapping[str, Any], path: str) -> bool:
+        table: Any = tree
+        for name in path.split("."):
+            if not isinstance(table, dict) or name not in table:
+                return False
+            table = table[name]
+        return True
+
+    def refuse(self, path: tuple[str, ...], message: str) -> NoReturn:
+        line = find_line(self.lines, path)
+        raise UserError(f"{self.path}:{line}: {message}" if line else f"{self.path}: {message}")
+
+
+def class_paths(tree: Mapping[str, Any]) -> list[str]:
+    """The keys that the classes of hosts and guests set, by their dotted names."""
+    fleet = tree.get("fleet", {})
+    return [
+        f"fleet.{kind}.{path}"
+        for kind in ("host", "guest")
+        if isinstance(fleet, dict) and isinstance(fleet.get(kind), dict)
+        for path in _leaves(fleet[kind])
+    ]
+
+
+def keys_of_classes(tree: Mapping[str, Any]) -> list[str]:
+    """The keys that the classes of hosts and guests could set."""
+    names = dict.fromkeys(tuple(path.split(".")[1:3]) for path in class_paths(tree))
+    models: dict[str, type[Table]] = {"host": HostClass, "guest": GuestClass}
+    return [f"fleet.{kind}.{name}.{path}" for kind, name in names for path, _ in walk_keys(models[kind])]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Table)

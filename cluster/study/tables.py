@@ -1,0 +1,304 @@
+"""The tables of a study file, with their keys: each has its unit, bounds and meaning.
+
+The key reference in docs/ and the parameter columns of the results are generated from them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from coldfleet.cluster.study.values import (
+    AnyMemory,
+    ClassName,
+    Count,
+    Memory,
+    Probability,
+    SampleShare,
+    Share,
+    SubscriberNames,
+    Switch,
+    Tick,
+    Time,
+)
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import CompressionSpec
+
+
+def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
+
+
+class Table(BaseModel):
+    """A table of a study file: unknown keys and values of the wrong type are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Workload(Table):
+    """Which pages a guest touches."""
+
+    kind: Literal["uniform", "zipf", "hotcold", "scan", "phases", "hotscan"] = table_key(
+        "uniform: all pages alike; zipf: some much more than others; hotcold: a hot set and the rest; scan: round and "
+        "round; phases: a hot window that moves on; hotscan: a hot set while the rest is scanned",
+        default="zipf",
+    )
+    skew: float = table_key("zipf: the page of rank k has weight k^-skew", "", 0.9, ge=0, le=10, allow_inf_nan=False)
+    hot_share: Share = table_key("hotcold, phases, hotscan: share of the memory that is hot", "share", 0.2)
+    hot_access_share: Share = table_key("hotcold, phases, hotscan: share of the accesses that go there", "share", 0.8)
+    phase_ticks: Count = table_key("phases: how long the hot window stays", "ticks", 6)
+    write_share: Share = table_key("share of the accesses that write", "share", 0.0)
+    layout: Literal["shuffled", "ordered"] = table_key(
+        "where hot pages lie: scattered over the memory, or next to each other", default="shuffled"
+    )
+
+
+class PageCache(Table):
+    """A file that each guest's process uses through the page cache, beside its anonymous memory."""
+
+    memory: AnyMemory = table_key('size of the file, such as "16 MiB"; "0 pages": none', "pages", 0)
+    access_share: Share = table_key("share of the guest's accesses that go to the file", "share", 0.2)
+    kind: Literal["uniform", "zipf", "hotcold", "scan", "phases", "hotscan"] = table_key(
+        "which of its pages they go to; as in guest.workload, with the same skew, shares and layout", default="zipf"
+    )
+    mmap_share: Share = table_key(
+        "share of the file that is accessed through a mapping; the rest by read(2) and write(2)", "share", 0.0
+    )
+    write_share: Share = table_key("share of these accesses that write", "share", 0.0)
+
+
+class Guest(Table):
+    """A guest; all of a fleet's guests are alike, but touch their own pages at random."""
+
+    memory: Memory = table_key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
+    accesses_per_tick: Count = table_key("accesses that a guest makes in one tick", "accesses", 8192)
+    workload: Workload = Workload()
+    page_cache: PageCache = PageCache()
+
+
+class Nested(Table):
+    """What the guests do that run a nested VM (L2); ``nested_ratio`` says how many do."""
+
+    access_share: Share = table_key("share of such a guest's accesses that L2 makes", "share", 0.5)
+    exposed_share: Share = table_key("share of such a guest's memory that L2 can touch", "share", 0.5)
+    l2_only_share: Share = table_key("share of such a guest's memory that only L2 touches", "share", 0.25)
+    start_tick: Tick = table_key("first tick in which L2 runs", "ticks", 0)
+    stop_tick: Tick = table_key("first tick in which it no longer does; 0: it runs to the end", "ticks", 0)
+    l1_paging: Literal["nested", "shadow"] = table_key(
+        "nested: L1 gives L2 nested page tables, which KVM shadows; shadow: L1 shadows L2's tables itself, so that KVM "
+        "maps L2's accesses in the TDP MMU",
+        default="nested",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Nested:
+        if self.l2_only_share > self.exposed_share:
+            raise UserError(f"l2_only_share {self.l2_only_share} is more than exposed_share {self.exposed_share}")
+        if 0 < self.stop_tick <= self.start_tick:
+            raise UserError(f"stop_tick {self.stop_tick} is not after start_tick {self.start_tick}")
+        return self
+
+
+class HostClass(Table):
+    """Hosts that are alike: a table ``[fleet.host.NAME]``."""
+
+    count: Count = table_key("hosts of this class", "hosts")
+    memory: Memory = table_key('memory of such a host, such as "256 MiB"', "pages")
+    cpus: Count = table_key("CPUs of such a host", "CPUs")
+
+
+class GuestClass(Guest):
+    """Guests that are alike: a table ``[fleet.guest.NAME]``. What it doesn't say is as in [guest] and [nested]."""
+
+    count: Count = table_key("guests of this class", "guests")
+    vcpus: Count = table_key("virtual CPUs of such a guest", "vCPUs", 1)
+    nested_ratio: Share = table_key("share of these guests that run a nested VM", "share", 0.0)
+    nested: Nested = Nested()
+
+
+class Fleet(Table):
+    """The hosts and how many guests they have: all alike, or of classes, each a table of its own."""
+
+    hosts: int = table_key("hypervisor hosts in the fleet, all alike", "hosts", 0, ge=0, lt=2**31)
+    guests_per_host: int = table_key("guests on each host, all alike", "guests", 0, ge=0, lt=2**31)
+    placement: Literal["first-fit", "best-fit", "worst-fit", "random"] = table_key(
+        "classes: which of the hosts that have room gets a guest", default="best-fit"
+    )
+    vcpus_per_cpu: float = table_key(
+        "classes: vCPUs that a host may have for each of its CPUs", "", 4.0, gt=0, le=1000, allow_inf_nan=False
+    )
+    host: dict[ClassName, HostClass] = {}
+    guest: dict[ClassName, GuestClass] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Fleet:
+        for key, classes in (("hosts", self.host), ("guests_per_host", self.guest)):
+            if bool(getattr(self, key)) == bool(classes):
+                one = key.split("_")[0].rstrip("s")
+                both = "is there beside" if classes else "is missing, and so are"
+                raise UserError(f"fleet.{key} {both} classes [fleet.{one}.NAME]: give one of the two")
+        if bool(self.host) != bool(self.guest):
+            raise UserError("there are classes [fleet.host.NAME] or [fleet.guest.NAME], but not both: give both")
+        return self
+
+
+class Vm(Table):
+    """What KVM makes of the guests, and who else looks at their memory."""
+
+    tdp: Switch = table_key("the TDP MMU (kvm.tdp_mmu); off: the shadow MMU maps everything", default="on")
+    accessed_bits: Switch = table_key(
+        "KVM uses A/D bits (kvm_intel.eptad); off: it ages a page by making its next access fault", default="on"
+    )
+    subscribers: SubscriberNames = table_key(
+        'who is on the notifier chain, in the order of being asked: "kvm", "slow device", "fast device"', default="kvm"
+    )
+    device_share: Share = table_key("accesses of each device, as a share of the guest's", "share", 0.0)
+    shared_share: Share = table_key(
+        "share of the pages that the shadow MMU maps several times, because several L2s use them", "share", 0.0
+    )
+    shared_by: int = table_key("how many SPTEs such a page has", "SPTEs", 2, ge=2, le=1024)
+    no_ad_share: Share = table_key("share of the pages whose shadow SPTEs have no A/D bits (EPTP12)", "share", 0.0)
+    tlb_hit: Probability = table_key(
+        "probability that a TLB serves the access to a page whose Accessed bit was cleared", "", 0.0
+    )
+    race: Probability = table_key("probability that a racing writer undoes what happened to an Accessed bit", "", 0.0)
+    lock_contended: Probability = table_key("probability that mmu_lock is taken as somebody tries it", "", 0.0)
+    numa_zap_share: Share = table_key("share of a guest's page tables that NUMA balancing zaps in a tick", "share", 0.0)
+
+
+class Reclaim(Table):
+    """When hosts reclaim memory, and from which lists."""
+
+    lru: Literal["mglru", "classic"] = table_key(
+        "mglru: generations; classic: MGLRU is off, an active and an inactive list", default="mglru"
+    )
+    mode: Literal["limit", "proactive", "debugfs", "age", "pressure", "host"] = table_key(
+        "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; debugfs: the "
+        "commands + and - of lru_gen after every tick; age: both every period, for all that was not touched in the "
+        "last two, whatever the limit; pressure: a little every period, as long as PSI is below its target (Senpai); "
+        "host: by kswapd, as the host runs short of free pages",
+        default="limit",
+    )
+    period_ticks: Count = table_key("age, pressure: length of a period", "ticks", 6)
+    psi_target: float = table_key(
+        "pressure: PSI some of a guest, over a period, at which nothing more is reclaimed", "percent", 0.1, gt=0, le=100
+    )
+    aging_every_ticks: Tick = table_key("one more aging (+) this often; 0: never", "ticks", 0)
+    swappiness: int = table_key(
+        "0: only file pages; 200: first anonymous memory; 201, since 6.14: only that. debugfs evicts with 200",
+        "",
+        60,
+        ge=0,
+        le=201,
+    )
+    flush_every_ticks: Count = table_key(
+        "the flusher writes dirty pages of files this often, and whenever reclaim meets nothing else", "ticks", 4
+    )
+
+    @model_validator(mode="after")
+    def _check_lru(self) -> Reclaim:
+        if self.lru == "classic" and self.mode == "host":
+            raise UserError('mode = "host": kswapd is modelled for lru = "mglru" only')
+        if self.lru == "classic" and self.mode in ("debugfs", "age"):
+            raise UserError(
+                f'mode = "{self.mode}" acts on generations, which lru = "classic" has not: use another mode'
+            )
+        if self.lru == "classic" and self.aging_every_ticks:
+            raise UserError('aging_every_ticks acts on generations, which lru = "classic" has not: leave it out')
+        return self
+
+
+class Swap(Table):
+    """Where anonymous memory goes."""
+
+    device: Literal["zram", "async", "nvme", "remote"] = table_key(
+        "zram: written and freed at once; async (a SATA SSD), nvme, remote (another host's memory): a page is freed "
+        "only after its write has ended",
+        default="zram",
+    )
+    ratio: float = table_key(
+        "zram: size of a page over the mean size of a compressible one when it is compressed",
+        "",
+        CompressionSpec.ratio,
+        ge=1,
+        le=100,
+        allow_inf_nan=False,
+    )
+    ratio_spread: float = table_key(
+        "zram: how unlike compressible pages are: sigma of the log-normal distribution of their sizes",
+        "",
+        CompressionSpec.spread,
+        ge=0,
+        le=3,
+        allow_inf_nan=False,
+    )
+    incompressible_share: Share = table_key(
+        "zram: share of the pages that are stored as they are", "share", CompressionSpec.incompressible_share
+    )
+    same_filled_share: Share = table_key(
+        "zram: share of the pages whose words are all the same, which take nothing",
+        "share",
+        CompressionSpec.same_filled_share,
+    )
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Swap:
+        if self.incompressible_share + self.same_filled_share > 1:
+            raise UserError(
+                f"incompressible_share {self.incompressible_share} and same_filled_share {self.same_filled_share} "
+                "are more than 1 together"
+            )
+        return self
+
+
+class Clock(Table):
+    """How time passes on the hosts."""
+
+    mode: Literal["replay", "timed"] = table_key(
+        "replay: all accesses of a tick are made, nothing takes time; timed: guests run on vCPUs, and all work takes "
+        "time, so that guests can fall behind and an aging pass can last many ticks",
+        default="replay",
+    )
+    tick: Time = table_key('length of a tick, such as "250 ms"', "ns", 10**9)
+    access: Time = table_key(
+        'vCPU time of an access and of the work between it and the next, such as "1 us"', "ns", 1000
+    )
+    vcpus: Count = table_key("virtual CPUs of a guest; classes of guests have a key of their own", "vCPUs", 1)
+    pcpus: Tick = table_key("CPUs of a host, which vCPUs and kernel threads share; 0: one for each thread", "CPUs", 0)
+    batch: Count = table_key("accesses that a vCPU makes at a time; their latency is measured", "accesses", 1024)
+
+
+class Host(Table):
+    """How much memory hosts have, and how they are simulated."""
+
+    memory: AnyMemory = table_key(
+        'a host\'s memory for its guests, such as "64 GiB", with kswapd; "0 pages": as much as they need, but what '
+        'reclaim.mode = "host" leaves them: their memory over overcommit, or that of the host\'s class',
+        "pages",
+        0,
+    )
+    watermark_scale_factor: int = table_key(
+        "vm.watermark_scale_factor: parts in 10,000 of the memory between two watermarks", "", 10, ge=1, le=3000
+    )
+    sample: SampleShare = table_key(
+        'share of each guest\'s page tables that is simulated: "1" for all of them, "1/16", "1/64"; the counters are '
+        "scaled, and have intervals",
+        default="1",
+    )
+
+
+class Output(Table):
+    """Which tables the results have beside cells, hosts and guests."""
+
+    epochs: Switch = table_key("on: a table epochs, which has a row for every tick of each host", default="off")
+
+
+class Caller(Table):
+    """Who else asks for Accessed bits."""
+
+    kind: Literal["none", "idle", "damon-vaddr", "damon-paddr", "khugepaged"] = table_key(
+        "idle: idle page tracking of all pages; damon: one sample a region and tick; khugepaged: eight tables a time",
+        default="none",
+    )
+    every_ticks: Count = table_key("how often it does so", "ticks", 1)

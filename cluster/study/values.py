@@ -1,0 +1,95 @@
+"""What the value of a study's key may be: the types of the keys, each checked as the file is read."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from coldfleet.hostsim.spec.calibration import parse_calibration
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
+from coldfleet.policies import get_policy
+
+MAX_SWAPPINESS = 200  # of kernels before 6.14
+MAX_SAMPLE = 1024
+MAX_TIME_NS = 24 * 3600 * 10**9  # a day: 100,000 such ticks fit 64 bits
+KERNELS_OWN = "kernel"
+"""As a policy: the one that the cell's kernel has itself."""
+
+Scalar = str | int | float
+"""A value of one key. Grids are made of these."""
+
+
+def _known_policy(name: str, info: ValidationInfo) -> str:
+    return name if name == KERNELS_OWN else get_policy(name, info.context).name
+
+
+def _known_kernel(name: str) -> str:
+    from coldfleet.hostsim.engine.hybrids import get_kernel
+
+    return get_kernel(name).name
+
+
+def _known_scene(text: str) -> str:
+    if not text:
+        return text
+    from coldfleet.hostsim.workload.scenario import parse_scene  # imports the compiler
+
+    return ", ".join(map(str, parse_scene(text)))
+
+
+def _with_unit(quantity: Quantity) -> BeforeValidator:
+    def read(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise UserError(f'{value} has no unit: write "{value} {quantity.example}" or "{value} {quantity.unit}"')
+        return quantity.parse(value)  # type: ignore[arg-type]  # says itself what is wrong with other types
+
+    return BeforeValidator(read)
+
+
+def _known_calibration(text: str) -> str:
+    return parse_calibration(text).as_text()
+
+
+PolicyName = Annotated[str, AfterValidator(_known_policy)]
+KernelName = Annotated[str, AfterValidator(_known_kernel)]
+CalibrationText = Annotated[str, AfterValidator(_known_calibration)]
+SceneText = Annotated[str, AfterValidator(_known_scene)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Tick = Annotated[int, Field(ge=0, lt=2**31)]
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]
+Memory = Annotated[int, _with_unit(MEMORY), Field(ge=512, lt=2**31), MEMORY]
+AnyMemory = Annotated[int, _with_unit(MEMORY), Field(ge=0, lt=2**31), MEMORY]
+Time = Annotated[int, _with_unit(TIME), Field(ge=1, le=MAX_TIME_NS), TIME]
+
+
+Switch = Literal["on", "off"]
+Probability = Share
+
+
+def _known_subscribers(text: str) -> str:
+    from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in SUBSCRIBERS:
+            raise UserError(f"unknown subscriber {name!r}: one of {', '.join(SUBSCRIBERS)}, separated by commas")
+    if len(set(names)) < len(names) or "kvm" not in names:
+        raise UserError(f'{text!r}: name "kvm", and each device once')
+    return ", ".join(names)
+
+
+SubscriberNames = Annotated[str, AfterValidator(_known_subscribers)]
+
+
+def _known_sample(text: str) -> str:
+    parts = re.fullmatch(r"1(?:/([1-9][0-9]{0,3}))?", text)
+    if parts is None or int(parts[1] or 1) > MAX_SAMPLE:
+        raise UserError(f'{text!r} is no share of the page tables: write "1/16", at least "1/{MAX_SAMPLE}"')
+    return text
+
+
+SampleShare = Annotated[str, AfterValidator(_known_sample)]

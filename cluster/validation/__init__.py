@@ -1,0 +1,1 @@
+"""The simulator held against recordings of kernels and published measurements."""

@@ -1,0 +1,90 @@
+"""The matrix of a folder of recordings: kernel x kind x mode, and how the simulator fared in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from coldfleet.hostsim.replay.comparison import FIGURES, HASHES, Comparison
+from coldfleet.hostsim.replay.spread import steps_in_range
+
+_NAMED = {
+    "generations": "gens",
+    "pgmajfault": "majf",
+    "active_anon": "list",
+    "workingset_refault_anon": "refa",
+    "workingset_activate_anon": "wsac",
+    "workingset_restore_anon": "wsre",
+}
+NARROW = {
+    figure: _NAMED.get(figure, figure.removeprefix("pg")[:4]) for figure in FIGURES if figure not in ("x", HASHES)
+}
+"""Titles of narrow columns. A request that is off comes from a residency that is, a hash from pages."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """All recordings of one kernel, kind and mode. ``exact`` of ``steps`` are; ``worst``: as in Comparison.
+
+    ``inside``: for each of RANGED, how many steps are inside the kernel's own range, and how many there are; empty
+    where all steps are exact.
+    """
+
+    kernel: str
+    kind: str
+    mode: str
+    lru_gen: bool
+    recordings: int
+    exact_recordings: int
+    exact: int
+    steps: int
+    worst: dict[str, int]
+    inside: dict[str, tuple[int, int]]
+
+    @property
+    def name(self) -> str:
+        """Kernel and kind."""
+        return f"{self.kernel} {self.kind}"
+
+    @property
+    def section(self) -> str:
+        """Which table it stands in: the mode's, or one of its own for the classic LRU, which has other figures."""
+        return self.mode if self.lru_gen else f"{self.mode}, classic LRU"
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as plain data; counters that were never off are there with 0."""
+        return {
+            "kernel": self.kernel,
+            "kind": self.kind,
+            "mode": self.mode,
+            "recordings": self.recordings,
+            "exact_recordings": self.exact_recordings,
+            "steps": self.steps,
+            "exact_steps": self.exact,
+            "worst": {figure: self.worst.get(figure, 0) for figure in FIGURES},
+            "in_range": {figure: {"steps": steps, "inside": inside} for figure, (inside, steps) in self.inside.items()},
+        }
+
+
+def group_up(results: Iterable[Comparison]) -> list[Group]:
+    """The groups, by mode, kernel and kind."""
+    keys: dict[tuple[str, str, str], list[Comparison]] = {}
+    for result in results:
+        header = result.recording.header
+        keys.setdefault((header.mode, header.kernel, header.label), []).append(result)
+    ordered = sorted(keys.items(), key=lambda item: (item[0][0], _version(item[0][1]), item[0][2]))
+    return [_group(*key, members) for key, members in ordered]
+
+
+def _group(mode: str, kernel: str, kind: str, members: list[Comparison]) -> Group:
+    exact, steps = sum(each.exact for each in members), sum(each.steps for each in members)
+    worst = {figure: max(each.worst.get(figure, 0) for each in members) for figure in FIGURES}
+    inside = steps_in_range(members) if exact < steps else {}
+    exact_recordings = sum(each.exact == each.steps for each in members)
+    lru_gen = members[0].recording.header.lru_gen
+    return Group(kernel, kind, mode, lru_gen, len(members), exact_recordings, exact, steps, worst, inside)
+
+
+def _version(kernel: str) -> list[int]:
+    return [int(part) for part in kernel.split(".")]

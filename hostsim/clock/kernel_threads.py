@@ -1,0 +1,57 @@
+"""Threads of a host's clock that belong to no guest: kswapd, and the caller beside MGLRU.
+
+Each does one job at a time, in parts, shares the CPUs with the vCPUs, and leaves what it has not done for later ticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from coldfleet.hostsim.clock.ledger import Thread
+
+Charge = Callable[[Thread, int, int], int]
+"""Makes a thread owe what it has just done for a guest, and pay up to a point of the tick; returns the CPU time, ns."""
+
+
+class KernelThread:
+    """A thread whose job yields, after each part, the guest that it was for.
+
+    ``spent_ns``: CPU time by guest.
+    """
+
+    def __init__(self, thread: Thread, guests: int) -> None:
+        self.thread = thread
+        self.spent_ns = [0] * guests
+        self._job: Iterator[int] | None = None
+        self._guest = 0  # that of the last part
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has a job."""
+        return self._job is not None
+
+    @property
+    def hungry(self) -> bool:
+        """Whether it would use more time."""
+        return self.busy or self.thread.debt > 0
+
+    def begin(self, job: Iterator[int]) -> None:
+        """Takes on a job."""
+        self._job = job
+        self.thread.record["working"] = True
+
+    def run(self, level_ns: int, charge: Charge) -> None:
+        """Works until this point of the tick, or until its job is done: then it sleeps, and that time is gone."""
+        granted_ns = level_ns - int(self.thread.record["slept"])
+        if self.thread.debt:
+            self.thread.pay(granted_ns)
+        while self._job is not None and self.thread.used < granted_ns and not self.thread.debt:
+            guest = next(self._job, None)
+            if guest is None:
+                self._job = None
+                self.thread.record["working"] = False
+            else:
+                self._guest = guest
+            self.spent_ns[self._guest] += charge(self.thread, self._guest, granted_ns)
+        if not self.hungry:
+            self.thread.record["slept"] = level_ns - self.thread.used

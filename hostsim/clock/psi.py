@@ -1,0 +1,122 @@
+"""Pressure stall information of memory, as kernel/sched/psi.c computes it.
+
+A task is stalled on memory while it reclaims directly, and while it waits for a page of its working set to be swapped
+in (psi_memstall_enter in mm/memcontrol.c, and in mm/page_io.c swap_read_folio if folio_test_workingset). Of the tasks
+of one CPU, "some" is the time in which at least one is stalled, "full" that in which one is and none runs
+productively; a task that waits for the CPU counts as running. CPUs are weighted by the time in which they weren't
+idle (collect_percpu_times). Within a tick the stalls of different tasks are taken as independent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.counters.timing import KINDS, WINDOWS
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.state import Record
+
+PSI_FREQ_NS = 2_000_000_000  # 2 s: how often the averages move (the kernel's 2*HZ+1 jiffies)
+FIXED_SHIFT = 11  # include/linux/sched/loadavg.h
+FIXED_1 = 1 << FIXED_SHIFT
+EXPS = (1677, 1981, 2034)  # for each of WINDOWS: FIXED_1 / exp(2 s / window)
+SOME, FULL, NONIDLE = range(3)  # columns of what the tasks of a CPU make: shares of a tick
+
+PSI = np.dtype(
+    [
+        ("total_ns", np.int64, (len(KINDS),)),  # time under pressure
+        ("averages", np.int64, (len(KINDS), len(WINDOWS))),  # fixed point: FIXED_1 * 100 is all of the time
+        ("now_ns", np.int64),
+        ("updated_ns", np.int64),
+        ("total_at_update", np.int64, (len(KINDS),)),
+    ],
+    align=True,
+)
+"""One group: /proc/pressure/memory of the host, or memory.pressure of a guest's memcg."""
+
+
+@compiled
+def pressure_of_cpus(pressure: npt.NDArray[np.float64], tasks: npt.NDArray[np.int64], first: int, tick_ns: int) -> None:
+    """What tasks do to their CPUs in a tick: fills ``pressure``, float64 (CPUs, 3), columns SOME, FULL and NONIDLE.
+
+    ``tasks``: int64 (tasks, 2), the ns for which each was stalled on memory, and for which it ran or waited for its
+    CPU; the rest it slept. They are numbered from ``first``, and take the CPUs in turn.
+    """
+    cpus = len(pressure)
+    pressure[:] = 1.0
+    for task in range(len(tasks)):
+        none = pressure[(first + task) % cpus]  # for now: the shares in which none is stalled, runs, does either
+        stalled, running = tasks[task, 0] / tick_ns, tasks[task, 1] / tick_ns
+        none[SOME] *= 1 - stalled
+        none[FULL] *= 1 - running
+        none[NONIDLE] *= 1 - (stalled + running)
+    for cpu in range(cpus):
+        none = pressure[cpu]
+        none[FULL] -= none[NONIDLE]
+        none[SOME] = 1 - none[SOME]
+        none[NONIDLE] = 1 - none[NONIDLE]
+
+
+@compiled
+def add_pressure(psi: Record, pressure: npt.NDArray[np.float64], tick_ns: int) -> None:
+    """A tick has passed on the CPUs, with :func:`pressure_of_cpus`; within it, pressure is even."""
+    some = full = weight = 0.0
+    for cpu in range(len(pressure)):
+        some += pressure[cpu, SOME] * pressure[cpu, NONIDLE]
+        full += pressure[cpu, FULL] * pressure[cpu, NONIDLE]
+        weight += pressure[cpu, NONIDLE]
+    if weight:
+        some /= weight
+        full /= weight
+    some_before, full_before = psi.total_ns[SOME], psi.total_ns[FULL]
+    pieces = max(1, tick_ns // PSI_FREQ_NS)
+    for piece in range(1, pieces + 1):
+        passed = tick_ns * piece // pieces
+        psi.now_ns += passed - tick_ns * (piece - 1) // pieces
+        psi.total_ns[SOME] = some_before + np.int64(np.rint(some * passed))
+        psi.total_ns[FULL] = full_before + np.int64(np.rint(full * passed))
+        if psi.now_ns - psi.updated_ns >= PSI_FREQ_NS:
+            _update_averages(psi)
+
+
+@compiled
+def _update_averages(psi: Record) -> None:
+    """update_averages: the pressure since the last update, in percent without fractions."""
+    period = psi.now_ns - psi.updated_ns
+    for kind in range(2):
+        stalled = min(psi.total_ns[kind] - psi.total_at_update[kind], period)
+        percent = stalled * 100 // period * FIXED_1
+        for window in range(3):
+            psi.averages[kind, window] = calc_load(psi.averages[kind, window], EXPS[window], percent)
+        psi.total_at_update[kind] = psi.total_ns[kind]
+    psi.updated_ns = psi.now_ns
+
+
+@compiled
+def calc_load(load: int, exp: int, active: int) -> int:
+    """calc_load of include/linux/sched/loadavg.h: an exponentially damped mean, rounded up while it grows."""
+    new = load * exp + active * (FIXED_1 - exp)
+    if active >= load:
+        new += FIXED_1 - 1
+    return new >> FIXED_SHIFT
+
+
+class Psi:
+    """A group by its record: an element of PSI."""
+
+    def __init__(self, record: Any) -> None:
+        self.record = record
+        self._asked = (0, 0)
+
+    def average(self, kind: str, window: int) -> float:
+        """avg10, avg60 or avg300, percent."""
+        return float(self.record["averages"][KINDS.index(kind), WINDOWS.index(window)]) / FIXED_1
+
+    def some_since_last(self) -> float:
+        """Percent of the time since the last call under "some" pressure, by the total: averages know whole percents."""
+        now_ns, total_ns = int(self.record["now_ns"]), int(self.record["total_ns"][SOME])
+        passed_ns, stalled_ns = now_ns - self._asked[0], total_ns - self._asked[1]
+        self._asked = (now_ns, total_ns)
+        return 100 * stalled_ns / passed_ns if passed_ns else 0.0

@@ -1,0 +1,106 @@
+"""What compiled code knows of the guests of a host on a clock: their vCPUs, what they wait for, what was measured."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.clock import ledger, psi
+from coldfleet.hostsim.clock.latency import BUCKETS
+from coldfleet.hostsim.counters.timing import TIMES, Cause
+from coldfleet.hostsim.swap import zram
+
+TIME = np.dtype([(time.name, np.int64) for time in TIMES], align=True)
+RULES = np.dtype(
+    [
+        ("tick_ns", np.int64),
+        ("access_ns", np.int64),
+        ("free", np.int64),  # nothing takes time
+        ("scale", np.float64),  # pages that a page of the simulation stands for
+        ("aging_hold_ns", np.float64),  # how long aging a page holds mmu_lock
+        ("fault_ns", np.float64),  # a fault while nobody else on the host has one, ...
+        ("serial_ns", np.float64),  # ... the part of it in which it keeps all others out, ...
+        ("coherency_ns", np.float64),  # ... and what that takes longer from another socket (hostsim.costs.scalability)
+    ],
+    align=True,
+)
+"""What stays as it is; hostsim.spec.host_spec.ClockSpec has most of it."""
+
+GUEST = np.dtype(
+    [
+        ("first", np.int64),  # the thread that is its first vCPU ...
+        ("vcpus", np.int64),  # ... of so many
+        ("has_work", np.int64),  # accesses of its ticks so far are left
+        ("watched", np.int64),  # its next batch was made in memory, under the eyes of Python
+        ("swapped_in", np.int64),  # pages: all, ...
+        ("restored", np.int64),  # ... and those of the working set
+        ("tdp_wait_ns", np.float64),  # waits for mmu_lock, at the rates of the last tick: of a TDP fault, ...
+        ("shadow_wait_ns", np.float64),  # ... of a shadow fault, ...
+        ("aging_wait_ns", np.float64),  # ... and of an aging step
+        (
+            "locks",
+            np.int64,
+            (4,),
+        ),  # TDP faults, shadow faults, and aging's: mmu_lock for write, rmaps' locks; ...
+        ("new_locks", np.int64, (4,)),  # ... and in the last tick
+        ("locks_changed", np.int64),  # somebody wrote under mmu_lock in it, or waited
+    ],
+    align=True,
+)
+
+
+class VCpus(NamedTuple):
+    """All guests of a host on a clock.
+
+    ``rules``: RULES (1,). ``guests``: GUEST. ``threads``: ledger.THREAD, the vCPUs, then the kernel threads.
+    ``tasks``: int64 (vCPUs, 2), what each did in the last tick, for PSI; ``seen``: int64 (vCPUs, causes), what they
+    had done before. ``times``: TIME of each guest. ``latencies``: int64 (guests, latency.BUCKETS).
+    ``psis``: psi.PSI of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 3), scratch.
+    ``queue``: swap_queue.SWAP (1,). ``pool``: that of zram.
+    ``fault_ps``: int64 (1,), what a fault costs now: Meter.fault_ps.
+    """
+
+    rules: npt.NDArray[Any]
+    guests: npt.NDArray[Any]
+    threads: npt.NDArray[Any]
+    tasks: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    times: npt.NDArray[Any]
+    latencies: npt.NDArray[np.int64]
+    psis: npt.NDArray[Any]
+    pressure: npt.NDArray[np.float64]
+    queue: npt.NDArray[Any]
+    pool: zram.Pool
+    fault_ps: npt.NDArray[np.int64]
+
+
+def new_vcpus(
+    vcpus: list[int],
+    workers: int,
+    pcpus: int,
+    rules: tuple[Any, ...],
+    queue: npt.NDArray[Any],
+    pool: zram.Pool,
+    fault_ps: npt.NDArray[np.int64],
+) -> VCpus:
+    """The guests' ``vcpus`` and so many kernel threads, that have done nothing yet; ``pcpus`` 0: one for each vCPU."""
+    count = sum(vcpus)
+    guests = np.zeros(len(vcpus), GUEST)
+    guests["vcpus"] = vcpus
+    guests["first"] = np.cumsum(vcpus) - vcpus
+    return VCpus(
+        np.array([rules], RULES),
+        guests,
+        np.zeros(count + workers, ledger.THREAD),
+        np.zeros((count, 2), np.int64),
+        np.zeros((count, len(Cause)), np.int64),
+        np.zeros(len(vcpus), TIME),
+        np.zeros((len(vcpus), BUCKETS), np.int64),
+        np.zeros(len(vcpus) + 1, psi.PSI),
+        np.zeros((pcpus or count, 3)),
+        queue,
+        pool,
+        fault_ps,
+    )

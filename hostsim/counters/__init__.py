@@ -1,0 +1,1 @@
+"""The counters of a run, each with its unit and meaning."""

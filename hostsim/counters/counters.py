@@ -1,0 +1,143 @@
+"""The counters that a host keeps for every guest, each with its unit and meaning.
+
+Names that a kernel has are the kernel's (memory.stat, /proc/vmstat). The column reference and the
+schemas of the result tables are generated from this list.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coldfleet.hostsim.counters.column import Counter
+from coldfleet.hostsim.counters.timing import TIMES
+
+COUNTERS: tuple[Counter, ...] = (
+    Counter("accesses", "accesses", "accesses made by the guest, L1 and L2"),
+    Counter("l2_accesses", "accesses", "accesses made by its nested VM"),
+    Counter("pgfault", "faults", "faults of the primary MMU on the guest's memory"),
+    Counter("pgmajfault", "faults", "of these, those that read a page from swap (the true refaults) or from a file"),
+    Counter("tdp_faults", "faults", "violations that made KVM map a page in the TDP MMU"),
+    Counter(
+        "shadow_faults",
+        "faults",
+        "violations that made KVM map a page in the shadow MMU (one rmap entry each)",
+    ),
+    Counter("access_track_faults", "faults", "violations of SPTEs without A/D bits that aging had made fault"),
+    Counter("device_accesses", "accesses", "accesses made by the devices that share the guest's memory"),
+    Counter("tlb_hidden", "accesses", "accesses that a TLB served, so that no Accessed bit was set"),
+    Counter("indirect_shadow_pages", "pages", "page tables that the shadow MMU holds at the end"),
+    Counter("resident_pages", "pages", "pages of the guest in memory at the end"),
+    Counter(
+        "resident_page_ticks",
+        "page ticks",
+        "pages in memory at the end of each tick but 0, summed over the ticks: over their number, the mean residency",
+    ),
+    Counter("cached_pages", "pages", "pages of the guest's file in the page cache at the end"),
+    Counter("file_reads", "pages", "pages read into the page cache: the true refaults of the file, and first reads"),
+    Counter("file_writes", "pages", "dirty pages of the page cache that the flusher wrote"),
+    Counter("pswpin", "pages", "pages read from swap"),
+    Counter("pswpout", "pages", "pages written to swap"),
+    Counter("workingset_refault_anon", "pages", "refaults as the kernel counts them"),
+    Counter("workingset_activate_anon", "pages", "refaults that the kernel takes for recent"),
+    Counter("workingset_restore_anon", "pages", "recent refaults that get the workingset flag back"),
+    Counter("workingset_refault_file", "pages", "the same for pages of the page cache"),
+    Counter("workingset_activate_file", "pages", "the same for pages of the page cache"),
+    Counter("workingset_restore_file", "pages", "the same for pages of the page cache"),
+    Counter("kswapd_runs", "runs", "times that the guest's allocations woke kswapd"),
+    Counter(
+        "allocstall", "events", "times that an allocation had to reclaim for itself, below the host's min watermark"
+    ),
+    Counter("pgscan", "pages", "pages isolated by eviction"),
+    Counter("pgscan_file", "pages", "of these, pages of the page cache"),
+    Counter("pgsteal", "pages", "pages reclaimed"),
+    Counter("pgsteal_file", "pages", "of these, pages of the page cache"),
+    Counter("pgrotated", "pages", "pages whose writeback ended, so that eviction will meet them next"),
+    Counter(
+        "pgrefill",
+        "pages",
+        "pages that eviction sorted into a younger generation; classic LRU: active pages scanned",
+    ),
+    Counter("pgactivate", "pages", "pages activated"),
+    Counter("pgdeactivate", "pages", "pages that the classic LRU moved from the active to the inactive list"),
+    Counter("reclaim_write_waits", "pages", "pages for whose write to end a reclaim waited"),
+    Counter("limit_hits", "events", "times that a charge ran into memory.max (memory.events max)"),
+    Counter("agings", "passes", "steps of max_seq"),
+    Counter("mm_walks", "passes", "agings that walked the page tables"),
+    Counter("walk_tables", "page tables", "PTE tables that the walks scanned"),
+    Counter("walk_ptes", "PTEs", "PTEs that the walks scanned, present or not"),
+    Counter("look_arounds", "windows", "look-arounds at eviction"),
+    Counter("young_walk", "pages", "pages that the walk found young"),
+    Counter("young_look_around", "pages", "neighbours that look-around found young"),
+    Counter("young_evict", "pages", "pages that the eviction check found young"),
+    Counter(
+        "missed_young_walk",
+        "pages",
+        "pages reported old by the walk though touched since they were last asked",
+    ),
+    Counter("missed_young_look_around", "pages", "the same for the neighbours of look-around"),
+    Counter("missed_young_evict", "pages", "the same for the eviction check: hot pages lost"),
+    Counter(
+        "missed_young_skipped", "pages", "touched pages in the tables that an aging did not walk (PMD, Bloom filter)"
+    ),
+    Counter("false_young_walk", "pages", "pages reported young by the walk though not touched since last asked"),
+    Counter("false_young_look_around", "pages", "the same for the neighbours of look-around"),
+    Counter("false_young_evict", "pages", "the same for the eviction check"),
+    Counter("notifier_calls_walk", "calls", "calls of the MMU notifier chain, for one page each, by the walk"),
+    Counter("notifier_calls_look_around", "calls", "the same by look-around"),
+    Counter("notifier_calls_evict", "calls", "the same by the eviction check"),
+    Counter("notifier_calls_caller", "calls", "the same by the caller beside MGLRU"),
+    Counter("caller_asked", "pages", "pages that the caller beside MGLRU judged"),
+    Counter("caller_young", "pages", "of these, pages that it found young"),
+    Counter("caller_missed_young", "pages", "of these, pages that it took for old though they were touched"),
+    Counter("caller_false_young", "pages", "of these, pages that it took for young though they were not touched"),
+    Counter("collapse_candidates", "page tables", "page tables that khugepaged found young enough to collapse"),
+    Counter("damon_samples", "page samples", "samples that DAMON took, each standing for all pages of its region"),
+    Counter("damon_rate_error", "page samples", "how far its access counts were from the truth, regions added up"),
+    Counter("notifier_failed", "calls", "calls that answered 'failed, can't tell'"),
+    Counter("failed_needlessly", "pages", "pages of such calls that the TDP MMU alone knew all about"),
+    Counter("rmap_sptes", "SPTEs", "shadow SPTEs that aging looked at"),
+    Counter("rcu_walks", "acquisitions", "walks under RCU"),
+    Counter("rmap_lock_acquisitions", "acquisitions", "locks of one rmap"),
+    Counter("mmu_lock_read_acquisitions", "acquisitions", "kvm->mmu_lock taken for read by aging"),
+    Counter("mmu_lock_write_acquisitions", "acquisitions", "kvm->mmu_lock taken for write by aging"),
+    Counter("tlb_flushes", "flushes", "remote TLB flushes after a young answer"),
+    Counter(
+        "wrong_evictions", "faults", "refaults within the true working set, which LRU would have kept (0 without truth)"
+    ),
+    Counter("resident_samples", "page ticks", "pages in memory, added up over all ticks (0 without truth)"),
+    Counter("too_old_ticks", "page ticks", "how much older than true their generations said they were"),
+    Counter("too_young_ticks", "page ticks", "how much younger"),
+    Counter("cold_samples", "page ticks", "of resident_samples, those outside the true working set"),
+    Counter("cold_found", "page ticks", "of these, those in generations that may be evicted; the rest is lost"),
+    Counter("cold_mistaken", "page ticks", "pages of the true working set in generations that may be evicted"),
+    Counter("aging_cpu_ns", "ns", "CPU time of aging walks, their notifier calls included"),
+    Counter("reclaim_cpu_ns", "ns", "CPU time of reclaim: eviction, look-around, aging, swap-out"),
+    Counter("fault_cpu_ns", "ns", "CPU time of faults: mapping, swap-in, KVM; without the reclaim they ran into"),
+    *TIMES,
+)
+
+_SITES = ("walk", "look_around", "evict")
+_DERIVED = {
+    *(f"{what}_{site}" for what in ("young", "missed_young", "false_young", "notifier_calls") for site in _SITES),
+    "notifier_calls_caller",
+    "caller_young",
+    "caller_missed_young",
+    "caller_false_young",
+    "notifier_failed",
+    "rcu_walks",
+    "rmap_lock_acquisitions",
+    "mmu_lock_read_acquisitions",
+    "mmu_lock_write_acquisitions",
+    "tlb_flushes",
+    "indirect_shadow_pages",
+    "aging_cpu_ns",
+    "reclaim_cpu_ns",
+    "fault_cpu_ns",
+    *(counter.name for counter in TIMES),
+}
+
+EVENTS = np.dtype(
+    [(counter.name, np.int64) for counter in COUNTERS if counter.name not in _DERIVED],
+    align=True,
+)
+"""One record a memcg: the counters that the compiled kernels keep; the others are derived at the end."""

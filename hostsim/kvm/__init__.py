@@ -1,0 +1,1 @@
+"""The MMU notifier chain, and KVM on it: the ages of pages by gfn."""

@@ -1,0 +1,399 @@
+"""A host's memory with the operations that one can do to it; the door to the compiled kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.counters.counters import EVENTS
+from coldfleet.hostsim.engine.far_calls import link
+from coldfleet.hostsim.engine.kernels import Kernel
+from coldfleet.hostsim.engine.state import (
+    ANON,
+    BIT_COLUMNS,
+    CLASSIC,
+    CPU,
+    FILE,
+    FILE_PAGE,
+    LRUVEC,
+    MAX_NR_GENS,
+    MIN_LRU_BATCH,
+    MM,
+    NODE,
+    PAGE,
+    PARENT,
+    PTRS_PER_PTE,
+    RECLAIM,
+    VM,
+    WORDS_PER_TABLE,
+    Machine,
+    Record,
+)
+from coldfleet.hostsim.kvm.mmu_notifier import SITE_COLUMNS
+from coldfleet.hostsim.memory import access, resident
+from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lru, min_ttl, reclaim, writeback
+from coldfleet.hostsim.mm.lru import list_tail
+from coldfleet.policies import Policy, Site
+
+FIRST_SEQ = 3  # max_seq of a fresh lruvec
+GENERATION_COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Memslot:
+    """The memory of one guest.
+
+    ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM).
+    ``kernel_pages``: kernel memory charged to the memcg from the start; ``first_fault_pages`` and ``late_pages``: what
+    its first fault and the last quarter of its memory add beside page tables (KVM's caches).
+    ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
+    ``extras``: the guest is more than plain; hostsim.memory.extras sets up what.
+    ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.mm.filemap).
+    """
+
+    pages: int
+    own_pages: int = 0
+    kernel_pages: int = 0
+    first_fault_pages: int = 0
+    late_pages: int = 0
+    kvm: bool = True
+    tdp: bool = True
+    max_pages: int = 0
+    swappiness: int = 60
+    extras: bool = False
+    file_pages: int = 0
+
+
+class Watermarks(NamedTuple):
+    """Pages that should be free (/proc/zoneinfo): kswapd is woken below ``low`` and stops at ``high``.
+
+    ``goal``: pages that it sets out to reclaim in one pass, the sum of all zones' high watermarks. ``min``: tasks that
+    allocate below it reclaim themselves, where kswapd takes time.
+    """
+
+    low: int
+    high: int
+    goal: int
+    min: int = 0
+
+
+class HostMemory:
+    """The pages of a host under one kernel and one policy; guests are numbered in the order of the slots.
+
+    ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
+    to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
+    ``free_pages``, ``watermarks``: the host's free memory at the start, and when kswapd runs; None: as much as needed.
+    ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
+    ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
+    Raises ValueError for files or asynchronous swap under the classic LRU, which reclaims anonymous pages to zram only.
+    """
+
+    watched = False
+
+    def __init__(
+        self,
+        slots: list[Memslot],
+        kernel: Kernel,
+        policy: Policy,
+        *,
+        parent_max_pages: int = 0,
+        parent_kernel_pages: int = 0,
+        shared_cpu: bool = False,
+        async_swap: bool = False,
+        free_pages: int = 0,
+        watermarks: Watermarks | None = None,
+        min_ttl_ms: int = 0,
+        scale: int = 1,
+        call_scale: int = 1,
+    ) -> None:
+        if not kernel.lru_gen and (async_swap or any(slot.file_pages for slot in slots)):
+            raise ValueError("the classic LRU is modelled for anonymous memory on zram only")
+        tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
+        own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
+        file_tables = [-(-slot.file_pages // PTRS_PER_PTE) for slot in slots]
+        table_count = sum(tables) + sum(own_tables) + sum(file_tables)
+        pages = table_count * PTRS_PER_PTE
+        list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
+        code = policy.encode()
+        with_extras = any(slot.extras for slot in slots)
+        self.kernel = kernel
+        self.tick = 0  # now, for whoever watches
+        self.has_io = async_swap or any(slot.file_pages for slot in slots)
+        rows = np.zeros(pages + list_heads, PAGE)
+        rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
+        self.machine = Machine(
+            bits=_cache_aligned(table_count * WORDS_PER_TABLE),
+            pages=rows,
+            filters=np.zeros((table_count, 2), np.uint8),
+            pmds=np.zeros(table_count, np.uint8),
+            shadow_tables=np.zeros(table_count, np.uint8),
+            lruvecs=np.zeros(len(slots), LRUVEC),
+            mms=np.zeros(len(slots), MM),
+            cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
+            parent=np.array([(parent_max_pages, parent_kernel_pages, -1)], PARENT),
+            classic=np.zeros(len(slots) + 1, CLASSIC),
+            node=np.zeros(1, NODE),
+            events=np.zeros(len(slots), EVENTS),
+            sites=np.zeros((len(slots), len(Site) + 1, SITE_COLUMNS), np.int64),
+            step_pages=np.zeros((len(slots), len(code.steps)), np.int64),
+            steps=code.steps,
+            calls=code.calls,
+            policy=code.control,
+            features=kernel.encode(scale, call_scale),
+            reclaim=np.zeros(2, RECLAIM),
+            vms=np.zeros(len(slots), VM),
+            extra_bits=_cache_aligned(table_count * WORDS_PER_TABLE if with_extras else 0),
+            last_touch=np.zeros(pages if with_extras else 0, np.int32),
+            victims=np.zeros(MIN_LRU_BATCH, np.int32),
+            neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
+            in_flight=np.zeros(pages, np.int32),
+        )
+        node = self.machine.node[0]
+        node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages
+        node["memcgs_need_aging"] = 1
+        if watermarks:
+            node["low_pages"], node["high_pages"], node["goal_pages"], node["min_pages"] = watermarks
+        batch = int(self.machine.features[0]["charge_batch"])
+        if kernel.stock_of_many_memcgs:
+            self.machine.parent[0]["charged"] += -parent_kernel_pages % batch
+        link(self.machine)
+        first = 0
+        for g, slot in enumerate(slots):
+            lruvec = self.machine.lruvecs[g]
+            lruvec["max_seq"] = FIRST_SEQ
+            lruvec["lists"] = pages + g * MAX_NR_GENS * GENERATION_COLUMNS
+            lruvec["swappiness"] = slot.swappiness
+            self.machine.classic[g]["lists"] = lruvec["lists"]
+            mm = self.machine.mms[g]
+            mm["first"] = first
+            mm["pages"] = slot.pages
+            mm["own_first"] = first + tables[g] * PTRS_PER_PTE
+            mm["own_pages"] = slot.own_pages
+            mm["file_first"] = mm["own_first"] + own_tables[g] * PTRS_PER_PTE
+            mm["file_pages"] = slot.file_pages
+            self.machine.pages["flags"][mm["file_first"] : mm["file_first"] + slot.file_pages] = FILE_PAGE
+            mm["notifiers"] = slot.kvm
+            mm["extras"] = slot.extras
+            vm = self.machine.vms[g]
+            vm["accessed_mask"] = vm["subscribers"] = vm["rmap_entries"] = 1
+            mm["tdp"] = slot.tdp
+            mm["charged"] = slot.kernel_pages
+            if kernel.stock_of_many_memcgs or not shared_cpu or g == len(slots) - 1:
+                mm["stock"] = -slot.kernel_pages % batch
+                mm["charged"] += mm["stock"]
+            mm["first_fault_pages"] = slot.first_fault_pages
+            mm["late_pages"] = slot.late_pages
+            mm["all_tables"] = tables[g] + own_tables[g]
+            mm["cpu"] = 0 if shared_cpu else g
+            self.machine.cpus[mm["cpu"]]["stock_guest"] = g
+            mm["max_pages"] = slot.max_pages
+            mm["seq"] = FIRST_SEQ - 1
+            self.machine.parent[0]["charged"] += mm["charged"]
+            first += (tables[g] + own_tables[g] + file_tables[g]) * PTRS_PER_PTE
+
+    def switch_to(self, guest: int) -> None:
+        """A CPU switches to the guest's process, as it does before its accesses: its mm is worth a walk again."""
+        self.machine.mms[guest]["used"] = 1
+
+    def touch(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The guest makes these accesses in order (uint32: page of the guest, bit 31 by L2, bit 30 a write)."""
+        self.switch_to(guest)
+        self.access(guest, accesses)
+
+    def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The same while the CPU stays with the guest: accesses may be made in any number of pieces."""
+        access.access(self.machine, guest, accesses)
+
+    def touch_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The guest's process accesses its file (uint32: page of the file, bit 31 by the mapping, bit 30 a write)."""
+        self.switch_to(guest)
+        self.access_file(guest, accesses)
+
+    def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        """The same while the CPU stays with the guest."""
+        access.access_file(self.machine, guest, accesses)
+
+    def flush(self) -> None:
+        """The flusher threads start to write all dirty file pages."""
+        if not self.has_io:
+            return
+        self.machine.node[0]["flusher_woken"] = 0
+        for guest in range(len(self.machine.mms)):
+            writeback.flush(self.machine, guest)
+
+    def complete_io(self, pages: int | None = None) -> None:
+        """The writes of so many pages end, each guest's oldest in proportion to what it has under way; None: of all.
+
+        Reclaim waits for writes by itself when it can't go on without.
+        """
+        if not self.has_io:
+            return
+        under_way = self.machine.mms["under_writeback"]
+        total = int(under_way.sum())
+        left = total if pages is None else min(pages, total)
+        for guest, count in enumerate(under_way.tolist()):
+            if left:
+                ended = -(-left * count // total)  # rounded up: what is left goes to the last ones
+                writeback.end_writeback(self.machine, guest, ended)
+                left -= ended
+                total -= count
+
+    def drain(self) -> None:
+        """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""
+        drain = lru.drain if self.kernel.lru_gen else classic.drain
+        for cpu in range(len(self.machine.cpus)):
+            drain(self.machine, cpu)
+
+    def drain_cpu(self, guest: int) -> None:
+        """What waits in the batch of the guest's CPU goes to its lists."""
+        lru.drain(self.machine, int(self.machine.mms[guest]["cpu"]))
+
+    def flush_stats(self) -> None:
+        """The memcgs' statistics are brought up to date, by a read of memory.stat or by the kernel every 2 s.
+
+        Only the classic LRU looks at them.
+        """
+        if self.kernel.lru_gen:
+            return
+        classic.flush_stats(self.machine)
+
+    def touch_own(self, guest: int) -> None:
+        """The guest's process touches the pages of its own beside the memslot."""
+        faults.touch_own_pages(self.machine, guest)
+
+    def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
+        """`+` of the debugfs file, for the present max_seq."""
+        reclaim.debugfs_age(self.machine, guest, swappiness, force_scan)
+
+    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[int]:
+        """The same as :meth:`age`, yielding the guest after every so many page tables: the world may move on.
+
+        If somebody else has aged the lruvec when the walk ends, the generations stay as they are.
+        """
+        m = self.machine
+        self.drain_cpu(guest)
+        force_scan = force_scan or not m.mms[guest]["walked"]
+        seq = int(m.lruvecs[guest]["max_seq"])
+        before = int(m.events[guest]["walk_ptes"])
+        if aging.begin_aging(m, guest, swappiness, force_scan):
+            begin, end = self.tables(guest)
+            for part in range(begin, end, tables):
+                aging.walk_part(m, guest, seq, swappiness, force_scan, part, min(part + tables, end))
+                yield guest
+        if int(m.lruvecs[guest]["max_seq"]) == seq:
+            aging.end_aging(m, guest, swappiness, force_scan, int(m.events[guest]["walk_ptes"]) - before)
+
+    @property
+    def has_watermarks(self) -> bool:
+        """The host's memory is limited, and kswapd keeps some of it free."""
+        return bool(self.machine.node[0]["high_pages"])
+
+    @property
+    def pages_above_min(self) -> int:
+        """Pages between the low watermark and the min one: what can be allocated while kswapd wakes up."""
+        node = self.machine.node[0]
+        return max(int(node["low_pages"] - node["min_pages"]), 1)
+
+    def let_kswapd_take_time(self) -> None:
+        """From now on kswapd is only woken, and runs as :meth:`balance_in_parts`."""
+        self.machine.node[0]["kswapd_takes_time"] = 1
+
+    @property
+    def kswapd_woken(self) -> bool:
+        """Somebody woke kswapd, and it has not run to its end since; only where it takes time."""
+        return bool(self.machine.node[0]["kswapd_woken"])
+
+    def balance_in_parts(self) -> Iterator[int]:
+        """kswapd, from its waking until it sleeps; yields after each visit the guest that it was to."""
+        node = self.machine.node[0]
+        kswapd.begin_balance(self.machine, int(node["kswapd_woken"]) - 1)
+        while (guest := int(kswapd.balance_part(self.machine))) != kswapd.NOBODY:
+            yield guest
+        node["kswapd_woken"] = 0
+
+    def age_node(self, priority: int) -> bool:
+        """What kswapd does at a priority before it evicts; True if it called the OOM killer (min_ttl_ms)."""
+        return bool(min_ttl.age_node(self.machine, priority))
+
+    def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
+        """`-` of the debugfs file: evicts generations up to ``seq``; returns the pages reclaimed."""
+        return reclaim.debugfs_evict(self.machine, guest, seq, swappiness, nr_pages)
+
+    def memory_reclaim(self, guest: int, nr_pages: int) -> int:
+        """memory.reclaim of the guest's memcg; returns the pages reclaimed."""
+        return reclaim.memory_reclaim(self.machine, guest, nr_pages)
+
+    def memory_reclaim_parent(self, nr_pages: int) -> int:
+        """memory.reclaim of the memcg above all guests'; returns the pages reclaimed."""
+        return reclaim.memory_reclaim(self.machine, reclaim.PARENT_MEMCG, nr_pages)
+
+    def stop_nested(self, guest: int) -> None:
+        """L1 stops its nested VM."""
+        faults.drop_shadow_mmu(self.machine, guest)
+
+    def lruvec(self, guest: int) -> Record:
+        """The guest's lruvec, as a numpy record."""
+        return self.machine.lruvecs[guest]
+
+    def events(self, guest: int) -> Record:
+        """The guest's counters, as a numpy record."""
+        return self.machine.events[guest]
+
+    def pages(self, guest: int) -> slice:
+        """The guest's pages in the per-page arrays."""
+        mm = self.machine.mms[guest]
+        return slice(int(mm["first"]), int(mm["first"] + mm["pages"]))
+
+    def tables(self, guest: int) -> tuple[int, int]:
+        """The guest's page tables, its file's included: the first one, and the one after the last."""
+        mm = self.machine.mms[guest]
+        last = int(mm["file_first"] + mm["file_pages"]) - 1
+        return int(mm["first"]) // PTRS_PER_PTE, last // PTRS_PER_PTE + 1
+
+    def words(self, guest: int) -> slice:
+        """The words of the guest's memslot in ``bits``."""
+        mm = self.machine.mms[guest]
+        return slice(int(mm["first"]) // 64, int(mm["first"] + mm["pages"] + 63) // 64)
+
+    def resident(self, guest: int) -> int:
+        """Pages of the guest's memslot that are in memory."""
+        return int(resident.resident_pages(self.machine, guest))
+
+    def count_tick(self) -> None:
+        """A tick has passed, for ``resident_page_ticks``."""
+        resident.count_tick(self.machine)
+
+    def in_memory(self, guest: int) -> int:
+        """Pages of the guest's memslot and of its file that are in memory."""
+        return self.resident(guest) + int(self.machine.events[guest]["cached_pages"])
+
+    @property
+    def flusher_woken(self) -> bool:
+        """Reclaim woke the flusher threads, and they have not run since."""
+        return bool(self.machine.node[0]["flusher_woken"])
+
+    def generation(self, guest: int, seq: int, kind: int = ANON) -> list[int]:
+        """The guest's pages on the list of a generation, in the order in which eviction meets them.
+
+        Pages are numbered from the first of the memslot, or of the file.
+        """
+        lruvec = self.machine.lruvecs[guest]
+        head = int(lruvec["lists"]) + seq % MAX_NR_GENS * GENERATION_COLUMNS + kind
+        first = int(self.machine.mms[guest]["file_first" if kind == FILE else "first"])
+        found = []
+        page = int(list_tail(self.machine, head))
+        while page != head:
+            found.append(page - first)
+            page = int(self.machine.pages[page]["towards_head"])
+        return found
+
+
+def _cache_aligned(words: int) -> npt.NDArray[np.uint64]:
+    """Zeroed bit columns whose rows don't straddle cache lines."""
+    raw = np.zeros(words * BIT_COLUMNS + BIT_COLUMNS, np.uint64)
+    skip = (-raw.ctypes.data // raw.itemsize) % BIT_COLUMNS
+    return raw[skip : skip + words * BIT_COLUMNS].reshape(words, BIT_COLUMNS)

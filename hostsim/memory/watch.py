@@ -1,0 +1,353 @@
+"""A host's memory that writes down what is done to it, and the lives of single pages.
+
+The engine knows nothing of it: :class:`Watch` looks at the arrays between operations. :class:`PageWatch` also cuts one
+guest's accesses at those that fault, since nothing but a fault (and what user space asks for) reclaims, so it sees
+every eviction with the Accessed bits that the page had just before. Cutting doesn't change what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.counters.counters import EVENTS
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.state import (
+    ACCESS_L2,
+    ACCESS_PAGE,
+    ACCESS_WRITE,
+    ACTIVE,
+    ANON,
+    GEN_MASK,
+    MAX_NR_GENS,
+    PRESENT,
+    PRIMARY,
+    REFERENCED,
+    REFS_SHIFT,
+    SHADOW,
+    SHADOW_MAPPED,
+    SWAPCACHE,
+    TDP,
+    TDP_MAPPED,
+    TOUCHED,
+    WORKINGSET,
+    Machine,
+)
+from coldfleet.hostsim.kvm.mmu_notifier import LOCKS
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.policies import Lock
+
+BETWEEN = "between the operations"  # devices, NUMA balancing and other callers act on the pages directly
+_NAMES = EVENTS.names or ()
+_WORTH_A_STEP = [_NAMES.index(name) for name in ("agings", "walk_tables", "pgscan", "pgsteal", "pgmajfault")]
+_PGSTEAL = _NAMES.index("pgsteal")
+_LOCK_NAMES = {lock: f"{lock.name.lower()}_acquisitions" for lock in Lock}
+
+
+class When(NamedTuple):
+    """A point of a run: the tick, and how many accesses the guest had made in it.
+
+    On a clock a guest may be behind: the tick is the host's. What happens in the course of an access has its number.
+    """
+
+    tick: int
+    access: int
+
+
+class Seen(NamedTuple):
+    """What there is to see of a page.
+
+    ``seq``: its generation, -1 on no list. ``primary``, ``tdp``, ``shadow``: Accessed bits. ``touched``: it was touched
+    since a site of MGLRU last asked, which no kernel can know.
+    """
+
+    present: bool
+    swapped: bool
+    seq: int
+    primary: bool
+    tdp: bool
+    shadow: bool
+    touched: bool
+    referenced: bool
+    workingset: bool
+    active: bool
+    refs: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation in which reclaim or aging was at work. ``changes``: the counters that moved, and by how much."""
+
+    when: When
+    guest: int
+    cause: str
+    changes: dict[str, int]
+    max_seq: int
+
+
+class Touch(NamedTuple):
+    """An access to a page."""
+
+    when: When
+    by_l2: bool
+    write: bool
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something happened to a page. ``cause``: the operation in the course of which it did."""
+
+    when: When
+    cause: str
+    before: Seen
+    after: Seen
+    min_seq: int  # the oldest and the youngest generation after it
+    max_seq: int
+
+    @property
+    def evicted(self) -> bool:
+        """The page was unmapped and left memory."""
+        return self.before.present and not self.after.present
+
+    @property
+    def faulted_in(self) -> bool:
+        """The page came into memory."""
+        return self.after.present and not self.before.present
+
+
+@dataclass
+class Life:
+    """What a page went through, in order."""
+
+    page: int
+    touches: list[Touch] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+
+
+class Eviction(NamedTuple):
+    """A page left memory; ``touched``: reclaim took it for old though it was touched since a site last asked."""
+
+    when: When
+    page: int
+    touched: bool
+
+
+class Watch(HostMemory):
+    """Writes down each operation in which something was aged, scanned, reclaimed or read back, for every guest.
+
+    ``steps``: in order. ``last_touch``: for each guest the tick in which each of its pages was last touched, -1 never.
+    """
+
+    watched = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.steps: list[Step] = []
+        self._counts = self.machine.events.view(np.int64).reshape(len(self.machine.events), -1)
+        self.last_touch = [np.full(int(mm["pages"]), -1, np.int64) for mm in self.machine.mms]
+        self._made = [When(0, 0)] * len(self.last_touch)
+
+    def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
+        with self._step(guest, "the guest's accesses"):
+            super().access(guest, accesses)
+            self._count(guest, len(accesses))
+
+    def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        with self._step(guest, "the accesses to its file"):
+            super().access_file(guest, accesses)
+
+    def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
+        with self._step(guest, "an aging that user space asked for"):
+            super().age(guest, swappiness, force_scan)
+
+    def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[int]:
+        parts = super().age_in_parts(guest, swappiness, force_scan, tables)
+        yield from self._in_steps(parts, "a part of an aging that user space asked for", guest)
+
+    def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
+        with self._step(guest, "an eviction by lru_gen of debugfs"):
+            return super().evict(guest, seq, swappiness, nr_pages)
+
+    def memory_reclaim(self, guest: int, nr_pages: int) -> int:
+        with self._step(guest, "memory.reclaim"):
+            return super().memory_reclaim(guest, nr_pages)
+
+    def memory_reclaim_parent(self, nr_pages: int) -> int:
+        with self._step(-1, "memory.reclaim of the parent"):
+            return super().memory_reclaim_parent(nr_pages)
+
+    def stop_nested(self, guest: int) -> None:
+        with self._step(guest, "the end of the nested VM"):
+            super().stop_nested(guest)
+
+    def complete_io(self, pages: int | None = None) -> None:
+        with self._step(-1, "the end of I/O"):
+            super().complete_io(pages)
+
+    def balance_in_parts(self) -> Iterator[int]:
+        yield from self._in_steps(super().balance_in_parts(), "a visit of kswapd's", -1)
+
+    def drain(self) -> None:
+        with self._step(-1, "lru_add_drain_all"):
+            super().drain()
+
+    def now(self, guest: int) -> When:
+        """The present, as the guest sees it."""
+        made = self._made[guest]
+        return made if made.tick == self.tick else When(self.tick, 0)
+
+    def _count(self, guest: int, accesses: int) -> None:
+        tick, made = self.now(guest)
+        self._made[guest] = When(tick, made + accesses)
+
+    def _in_steps(self, parts: Iterator[int], cause: str, guest: int) -> Iterator[int]:
+        """An operation for a guest (-1: for all) that others are let in between the parts of."""
+        while True:
+            with self._step(guest, cause):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+    @contextmanager
+    def _step(self, guest: int, cause: str) -> Iterator[None]:
+        """Runs an operation for a guest (-1: for all) and writes down what it did to each."""
+        m = self.machine
+        before, sites = self._counts.copy(), m.sites.copy()
+        yield
+        for g in np.flatnonzero((self._counts != before)[:, _WORTH_A_STEP].any(axis=1)).tolist():
+            moved = self._counts[g] - before[g]
+            changes = {_NAMES[place]: int(moved[place]) for place in np.flatnonzero(moved).tolist()}
+            locks = (m.sites[g] - sites[g])[:, LOCKS:].sum(axis=0)
+            changes |= {_LOCK_NAMES[lock]: int(locks[lock]) for lock in Lock if locks[lock]}
+            self.steps.append(Step(self.now(g), g, cause, changes, int(m.lruvecs[g]["max_seq"])))
+
+
+class PageWatch(Watch):
+    """Follows the ``pages`` of one ``guest`` (numbers from the first of its memslot), fault by fault.
+
+    ``lives``: of these pages. ``evictions``: of all pages of the guest, in order of time. ``drawn``: its accesses,
+    as (tick, accesses).
+    """
+
+    def __init__(self, guest: int, pages: Sequence[int], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.guest = guest
+        self.lives = {page: Life(page) for page in pages}
+        self.evictions: list[Eviction] = []
+        self.drawn: list[tuple[int, npt.NDArray[np.uint32]]] = []
+        self._pages = np.array(pages, np.int64)
+        self._rows = self._pages + int(self.machine.mms[guest]["first"])
+        self._last = self._look()
+        self._youngest = int(self.machine.lruvecs[guest]["max_seq"])  # at that time
+
+    def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+        if guest != self.guest:
+            super().access(guest, accesses)
+            return
+        self.drawn.append((self.tick, accesses.copy()))
+        self._note_touches(accesses)
+        self._note(self._made[guest], BETWEEN)
+        start = 0
+        while start < len(accesses):
+            fault = next_fault(self.machine, guest, accesses, start)
+            if fault > start:  # these set Accessed bits, and nothing else
+                HostMemory.access(self, guest, accesses[start:fault])
+                self._count(guest, fault - start)
+                self._last = self._look()
+            if fault < len(accesses):
+                with self._step(guest, f"the guest's access to its page {accesses[fault] & ACCESS_PAGE}"):
+                    HostMemory.access(self, guest, accesses[fault : fault + 1])
+                self._count(guest, 1)
+            start = fault + 1
+        self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
+
+    @contextmanager
+    def _step(self, guest: int, cause: str) -> Iterator[None]:
+        m = self.machine
+        when = self.now(self.guest)
+        self._note(when, BETWEEN)
+        words = self.words(self.guest)
+        bits, stolen = m.bits[words].copy(), self._counts[self.guest, _PGSTEAL]
+        with super()._step(guest, cause):
+            yield
+        self._note(when, cause)
+        if self._counts[self.guest, _PGSTEAL] != stolen:
+            gone = _numbers(bits[:, PRESENT] & ~m.bits[words, PRESENT])
+            touched = set(_numbers(bits[:, TOUCHED]).tolist()) if len(gone) else set()
+            self.evictions += [Eviction(when, page, page in touched) for page in gone.tolist()]
+
+    def _note_touches(self, accesses: npt.NDArray[np.uint32]) -> None:
+        tick, made = self.now(self.guest)
+        for number in np.flatnonzero(np.isin(accesses & np.uint32(ACCESS_PAGE), self._pages)).tolist():
+            access = int(accesses[number])
+            touch = Touch(When(tick, made + number), bool(access & ACCESS_L2), bool(access & ACCESS_WRITE))
+            self.lives[access & ACCESS_PAGE].touches.append(touch)
+
+    def _look(self) -> npt.NDArray[np.int64]:
+        """The bits, state, shadow and flags of the pages: int64 (columns, pages)."""
+        m = self.machine
+        bits = m.bits[self._rows >> 6].T >> (self._rows & 63).astype(np.uint64) & np.uint64(1)
+        rows = m.pages[self._rows]
+        others = rows["state"], rows["shadow"] != 0, rows["flags"] & SWAPCACHE
+        return np.vstack([bits.astype(np.int64), *others])
+
+    def _note(self, when: When, cause: str) -> None:
+        """A moment for each page that isn't as it was when it was last looked at."""
+        now = self._look()
+        lruvec = self.machine.lruvecs[self.guest]
+        oldest, youngest = int(lruvec["min_seq"][ANON]), int(lruvec["max_seq"])
+        for column in np.flatnonzero((now != self._last).any(axis=0)).tolist():
+            before = seen(self._last[:, column].tolist(), self._youngest)
+            after = seen(now[:, column].tolist(), youngest)
+            if before != after:
+                moment = Moment(when, cause, before, after, oldest, youngest)
+                self.lives[int(self._pages[column])].moments.append(moment)
+        self._last, self._youngest = now, youngest
+
+
+def seen(columns: list[int], youngest: int) -> Seen:
+    """What :meth:`PageWatch._look` saw of a page, while that generation was the youngest."""
+    *bits, state, has_shadow, in_swapcache = columns
+    gen = (state & GEN_MASK) - 1
+    present = bool(bits[PRESENT])
+    return Seen(
+        present=present,
+        swapped=not present and bool(has_shadow or in_swapcache),
+        seq=youngest - (youngest - gen) % MAX_NR_GENS if gen >= 0 else -1,
+        primary=bool(bits[PRIMARY]),
+        tdp=bool(bits[TDP]),
+        shadow=bool(bits[SHADOW]),
+        touched=bool(bits[TOUCHED]),
+        referenced=bool(state & REFERENCED),
+        workingset=bool(state & WORKINGSET),
+        active=bool(state & ACTIVE),
+        refs=state >> REFS_SHIFT,
+    )
+
+
+def _numbers(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The places of the bits that are set."""
+    return np.flatnonzero(np.unpackbits(np.ascontiguousarray(words).view(np.uint8), bitorder="little"))
+
+
+@compiled
+def next_fault(m: Machine, g: int, accesses: npt.NDArray[np.uint32], start: int) -> int:
+    """The number of the first access from ``start`` on that finds its page not mapped by the MMU that serves it."""
+    mm = m.mms[g]
+    for i in range(start, len(accesses)):
+        access = accesses[i]
+        page = mm.first + np.int64(access & ACCESS_PAGE)
+        mapped = PRESENT
+        if mm.notifiers:
+            shadow = mm.tdp == 0 or (access & ACCESS_L2 != 0 and m.vms[g].l1_shadow_paging == 0)
+            mapped = SHADOW_MAPPED if shadow else TDP_MAPPED
+        if m.bits[page >> 6, mapped] >> np.uint64(page & 63) & np.uint64(1) == 0:
+            return i
+    return len(accesses)

@@ -1,0 +1,1 @@
+"""Reclaim, in files named as in the mm/ folder of the kernel."""

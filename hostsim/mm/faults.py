@@ -1,0 +1,287 @@
+"""Accesses and the faults that they cause: primary MMU, TDP MMU, shadow MMU."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
+from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.state import (
+    ACCESS_L2,
+    ACCESS_PAGE,
+    ACCESS_WRITE,
+    ACTIVE,
+    ANON,
+    BUSY,
+    DIRTY,
+    PG_DIRTY,
+    PG_WRITEBACK,
+    PMD_POPULATED,
+    PMD_YOUNG,
+    PRESENT,
+    PRIMARY,
+    PTRS_PER_PTE,
+    REFERENCED,
+    SHADOW,
+    SHADOW_MAPPED,
+    SWAPCACHE,
+    TDP,
+    TDP_MAPPED,
+    TOUCHED,
+    WORKINGSET,
+    WRITABLE,
+    Machine,
+)
+from coldfleet.hostsim.mm import classic
+from coldfleet.hostsim.mm.lru import add_page, fills_batch
+from coldfleet.hostsim.mm.page_alloc import alloc_page
+from coldfleet.hostsim.mm.refs import marked_accessed
+from coldfleet.hostsim.mm.workingset import NEVER, refault
+
+PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
+UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
+SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
+
+
+@compiled
+def make_table(m: Machine, g: int, table: int) -> None:
+    """A PTE table for 2 MiB, charged to the memcg as its pages are; its PMD is born young.
+
+    The first one of an mm needs the tables above it, and all that KVM allocates for a first fault, too.
+    """
+    mm = m.mms[g]
+    m.pmds[table] = PMD_YOUNG | PMD_POPULATED
+    mm.tables += 1
+    pages = 1
+    if mm.tables == 1:
+        pages += UPPER_LEVELS + mm.first_fault_pages
+    if mm.tables == mm.all_tables * 3 // 4 + 1:
+        pages += mm.late_pages
+    for _ in range(pages):
+        alloc_page(m, g)
+
+
+@inlined
+def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool) -> None:
+    """Puts a page on its list as it is when its CPU's batch is full: the one that fills it is still in the swap cache,
+    the fault of the others is over."""
+    row = page_row(m, page)
+    flags = row.flags
+    in_cache = (fills_batch(m, g) or (m.node[0].async_swap and not write)) and swapped
+    row.flags = SWAPCACHE if in_cache else 0
+    add_page(m, g, page, ANON)
+    row.flags = flags
+
+
+@spliced
+def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
+    """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young.
+
+    A page that is still in the swap cache is only mapped again.
+    """
+    events = m.events[g]
+    events.pgfault += 1
+    if not m.pmds[page // PTRS_PER_PTE]:
+        make_table(m, g, page // PTRS_PER_PTE)
+    row = page_row(m, page)
+    swapped = row.shadow != NEVER or row.flags & SWAPCACHE
+    if not row.flags & SWAPCACHE:
+        alloc_page(m, g)
+        row.flags = 0
+        if swapped:
+            events.pgmajfault += 1
+            events.pswpin += 1
+        if m.features[0].lru_gen:
+            row.state = ACTIVE
+            if swapped:
+                refault(m, g, page, ANON, True)
+                if m.node[0].async_swap:
+                    row.flags = SWAPCACHE
+            if m.features[0].birth_referenced and not row.state & WORKINGSET:
+                row.state = marked_accessed(m.features[0], row.state & ~ACTIVE)
+            if m.features[0].swapin_through_cache:
+                _add_from_batch(m, g, page, swapped, write)
+            else:
+                add_page(m, g, page, ANON)
+        else:
+            classic.fault_page(m, g, page)
+    if write and row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE:
+        row.flags &= ~(SWAPCACHE | PG_DIRTY)  # folio_free_swap: the copy will be out of date, nobody shares it
+    if write or not swapped or m.features[0].read_swapin_writable:
+        row.flags |= WRITABLE
+    bit = np.uint64(1) << np.uint64(page & 63)
+    word = np.uint64(page >> 6)
+    m.bits[word, PRESENT] |= bit
+    m.bits[word, PRIMARY] |= bit
+    events.resident_pages += 1
+
+
+@inlined
+def mark_accessed(m: Machine, g: int, page: int) -> None:
+    """folio_mark_accessed, as the LRU in use understands it."""
+    f = m.features[0]
+    if f.lru_gen:
+        page_row(m, page).state = marked_accessed(f, page_row(m, page).state)
+    else:
+        classic.mark_page_accessed(m, g, page)
+
+
+@inlined
+def _mark_by_fast_gup(m: Machine, g: int, page: int) -> None:
+    """KVM takes a page that is mapped and writable: get_user_pages_fast sets referenced, KVM's release marks."""
+    page_row(m, page).state |= REFERENCED
+    mark_accessed(m, g, page)
+
+
+@inlined
+def map_shadow(m: Machine, g: int, page: int) -> None:
+    """A shadow-MMU violation: one rmap entry, and the page tables above it if they are new."""
+    mm = m.mms[g]
+    table = page // PTRS_PER_PTE
+    if not mm.indirect_shadow_pages:
+        mm.had_rmaps = 1
+        mm.indirect_shadow_pages = SHADOW_UPPER_LEVELS
+    if not m.shadow_tables[table]:
+        m.shadow_tables[table] = 1
+        mm.indirect_shadow_pages += 1
+    m.events[g].shadow_faults += 1
+
+
+@inlined
+def _mark_by_gup(m: Machine, g: int, page: int) -> None:
+    """KVM takes a page by the slow path: GUP and KVM's release mark it once each."""
+    mark_accessed(m, g, page)
+    mark_accessed(m, g, page)
+
+
+@compiled
+def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
+    """FNAME(pte_prefetch): maps the resident pages of the aligned block of 8 around a shadow fault, upwards.
+
+    The SPTEs are born old. It stops at the first page that is not resident, or not writable.
+    """
+    mm = m.mms[g]
+    start = page & ~(PTE_PREFETCH_NUM - 1)
+    for neighbour in range(start, min(start + PTE_PREFETCH_NUM, mm.first + mm.pages)):
+        word = neighbour >> 6
+        bit = np.uint64(1) << np.uint64(neighbour & 63)
+        if m.bits[word, SHADOW_MAPPED] & bit:
+            continue
+        if not (m.bits[word, PRESENT] & bit and page_row(m, neighbour).flags & WRITABLE):
+            break
+        m.bits[word, SHADOW_MAPPED] |= bit
+        _mark_by_fast_gup(m, g, neighbour)
+
+
+@spliced
+def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
+    """An EPT/NPT violation: faults the page in by GUP if need be, maps it, and marks it accessed.
+
+    KVM tries the fast GUP first, for writing. A fault that had to reclaim the guest's own pages is repeated.
+    """
+    word = page >> 6
+    bit = np.uint64(1) << np.uint64(page & 63)
+    again = True
+    if not m.bits[word, PRESENT] & bit:
+        unmapped = m.mms[g].unmapped
+        fault_in(m, g, page, write)
+        _mark_by_gup(m, g, page)
+        # the notifier sequence may have moved on meanwhile: then KVM tries again
+        again = m.features[0].stale_fault_marks != 0 and m.mms[g].unmapped != unmapped
+    if again:
+        if page_row(m, page).flags & WRITABLE:
+            _mark_by_fast_gup(m, g, page)
+        else:
+            _mark_by_gup(m, g, page)
+    if write:
+        page_row(m, page).flags |= WRITABLE
+    if shadow:
+        m.bits[word, SHADOW_MAPPED] |= bit
+        map_shadow(m, g, page)
+        _prefetch_shadow(m, g, page)
+    else:
+        m.bits[word, TDP_MAPPED] |= bit
+        m.events[g].tdp_faults += 1
+
+
+@compiled
+def fault_in_vm(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
+    """:func:`kvm_fault` for callers that are not in a hurry."""
+    kvm_fault(m, g, page, shadow, write)
+
+
+@compiled
+def fault_in_process(m: Machine, g: int, page: int, write: bool) -> None:
+    """:func:`fault_in` for callers that are not in a hurry."""
+    fault_in(m, g, page, write)
+
+
+@compiled
+def drop_shadow_mmu(m: Machine, g: int) -> None:
+    """L1 stops its nested VM: every shadow page is zapped, the rmaps are empty; had_rmaps stays."""
+    mm = m.mms[g]
+    first = mm.first // PTRS_PER_PTE
+    tables = (mm.pages + PTRS_PER_PTE - 1) // PTRS_PER_PTE
+    m.shadow_tables[first : first + tables] = 0
+    first = mm.first >> 6
+    words = (mm.pages + 63) // 64
+    m.bits[first : first + words, SHADOW] = 0
+    m.bits[first : first + words, SHADOW_MAPPED] = 0
+    mm.indirect_shadow_pages = 0
+
+
+@compiled
+def touch_own_pages(m: Machine, g: int) -> None:
+    """The process (VMM) writes to each of its own pages beside the memslot, once, by the primary MMU."""
+    mm = m.mms[g]
+    for page in range(mm.own_first, mm.own_first + mm.own_pages):
+        bit = np.uint64(1) << np.uint64(page & 63)
+        if not m.bits[page >> 6, PRESENT] & bit:
+            fault_in(m, g, page, True)
+        m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
+        m.bits[page >> 6, PRIMARY] |= bit
+        m.bits[page >> 6, TOUCHED] |= bit
+        m.bits[page >> 6, DIRTY] |= bit
+
+
+@compiled
+def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+    first = m.mms[g].first
+    for access in accesses:
+        page = first + np.int64(access & ACCESS_PAGE)
+        word = np.uint64(page) >> np.uint64(6)
+        bit = np.uint64(1) << np.uint64(page & 63)
+        if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
+            if not m.bits[word, PRESENT] & bit:
+                fault_in(m, g, page, access & ACCESS_WRITE != 0)
+            m.bits[word, PRIMARY] |= bit
+            m.bits[word, TOUCHED] |= bit
+        m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
+        if access & ACCESS_WRITE:
+            m.bits[word, DIRTY] |= bit
+    m.events[g].accesses += len(accesses)
+
+
+@compiled
+def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+    """The same by a VM's vCPUs: L1 through the TDP MMU if there is one, L2 through the shadow MMU."""
+    first = m.mms[g].first
+    without_tdp = m.mms[g].tdp == 0
+    level2_count = 0
+    for access in accesses:
+        page = first + np.int64(access & ACCESS_PAGE)
+        word = np.uint64(page) >> np.uint64(6)
+        bit = np.uint64(1) << np.uint64(page & 63)
+        level2_count += access >> 31
+        shadow = without_tdp or access & ACCESS_L2 != 0
+        accessed = SHADOW if shadow else TDP
+        if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
+            if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
+                kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
+            m.bits[word, accessed] |= bit
+            m.bits[word, TOUCHED] |= bit
+        if access & ACCESS_WRITE:
+            m.bits[word, DIRTY] |= bit
+    m.events[g].l2_accesses += level2_count
+    m.events[g].accesses += len(accesses)

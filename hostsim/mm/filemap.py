@@ -1,0 +1,145 @@
+"""A file in the page cache: read(2), write(2), and accesses through a mapping (mm/filemap.c, mm/memory.c).
+
+Each guest's process may have one file. read(2) and write(2) leave no Accessed bit, the kernel marks the page itself;
+an access through the mapping leaves one, as on anonymous memory. There is no readahead: a page is read when it is
+asked for. A write replaces its whole page, so that nothing is read for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.state import (
+    ACCESS_MMAP,
+    ACCESS_PAGE,
+    ACCESS_WRITE,
+    ACTIVE,
+    DIRTY,
+    FILE,
+    FILE_PAGE,
+    IN_PAGE_CACHE,
+    PMD_POPULATED,
+    PMD_YOUNG,
+    PRESENT,
+    PRIMARY,
+    PTRS_PER_PTE,
+    TOUCHED,
+    WORKINGSET,
+    WRITABLE,
+    Machine,
+)
+from coldfleet.hostsim.mm.faults import make_table
+from coldfleet.hostsim.mm.lru import add_page
+from coldfleet.hostsim.mm.page_alloc import alloc_page
+from coldfleet.hostsim.mm.refs import marked_accessed
+from coldfleet.hostsim.mm.workingset import NEVER, refault
+from coldfleet.hostsim.mm.writeback import mark_dirty
+
+FAULT_AROUND_PAGES = 16  # fault_around_bytes of mm/memory.c, 64 KiB
+
+
+@compiled
+def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool) -> None:
+    """filemap_add_folio: charges the page, looks at its shadow unless it is overwritten, and puts it on the lists."""
+    alloc_page(m, g)
+    row = page_row(m, page)
+    row.state = ACTIVE if in_fault else 0
+    row.flags = FILE_PAGE | IN_PAGE_CACHE
+    if write:
+        row.shadow = NEVER
+    else:
+        m.events[g].file_reads += 1
+        if row.shadow != NEVER:
+            refault(m, g, page, FILE, in_fault)
+    f = m.features[0]
+    if in_fault and f.birth_referenced and not row.state & WORKINGSET:
+        row.state = marked_accessed(f, row.state & ~ACTIVE)
+    m.cpus[m.mms[g].cpu].added = 0  # a simplification: it takes the CPU's batch with it to the lists
+    add_page(m, g, page, FILE)
+    m.events[g].cached_pages += 1
+
+
+@inlined
+def _map(m: Machine, g: int, page: int) -> None:
+    """set_pte_range: x86 makes PTEs young."""
+    bit = np.uint64(1) << np.uint64(page & 63)
+    m.bits[page >> 6, PRESENT] |= bit
+    m.bits[page >> 6, PRIMARY] |= bit
+    m.mms[g].file_mapped += 1
+
+
+@inlined
+def _is_mapped(m: Machine, page: int) -> bool:
+    return m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) != 0
+
+
+@compiled
+def _fault_around(m: Machine, g: int, page: int) -> None:
+    """do_fault_around: a read fault maps whatever the aligned block of 16 pages around it has in the page cache."""
+    mm = m.mms[g]
+    start = mm.file_first + ((page - mm.file_first) & ~(FAULT_AROUND_PAGES - 1))
+    for neighbour in range(start, min(start + FAULT_AROUND_PAGES, mm.file_first + mm.file_pages)):
+        if page_row(m, neighbour).flags & IN_PAGE_CACHE and not _is_mapped(m, neighbour):
+            _map(m, g, neighbour)
+
+
+@compiled
+def _fault_in(m: Machine, g: int, page: int, write: bool) -> None:
+    """do_read_fault, do_shared_fault: maps a page of the file, reading it first if the page cache lacks it."""
+    m.events[g].pgfault += 1
+    if not m.pmds[page // PTRS_PER_PTE]:
+        make_table(m, g, page // PTRS_PER_PTE)
+    if not write:
+        _fault_around(m, g, page)
+    if _is_mapped(m, page):
+        return
+    if not page_row(m, page).flags & IN_PAGE_CACHE:
+        m.events[g].pgmajfault += 1
+        _add_to_page_cache(m, g, page, True, False)
+    _map(m, g, page)
+
+
+@compiled
+def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
+    """The first write to a clean page faults, because the kernel has to know that it gets dirty (page_mkwrite)."""
+    row = page_row(m, page)
+    bit = np.uint64(1) << np.uint64(page & 63)
+    if not _is_mapped(m, page):
+        _fault_in(m, g, page, write)
+    elif write and not row.flags & WRITABLE:
+        m.events[g].pgfault += 1
+    if write:
+        if not row.flags & WRITABLE:
+            row.flags |= WRITABLE
+            mark_dirty(row)
+        m.bits[page >> 6, DIRTY] |= bit
+    m.bits[page >> 6, PRIMARY] |= bit
+    m.bits[page >> 6, TOUCHED] |= bit
+    m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
+
+
+@compiled
+def _access_by_call(m: Machine, g: int, page: int, write: bool) -> None:
+    """filemap_read, generic_perform_write: the page is marked accessed once a call."""
+    row = page_row(m, page)
+    if not row.flags & IN_PAGE_CACHE:
+        _add_to_page_cache(m, g, page, False, write)
+    row.state = marked_accessed(m.features[0], row.state)
+    if write:
+        mark_dirty(row)
+
+
+@compiled
+def access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+    """Accesses to the guest's file in order: page of the file, ACCESS_MMAP, ACCESS_WRITE."""
+    first = m.mms[g].file_first
+    for access in accesses:
+        page = first + np.int64(access & ACCESS_PAGE)
+        write = access & ACCESS_WRITE != 0
+        if access & ACCESS_MMAP:
+            _access_by_mapping(m, g, page, write)
+        else:
+            _access_by_call(m, g, page, write)

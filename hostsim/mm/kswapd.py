@@ -1,0 +1,176 @@
+"""kswapd: reclaims from all guests of a host that is short of free pages (mm/vmscan.c balance_pgdat, shrink_node).
+
+There is one zone. Where nothing takes time kswapd runs at once and to its end, as a kernel thread does that finds the
+CPU free: on the recordings kswapd did 79 to 98 % of the work, tasks the rest. On a clock it works in visits to one
+memcg each, and guests go on in between; so it has a scan_control of its own.
+"""
+
+from __future__ import annotations
+
+from numba import int64
+
+from coldfleet.hostsim.engine.far_calls import apart
+from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.state import KSWAPD, MIN_NR_GENS, Machine, Record
+from coldfleet.hostsim.mm.lru import gen_of
+from coldfleet.hostsim.mm.min_ttl import age_node
+from coldfleet.hostsim.mm.pid import is_evictable
+from coldfleet.hostsim.mm.reclaim import (
+    DEF_PRIORITY,
+    NO_TASK,
+    PARENT_MEMCG,
+    should_run_aging,
+    shrink_lruvec,
+    wait_for_io,
+)
+
+LEAST_PRIORITY = DEF_PRIORITY // 2  # set_initial_priority starts no lower
+NOBODY = -1  # instead of a guest: there is no visit left
+
+
+@apart(int64)
+def balance_pgdat(m: Machine, task: int) -> None:
+    """kswapd, at once and to its end; ``task``: the guest that woke it."""
+    begin_balance(m, task)
+    while balance_part(m) != NOBODY:
+        pass
+
+
+@compiled
+def begin_balance(m: Machine, task: int) -> None:
+    """kswapd wakes up. The CPU switches back to the process that woke it, that of guest ``task``, afterwards."""
+    f = m.features[0]
+    reclaim = m.reclaim[KSWAPD]
+    m.mms[task].used = 1
+    m.events[task].kswapd_runs += 1
+    reclaim.task = NO_TASK
+    reclaim.proactive = 0
+    reclaim.checked = 0
+    reclaim.kswapd = reclaim.root = 1
+    reclaim.nr_to_reclaim = m.node[0].goal_pages
+    reclaim.priority = initial_priority(m, reclaim.nr_to_reclaim) if f.starts_at_fitting_priority else DEF_PRIORITY
+    _begin_next_pass(m, reclaim)
+
+
+@compiled
+def balance_part(m: Machine) -> int:
+    """kswapd's next visit; returns the guest that it was to. NOBODY: it goes to sleep.
+
+    It does when the free pages are above the high watermark after a pass, or at the last priority. After a pass that
+    freed nothing it waits for what is being written (reclaim_throttle with VMSCAN_THROTTLE_WRITEBACK).
+    """
+    reclaim = m.reclaim[KSWAPD]
+    while True:
+        guest = visit_next(m, reclaim)
+        if guest != NOBODY:
+            return guest
+        if reclaim.scanned < reclaim.nr_to_reclaim or not reclaim.nr_reclaimed:
+            reclaim.priority -= 1
+        if not reclaim.nr_reclaimed:
+            wait_for_io(m, PARENT_MEMCG)
+        if not _begin_next_pass(m, reclaim):
+            return NOBODY
+
+
+@compiled
+def _begin_next_pass(m: Machine, reclaim: Record) -> bool:
+    node = m.node[0]
+    if reclaim.priority < 1 or node.free_pages >= node.high_pages:
+        return False
+    _prepare(m, reclaim.priority)
+    reclaim.nr_reclaimed = reclaim.scanned = 0
+    begin_pass(m, reclaim)
+    return True
+
+
+@compiled
+def initial_priority(m: Machine, nr_to_reclaim: int) -> int:
+    """set_initial_priority: the more inactive pages there are against the goal, the fewer of them at a time."""
+    inactive = 0
+    for g in range(len(m.mms)):
+        lruvec = m.lruvecs[g]
+        for kind in range(2):
+            if is_evictable(kind, lruvec.swappiness):
+                for seq in range(lruvec.min_seq[kind], lruvec.max_seq - MIN_NR_GENS + 1):
+                    inactive += max(lruvec.nr_pages[gen_of(seq), kind], 0)
+    priority = _bits(inactive) - 1 - _bits(nr_to_reclaim - 1)
+    return min(max(priority, LEAST_PRIORITY), DEF_PRIORITY)
+
+
+@inlined
+def _bits(number: int) -> int:
+    """fls_long."""
+    bits = 0
+    while number:
+        number >>= 1
+        bits += 1
+    return bits
+
+
+@compiled
+def _prepare(m: Machine, priority: int) -> None:
+    """What kswapd does before it evicts; ages (6.1) unless the last eviction found enough without.
+
+    A process runs between any two agings of kswapd's, which is another task; the recordings of guests don't show it.
+    """
+    node = m.node[0]
+    for g in range(len(m.mms)):
+        m.mms[g].used |= not m.mms[g].notifiers
+    if m.features[0].kswapd_ages_first and not node.memcgs_need_aging:
+        node.memcgs_need_aging = 1
+    else:
+        age_node(m, priority)
+
+
+@compiled
+def begin_pass(m: Machine, reclaim: Record) -> None:
+    """A pass over the guests: in their order (6.1), or over the older half of the memcg LRU (shrink_many).
+
+    When the older half is empty the halves change places.
+    """
+    node = m.node[0]
+    reclaim.visited = 0
+    if not m.features[0].memcg_lru:
+        return
+    for g in range(len(m.mms)):
+        if m.mms[g].memcg_seq <= node.memcg_seq:
+            return
+    node.memcg_seq += 1
+
+
+@compiled
+def visit_next(m: Machine, reclaim: Record) -> int:
+    """The next visit of a pass; returns the guest that it was to. NOBODY: the pass is over.
+
+    A lruvec that was aged moves to the younger half of the memcg LRU; there a pass ends once it has enough.
+    """
+    node = m.node[0]
+    guests = len(m.mms)
+    while reclaim.visited < guests:
+        g = reclaim.visited
+        reclaim.visited += 1
+        if not m.features[0].memcg_lru:
+            _shrink_one(m, g, reclaim)
+            return g
+        g = (node.memcg_position + g) % guests
+        if m.mms[g].memcg_seq > node.memcg_seq:
+            continue
+        agings = m.events[g].agings
+        _shrink_one(m, g, reclaim)
+        if m.events[g].agings > agings:
+            m.mms[g].memcg_seq = node.memcg_seq + 1
+        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
+            node.memcg_position = (g + 1) % guests
+            reclaim.visited = guests
+        return g
+    return NOBODY
+
+
+@compiled
+def _shrink_one(m: Machine, g: int, reclaim: Record) -> None:
+    reclaim.swappiness = m.lruvecs[g].swappiness
+    before = reclaim.nr_reclaimed
+    agings = should_run_aging(m.features[0], m.lruvecs[g], reclaim.swappiness)[0]
+    shrink_lruvec(m, g, reclaim)
+    if reclaim.nr_reclaimed - before >= m.features[0].min_lru_batch and not agings:
+        m.node[0].memcgs_need_aging = 0

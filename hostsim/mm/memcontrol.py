@@ -1,0 +1,86 @@
+"""Charging a memcg, and reclaim in the task that hits memory.max (mm/memcontrol.c try_charge_memcg)."""
+
+from __future__ import annotations
+
+from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
+from coldfleet.hostsim.engine.state import Machine
+from coldfleet.hostsim.mm.classic import flush_stats
+from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, PARENT_MEMCG, try_to_free_pages
+
+UNLIMITED = 1 << 62
+
+
+@inlined
+def _room(m: Machine, g: int) -> int:
+    """Pages that may still be charged to a guest's memcg: the least margin on the way up."""
+    room = UNLIMITED
+    if m.mms[g].max_pages:
+        room = m.mms[g].max_pages - m.mms[g].charged
+    if m.parent[0].max_pages:
+        room = min(room, m.parent[0].max_pages - m.parent[0].charged)
+    return room
+
+
+@inlined
+def _add_charge(m: Machine, g: int, pages: int) -> None:
+    m.mms[g].charged += pages
+    m.parent[0].charged += pages
+
+
+@compiled
+def drain_stock(m: Machine, g: int) -> None:
+    """Gives back what a CPU had charged to a guest's memcg in advance."""
+    _add_charge(m, g, -m.mms[g].stock)
+    m.mms[g].stock = 0
+
+
+@compiled
+def charge_at_limit(m: Machine, g: int) -> None:
+    """try_charge_memcg where even one page does not fit: reclaims until it does, the CPUs' stocks included.
+
+    When nothing can be reclaimed the charge goes through nevertheless: there is no OOM killer here. The classic LRU
+    of 6.8 and later can fail because its statistics don't know yet that there are active pages (a real kernel killed
+    guests for that): here the flusher, which really comes every 2 s, comes then.
+    """
+    retries = MAX_RECLAIM_RETRIES
+    drained = False
+    if m.events[g].pgfault - m.mms[g].aged_at >= m.features[0].switch_after_faults:
+        m.mms[g].used = 1
+    while _room(m, g) < 1 and retries:
+        mm = m.mms[g]
+        own_limit = mm.max_pages and mm.charged + 1 > mm.max_pages
+        m.events[g].limit_hits += 1
+        reclaimed = try_to_free_pages(m, g if own_limit else PARENT_MEMCG, 1, g)
+        if _room(m, g) >= 1:
+            break
+        if not drained:
+            for other in range(len(m.mms)):
+                drain_stock(m, other)
+            drained = True
+        elif not reclaimed:
+            retries -= 1
+            if not m.features[0].lru_gen:
+                flush_stats(m)
+    _add_charge(m, g, 1)
+
+
+@spliced
+def charge(m: Machine, g: int) -> None:
+    """try_charge: one page, from the CPU's stock, by a batch of 64, or alone."""
+    mm = m.mms[g]
+    if mm.stock:
+        mm.stock -= 1
+        return
+    room = _room(m, g)
+    batch = m.features[0].charge_batch
+    if room >= batch:
+        _add_charge(m, g, batch)
+        cpu = m.cpus[mm.cpu]
+        if cpu.stock_guest != g and not m.features[0].stock_of_many_memcgs:
+            drain_stock(m, cpu.stock_guest)
+        cpu.stock_guest = g
+        mm.stock = batch - 1
+    elif room >= 1:
+        _add_charge(m, g, 1)
+    else:
+        charge_at_limit(m, g)

@@ -1,0 +1,55 @@
+"""min_ttl_ms: the generations that kswapd shall not evict, and what it does instead (mm/vmscan.c lru_gen_age_node).
+
+Nothing keeps eviction itself from a young generation. kswapd only looks, before it evicts, whether any lruvec of the
+node has an oldest generation of at least that age; if none has, it calls the OOM killer.
+"""
+
+from __future__ import annotations
+
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.state import FILE, Machine
+from coldfleet.hostsim.mm.aging import age
+from coldfleet.hostsim.mm.evict import oldest_evictable
+from coldfleet.hostsim.mm.lru import gen_of
+from coldfleet.hostsim.mm.reclaim import lruvec_sizes, should_run_aging
+
+
+@compiled
+def min_ttl_protects(m: Machine, g: int, priority: int) -> bool:
+    """Whether a lruvec is no help to kswapd at this priority: too small, or its oldest generation is too young.
+
+    The generation's age is that of the file pages' oldest, since 6.14 that of the oldest evictable one. Without
+    min_ttl_ms nothing is protected.
+    """
+    f = m.features[0]
+    lruvec = m.lruvecs[g]
+    min_ttl_ms = m.node[0].min_ttl_ms
+    if not min_ttl_ms:
+        return False
+    total, _, _ = lruvec_sizes(lruvec, lruvec.swappiness)
+    if total >> priority == 0:
+        return True
+    oldest = oldest_evictable(f, lruvec, lruvec.swappiness) if f.min_seq_independent else lruvec.min_seq[FILE]
+    return m.node[0].now_ms - lruvec.timestamps[gen_of(oldest)] < min_ttl_ms
+
+
+@compiled
+def age_node(m: Machine, priority: int) -> bool:
+    """lru_gen_age_node, for an allocation of order 0: true if it called the OOM killer, as every lruvec is protected.
+
+    6.1 ages here, too, every lruvec that needs it and is not protected. Whom the OOM killer kills is not modelled:
+    it is counted.
+    """
+    all_protected = True
+    for g in range(len(m.mms)):
+        if min_ttl_protects(m, g, priority):
+            continue
+        all_protected = False
+        if m.features[0].kswapd_ages_first:
+            lruvec = m.lruvecs[g]
+            needs_aging, _ = should_run_aging(m.features[0], lruvec, lruvec.swappiness)
+            if needs_aging:
+                age(m, g, lruvec.swappiness, False)
+    if all_protected:
+        m.node[0].oom_kills += 1
+    return all_protected

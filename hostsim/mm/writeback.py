@@ -1,0 +1,117 @@
+"""Pages that differ from their copy on a device, and the I/O that mends that.
+
+I/O takes no time of its own here: it is under way from the call that starts it until :func:`end_writeback`, which the
+caller puts where the device would have finished (the end of a tick as far as the device has come, a reclaim that
+waits). Sources: mm/filemap.c
+folio_end_writeback, mm/swap.c folio_rotate_reclaimable, mm/page-writeback.c folio_clear_dirty_for_io.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.state import (
+    DIRTY,
+    PG_DIRTY,
+    PG_RECLAIM,
+    PG_WRITEBACK,
+    SWAPCACHE,
+    WRITABLE,
+    Machine,
+    Record,
+)
+from coldfleet.hostsim.mm.lru import (
+    change_gen,
+    drain,
+    gen_of,
+    list_add_tail,
+    list_del,
+    list_head,
+    page_gen,
+    page_kind,
+    with_gen,
+)
+
+
+@inlined
+def mark_dirty(row: Record) -> None:
+    """folio_mark_dirty: whatever was being written of the page is old now, and no reason to evict it."""
+    row.flags = (row.flags & ~PG_RECLAIM) | PG_DIRTY
+
+
+@inlined
+def carry_dirty_bit(m: Machine, page: int) -> None:
+    """A page of the swap cache whose PTE is dirty no longer equals its copy.
+
+    A page of a file is marked dirty by the fault that makes its PTE writable.
+    """
+    row = page_row(m, page)
+    if row.flags & SWAPCACHE and m.bits[page >> 6, DIRTY] >> np.uint64(page & 63) & np.uint64(1):
+        mark_dirty(row)
+
+
+@compiled
+def start_writeback(m: Machine, g: int, page: int) -> None:
+    """The page's I/O is on its way: it is clean and under writeback."""
+    mm = m.mms[g]
+    row = page_row(m, page)
+    row.flags = (row.flags & ~PG_DIRTY) | PG_WRITEBACK
+    m.in_flight[mm.first + mm.under_writeback] = page
+    mm.under_writeback += 1
+
+
+@compiled
+def end_writeback(m: Machine, g: int, pages: int) -> None:
+    """The I/O of so many pages of a guest ends, at most all of it, in the order in which it started.
+
+    What reclaim waited for (PG_RECLAIM) goes to the tail of the oldest generation: eviction meets it next. The
+    CPU's batches have long been drained by then.
+    """
+    mm = m.mms[g]
+    ended = min(pages, mm.under_writeback)
+    if not ended:
+        return
+    drain(m, mm.cpu)
+    for i in range(ended):
+        page = m.in_flight[mm.first + i]
+        row = page_row(m, page)
+        waited_for = row.flags & PG_RECLAIM
+        row.flags &= ~(PG_WRITEBACK | PG_RECLAIM)
+        if waited_for and not row.flags & PG_DIRTY:
+            _rotate(m, g, page)
+    for i in range(ended, mm.under_writeback):
+        m.in_flight[mm.first + i - ended] = m.in_flight[mm.first + i]
+    mm.under_writeback -= ended
+
+
+@inlined
+def _rotate(m: Machine, g: int, page: int) -> None:
+    """lru_move_tail_fn: to where the next isolation begins."""
+    lruvec = m.lruvecs[g]
+    row = page_row(m, page)
+    kind = page_kind(row)
+    oldest = gen_of(lruvec.min_seq[kind])
+    list_del(m, page)
+    change_gen(lruvec, page_gen(row.state), oldest, kind)
+    row.state = with_gen(row.state, oldest)
+    list_add_tail(m, list_head(lruvec, oldest, kind), page)
+    m.events[g].pgrotated += 1
+
+
+@compiled
+def flush(m: Machine, g: int) -> None:
+    """The flusher thread starts to write every dirty page of the guest's file, in file order.
+
+    Their PTEs become clean and read-only, so that the next write is noticed (folio_mkclean).
+    """
+    mm = m.mms[g]
+    for page in range(mm.file_first, mm.file_first + mm.file_pages):
+        row = page_row(m, page)
+        if not row.flags & PG_DIRTY or row.flags & PG_WRITEBACK:
+            continue
+        row.flags &= ~WRITABLE
+        m.bits[page >> 6, DIRTY] &= ~(np.uint64(1) << np.uint64(page & 63))
+        start_writeback(m, g, page)
+        m.events[g].file_writes += 1

@@ -1,0 +1,1 @@
+"""Access monitors beside MGLRU: idle page tracking, khugepaged, DAMON."""

@@ -1,0 +1,193 @@
+"""DAMON: samples one page of each region, and lets regions split and merge (mm/damon/core.c, vaddr.c, paddr.c).
+
+A tick is a sampling interval. "damon-vaddr" has regions over each guest's memory, "damon-paddr" over all of the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.philox import random_words
+from coldfleet.hostsim.engine.state import IDLE, PG_YOUNG, PRESENT, PRIMARY, Machine
+from coldfleet.hostsim.monitors.page_idle import clear_references, count, test_references
+
+MIN_NR_REGIONS = 10  # as DAMON's modules set them
+MAX_NR_REGIONS = 1000
+SAMPLES_PER_AGGREGATION = 20  # 100 ms of 5 ms samples: the default aggregation and sampling intervals
+SAMPLES_AT_A_TIME = 64  # regions: what a clock can't interrupt
+_STREAM = 1 << 26  # added to the guest's number in the counter of its random numbers
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+@dataclass
+class Region:
+    """Pages first..end of the target, and how many samples of them were young."""
+
+    first: int
+    end: int
+    nr_accesses: int = 0
+    sampled: int = 0
+
+    @property
+    def pages(self) -> int:
+        return self.end - self.first
+
+
+@compiled
+def prepare(m: Machine, guests: npt.NDArray[np.int64], pages: npt.NDArray[np.int64]) -> None:
+    """damon_ptep_mkold for one page each: clears its references, and tells reclaim by PG_young."""
+    for i in range(len(pages)):
+        page = pages[i]
+        word = np.uint64(page >> 6)
+        bit = np.uint64(1) << np.uint64(page & 63)
+        if not m.bits[word, PRESENT] & bit:
+            continue
+        m.extra_bits[word, PG_YOUNG] |= clear_references(m, guests[i], page >> 6, bit)
+        m.extra_bits[word, IDLE] |= bit
+
+
+@compiled
+def check(
+    m: Machine,
+    guests: npt.NDArray[np.int64],
+    pages: npt.NDArray[np.int64],
+    prepared_at: int,
+    accessed: npt.NDArray[np.bool_],
+) -> None:
+    """Whether each page was accessed since :func:`prepare`: young PTE, PG_idle gone, or young to a notifier.
+
+    The truth is known to the tick: whether it was touched after that of ``prepared_at``.
+    """
+    for i in range(len(pages)):
+        page = pages[i]
+        word = np.uint64(page >> 6)
+        bit = np.uint64(1) << np.uint64(page & 63)
+        asked = m.bits[word, PRESENT] & bit
+        young = asked & (m.bits[word, PRIMARY] | ~m.extra_bits[word, IDLE])
+        young |= test_references(m, guests[i], page >> 6, asked & ~young)
+        touched = bit if m.last_touch[page] > prepared_at else np.uint64(0)
+        count(m, guests[i], asked, young, touched)
+        accessed[i] = young != np.uint64(0)
+
+
+class Damon:
+    """One target: the memory of some guests, as slices of the host's pages in the order of their addresses."""
+
+    def __init__(self, targets: dict[int, slice], *, key: np.uint64, host: int) -> None:
+        self.targets = targets
+        self.starts = np.cumsum([0, *(pages.stop - pages.start for pages in targets.values())])
+        total = int(self.starts[-1])
+        edges = np.linspace(0, total, min(MIN_NR_REGIONS, total) + 1).astype(int)
+        self.regions = [Region(int(a), int(b)) for a, b in pairwise(edges)]
+        self.largest = total // MIN_NR_REGIONS
+        self.touches = np.zeros(total, np.int32)
+        self.key, self.host, self.drawn = key, host, 0
+        self.samples = 0
+        self.prepared_at: int | None = None  # a tick
+        self.last_nr_regions = 0
+
+    def run(self, m: Machine) -> Iterator[int]:
+        """A sampling interval, after the guests' accesses: looks at the last samples and chooses the next.
+
+        Yields after a few samples each, with the guest of the last one: on a clock the world moves on in between.
+        """
+        if self.prepared_at is not None:
+            yield from self._check(m, self.prepared_at)
+        if self.samples == SAMPLES_PER_AGGREGATION:
+            self._aggregate(m)
+        for region, number in zip(self.regions, self._random(len(self.regions)), strict=True):
+            region.sampled = region.first + int(number % region.pages)
+        for guests, pages in self._sampled():
+            prepare(m, guests, pages)
+            yield int(guests[-1])
+        self.prepared_at = int(m.vms[next(iter(self.targets))]["tick"])
+
+    def _sampled(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """The guest and host page of every region's sample, a few regions at a time."""
+        guests, pages = self._host_pages(np.array([region.sampled for region in self.regions]))
+        for first in range(0, len(pages), SAMPLES_AT_A_TIME):
+            part = slice(first, first + SAMPLES_AT_A_TIME)
+            yield guests[part], pages[part]
+
+    def _host_pages(self, offsets: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        which = np.searchsorted(self.starts, offsets, side="right") - 1
+        guests = np.array(list(self.targets))[which]
+        firsts = np.array([pages.start for pages in self.targets.values()])[which]
+        return guests, firsts + offsets - self.starts[which]
+
+    def _check(self, m: Machine, prepared_at: int) -> Iterator[int]:
+        regions = iter(self.regions)
+        for guests, pages in self._sampled():
+            accessed = np.zeros(len(pages), np.bool_)
+            check(m, guests, pages, prepared_at, accessed)
+            for hit in accessed:
+                next(regions).nr_accesses += bool(hit)
+            yield int(guests[-1])
+        for start, target in zip(self.starts, self.targets.values(), strict=False):
+            self.touches[start : start + target.stop - target.start] += m.last_touch[target] > prepared_at
+        self.samples += 1
+
+    def _aggregate(self, m: Machine) -> None:
+        """Compares the regions' access rates with the truth, merges those alike, and splits what is left."""
+        for region in self.regions:
+            guest = int(self._host_pages(np.array([region.first]))[0][0])
+            true = int(self.touches[region.first : region.end].sum())
+            m.events[guest]["damon_rate_error"] += abs(region.nr_accesses * region.pages - true)
+            m.events[guest]["damon_samples"] += region.pages * self.samples
+        self._merge(max(1, max(region.nr_accesses for region in self.regions) // 10))
+        self._split()
+        for region in self.regions:
+            region.nr_accesses = 0
+        self.touches[:] = 0
+        self.samples = 0
+
+    def _merge(self, threshold: int) -> None:
+        """kdamond_merge_regions: neighbours whose counts differ little become one; more tolerant if there are many."""
+        while True:
+            merged = [self.regions[0]]
+            for region in self.regions[1:]:
+                last = merged[-1]
+                if (
+                    abs(last.nr_accesses - region.nr_accesses) <= threshold
+                    and last.pages + region.pages <= self.largest
+                ):
+                    weighted = last.nr_accesses * last.pages + region.nr_accesses * region.pages
+                    last.nr_accesses = weighted // (last.pages + region.pages)
+                    last.end = region.end
+                else:
+                    merged.append(region)
+            self.regions = merged
+            if len(merged) <= MAX_NR_REGIONS or threshold >= SAMPLES_PER_AGGREGATION:
+                return
+            threshold *= 2
+
+    def _split(self) -> None:
+        """kdamond_split_regions: into two parts at random, or three if splitting has found nothing new."""
+        before = len(self.regions)
+        if before > MAX_NR_REGIONS // 2:
+            return
+        parts = 3 if before == self.last_nr_regions and before < MAX_NR_REGIONS // 3 else 2
+        split: list[Region] = []
+        for region in self.regions:
+            rest = region
+            for number in self._random(parts - 1):
+                size = rest.pages * int(1 + number % 9) // 10
+                if 0 < size < rest.pages:
+                    split.append(Region(rest.first, rest.first + size, rest.nr_accesses))
+                    rest = Region(rest.first + size, rest.end, rest.nr_accesses)
+            split.append(rest)
+        self.regions = split
+        self.last_nr_regions = before
+
+    def _random(self, numbers: int) -> list[int]:
+        drawn = np.empty(numbers, np.uint64)
+        guest = np.uint64(next(iter(self.targets)) + _STREAM)
+        random_words(drawn, self.key, (np.uint64(self.host), guest), self.drawn)
+        self.drawn += 1
+        return [int(number & _LOW) for number in drawn]

@@ -1,0 +1,1 @@
+"""Published measurements, and the fit of the cost model to them."""

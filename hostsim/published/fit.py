@@ -1,0 +1,58 @@
+"""Fits the figures of hostsim.spec.calibration to published rows: least squares over the logarithms of all of them.
+
+One set of figures for all rows, no figure for one row. The result depends on the rows only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.published.access_tracking import run_benchmark
+from coldfleet.hostsim.published.rows import PublishedRow
+from coldfleet.hostsim.spec.calibration import Calibration
+from coldfleet.hostsim.spec.errors import UserError
+
+DIGITS = 4  # of a fitted figure that are kept
+_START = Calibration(3500.0, 200.0, 50.0, 350.0, 100.0, 28.0, 90.0)
+_RANGE = 20.0  # each figure may become so many times larger or smaller
+_ENOUGH = 1e-5  # relative change of the errors or figures at which the search ends
+_STEP = 1e-3  # relative: the model is solved by iteration, a smaller one would measure that
+
+
+def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibration:
+    """The figures that fit the rows best, but for those with the vCPU counts held out.
+
+    Raises UserError if there are fewer figures measured than to fit.
+    """
+    from scipy.optimize import least_squares
+
+    used = [row for row in rows if row.vcpus not in hold_out]
+    names = [each.name for each in fields(Calibration) if each.metadata["fitted"]]
+    measured = sum(1 if row.aging_pass_s is None else 2 for row in used)
+    if measured < len(names):
+        raise UserError(f"{measured} measurements can't determine {len(names)} figures: give more rows")
+
+    def errors(powers: npt.NDArray[np.float64]) -> list[float]:
+        tried = Calibration(**dict(zip(names, np.exp(powers).tolist(), strict=True)))
+        return [error for row in used for error in log_errors(row, tried)]
+
+    start = np.log([getattr(_START, name) for name in names])
+    reach = math.log(_RANGE)
+    found = least_squares(
+        errors, start, bounds=(start - reach, start + reach), diff_step=_STEP, ftol=_ENOUGH, xtol=_ENOUGH
+    )
+    return Calibration(**{name: float(f"{math.exp(x):.{DIGITS}g}") for name, x in zip(names, found.x, strict=True)})
+
+
+def log_errors(row: PublishedRow, calibration: Calibration) -> list[float]:
+    """ln(simulated / published) of the wall time and, if there was aging, of the pass."""
+    simulated = run_benchmark(row.vcpus, row.policy, calibration)
+    errors = [math.log(simulated.vcpu_wall_s / row.vcpu_wall_s)]
+    if row.aging_pass_s is not None and simulated.aging_pass_s is not None:
+        errors.append(math.log(simulated.aging_pass_s / row.aging_pass_s))
+    return errors

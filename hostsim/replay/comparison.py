@@ -1,0 +1,146 @@
+"""Compares a simulated run with the recording, step by step and figure by figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from coldfleet.hostsim.replay.observe import COUNTERS, LIST_SIZES
+from coldfleet.hostsim.replay.recording import Recording
+from coldfleet.hostsim.replay.replay import simulate_recording
+
+GENERATIONS, TIERS, PAGES, HASHES = "generations", "tiers", "pages", "hashes"
+FIGURES = ("x", "res", "min", "max", GENERATIONS, *COUNTERS, *LIST_SIZES, TIERS, PAGES, HASHES)
+"""What a step is judged by, by the recordings' names; ``pages``: how many have another state than in the dump."""
+RANGED = ("res", "max", *COUNTERS)
+"""Of these, the ones that have a range over repeats of a recording."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field of a step on which kernel and simulator disagree. ``figure``: the one of FIGURES that it belongs to;
+    ``off``: by how much, 1 for a hash."""
+
+    step: int
+    event: str
+    round: int
+    field: str
+    kernel: Any
+    ours: Any
+    figure: str
+    off: int
+
+    def __str__(self) -> str:
+        return f"step {self.step} ({self.event} {self.round}) {self.field}: kernel {self.kernel}, ours {self.ours}"
+
+
+@dataclass
+class Comparison:
+    """How a recording fared: its steps, those that are exact, the first difference.
+
+    ``worst``: for each figure that was off, by how much in the worst step. ``measured``: the kernel's and our values
+    of RANGED after every step; None where a step doesn't have one.
+    """
+
+    recording: Recording
+    steps: int = 0
+    exact: int = 0
+    first: Difference | None = None
+    worst: dict[str, int] = field(default_factory=dict)
+    measured: list[tuple[list[int | None], list[int | None]]] = field(default_factory=list)
+    simulated: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def worst_pages(self) -> int:
+        """The largest difference at any step in residency or in a generation's count, in pages."""
+        return max(self.worst.get("res", 0), self.worst.get(GENERATIONS, 0))
+
+    def without_steps(self) -> Comparison:
+        """The outcome alone, small enough to be sent from process to process."""
+        return replace(self, recording=replace(self.recording, steps=[], list_hashes={}), simulated=[])
+
+
+def compare_recording(recording: Recording) -> Comparison:
+    """Replays a recording and compares every step; raises UserError where the recording can't be replayed."""
+    result = Comparison(recording)
+    base = {step.get("c"): step["st"] for step in recording.steps if step["ev"] == "start"}
+    for number, (kernel, ours) in enumerate(zip(recording.steps, simulate_recording(recording), strict=True)):
+        start = base.get(kernel.get("c"), {})
+        differences = list(compare_step(recording, start, kernel, ours, number))
+        result.steps += 1
+        result.exact += not differences
+        if differences and result.first is None:
+            result.first = differences[0]
+        for difference in differences:
+            result.worst[difference.figure] = max(difference.off, result.worst.get(difference.figure, 0))
+        result.measured.append((_ranged(kernel, start), _ranged(ours, {})))
+        result.simulated.append(ours)
+    return result
+
+
+def compare_step(
+    recording: Recording, base: dict[str, int], kernel: dict[str, Any], ours: dict[str, Any], number: int
+) -> Iterator[Difference]:
+    """All differences of one step, the page dump last. ``base``: memory.stat at the start."""
+
+    def difference(
+        name: str, kernel_value: Any, our_value: Any, figure: str = "", off: int | None = None
+    ) -> Difference:
+        if off is None:
+            off = abs((kernel_value or 0) - (our_value or 0))
+        return Difference(number, kernel["ev"], kernel["r"], name, kernel_value, our_value, figure or name, off)
+
+    for name in ("x", "res", "min", "max"):
+        if kernel.get(name) != ours.get(name):
+            yield difference(name, kernel.get(name), ours.get(name))
+    generations, our_generations = _generations(kernel), _generations(ours)
+    for key in sorted(generations.keys() | our_generations.keys()):
+        if generations.get(key) != our_generations.get(key):
+            name = f"generation {key[0]} ({key[1]})"
+            yield difference(name, generations.get(key), our_generations.get(key), GENERATIONS)
+    for name in COUNTERS:
+        value = kernel["st"].get(name, 0) - base.get(name, 0)
+        if value != ours["st"].get(name, 0):
+            yield difference(name, value, ours["st"].get(name, 0))
+    for name in () if recording.header.lru_gen else LIST_SIZES:
+        if kernel["st"].get(name, 0) != ours["st"].get(name, 0):
+            yield difference(name, kernel["st"].get(name, 0), ours["st"].get(name, 0))
+    if kernel.get("lgf") and kernel["lgf"]["tiers"] != ours["lgf"]["tiers"]:
+        tiers, our_tiers = kernel["lgf"]["tiers"], ours["lgf"]["tiers"]
+        yield difference(TIERS, tiers, our_tiers, TIERS, _tiers_off(tiers, our_tiers))
+    states = recording.page_states(kernel)
+    if states is not None:
+        wrong = np.flatnonzero(states != ours["states"])
+        if len(wrong):
+            page = int(wrong[0])
+            what = f"state of {len(wrong)} pages, first {page}"
+            yield difference(what, int(states[page]), int(ours["states"][page]), PAGES, len(wrong))
+    for name in ("resh", "pgh"):
+        if name in kernel and kernel[name] != ours[name]:
+            yield difference(name, kernel[name], ours[name], HASHES, 1)
+
+
+def _generations(step: dict[str, Any]) -> dict[tuple[int, str], int]:
+    """Pages by seq and type; a step of a parent memcg has none."""
+    counts = {(seq, "anon"): anon for seq, anon, _ in step.get("lg", [])}
+    return counts | {(seq, "file"): file for seq, _, file in step.get("lg", [])}
+
+
+def _ranged(step: dict[str, Any], base: dict[str, int]) -> list[int | None]:
+    return [step.get("res"), step.get("max"), *(step["st"].get(name, 0) - base.get(name, 0) for name in COUNTERS)]
+
+
+def _tiers_off(tiers: dict[str, Any], ours: dict[str, Any]) -> int:
+    """The largest difference of one number of the tiers."""
+    mine, theirs = (dict(_tier_counts(each)) for each in (tiers, ours))
+    return max((abs(mine.get(key, 0) - theirs.get(key, 0)) for key in mine.keys() | theirs.keys()), default=0)
+
+
+def _tier_counts(tiers: dict[str, Any]) -> Iterator[tuple[tuple[str, str, str], int]]:
+    for seq, rows in tiers.items():
+        for tier, entries in rows.items():
+            for entry in entries:
+                yield (seq, tier, entry[-1]), int(entry[:-1])

@@ -1,0 +1,98 @@
+"""What a recorder reads of a guest at a step: residency, generations, counters, tiers, the state of every page."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.state import ANON, MAX_NR_TIERS, PAGE_BYTES, PRESENT, SWAPCACHE
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.mm.lru import gen_of
+from coldfleet.hostsim.replay.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
+
+COUNTERS = (
+    "pgscan",
+    "pgsteal",
+    "pgrefill",
+    "pgactivate",
+    "pgdeactivate",
+    "pgmajfault",
+    "workingset_refault_anon",
+    "workingset_activate_anon",
+    "workingset_restore_anon",
+)
+"""The counters of memory.stat that the model claims."""
+
+LIST_SIZES = ("inactive_anon", "active_anon")
+"""In memory.stat, the bytes on each of the classic LRU's lists."""
+
+
+def memory_stat(memory: HostMemory, guests: list[int]) -> dict[str, int]:
+    """The claimed counters and the sizes of the classic LRU's lists that aren't 0, summed over guests."""
+    counters = {name: sum(int(memory.events(guest)[name]) for guest in guests) for name in COUNTERS}
+    if not memory.kernel.lru_gen:
+        sizes = sum(memory.machine.classic[guest]["size"] for guest in guests) * PAGE_BYTES
+        counters |= dict(zip(LIST_SIZES, sizes.tolist(), strict=True))
+    return {name: value for name, value in counters.items() if value}
+
+
+def observe(memory: HostMemory, guest: int) -> dict[str, Any]:
+    """A step's observations of one guest, by the names that the recordings give them."""
+    lruvec = memory.lruvec(guest)
+    max_seq = int(lruvec["max_seq"])
+    min_seq = int(lruvec["min_seq"][ANON])
+    states = page_states(memory, guest)
+    return {
+        "res": memory.resident(guest),
+        "min": min_seq,
+        "max": max_seq,
+        "lg": [[seq, int(lruvec["nr_pages"][gen_of(seq), ANON]), 0] for seq in range(min_seq, max_seq + 1)],
+        "st": memory_stat(memory, [guest]),
+        "lgf": {"tiers": tiers(memory, guest)},
+        "pgh": page_state_hash(states),
+        "resh": residency_hash(states),
+        "states": states,
+    }
+
+
+def tiers(memory: HostMemory, guest: int) -> dict[str, dict[str, list[str]]]:
+    """The non-zero tier counters of lru_gen_full: refaulted, evicted, protected of the oldest generation; the
+    averages (R, T) of the youngest."""
+    lruvec = memory.lruvec(guest)
+
+    def shown(columns: dict[str, str]) -> dict[str, list[str]]:
+        rows = {
+            str(tier): [f"{int(lruvec[name][ANON, tier])}{letter}" for name, letter in columns.items()]
+            for tier in range(MAX_NR_TIERS)
+        }
+        return {tier: kept for tier, row in rows.items() if (kept := [v for v in row if not re.match("0[a-zA-Z]", v)])}
+
+    oldest = shown({"refaulted": "r", "evicted": "e", "protected": "p"})
+    youngest = shown({"avg_refaulted": "R", "avg_total": "T"})
+    named = ((lruvec["min_seq"][ANON], oldest), (lruvec["max_seq"], youngest))
+    return {str(seq): found for seq, found in named if found}
+
+
+def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
+    """Every page of the guest: its state byte, SWAPPED or NEVER_PRESENT."""
+    pages = memory.pages(guest)
+    words = memory.machine.bits[memory.words(guest), PRESENT]
+    states = np.empty(pages.stop - pages.start, np.uint16)
+    _read_states(states, words, memory.machine.pages[pages])
+    return states
+
+
+@compiled
+def _read_states(states: npt.NDArray[np.uint16], words: npt.NDArray[np.uint64], rows: npt.NDArray[Any]) -> None:
+    for page in range(len(states)):
+        row = rows[page]
+        if words[page >> 6] >> np.uint64(page & 63) & np.uint64(1):
+            states[page] = row.state
+        elif row.shadow or row.flags & SWAPCACHE:
+            states[page] = SWAPPED
+        else:
+            states[page] = NEVER_PRESENT

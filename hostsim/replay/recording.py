@@ -1,0 +1,256 @@
+"""Recordings of real kernels: JSON lines, gzipped, one file a run; read and checked at the door.
+
+The format is described in tests/recordings/README.md. A recording that is cut, damaged or contradicts
+itself is refused; nothing of it is guessed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.replay.recording_checks import contradictions, unique_keys, wrong_lines
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.workload.mix_schedule import WORKLOADS as MIX_WORKLOADS
+from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME, LAYOUTS, WORKLOADS, fnv1a
+
+GUEST_KINDS = ("host", "vm", "shadow", "nested", "rmap", "mix")
+DUO = "duo"
+GLOBAL_MODE = "kswapd"  # no memcg limits: the host's memory runs out
+MODES = ("debugfs", "reclaim", "ageonly", "limit", GLOBAL_MODE)
+ZONE_FIELDS = ("managed", "free", "low", "high")
+CLASSIC_MODES = ("reclaim", "limit")  # those that the classic LRU has, too
+MGLRU_ON, MGLRU_OFF = "0x0007", "0x0000"  # header field lru_gen_enabled
+STEP_EVENTS = ("start", "populate", "touch", "age", "evict", "reclaim", "parent")
+
+SWAPPED = 256  # page states beyond the state byte
+NEVER_PRESENT = 257
+
+MAX_GUESTS = 2
+MAX_SWAPPINESS = 200
+OP_WRITE = 2  # header field op: the rounds' touches write
+
+
+@dataclass(frozen=True)
+class RecordedGuest:
+    """Who touched a memcg's memory, by which schedule. ``mixed``: L1 and L2 as in hostsim.workload.mix_schedule."""
+
+    kind: str
+    workload: str
+    seed: int
+    mixed: bool
+
+
+@dataclass(frozen=True)
+class Header:
+    """What was recorded: kernel, guests, schedule and mode. Two guests are children of one parent memcg."""
+
+    kernel: str
+    guests: tuple[RecordedGuest, ...]
+    mode: str
+    pages: int
+    accesses: int
+    rounds: int
+    layout: str
+    target: int
+    swappiness: int
+    evict_swappiness: int
+    writes: bool
+    lru_gen: bool  # MGLRU was on
+    zones: tuple[dict[str, int], ...]  # of the host's memory, lowest first, in pages; empty unless mode is kswapd
+    raw: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What was recorded, in a word: host, vm, hostident, mixvm, duovm, write ..."""
+        if len(self.guests) > 1:
+            return {"host host": "duo", "vm host": "duovm", "host vm": "duohv"}.get(
+                " ".join(guest.kind for guest in self.guests), "duo"
+            )
+        guest = self.guests[0]
+        if not self.lru_gen:
+            return f"classic{guest.kind}"
+        if self.mode == GLOBAL_MODE:
+            return "glob" if guest.kind == "host" else f"glob{guest.kind}"
+        if guest.mixed and guest.kind != "mix":
+            return f"mix{guest.kind}"
+        return "write" if self.writes else guest.kind + ("ident" if self.layout == "ident" else "")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording: its header, its steps in order, and the hashes of lists of accesses: [guest, round]."""
+
+    path: Path
+    header: Header
+    steps: list[dict[str, Any]]
+    list_hashes: dict[tuple[int, int], str]
+
+    def page_states(self, step: dict[str, Any]) -> npt.NDArray[np.uint16] | None:
+        """The dump of all pages at a step: state bytes, SWAPPED or NEVER_PRESENT; None if it has none."""
+        dump = step.get("pg")
+        if dump is None:
+            return None
+        legend = {".": SWAPPED, "_": NEVER_PRESENT, **self.header.raw["legend"]}
+        characters = np.frombuffer(dump.encode("utf-32-le", "surrogatepass"), np.uint32)
+        known = np.array([ord(character) for character in legend], np.uint32)
+        order = np.argsort(known)
+        found = np.minimum(np.searchsorted(known, characters, sorter=order), len(known) - 1)
+        unknown = characters[known[order[found]] != characters]
+        if len(unknown):
+            message = f"{self.path}: page dump of round {step['r']} has {chr(unknown[0])!r}, which the legend lacks"
+            raise UserError(message)
+        return np.array(list(legend.values()), np.uint16)[order[found]]
+
+    def guest_of(self, step: dict[str, Any], field: str = "c") -> int:
+        """The guest that a step describes ("c"), or whose half round it is ("h")."""
+        return "ab".index(step.get(field, "a"))
+
+
+def page_state_hash(states: npt.NDArray[np.uint16]) -> str:
+    """pgh: FNV-1a over two characters a page: "..", "__" or the state byte in hex."""
+    return f"{int(_hash_pairs(states, _PAIRS)):016x}"
+
+
+def residency_hash(states: npt.NDArray[np.uint16]) -> str:
+    """resh: FNV-1a over one value a page: 0 swapped, 1 never present, 2 resident."""
+    return f"{int(fnv1a(_RESIDENCY[states])):016x}"
+
+
+_PAIRS = np.array([list(f"{state:02x}") for state in range(SWAPPED)] + [list(".."), list("__")])
+_PAIRS = _PAIRS.view(np.uint32).reshape(len(_PAIRS), 2)  # the two characters of every page state
+_RESIDENCY = np.array([2] * SWAPPED + [0, 1], np.uint32)  # what resh says of it
+
+
+@compiled
+def _hash_pairs(states: npt.NDArray[np.uint16], pairs: npt.NDArray[np.uint32]) -> np.uint64:
+    digest = FNV_OFFSET
+    for state in states:
+        for column in range(2):
+            digest = (digest ^ np.uint64(pairs[state, column])) * FNV_PRIME
+    return digest
+
+
+def read_recording(path: Path) -> Recording:
+    """Reads and checks a recording; raises UserError with one line that says what is wrong with it."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            lines = [json.loads(line, object_pairs_hook=unique_keys) for line in file]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such recording") from None
+    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cut or damaged, not a whole gzip file ({error}); get a fresh copy") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: line that is not JSON ({error}); get a fresh copy") from None
+    if not lines or not all(isinstance(line, dict) and "ev" in line for line in lines):
+        raise UserError(f"{path}: not a recording: every line is to be a JSON object with an 'ev'")
+    if lines[0]["ev"] != "hdr":
+        raise UserError(f"{path}: not a recording: the first line is not ev=hdr")
+    if lines[-1]["ev"] != "end":
+        raise UserError(f"{path}: cut: the last line is not ev=end; get a whole copy")
+    _refuse(path, wrong_lines(lines))
+    header = _read_header(path, lines[0], [line for line in lines if line["ev"] == "zone"])
+    _refuse(path, contradictions(lines))
+    steps = [line for line in lines if line["ev"] in STEP_EVENTS]
+    listed = [line for line in lines if line["ev"] == "list"]
+    hashes = {("ab".index(line.get("c", "a")), line["r"]): line["lh"] for line in listed}
+    return Recording(path, header, steps, hashes)
+
+
+def _refuse(path: Path, complaints: Iterator[str]) -> None:
+    """Raises UserError for the first complaint, if there is one."""
+    for complaint in complaints:
+        raise UserError(f"{path}: {complaint}")
+
+
+def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any]]) -> Header:
+    def field(name: str, kind: type) -> Any:
+        value: Any = raw.get(name)
+        good = isinstance(value, kind) and not isinstance(value, bool)
+        if not good or (kind is int and value < 0):
+            raise UserError(f"{path}: header field {name!r} is {value!r}, not a {kind.__name__}")
+        return value
+
+    def choice(name: str, known: tuple[str, ...]) -> str:
+        value: str = field(name, str)
+        if value not in known:
+            raise UserError(f"{path}: header field {name!r} is {value!r}; known are {', '.join(known)}")
+        return value
+
+    release: str = field("rel", str)
+    duo = raw.get("kind") == DUO
+    lru_gen = choice("lru_gen_enabled", (MGLRU_OFF, MGLRU_ON)) == MGLRU_ON
+    mode = choice("mode", MODES)
+    if not lru_gen and mode not in CLASSIC_MODES:
+        raise UserError(
+            f"{path}: header field 'mode' is {mode!r}, which needs MGLRU, but 'lru_gen_enabled' says it is off"
+        )
+    return Header(
+        kernel=".".join(release.split(".")[:2]),
+        guests=_read_guests(path, raw) if duo else _read_guests(path, _as_duo(raw)),
+        mode=mode,
+        pages=field("n", int),
+        accesses=field("acc", int),
+        rounds=field("rounds", int),
+        layout=choice("layout", LAYOUTS),
+        target=field("target", int),
+        swappiness=field("swappiness", int),
+        evict_swappiness=raw.get("evict_swappiness", MAX_SWAPPINESS),
+        writes=raw.get("op") == OP_WRITE,
+        lru_gen=lru_gen,
+        zones=_read_zones(path, mode, zone_lines),
+        raw=raw,
+    )
+
+
+def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dict[str, int], ...]:
+    """The zones of ev=zone, in the order of /proc/zoneinfo: the lowest first."""
+    if mode != GLOBAL_MODE:
+        return ()
+    zones = lines[0].get("zi") if lines else None
+    if not isinstance(zones, dict) or not zones:
+        raise UserError(f"{path}: mode {mode!r} needs an ev=zone with the zones' sizes and watermarks in 'zi'")
+    for name, zone in zones.items():
+        for field in ZONE_FIELDS:
+            if not isinstance(zone, dict) or not isinstance(zone.get(field), int):
+                raise UserError(f"{path}: ev=zone: field {field!r} of zone {name} is not a number")
+    return tuple({field: zone[field] for field in ZONE_FIELDS} for zone in zones.values())
+
+
+def _as_duo(raw: dict[str, Any]) -> dict[str, Any]:
+    """The header of one guest, written as that of a duo."""
+    return {**raw, "kinds": [raw.get("kind")], "wls": [raw.get("wl")], "seeds": [raw.get("seed")]}
+
+
+def _read_guests(path: Path, raw: dict[str, Any]) -> tuple[RecordedGuest, ...]:
+    mixed = raw.get("mix") == 1
+    known = {"kinds": GUEST_KINDS, "wls": MIX_WORKLOADS if mixed else WORKLOADS}
+    for name, values in known.items():
+        given = raw.get(name)
+        if not isinstance(given, list) or not 1 <= len(given) <= MAX_GUESTS or not set(given) <= set(values):
+            raise UserError(f"{path}: header field {name.rstrip('s')!r} is {given}; known are {', '.join(values)}")
+    seeds = raw.get("seeds")
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+        raise UserError(f"{path}: header field 'seed' is {seeds}, not a number")
+    if not len(raw["kinds"]) == len(raw["wls"]) == len(seeds):
+        raise UserError(f"{path}: header fields 'kinds', 'wls' and 'seeds' have different lengths")
+    described = zip(raw["kinds"], raw["wls"], seeds, strict=True)
+    return tuple(RecordedGuest(_mmu_kind(raw, kind), workload, seed, mixed) for kind, workload, seed in described)
+
+
+def _mmu_kind(raw: dict[str, Any], kind: str) -> str:
+    """The kind of guest, told apart by which MMU maps it: a recorder calls all plain guests "vm"."""
+    if kind == "vm" and raw.get("npt") == "N":
+        return "shadow"
+    if kind == "vm" and raw.get("tdp_mmu") == "N":
+        return "rmap"
+    return kind

@@ -1,0 +1,251 @@
+"""Replays a recording's schedule through the engine and writes down what a recorder would have seen.
+
+The steps come out in the recordings' own format (tests/recordings/README.md), so that anyone can compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.kernels import KERNELS, Kernel
+from coldfleet.hostsim.engine.state import (
+    ACCESS_L2,
+    ACCESS_PAGE,
+    ACCESS_WRITE,
+    MEMCG_CHARGE_BATCH,
+    MIN_NR_GENS,
+    PAGE_BYTES,
+    PTRS_PER_PTE,
+    SWAP_CLUSTER_MAX,
+)
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.mm.faults import UPPER_LEVELS
+from coldfleet.hostsim.replay.observe import memory_stat, observe
+from coldfleet.hostsim.replay.recording import Header, RecordedGuest, Recording
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.workload.mix_schedule import MixSchedule
+from coldfleet.hostsim.workload.schedule import Schedule, fnv1a
+from coldfleet.policies import get_policy
+
+FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}
+"""Kernel memory of a memcg before the first touch, where the recording doesn't show it."""
+LATE_KERNEL_PAGES = {"vm": 37, "mix": 37, "nested": 37, "rmap": 73, "shadow": 73}
+"""Pages that KVM adds to its caches of page tables late while 32 tables (64 MiB) are filled: seen in memory.current."""
+LOWMEM_RESERVE_RATIO = 256  # sysctl vm.lowmem_reserve_ratio of the zones DMA and DMA32
+RECORDER_PAGES = 8  # pages that the recorder itself adds to the CPU's batch while it writes a step: 8 or 9 on 7.3
+
+
+def kernel_of(recording: Recording) -> Kernel:
+    """The kernel that was recorded; raises UserError if it isn't modelled."""
+    kernel = KERNELS.get(recording.header.kernel)
+    if kernel is None:
+        raise UserError(
+            f"{recording.path}: header field 'rel' names kernel {recording.header.kernel!r}; "
+            f"known are {', '.join(KERNELS)}"
+        )
+    return kernel
+
+
+def check_replayable(recording: Recording) -> None:
+    """Raises UserError, before anything is run, if the recording's kernel or schedule is not known."""
+    kernel_of(recording)
+    _all_lists(recording)
+
+
+def slots_of(recording: Recording) -> list[Memslot]:
+    """The recorded guests' memory: MMUs, limit, and the pages and kernel memory that each had beside it."""
+    header = recording.header
+    own_limit = header.mode == "limit" and len(header.guests) == 1
+    slots = []
+    for number, guest in enumerate(header.guests):
+        steps = [step for step in recording.steps if step["ev"] != "parent" and recording.guest_of(step) == number]
+        tables = -(-header.pages // PTRS_PER_PTE)  # the engine charges these itself
+        late = LATE_KERNEL_PAGES.get(guest.kind, 0) * tables // 32
+        first = _first_kernel_pages(steps[0], guest)
+        slots.append(
+            Memslot(
+                pages=header.pages,
+                own_pages=_own_pages(header, steps[0]),
+                kernel_pages=first,
+                first_fault_pages=max(_kernel_pages(steps) - first - tables - UPPER_LEVELS - late, 0),
+                late_pages=late,
+                kvm=guest.kind != "host",
+                tdp=guest.kind not in ("shadow", "rmap"),
+                max_pages=header.target if own_limit else 0,
+                swappiness=header.swappiness,
+            )
+        )
+    return slots
+
+
+def _own_pages(header: Header, start: dict[str, Any]) -> int:
+    """Pages that the guest's process had before it touched its memory. The classic LRU shows no generations."""
+    if header.lru_gen:
+        return sum(anon for _, anon, _ in start["lg"])
+    return int(start["st"].get("anon", 0)) // PAGE_BYTES
+
+
+def _kernel_pages(steps: list[dict[str, Any]]) -> int:
+    return int(max((step["st"].get("kernel", 0) for step in steps), default=0)) // PAGE_BYTES
+
+
+def _first_kernel_pages(start: dict[str, Any], guest: RecordedGuest) -> int:
+    """Kernel memory before the first touch: memory.stat may not show it yet, memory.current may hold a stock."""
+    known: int = _kernel_pages([start]) or start.get("cur", 0)
+    if 0 < known < MEMCG_CHARGE_BATCH:
+        return known
+    return FIRST_KERNEL_PAGES["host" if guest.kind == "host" else "vm"]
+
+
+def _parent_kernel_pages(recording: Recording) -> int:
+    """Kernel memory of the memcg above the guests' that is not theirs: the hierarchical sum less the members'."""
+    guests = range(len(recording.header.guests))
+    own = [step for step in recording.steps if step["ev"] != "parent"]
+    members = sum(_kernel_pages([step for step in own if recording.guest_of(step) == g]) for g in guests)
+    return max(_kernel_pages([step for step in recording.steps if step["ev"] == "parent"]) - members, 0)
+
+
+def _free_pages(header: Header) -> int:
+    """What can be allocated before it is filled: the uppermost zone's free pages, and what it may take of those below.
+
+    A lower zone keeps its low watermark, and a reserve against allocations that could have come from above
+    (lowmem_reserve: the size of the zones above over LOWMEM_RESERVE_RATIO).
+    """
+    free = managed_above = 0
+    for zone in reversed(header.zones):
+        kept = zone["low"] + managed_above // LOWMEM_RESERVE_RATIO if managed_above else 0
+        free += max(zone["free"] - kept, 0)
+        managed_above += zone["managed"]
+    return free
+
+
+def _watermarks(header: Header) -> Watermarks | None:
+    if not header.zones:
+        return None
+    goal = sum(max(zone["high"], SWAP_CLUSTER_MAX) for zone in header.zones)
+    return Watermarks(header.zones[-1]["low"], header.zones[-1]["high"], goal)
+
+
+def first_writes(header: Header, guest: RecordedGuest) -> npt.NDArray[np.uint32]:
+    """Round 0: every page is written, in order."""
+    if guest.mixed:
+        return _by_kind(_mix(header, guest).first_writes(), guest) | np.uint32(ACCESS_WRITE)
+    return _by_kind(np.arange(header.pages, dtype=np.uint32), guest) | np.uint32(ACCESS_WRITE)
+
+
+def access_lists(header: Header, guest: RecordedGuest) -> npt.NDArray[np.uint32]:
+    """The accesses as the recorder listed them, uint32 (rounds, accesses)."""
+    if guest.mixed:
+        return _mix(header, guest).lists()
+    schedule = Schedule(guest.workload, header.pages, header.accesses, header.rounds, guest.seed, header.layout)
+    return schedule.lists()
+
+
+def _mix(header: Header, guest: RecordedGuest) -> MixSchedule:
+    return MixSchedule(guest.workload, header.pages, header.accesses, header.rounds, guest.seed, header.layout)
+
+
+def _all_lists(recording: Recording) -> list[npt.NDArray[np.uint32]]:
+    """Every guest's lists; raises UserError where a hash in the recording contradicts them."""
+    header = recording.header
+    lists = [access_lists(header, guest) for guest in header.guests]
+    for (guest, round_number), digest in recording.list_hashes.items():
+        if guest >= len(lists) or not 0 <= round_number <= header.rounds:
+            raise UserError(f"{recording.path}: ev=list of guest {guest}, round {round_number}: there is none")
+        if round_number:
+            listed = lists[guest][round_number - 1]
+        else:
+            listed = first_writes(header, header.guests[guest]) & np.uint32(ACCESS_PAGE)
+        ours = f"{int(fnv1a(listed)):016x}"
+        if ours != digest:
+            raise UserError(
+                f"{recording.path}: round {round_number}: schedule hash is {digest}, but this header's schedule "
+                f"gives {ours}: header or recording was changed"
+            )
+    return lists
+
+
+def _by_kind(accesses: npt.NDArray[np.uint32], guest: RecordedGuest) -> npt.NDArray[np.uint32]:
+    """Who makes the accesses: a nested guest's L2 all of them, a mix' L2 those marked, else L1."""
+    if guest.kind == "nested":
+        return accesses | np.uint32(ACCESS_L2)
+    return accesses if guest.kind == "mix" else accesses & np.uint32(ACCESS_PAGE)
+
+
+def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
+    """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it."""
+    header = recording.header
+    kernel = replace(kernel_of(recording), lru_gen=header.lru_gen)
+    lists = _all_lists(recording)
+    parent_limit = header.target if header.mode == "limit" and len(header.guests) > 1 else 0
+    memory = HostMemory(
+        slots_of(recording),
+        kernel,
+        get_policy(kernel.policy),
+        parent_max_pages=parent_limit,
+        parent_kernel_pages=_parent_kernel_pages(recording),
+        shared_cpu=True,
+        free_pages=_free_pages(header),
+        watermarks=_watermarks(header),
+    )
+    guests = list(range(len(header.guests)))
+    done: tuple[str, int, int] | None = None
+    asked = 0
+    for step in recording.steps:
+        half = recording.guest_of(step, "h")
+        action = (step["ev"], step["r"], half)
+        if step["ev"] != "parent" and action != done:
+            asked = _perform(memory, header, lists, *action)
+            memory.drain()
+            memory.flush_stats()
+            memory.machine.cpus["added"] = RECORDER_PAGES
+            done = action
+        fields: dict[str, Any] = {name: step[name] for name in ("ev", "of", "r", "c", "h") if name in step}
+        if step["ev"] == "parent":
+            yield {**fields, "x": asked, "st": memory_stat(memory, guests)}
+            continue
+        guest = recording.guest_of(step)
+        idle = step["ev"] in ("populate", "touch") and guest != half
+        yield {**fields, "x": 0 if idle else asked, **observe(memory, guest)}
+
+
+def _perform(
+    memory: HostMemory,
+    header: Header,
+    lists: list[npt.NDArray[np.uint32]],
+    event: str,
+    round_number: int,
+    guest: int,
+) -> int:
+    """Does what the recorder did before it wrote the step; returns the step's x."""
+    recorded = header.guests[guest]
+    if event == "start":
+        for g in range(len(header.guests)):
+            memory.touch_own(g)
+        return 0
+    if event == "populate":
+        memory.touch(guest, first_writes(header, recorded))
+        return header.pages
+    if event == "touch":
+        write = ACCESS_WRITE if header.writes else 0
+        memory.touch(guest, _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write))
+        return header.accesses
+    if event == "age":
+        memory.age(guest)
+        return 0
+    surplus = sum(memory.resident(g) for g in range(len(header.guests))) - header.target
+    if surplus <= 0:
+        return 0
+    if event == "evict":
+        oldest_evictable = int(memory.lruvec(guest)["max_seq"]) - MIN_NR_GENS
+        memory.evict(guest, oldest_evictable, header.evict_swappiness, surplus)
+    elif len(header.guests) > 1:
+        memory.memory_reclaim_parent(surplus)
+    else:
+        memory.memory_reclaim(guest, surplus)
+    return surplus

@@ -1,0 +1,113 @@
+"""The figures of the time model that belong to a machine, most from a fit, and the files that hold others.
+
+The defaults are the fit to the rows of v4_access_tracking.csv (v4 cover letter, 29 May 2024, Message-ID
+20240529180510.2295118-1-jthoughton@google.com) with 1, 16 and 64 vCPUs, made on 2026-11-23 by
+``coldfleet calibrate published``; a test makes it again. hostsim.costs.constants has the constants that are not fitted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.toml_file import read_toml
+
+PUBLISHED = "published"
+"""As a name: the calibration that comes along."""
+
+
+def _fitted(value: float, unit: str, meaning: str) -> Any:
+    return field(default=value, metadata={"unit": unit, "meaning": meaning, "fitted": True})
+
+
+def _given(value: float, unit: str, meaning: str) -> Any:
+    return field(default=value, metadata={"unit": unit, "meaning": meaning, "fitted": False})
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The figures of a machine; each field's metadata has its unit, its meaning, and whether a fit sets it.
+
+    Those that are given are assumed: for zeroing, a third of what 8 channels of DDR4-3200 have (each line is read
+    before it is written); for charging, an atomic addition at each of three levels (slice, scope, root).
+    """
+
+    fault_ns: float = _fitted(3484.0, "ns", "a TDP fault of a lone vCPU, with the host's fault that zeroes the page")
+    zone_lock_ns: float = _fitted(227.6, "ns", "of a fault: its page's part of the time under the zone's lock")
+    coherency_ns: float = _fitted(61.24, "ns", "each other fault costs so much more if it is in another socket")
+    read_hold_ns: float = _fitted(158.7, "ns", "a TDP fault holds mmu_lock for read, alone")
+    lock_transfer_ns: float = _fitted(423.3, "ns", "so much longer for each other holder: cache lines travel")
+    aging_page_ns: float = _fitted(27.07, "ns", "walking to one page and asking KVM about it, without mmu_lock")
+    remote_page_ns: float = _fitted(89.61, "ns", "more, if the page's lines are in another socket")
+    zero_bytes_per_s: float = _given(60e9, "bytes/s", "a socket zeroes pages, all of its CPUs together")
+    charge_ns: float = _given(150.0, "ns", "charging a batch of pages to a memcg and all above it")
+
+    def as_text(self) -> str:
+        """What differs from the defaults, ``name=value`` by commas; "published" if nothing does."""
+        default = asdict(DEFAULT)
+        changed = [f"{name}={value!r}" for name, value in asdict(self).items() if value != default[name]]
+        return ", ".join(changed) or PUBLISHED
+
+
+DEFAULT = Calibration()
+
+
+def parse_calibration(text: str) -> Calibration:
+    """Reads what :meth:`Calibration.as_text` writes; raises UserError."""
+    if text == PUBLISHED:
+        return DEFAULT
+    values: dict[str, Any] = {}
+    for part in text.split(","):
+        name, equals, number = part.partition("=")
+        try:
+            values[name.strip()] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise UserError(f'{part.strip()!r} is no calibration: write "{PUBLISHED}", or the name of a .toml file')
+    return _check(values, "")
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Reads the table ``[calibration]`` of a TOML file; what it doesn't say is as published.
+
+    Raises UserError, in one line, if the file can't be read or a figure makes no sense.
+    """
+    _, tree = read_toml(path)
+    table = tree.get("calibration")
+    if not isinstance(table, dict) or not table:
+        raise UserError(
+            f"{path}: no table [calibration] with figures: `coldfleet calibrate published --out` writes one"
+        )
+    return _check(table, f"{path}: ")
+
+
+def format_calibration(calibration: Calibration, comments: list[str]) -> str:
+    """The text of a file that :func:`read_calibration` reads, with comments at its head."""
+    lines = [*(f"# {comment}" for comment in comments), "", "[calibration]"]
+    for each in fields(calibration):
+        value = getattr(calibration, each.name)
+        lines.append(f"{each.name} = {value!r}  # {each.metadata['unit']}: {each.metadata['meaning']}")
+    return "\n".join(lines) + "\n"
+
+
+def _check(values: dict[str, Any], where: str) -> Calibration:
+    names = [each.name for each in fields(Calibration)]
+    for name, value in values.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else "it knows " + ", ".join(names)
+            raise UserError(f'{where}unknown figure "{name}": {hint}')
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise UserError(f"{where}{name} = {value!r} is not a number from 0 on")
+    calibration = Calibration(**{name: float(value) for name, value in values.items()})
+    for name in ("fault_ns", "read_hold_ns", "aging_page_ns", "zero_bytes_per_s"):
+        if not getattr(calibration, name):
+            raise UserError(f"{where}{name} = 0: it must be above 0")
+    if calibration.read_hold_ns >= calibration.fault_ns:
+        raise UserError(f"{where}read_hold_ns is {calibration.read_hold_ns}: it must be less than fault_ns")
+    return calibration

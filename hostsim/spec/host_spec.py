@@ -1,0 +1,294 @@
+"""What a host is made of, as plain frozen data: the input and the output of a simulation.
+
+A :class:`HostSpec` with a seed decides everything: the same spec and seed give the same result, bit
+for bit, on any machine and in any process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coldfleet.hostsim.counters.intervals import no_ci95
+from coldfleet.hostsim.counters.timing import no_gauges
+from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
+
+PAGE_BYTES = 4096  # x86-64 base page
+
+WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
+SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.engine.state.KVM and those after it
+CALLERS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
+SWAP_DEVICES = ("zram", "async", "nvme", "remote")
+RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """Which pages a guest touches.
+
+    uniform: every page alike. zipf: page of rank k with weight k^-skew. hotcold: ``hot_access_share`` of
+    the accesses go to the ``hot_share`` hottest pages, the rest to the others. scan: round and round in
+    order. phases: ``hot_access_share`` of the accesses go to a window of ``hot_share`` of the memory that
+    moves on by its own size every ``phase_ticks`` ticks, the rest anywhere. hotscan: ``hot_access_share``
+    of the accesses go to the hot pages, the rest scan the others.
+
+    ``layout``: "shuffled" scatters the ranks over the memory, "ordered" keeps rank order = address order.
+    """
+
+    kind: str = "zipf"
+    skew: float = 0.9
+    hot_share: float = 0.2
+    hot_access_share: float = 0.8
+    phase_ticks: int = 6
+    write_share: float = 0.0
+    layout: str = "shuffled"
+
+
+@dataclass(frozen=True)
+class RecordedWorkload:
+    """The accesses of the recordings of real kernels: ``kind`` is one of hostsim.workload.scenario.WORKLOADS.
+
+    ``layout``: "perm" or "ident", as in hostsim.workload.schedule. ``writes``: the rounds' accesses write.
+    """
+
+    kind: str
+    layout: str = "perm"
+    writes: bool = False
+
+
+@dataclass(frozen=True)
+class NestedSpec:
+    """How a guest uses a nested VM (L2).
+
+    ``access_share`` of the guest's accesses are made by L2, to the ``exposed_share`` of its memory that L1
+    has mapped into L2. ``l2_only_share`` of the guest's memory (at most ``exposed_share``) is touched by L2
+    only, never by L1. All shares are 0..1. L2 runs in ticks ``start_tick`` <= t < ``stop_tick`` (0: to the end).
+    """
+
+    access_share: float = 0.5
+    exposed_share: float = 0.5
+    l2_only_share: float = 0.25
+    start_tick: int = 0
+    stop_tick: int = 0
+
+
+@dataclass(frozen=True)
+class VmSpec:
+    """What KVM makes of a guest, and who else looks at its memory.
+
+    ``tdp``: the TDP MMU is on (tdp_mmu). ``accessed_bits``: KVM uses A/D bits (kvm_intel.eptad).
+    ``l1_shadow_paging``: L1 shadows its L2's page tables, so that KVM maps L2's accesses in the TDP MMU.
+    ``subscribers``: the notifier chain of the mm in the order in which it is asked: "kvm", "slow device",
+    "fast device". ``device_share``: accesses of each device, as a share of the guest's.
+    ``shared_share`` of the pages have ``shared_by`` SPTEs wherever the shadow MMU maps them: several L2s, or several
+    processes without the TDP MMU. ``no_ad_share`` of the pages have shadow SPTEs without A/D bits (L1's EPTP12).
+    ``tlb_hit``: an access to a page whose Accessed bit was cleared is served by a TLB. ``race``: a writer of the SPTE
+    undoes what has just been done to the Accessed bit. ``lock_contended``: somebody else holds mmu_lock. All three are
+    probabilities. ``numa_zap_share`` of the guest's page tables are zapped by NUMA balancing in every tick.
+    ``truth``: writes down when every page was touched, and measures ages, evictions and cold pages against that.
+    """
+
+    tdp: bool = True
+    accessed_bits: bool = True
+    l1_shadow_paging: bool = False
+    subscribers: tuple[str, ...] = ("kvm",)
+    device_share: float = 0.0
+    shared_share: float = 0.0
+    shared_by: int = 2
+    no_ad_share: float = 0.0
+    tlb_hit: float = 0.0
+    race: float = 0.0
+    lock_contended: float = 0.0
+    numa_zap_share: float = 0.0
+    truth: bool = False
+
+    @property
+    def extras(self) -> bool:
+        """Whether the guest needs more than the plain kernels: all that a plain VM may have is tdp on or off."""
+        return self != VmSpec(tdp=self.tdp, shared_by=self.shared_by)
+
+
+@dataclass(frozen=True)
+class PageCacheSpec:
+    """A file of ``pages`` 4 KiB pages that the guest's process (its VMM, a database) uses through the page cache.
+
+    ``access_share`` of the guest's accesses go to it, after those to its memory in each tick; ``kind`` says to which
+    pages, with the other figures of the guest's workload. The first ``mmap_share`` of the file is accessed through a
+    mapping, the rest by read(2) and write(2). ``write_share`` of the accesses write.
+    """
+
+    pages: int
+    access_share: float = 0.2
+    kind: str = "zipf"
+    mmap_share: float = 0.0
+    write_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """One guest: a memslot of ``memory_pages`` 4 KiB pages in a memcg of its own.
+
+    ``limit_pages``: memory.max (mode "limit") or the size that reclaim brings the guest back to after every
+    tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
+    hostsim.workload.scenario.KINDS. ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel memory charged
+    to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a clock only.
+    ``sample``: this guest is a part of another one (hostsim.sampling).
+    """
+
+    name: str
+    memory_pages: int
+    limit_pages: int = 0
+    accesses_per_tick: int = 8192
+    kind: str = "vm"
+    workload: WorkloadSpec = field(default_factory=WorkloadSpec)
+    recorded: RecordedWorkload | None = None
+    nested: NestedSpec | None = None
+    own_pages: int = 0
+    kernel_pages: int = 0
+    page_cache: PageCacheSpec | None = None
+    vcpus: int = 1
+    vm: VmSpec = field(default_factory=VmSpec)
+    sample: SampleOf | None = None
+
+
+@dataclass(frozen=True)
+class SampleOf:
+    """What a sampled guest is a part of: its pages have every so-manyth rank of the workload of the guest ``of``.
+
+    ``start``: where they begin, 0..1 of the distance. ``group``: the parts of a sample have their own random numbers.
+    """
+
+    of: GuestSpec
+    start: float
+    group: int
+
+
+@dataclass(frozen=True)
+class ClockSpec:
+    """How time passes (hostsim.clock.host_clock).
+
+    ``tick_ns``: length of a tick. ``access_ns``: vCPU time of an access and the work between it and the next.
+    ``pcpus``: CPUs of the host; 0: as many as there are threads. ``batch``: accesses that a vCPU makes at a time; what
+    they cost is known afterwards. ``free``: nothing takes time.
+    """
+
+    tick_ns: int = 1_000_000_000
+    access_ns: int = 1000
+    pcpus: int = 0
+    batch: int = 1024
+    free: bool = False
+
+
+@dataclass(frozen=True)
+class CompressionSpec:
+    """What zram makes of pages (hostsim.swap.zram). All figures are assumed: those of a fleet depend on what it runs.
+
+    ``ratio``: size of a page over the mean size of a compressible page when it is compressed; ``spread``: sigma of the
+    log-normal distribution of the latter. ``incompressible_share`` of the pages are stored as they are, and
+    ``same_filled_share`` take nothing, because all of their words are the same. 3 to 1 is about what Lagar-Cavilla et
+    al. (ASPLOS 2019) save with compressed far memory, 67 %; with the incompressible pages it is 2.5 to 1 over all, and
+    the kernel's Documentation/admin-guide/blockdev/zram.rst expects 2 to 1.
+    """
+
+    ratio: float = 3.0
+    spread: float = 0.4
+    incompressible_share: float = 0.1
+    same_filled_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One hypervisor host: its kernel (a name for hostsim.engine.hybrids.get_kernel), guests and reclaim.
+
+    Tick 0 populates every guest's memory in page order; ticks 1..``ticks`` run the workloads.
+    mode: "limit" (direct reclaim under memory.max), "proactive" (memory.reclaim after every tick), "debugfs" (`+` and
+    `-` of lru_gen after every tick), "age" (every ``period_ticks`` the same, for all that was not touched in the last
+    two periods, whatever the limit), "pressure" (every ``period_ticks`` memory.reclaim of a little, the less the
+    nearer the guest's PSI some is to ``psi_target`` percent; needs a clock) or "host" (kswapd, by the host's watermarks
+    alone). ``aging_every_ticks`` > 0 runs one more `+` that often.
+    ``memory_pages``: the host's memory for its guests, with watermarks as the kernel sets them by
+    ``watermark_scale_factor`` (hostsim.memory.watermarks), beside whatever the mode does; 0: as much as is needed.
+    ``caller``: who else asks for Accessed bits, one of CALLERS ("": nobody), every ``caller_every_ticks``.
+    ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
+    them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
+    ``scene``: the guests share one CPU, whose batches are drained after every turn.
+    ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
+    waits for. ``compression``: what zram makes of pages. Dirty file pages are written in the tick after the one in
+    which the flusher was woken, and every ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
+    ``clock``: None for a replay.
+    ``sample``: one page table in so many is simulated (hostsim.sampling); 1: all. ``scale``: what a page of a host that
+    is such a sample itself stands for; ``call_scale``: how much smaller its reclaim calls are. ``calibration``: the
+    price of work. ``epochs``: keeps how the host stood after every tick.
+    """
+
+    kernel: str
+    guests: tuple[GuestSpec, ...]
+    ticks: int
+    mode: str = "limit"
+    aging_every_ticks: int = 0
+    period_ticks: int = 6
+    psi_target: float = 0.1
+    memory_pages: int = 0
+    watermark_scale_factor: int = 10
+    parent_pages: int = 0
+    lru_gen: bool = True
+    scene: bool = False
+    caller: str = ""
+    caller_every_ticks: int = 1
+    swap_device: str = "zram"
+    compression: CompressionSpec = CompressionSpec()
+    swappiness: int = 60
+    flush_every_ticks: int = 4
+    clock: ClockSpec | None = None
+    sample: int = 1
+    scale: float = 1.0
+    call_scale: int = 1
+    calibration: Calibration = DEFAULT
+    epochs: bool = False
+
+
+@dataclass(frozen=True)
+class GuestResult:
+    """What one guest went through; ``counters`` has every name of hostsim.counters.counters.COUNTERS.
+
+    ``access_hash``: uint64 over the guest's whole access stream (page, level, read or write).
+    ``step_pages``: for each step of the policy, the number of pages that it acted on. ``gauges``: figures that can't be
+    added up, hostsim.counters.timing.GAUGES. ``ci95``: half the widths of the 95 % intervals of
+    hostsim.counters.intervals.HEADLINE counters, from sampling alone. ``latencies``: how many batches took how long.
+    """
+
+    name: str
+    nested: bool
+    access_hash: int
+    counters: dict[str, int]
+    step_pages: tuple[int, ...]
+    gauges: dict[str, float] = field(default_factory=no_gauges)
+    ci95: dict[str, float] = field(default_factory=no_ci95)
+    latencies: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How a host stood at the end of a tick: its counters since the start, its gauges, and its free pages.
+
+    ``free_pages``: 0 where the host's memory isn't limited.
+    """
+
+    tick: int
+    counters: dict[str, int]
+    gauges: dict[str, float]
+    free_pages: int
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """The guests' results, in the order of the spec, and the host's own gauges, intervals and epochs."""
+
+    guests: tuple[GuestResult, ...]
+    gauges: dict[str, float] = field(default_factory=no_gauges)
+    ci95: dict[str, float] = field(default_factory=no_ci95)
+    epochs: tuple[Epoch, ...] = ()
+
+    def totals(self) -> dict[str, int]:
+        """Every counter, summed over the guests."""
+        names = self.guests[0].counters
+        return {name: sum(guest.counters[name] for guest in self.guests) for name in names}

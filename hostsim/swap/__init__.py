@@ -1,0 +1,1 @@
+"""Swap devices: zram, and devices that are written asynchronously."""

@@ -1,0 +1,1 @@
+"""What guests access: streams of accesses, scenarios, the schedules of the recordings."""

@@ -1,0 +1,173 @@
+"""What a host's guests do: their accesses in the order of their streams, in batches.
+
+In replay all accesses of a tick are made in that tick, on a clock as time allows: a guest that is short of time falls
+behind the host's ticks; what it does does not change, only when. Several ticks are drawn at a time, as long as nothing
+but accesses happens in these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.workload.batches import (
+    CHUNK,
+    DEMAND,
+    DRAW,
+    NONE_LEFT,
+    Demands,
+    batch_length,
+    make_all,
+    make_batch,
+)
+from coldfleet.hostsim.workload.scenario import RecordedStream
+from coldfleet.hostsim.workload.schedule import FNV_OFFSET
+from coldfleet.hostsim.workload.streams import FileStream, GuestStream, hash_accesses
+
+Stream = GuestStream | RecordedStream
+
+MOST_TICKS = 1024  # drawn at a time, ...
+MOST_ACCESSES = 1 << 17  # ... unless they have more accesses than this
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a guest's accesses come from. ``batch``: accesses made at a time, 0: as many as there are."""
+
+    stream: Stream
+    file: FileStream | None = None
+    batch: int = 0
+
+
+class Demand:
+    """The accesses of all guests of a host, for ``ticks`` ticks.
+
+    ``twins``: memory without limits on which some guests make the same accesses; ``twin_of`` says as which guest.
+    """
+
+    def __init__(
+        self,
+        memory: HostMemory,
+        sources: Sequence[Source],
+        ticks: int,
+        twins: HostMemory | None = None,
+        twin_of: Sequence[int] = (),
+    ) -> None:
+        self.memory, self.sources, self.ticks, self.twins = memory, sources, ticks, twins
+        guests = np.zeros(len(sources), DEMAND)
+        guests["tick"] = -1
+        guests["twin"] = twin_of if twins else -1
+        guests["batch"] = [source.batch for source in sources]
+        guests["digests"] = FNV_OFFSET
+        chunks = np.zeros((len(sources), 1 + 2 * MOST_TICKS), CHUNK)
+        self.state = Demands(guests, chunks, np.zeros(0, np.uint32))
+
+    def take_all(self, g: int, until: int) -> None:
+        """A guest makes all accesses of its ticks up to ``until``."""
+        while True:
+            twins = (self.twins or self.memory).machine
+            needs = make_all(self.memory.machine, twins, self.state, g, until, self.memory.watched)
+            if needs == NONE_LEFT:
+                break
+            if needs == DRAW:
+                self.draw(g)
+            else:
+                self.access(g)
+                make_batch(self.memory.machine, twins, self.state, g, True)
+
+    def access(self, g: int) -> None:
+        """Makes the accesses of the guest's next batch to its memory, or its file, alone: where these are watched."""
+        guest = self.state.guests[g]
+        begin = int(guest["begin"] + guest["position"])
+        batch = self.state.accesses[begin : begin + batch_length(guest)]
+        if guest["to_file"]:
+            self.memory.access_file(g, batch)
+        else:
+            self.memory.access(g, batch)
+
+    def made(self, g: int) -> tuple[float, float]:
+        """Accesses so far, and those by L2, of the full guest if this one is a sample."""
+        guest = self.state.guests[g]
+        return float(guest["made"]), float(guest["made_by_l2"])
+
+    def access_hash(self, g: int) -> int:
+        """The hash of all accesses in the ticks that the guest has begun."""
+        digests = self.state.guests[g]["digests"]
+        if self.sources[g].file is None:
+            return int(digests[0])
+        return int(hash_accesses(digests[0], digests[1:].view(np.uint32)))
+
+    def draw(self, g: int) -> None:
+        """Draws the ticks after the guest's present one; tick 0 writes to all of the memory."""
+        source, stream = self.sources[g], self.sources[g].stream
+        first = int(self.state.guests[g]["tick"]) + 1
+        if first and stream.l2_runs(first - 1) and not stream.l2_runs(first):
+            self._stop_nested(g)
+        drawn = [stream.populate(first)]
+        scale = _scale(stream)
+        chunks = self.state.chunks[g]
+        chunks[0] = (first, 0, len(drawn[0]), 0, scale, scale, stream.digest)
+        count = 1
+        if first:
+            ticks = self._ticks_ahead(stream, first)
+            kinds = 2 if source.file else 1
+            for to_file, part in enumerate((stream, source.file)[:kinds]):
+                assert part is not None
+                own = chunks[1 + to_file : 1 + kinds * ticks : kinds]
+                accesses, ends, digests = part.draw_ticks(first, ticks)
+                own["tick"] = np.arange(first, first + ticks)
+                own["end"] = sum(map(len, drawn)) + ends
+                own["begin"] = own["end"] - np.diff(ends, prepend=0)
+                own["to_file"], own["digest"] = to_file, digests
+                own["weight"], own["l2_weight"] = _weights(part, first)
+                drawn.append(accesses)
+            count += kinds * ticks
+        self._store(g, drawn)
+        guest = self.state.guests[g]
+        guest["chunk"], guest["chunks"] = 0, count
+
+    def _ticks_ahead(self, stream: Stream, first: int) -> int:
+        """How many ticks from ``first`` on are drawn together: L2 runs in all of them, or in none."""
+        fit = MOST_ACCESSES // max(stream.accesses_in(first), 1)
+        return max(min(stream.next_change(first) - first, self.ticks - first + 1, MOST_TICKS, fit), 1)
+
+    def _stop_nested(self, g: int) -> None:
+        self.memory.stop_nested(g)
+        if self.twins and self.state.guests[g]["twin"] >= 0:
+            self.twins.stop_nested(int(self.state.guests[g]["twin"]))
+
+    def _store(self, g: int, drawn: Sequence[npt.NDArray[np.uint32]]) -> None:
+        """Puts what was drawn into the guest's part of the accesses, which grows if it is too small."""
+        guests, chunks, accesses = self.state
+        length = sum(map(len, drawn))
+        if guests[g]["room"] < length:
+            rooms, begins = guests["room"].copy(), guests["begin"].copy()
+            guests[g]["room"] = length
+            guests["begin"] = np.cumsum(guests["room"]) - guests["room"]
+            grown = np.empty(guests["room"].sum(), np.uint32)
+            for old, new, room in zip(begins, guests["begin"], rooms, strict=True):
+                grown[new : new + room] = accesses[old : old + room]
+            self.state = Demands(guests, chunks, grown)
+        begin = int(guests[g]["begin"])
+        np.concatenate(drawn, out=self.state.accesses[begin : begin + length])
+
+
+def _scale(stream: Stream) -> float:
+    """Pages that a page of a stream's guest stands for."""
+    if isinstance(stream, GuestStream):
+        return stream.full.memory_pages / stream.spec.memory_pages
+    return 1.0
+
+
+def _weights(part: Stream | FileStream, tick: int) -> tuple[float, float]:
+    """Accesses that one of the stream's stands for: any, and one of L2's."""
+    if isinstance(part, FileStream):
+        return _weights(part.stream, tick)[0], 0.0
+    if isinstance(part, GuestStream) and part.spec.sample:
+        thinned = part.thinned(tick)
+        return thinned.weight, thinned.l2_weight
+    return 1.0, 1.0

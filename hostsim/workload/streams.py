@@ -1,0 +1,282 @@
+"""What guests touch: a stream of accesses that depends on (seed, replicate, host, guest, tick) and nothing else.
+
+Each access has one Philox block: who makes it (L1 or L2), read or write, and which page. Ranks become
+pages through a fixed random order, so that hot pages are scattered over the memory ("shuffled") or
+contiguous ("ordered"). A nested guest has two such orders, one of the pages that L1 touches, one of those
+that L2 touches, each with its own hot set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.philox import random_blocks, random_words, study_key
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_MMAP, ACCESS_PAGE, ACCESS_WRITE
+from coldfleet.hostsim.spec.host_spec import WORKLOAD_KINDS, GuestSpec, PageCacheSpec
+from coldfleet.hostsim.workload.alias import alias_table
+from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME
+from coldfleet.hostsim.workload.thinning import Ranking, Thinned, thin
+
+_UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(WORKLOAD_KINDS))
+_SCALE = 1 << 32  # shares are compared with 32-bit random numbers
+_ORDER_STREAM = 0xFFFFFFFF  # the "tick" whose numbers order the pages
+_FILE_STREAM = 1 << 31  # added to the guest's number: its file has random numbers of its own
+_ONE = np.uint64(1)
+_BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
+_ONE_RANK = Ranking(1, 1, 0.0, False)
+_32 = np.uint64(32)
+NEVER = 1 << 62  # a tick
+
+
+class Drawn(NamedTuple):
+    """The accesses of some ticks, uint32.
+
+    ``ends``: int64, for each tick, where its accesses end. ``digests``: uint64, the hash of the stream up to there.
+    """
+
+    accesses: npt.NDArray[np.uint32]
+    ends: npt.NDArray[np.int64]
+    digests: npt.NDArray[np.uint64]
+
+
+class GuestStream:
+    """The accesses of one guest, tick by tick; ``digest`` is the hash of all that was drawn so far."""
+
+    def __init__(self, spec: GuestSpec, *, seed: int, replicate: int, host: int, guest: int) -> None:
+        self.spec = spec
+        self.key = study_key(seed, replicate)
+        self.counter = (np.uint64(host), np.uint64(guest))
+        self.digest = FNV_OFFSET
+        exposed, l2_only = _exposure(spec)
+        order = self._order(spec.memory_pages)
+        # L1 touches all but the first l2_only pages of the order, L2 the first exposed ones
+        self.l1_pages = self._layout(order[l2_only:])
+        self.l2_pages = self._layout(order[:exposed])
+        self.l2_only_pages = np.sort(order[:l2_only])
+        self.cursors = np.zeros(2, np.int64)
+        self.full = spec.sample.of if spec.sample else spec
+        self.rankings = self._rankings(exposed, l2_only)
+        zipf = spec.workload.kind == "zipf"
+        l1, l2 = (ranking if zipf and ranking.sampled else _ONE_RANK for ranking in self.rankings)
+        self.l1_alias, self.l2_alias = alias_table(l1, spec.workload.skew), alias_table(l2, spec.workload.skew)
+
+    def l2_runs(self, tick: int) -> bool:
+        """Whether the guest's nested VM runs in this tick."""
+        nested = self.spec.nested
+        return nested is not None and nested.start_tick <= tick and (not nested.stop_tick or tick < nested.stop_tick)
+
+    def next_change(self, tick: int) -> int:
+        """The first tick after this one in which L2 begins or ceases to run; far away if it never does."""
+        nested = self.spec.nested
+        changes = () if nested is None else (nested.start_tick, nested.stop_tick)
+        return min((change for change in changes if change > tick), default=NEVER)
+
+    def populate(self, tick: int) -> npt.NDArray[np.uint32]:
+        """The first writes, in page order: at tick 0 all that L1 touches; where L2 starts, the pages of L2 alone."""
+        accesses = np.zeros(0, np.uint32)
+        if tick == 0:
+            accesses = np.sort(self.l1_pages) | np.uint32(ACCESS_WRITE)
+        if self.l2_runs(tick) and (tick == 0 or not self.l2_runs(tick - 1)):
+            accesses = np.concatenate([accesses, self.l2_only_pages | np.uint32(ACCESS_WRITE | ACCESS_L2)])
+            page = accesses & np.uint32(ACCESS_WRITE - 1)
+            accesses = accesses[np.argsort(page, kind="stable")]
+        self.digest = np.uint64(hash_accesses(self.digest, accesses))
+        return accesses
+
+    def draw(self, tick: int) -> npt.NDArray[np.uint32]:
+        """The accesses of a tick, uint32: page of the guest, bit 31 by L2, bit 30 a write."""
+        return self.draw_ticks(tick, 1).accesses
+
+    def draw_ticks(self, first: int, ticks: int) -> Drawn:
+        """The accesses of so many ticks; L2 runs in all of them or in none."""
+        spec = self.spec
+        load = spec.workload
+        l2_share = spec.nested.access_share if spec.nested is not None and self.l2_runs(first) else 0.0
+        each = float(memory_accesses(spec))
+        if spec.sample is not None:
+            thinned = self.thinned(first)
+            l2_share, each = thinned.l2_share, thinned.accesses
+        before = int(each * (first - 1))
+        ends = np.array([int(each * tick) - before for tick in range(first, first + ticks)])
+        drawn = Drawn(np.empty(ends[-1], np.uint32), ends, np.empty(ticks, np.uint64))
+        _draw_ticks(
+            *drawn,
+            self.digest,
+            self.key,
+            self.counter,
+            first,
+            WORKLOAD_KINDS.index(load.kind),
+            self.l1_pages,
+            self.l2_pages,
+            self.l1_alias,
+            self.l2_alias,
+            self.cursors,
+            int(l2_share * _SCALE),
+            int(load.write_share * _SCALE),
+            int(load.hot_access_share * _SCALE),
+            load.hot_share,
+            load.phase_ticks,
+            np.empty((4, _BLOCK), np.uint32),
+        )
+        self.digest = drawn.digests[-1]
+        return drawn
+
+    def accesses_in(self, tick: int) -> int:
+        """About how many accesses a tick has."""
+        return round(self.thinned(tick).accesses) if self.spec.sample else memory_accesses(self.spec)
+
+    def thinned(self, tick: int) -> Thinned:
+        """What a sample has of the accesses of its full guest in a tick."""
+        full = self.full
+        nested = full.nested is not None and self.l2_runs(tick)
+        share = full.nested.access_share if full.nested is not None and nested else 0.0
+        return thin(full, memory_accesses(full), share, *self.rankings)
+
+    def _rankings(self, exposed: int, l2_only: int) -> tuple[Ranking, Ranking]:
+        """The ranks of L1's pages and of L2's: of all of them, or, in a sample, which."""
+        full = self.full
+        all_exposed, all_l2_only = _exposure(full)
+        start = self.spec.sample.start if self.spec.sample else 0.0
+        by_table = self.spec.workload.layout == "ordered"
+        return (
+            Ranking(full.memory_pages - all_l2_only, self.spec.memory_pages - l2_only, start, by_table),
+            Ranking(all_exposed, exposed, start, by_table),
+        )
+
+    def _order(self, pages: int) -> npt.NDArray[np.uint32]:
+        keys = np.empty(pages, np.uint64)
+        random_words(keys, self.key, self.counter, _ORDER_STREAM)
+        return np.argsort(keys, kind="stable").astype(np.uint32)
+
+    def _layout(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        return order if self.spec.workload.layout == "shuffled" else np.sort(order)
+
+
+class FileStream:
+    """The accesses of a guest to its file, tick by tick: those of a guest whose memory the file is."""
+
+    def __init__(
+        self, spec: GuestSpec, cache: PageCacheSpec, *, seed: int, replicate: int, host: int, guest: int
+    ) -> None:
+        load = replace(spec.workload, kind=cache.kind, write_share=cache.write_share)
+        self.mapped_pages = round(cache.mmap_share * cache.pages)
+        file = GuestSpec(
+            spec.name, cache.pages, accesses_per_tick=spec.accesses_per_tick - memory_accesses(spec), workload=load
+        )
+        if spec.sample is not None and spec.sample.of.page_cache is not None:
+            full = replace(file, memory_pages=spec.sample.of.page_cache.pages)
+            file = replace(file, sample=replace(spec.sample, of=full))
+        self.stream = GuestStream(file, seed=seed, replicate=replicate, host=host, guest=guest | _FILE_STREAM)
+
+    @property
+    def digest(self) -> np.uint64:
+        """The hash of all that was drawn so far."""
+        return self.stream.digest
+
+    def draw_ticks(self, first: int, ticks: int) -> Drawn:
+        """The accesses of so many ticks, uint32: page of the file, bit 31 by the mapping, bit 30 a write."""
+        drawn = self.stream.draw_ticks(first, ticks)
+        drawn.accesses[drawn.accesses & np.uint32(ACCESS_PAGE) < self.mapped_pages] |= np.uint32(ACCESS_MMAP)
+        return drawn
+
+
+def memory_accesses(spec: GuestSpec) -> int:
+    """Accesses of a guest in one tick that go to its memory, not to its file."""
+    share = spec.page_cache.access_share if spec.page_cache else 0.0
+    return spec.accesses_per_tick - round(share * spec.accesses_per_tick)
+
+
+def _exposure(spec: GuestSpec) -> tuple[int, int]:
+    if spec.nested is None:
+        return 0, 0
+    return round(spec.nested.exposed_share * spec.memory_pages), round(spec.nested.l2_only_share * spec.memory_pages)
+
+
+@compiled
+def _scaled(number: np.uint64, bound: int) -> Any:
+    """A 32-bit random number scaled to 0 .. bound-1."""
+    return np.int64((number * np.uint64(bound)) >> _32)
+
+
+@compiled
+def hash_accesses(digest: np.uint64, accesses: npt.NDArray[np.uint32]) -> np.uint64:
+    """FNV-1a over the accesses, going on from an earlier digest."""
+    for access in accesses:
+        digest = (digest ^ np.uint64(access)) * FNV_PRIME
+    return digest
+
+
+@compiled
+def _draw_ticks(
+    out: npt.NDArray[np.uint32],
+    ends: npt.NDArray[np.int64],
+    digests: npt.NDArray[np.uint64],
+    digest: np.uint64,
+    key: np.uint64,
+    counter: tuple[np.uint64, np.uint64],
+    first: int,
+    kind: int,
+    l1_pages: npt.NDArray[np.uint32],
+    l2_pages: npt.NDArray[np.uint32],
+    l1_alias: npt.NDArray[np.uint64],
+    l2_alias: npt.NDArray[np.uint64],
+    cursors: npt.NDArray[np.int64],
+    l2_share: int,
+    write_share: int,
+    hot_access_share: int,
+    hot_share: float,
+    phase_ticks: int,
+    numbers: npt.NDArray[np.uint32],
+) -> None:
+    """Fills ``out`` and ``digests`` for the ticks from ``first`` on.
+
+    ``numbers``: uint32 (4, _BLOCK), scratch for random numbers. They are made ahead, so that the CPU can look up the
+    pages of many accesses at a time.
+    """
+    begin = 0
+    for t in range(len(ends)):
+        tick = first + t
+        number_of = ends[t] - begin
+        for i in range(number_of):
+            place = i & (_BLOCK - 1)
+            if place == 0:
+                random_blocks(numbers, min(number_of - i, _BLOCK), key, i, tick, counter)
+            who, how = np.uint64(numbers[0, place]), np.uint64(numbers[1, place])
+            choice, number = np.uint64(numbers[2, place]), np.uint64(numbers[3, place])
+            by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0
+            pages = l2_pages if by_l2 else l1_pages
+            n = len(pages)
+            hot = min(max(int(hot_share * n), 1), n)
+            if kind == _UNIFORM:
+                rank = _scaled(number, n)
+            elif kind == _ZIPF:
+                column = _scaled(number, n)
+                entry = l2_alias[column] if by_l2 else l1_alias[column]
+                alias = np.int64(entry & np.uint64(0xFFFFFFFF))
+                rank = column if choice < entry >> _32 else alias
+            elif kind == _SCAN or (kind == _HOTSCAN and choice >= np.uint64(hot_access_share)):
+                start = 0 if kind == _SCAN or hot == n else hot
+                rank = start + cursors[np.int64(by_l2)] % (n - start)
+                cursors[np.int64(by_l2)] += 1
+            elif choice >= np.uint64(hot_access_share):  # the rest of hotcold and phases
+                start = 0 if kind == _PHASES or hot == n else hot
+                rank = start + _scaled(number, n - start)
+            elif kind == _PHASES:
+                base = (tick - 1) // phase_ticks * hot
+                rank = (base + _scaled(number, hot)) % n
+            else:
+                rank = _scaled(number, hot)
+            access = pages[rank]
+            if by_l2:
+                access |= np.uint32(ACCESS_L2)
+            if how < np.uint64(write_share):
+                access |= np.uint32(ACCESS_WRITE)
+            out[begin + i] = access
+            digest = (digest ^ np.uint64(access)) * FNV_PRIME
+        digests[t] = digest
+        begin = ends[t]
