@@ -15,10 +15,10 @@ from coldfleet.hostsim.counters.counters import COUNTERS, EVENTS
 from coldfleet.hostsim.counters.timing import no_time
 from coldfleet.hostsim.engine.hybrids import get_kernel
 from coldfleet.hostsim.engine.philox import study_key
-from coldfleet.hostsim.engine.state import CALLER
-from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
+from coldfleet.hostsim.engine.state import CALLER, CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
+from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
 from coldfleet.hostsim.sampling import scale_up, simulate_sampled
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.errors import UserError
@@ -27,7 +27,7 @@ from coldfleet.hostsim.swap.devices import get_device
 from coldfleet.hostsim.swap.queue import new_queue
 from coldfleet.hostsim.swap.zram import Pool, new_pool, no_pool, update_pool, with_compression
 from coldfleet.hostsim.workload.demand import Demand, Source, Stream
-from coldfleet.hostsim.workload.guest_extras import Caller, GuestExtras, make_caller
+from coldfleet.hostsim.workload.guest_extras import GuestExtras
 from coldfleet.hostsim.workload.scenario import RecordedStream
 from coldfleet.hostsim.workload.streams import FileStream, GuestStream
 from coldfleet.policies import Lock, Policy, Site
@@ -100,7 +100,7 @@ def simulate_host(
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
-    caller = make_caller(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
+    caller = make_monitor(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
     together = not (
         caller or memory.has_io or memory.watched or spec.epochs
     )  # nothing happens between ticks that takes no time
@@ -248,7 +248,7 @@ def _clock(
     demand: Demand,
     turns: list[Turn],
     pool: Pool,
-    caller: Caller | None,
+    caller: AccessMonitor | None,
     spec: HostSpec,
     who: tuple[int, int, int],
 ) -> HostClock:

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column
+from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.timing import TIMES
 from coldfleet.hostsim.engine.state import MIN_LRU_BATCH, PTRS_PER_PTE
 from coldfleet.hostsim.mm.faults import UPPER_LEVELS

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from coldfleet.cluster.results.metrics import Metric
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.model import find_key, quantity_at, scalar_type
-from coldfleet.cluster.study.nearest import nearest
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.units import TIME
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}

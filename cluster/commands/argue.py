@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.arguing import Argued
+    from coldfleet.cluster.answers.claims import Argued
 
 QUICK_REPLICATES = 3
 
@@ -47,7 +47,7 @@ def argue(
       coldfleet argue C1 C14
       coldfleet argue my_claim.toml --json
     """
-    from coldfleet.cluster.answers.arguing import find_arguments, run_arguments
+    from coldfleet.cluster.answers.claims import find_arguments, run_arguments
     from coldfleet.cluster.commands import output
 
     found = find_arguments(claims or [])

@@ -24,8 +24,7 @@ def columns(
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.results.schemas import SORT_KEYS, schema
-    from coldfleet.cluster.study.nearest import nearest
-    from coldfleet.hostsim.spec.errors import UserError
+    from coldfleet.hostsim.spec.errors import UserError, nearest
 
     if table is not None and table not in SORT_KEYS:
         raise UserError(f"no table {table!r}{nearest(table, SORT_KEYS)}")

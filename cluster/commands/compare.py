@@ -102,7 +102,7 @@ def compare(
 def _as_json(
     plan: Plan, policies: tuple[str, str], confidence: float, runs: int, answers: Mapping[Setting, list[Comparison]]
 ) -> dict[str, Any]:
-    from coldfleet.cluster.results.schemas import column_of
+    from coldfleet.cluster.study.model import column_of
 
     return {
         "study": plan.name,

@@ -15,13 +15,13 @@ import numpy as np
 
 from coldfleet.cluster.results.journal import BatchReceipt, PartReceipt, RunReceipt
 from coldfleet.cluster.results.parts import Rows, write_part
-from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.schemas import TABLES, run_parameters
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.study.fleet import build_hosts, host_classes
-from coldfleet.cluster.study.plan import Plan, Run, run_parameters
+from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.hostsim.clock.latency import BUCKETS, latency_gauges
+from coldfleet.hostsim.counters.columns import of_sum
 from coldfleet.hostsim.counters.counters import COUNTERS
-from coldfleet.hostsim.counters.intervals import of_sum
 from coldfleet.hostsim.counters.timing import GAUGES
 from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec, NestedSpec
 

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from coldfleet.cluster.results.metrics import SUMMARY, Metric, columns
 from coldfleet.cluster.results.results import Results
-from coldfleet.cluster.results.schemas import column_of, schema
+from coldfleet.cluster.results.schemas import schema
 from coldfleet.cluster.stats.statistics import grouped_means
+from coldfleet.cluster.study.model import column_of
 from coldfleet.cluster.study.values import Scalar
 
 Numbers = npt.NDArray[np.int64]

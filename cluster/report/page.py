@@ -17,8 +17,7 @@ from coldfleet.cluster.report.host import HostStory, watch_host
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.stats.statistics import grouped_means
-from coldfleet.cluster.study.nearest import nearest
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, nearest
 
 _HERE = Path(__file__).parent
 _LIBRARY = "window.vegaEmbed = vegaEmbed;"  # what the page's script needs of Vega-Lite

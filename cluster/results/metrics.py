@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from coldfleet.cluster.results.schemas import SORT_KEYS, column_of, schema
-from coldfleet.cluster.study.model import walk_keys
-from coldfleet.cluster.study.nearest import nearest
+from coldfleet.cluster.results.schemas import SORT_KEYS, schema
+from coldfleet.cluster.study.model import column_of, walk_keys
 from coldfleet.hostsim.counters.timing import CAUSES, GAUGES, TIMES, Cause
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, nearest
 
 _SITES = ("walk", "look_around", "evict")
 _TIMED = frozenset(column.name for column in (*TIMES, *GAUGES))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES, schema
-from coldfleet.cluster.study.nearest import nearest
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa

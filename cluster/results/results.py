@@ -24,10 +24,10 @@ import pyarrow.dataset as ds
 from coldfleet.cluster.results.journal import PART_NAME, Journal, PartReceipt, RunReceipt, read_journal
 from coldfleet.cluster.results.ledger import Ledger
 from coldfleet.cluster.results.parts import parquet_bytes
-from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, schema
+from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
-from coldfleet.cluster.study.plan import Plan, run_parameters
+from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
 
 FORMAT = "coldfleet results"

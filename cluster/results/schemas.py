@@ -5,14 +5,17 @@ They are made from the keys of a study and from hostsim's counters, so a new key
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import pyarrow as pa
 
-from coldfleet.cluster.study.model import quantity_of, scalar_type, unit_of, walk_keys
+from coldfleet.cluster.study.model import column_of, scalar_type, unit_of, walk_keys
+from coldfleet.cluster.study.plan import Run
+from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.counters import COUNTERS
-from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column
 from coldfleet.hostsim.counters.timing import GAUGES
 
 SCHEMA_VERSION = 3  # of the tables; raise it when a column changes its meaning or goes away
@@ -36,9 +39,16 @@ _WHAT = {
 }
 
 
-def column_of(path: str) -> str:
-    """The column of a study's key: "guest.workload.skew" -> "guest_workload_skew"; amounts end in their unit."""
-    return path.replace(".", "_") + _units().get(path, "")
+def run_parameters(run: Run) -> dict[str, Any]:
+    """The parameter columns of a run."""
+    values: dict[str, Any] = {column_of(path): value for path, value in run.cell.spec.parameters().items()}
+    classes = run.cell.spec.class_parameters()
+    return {
+        **values,
+        "seed": run.cell.seed,
+        "policy_digest": run.cell.policy.digest,
+        "fleet_classes": json.dumps(classes, separators=(",", ":")) if classes else "",
+    }
 
 
 @cache
@@ -142,12 +152,6 @@ def _guest() -> list[pa.Field]:
         _field("memory_pages", pa.int64(), "pages", "memory of the guest"),
         _field("limit_pages", pa.int64(), "pages", "what it may keep in memory"),
     ]
-
-
-@cache
-def _units() -> dict[str, str]:
-    """The ends of the columns of keys that are amounts: "_pages", "_ns"."""
-    return {path: f"_{quantity.unit}" for path, key in walk_keys() if (quantity := quantity_of(key))}
 
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}

@@ -10,9 +10,8 @@ import pyarrow.compute as pc
 
 from coldfleet.cluster.results.metrics import SUMMARY
 from coldfleet.cluster.results.results import Results
-from coldfleet.cluster.results.schemas import column_of
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
-from coldfleet.cluster.study.model import quantity_at
+from coldfleet.cluster.study.model import column_of, quantity_at
 from coldfleet.cluster.study.values import Scalar
 
 if TYPE_CHECKING:

@@ -249,3 +249,14 @@ def merge(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         mine = merged.get(key)
         merged[key] = merge(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
     return merged
+
+
+def column_of(path: str) -> str:
+    """The column of a study's key: "guest.workload.skew" -> "guest_workload_skew"; amounts end in their unit."""
+    return path.replace(".", "_") + _units().get(path, "")
+
+
+@cache
+def _units() -> dict[str, str]:
+    """The ends of the columns of keys that are amounts: "_pages", "_ns"."""
+    return {path: f"_{quantity.unit}" for path, key in walk_keys() if (quantity := quantity_of(key))}

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.cluster.answers.argument import Argument
-from coldfleet.cluster.results.schemas import column_of
+from coldfleet.cluster.study.argument import Argument
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.model import CellSpec, quantity_at
@@ -237,18 +236,6 @@ def policy_of(spec: CellSpec, own: Mapping[str, Policy]) -> Policy:
     from coldfleet.hostsim.engine.hybrids import get_kernel
 
     return get_policy(get_kernel(spec.kernel).policy)
-
-
-def run_parameters(run: Run) -> dict[str, Any]:
-    """The parameter columns of a run."""
-    values: dict[str, Any] = {column_of(path): value for path, value in run.cell.spec.parameters().items()}
-    classes = run.cell.spec.class_parameters()
-    return {
-        **values,
-        "seed": run.cell.seed,
-        "policy_digest": run.cell.policy.digest,
-        "fleet_classes": json.dumps(classes, separators=(",", ":")) if classes else "",
-    }
 
 
 def _digests(own: Mapping[str, Policy]) -> dict[str, str]:

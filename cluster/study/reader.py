@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from coldfleet.cluster.answers.argument import Argument, Check
+from coldfleet.cluster.study.argument import Argument, Check
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.fleet import check_fleets
@@ -18,11 +18,10 @@ from coldfleet.cluster.study.own_policy import PolicyTable
 from coldfleet.cluster.study.plan import Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
 from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
-from coldfleet.cluster.study.toml_lines import find_line, key_lines
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.calibration import read_calibration
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.toml_file import read_toml
+from coldfleet.hostsim.spec.toml import find_line, key_lines, read_toml
 from coldfleet.policies import Policy, PolicyError
 
 _HEAD = ("title", "description", "seed", "replicates")

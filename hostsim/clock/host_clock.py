@@ -42,6 +42,7 @@ from coldfleet.hostsim.costs.scalability import serial_ns
 from coldfleet.hostsim.counters.timing import CAUSES, KINDS, WINDOWS, no_time
 from coldfleet.hostsim.engine.state import SHADOW_MAPPED
 from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.monitors.monitor import AccessMonitor
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.host_spec import ClockSpec
 from coldfleet.hostsim.swap.devices import SwapDevice
@@ -49,7 +50,7 @@ from coldfleet.hostsim.swap.queue import end_writes
 from coldfleet.hostsim.swap.zram import Pool
 from coldfleet.hostsim.workload.batches import DRAW, NONE_LEFT
 from coldfleet.hostsim.workload.demand import Demand
-from coldfleet.hostsim.workload.guest_extras import Caller, GuestExtras
+from coldfleet.hostsim.workload.guest_extras import GuestExtras
 
 MOST_TURNS = 250  # in a tick: shorter ones cost more than they tell
 MARGIN = 2  # a tick may have so many times the faults of the last one
@@ -87,7 +88,7 @@ class HostClock:
         pool: Pool,
         scale: float = 1.0,
         calibration: Calibration = DEFAULT,
-        caller: Caller | None = None,
+        caller: AccessMonitor | None = None,
         caller_every_ticks: int = 1,
     ) -> None:
         self.memory, self.demand, self.turns, self.is_due = memory, demand, turns, is_due

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from coldfleet.hostsim.costs import constants
 from coldfleet.hostsim.counters.counters import EVENTS
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import CALLER
-from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FLUSHES, LOCKS, SITE_COLUMNS
+from coldfleet.hostsim.engine.state import CALLER, CALLS, FLUSHES, LOCKS, SITE_COLUMNS
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.policies import Lock

@@ -12,9 +12,8 @@ from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.costs.scalability import contended_ns
 from coldfleet.hostsim.counters.timing import Cause
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import CALLER, Machine, Record
-from coldfleet.hostsim.kvm.mmu_notifier import LOCKS
-from coldfleet.hostsim.memory.resident import resident_pages
+from coldfleet.hostsim.engine.state import CALLER, LOCKS, Machine, Record
+from coldfleet.hostsim.memory.ground_truth import resident_pages
 from coldfleet.hostsim.swap import queue as swap_queue
 from coldfleet.hostsim.swap import zram
 from coldfleet.policies import Lock

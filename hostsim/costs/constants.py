@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FLUSHES, LOCKS
+from coldfleet.hostsim.engine.state import CALLS, FLUSHES, LOCKS
 from coldfleet.hostsim.spec.calibration import Calibration
 from coldfleet.policies import Lock, Site
 

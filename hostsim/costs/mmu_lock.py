@@ -3,7 +3,7 @@
 TDP faults read, shadow faults write, and so does an aging step under ``W()``. An aging pass takes the lock for page
 after page, so there are two kinds of time: while a pass is under way, and the rest. Each is a steady state of
 hostsim.costs.rwlock; the means of a tick are weighted with how long each lasts. Aging without mmu_lock takes the locks
-of rmaps instead, at which shadow faults can meet it (hostsim.costs.rmap_lock).
+of rmaps instead, at which shadow faults can meet it (hostsim.costs.mmu_lock).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from coldfleet.hostsim.costs.constants import PTE_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS, notifier_call_ns
-from coldfleet.hostsim.costs.rmap_lock import spin_ns
-from coldfleet.hostsim.costs.rwlock import Threads, solve
+from coldfleet.hostsim.costs.qrwlock import Threads
+from coldfleet.hostsim.costs.rwlock import solve
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 
 DIGITS = 2  # of a rate that count: rates that differ less share a solution
@@ -88,3 +88,16 @@ def _solve(vcpus: int, tdp_think_ns: float, shadow_think_ns: float, aging: bool,
     shadow = Threads(vcpus if shadow_think_ns else 0, shadow_think_ns or 1.0, SHADOW_FAULT_HOLD_NS)
     waits = solve(tdp, shadow, Threads(int(aging), PTE_NS, aging_hold_ns(calibration)))
     return LockWaits(waits.reader_wait_ns, waits.writer_wait_ns, waits.ager_wait_ns)
+
+
+def spin_ns(rmaps: float, rate_per_ns: float, hold_ns: float) -> float:
+    """Mean ns to wait for an rmap's lock, for whoever shares all of them with one other who holds them for a while.
+
+    That one takes a lock at this rate, any of so many, and holds it for an exponential time: so it has this one with
+    the probability rate x hold / rmaps, and will have it for another ``hold_ns``.
+
+    The lock is KVM_RMAP_LOCKED (arch/x86/kvm/mmu/mmu.c since 6.15). Aging without mmu_lock takes it for each gfn that
+    the shadow MMU maps, and a shadow fault as it adds an SPTE. Shadow faults exclude each other by mmu_lock, so at most
+    one of them meets the one ager, and only at the same of many rmaps.
+    """
+    return min(rate_per_ns * hold_ns, 1.0) / max(rmaps, 1.0) * hold_ns

@@ -3,7 +3,7 @@
 The queue is that of kernel/locking/qrwlock.c: requests stand in one line in the order in which they arrive; readers at
 its head share the lock; a writer has it alone, and a reader that comes behind a waiting writer waits as well. It is
 closed: each thread does something else for a while (it thinks), takes the lock, holds it, and thinks again. Times of
-thinking and holding are exponential. hostsim.costs.rwlock_events simulates the same queue event by event.
+thinking and holding are exponential. hostsim.costs.qrwlock simulates the same queue event by event.
 
 * One writer and any number of readers (an aging pass beside vCPUs that fault): exact, from the writer's cycle.
 * Writers alone (no TDP MMU, all faults write): exact, by mean-value analysis.
@@ -13,12 +13,13 @@ thinking and holding are exponential. hostsim.costs.rwlock_events simulates the 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from coldfleet.hostsim.costs.qrwlock import Threads, Waits
+from coldfleet.hostsim.costs.rwlock_mixed import solve_mixed
 from coldfleet.hostsim.engine.jit import compiled
 
 _Array = npt.NDArray[np.float64]
@@ -26,46 +27,6 @@ _Array = npt.NDArray[np.float64]
 _TOLERANCE = 1e-9  # change of a distribution from cycle to cycle, summed over its states
 _MOST_CYCLES = 20_000
 _CYCLE, _DRAINING, _WRITING, _QUEUED, _ACTIVE, _FREE = range(6)  # mean times in one cycle of the writer
-
-
-@dataclass(frozen=True)
-class Threads:
-    """``count`` threads that think for ``think_ns`` and then hold the lock for ``hold_ns``, on average, for ever."""
-
-    count: int
-    think_ns: float
-    hold_ns: float
-
-    def __post_init__(self) -> None:
-        if self.count < 0:
-            raise ValueError(f"{self}: there can't be fewer than 0 threads")
-        if not (0 < self.think_ns < math.inf and 0 < self.hold_ns < math.inf):
-            raise ValueError(f"{self}: times must be above 0 ns, and finite")
-
-
-@dataclass(frozen=True)
-class Waits:
-    """Means over a long time. Rates are per ns; ``reading`` and ``writing`` are shares of the time.
-
-    ``holders``: threads that have the lock; ``waiters``: threads that stand in line for it. The writers' figures
-    are without the ager's.
-    """
-
-    reader_wait_ns: float
-    writer_wait_ns: float
-    reader_rate: float
-    writer_rate: float
-    reading: float
-    writing: float
-    holders: float
-    waiters: float
-    ager_wait_ns: float = 0.0
-    ager_rate: float = 0.0
-
-    @property
-    def utilisation(self) -> float:
-        """Share of the time in which somebody has the lock."""
-        return self.reading + self.writing
 
 
 def solve(readers: Threads, writers: Threads, ager: Threads | None = None) -> Waits:
@@ -84,8 +45,6 @@ def solve(readers: Threads, writers: Threads, ager: Threads | None = None) -> Wa
         return _writers_alone(writers)
     if writers.count == 1 and not ager.count:
         return _one_writer(readers, writers)
-    from coldfleet.hostsim.costs.rwlock_mixed import solve_mixed  # needs what is defined here
-
     return solve_mixed(readers, writers, ager)
 
 

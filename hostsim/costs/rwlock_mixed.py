@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfleet.hostsim.costs.rwlock import Threads, Waits
+from coldfleet.hostsim.costs.qrwlock import Threads, Waits
 from coldfleet.hostsim.costs.rwlock_line import SUMS, UNLIKELY, Room, Times, follow_line
 
 _GROWTH = 5 / 3  # of the number of readers, from a stage of a drain to the one before

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfleet.hostsim.counters.column import Counter
+from coldfleet.hostsim.counters.columns import Counter
 from coldfleet.hostsim.counters.timing import TIMES
 
 COUNTERS: tuple[Counter, ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from coldfleet.hostsim.counters.column import Counter
+from coldfleet.hostsim.counters.columns import Counter
 
 KINDS = ("some", "full")  # of pressure stall information
 WINDOWS = (10, 60, 300)  # s, of its averages

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.state import Machine
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -17,6 +18,9 @@ _W1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 ROUNDS = 10
+
+CERTAIN = 1 << 32  # a probability of 1
+_CHANCE_STREAM = np.uint64(0xFFFFFFFE)  # the "tick" of these numbers; hostsim.workload.streams has the others
 
 
 @inlined
@@ -72,3 +76,16 @@ def random_blocks(
 def study_key(seed: int, replicate: int) -> np.uint64:
     """The 64-bit key of one replicate of a study."""
     return np.uint64(np.random.SeedSequence((seed, replicate)).generate_state(1, np.uint64)[0])
+
+
+@inlined
+def happens(m: Machine, g: int, probability: int) -> bool:
+    """Whether an event of this probability (CERTAIN: 1) happens now: a contended lock, a race.
+
+    Each guest has its own sequence of blocks, numbered by what was drawn before for this guest.
+    """
+    vm = m.vms[g]
+    vm.draws += 1
+    block = np.uint64(vm.draws & 0xFFFFFFFF)
+    number, _, _, _ = philox(vm.key, block, _CHANCE_STREAM, np.uint64(vm.host), np.uint64(vm.guest))
+    return number < np.uint64(probability)  # type: ignore[return-value]

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from coldfleet.policies import Lock
+
 Record = Any
 """One element of a structured array; compiled code sees a struct with attributes."""
 
@@ -45,6 +47,16 @@ FAST_DEVICE = 2
 MAX_SUBSCRIBERS = 3
 
 CALLER = 3  # row of Machine.sites behind those of policies.Site: the caller beside MGLRU
+
+# --- what is counted at each site: the columns of Machine.sites ---------------------------------------
+CALLS = 0  # calls of the notifier chain, one page each, or one for a batch
+FAILED = 1  # of these, answered "failed"
+FLUSHES = 2  # remote TLB flushes
+YOUNG = 3  # pages found young
+MISSED = 4
+FALSE = 5
+LOCKS = 6  # acquisitions, one column for each policies.Lock
+SITE_COLUMNS = LOCKS + len(Lock)
 
 # --- state byte of a page: laid out as the recordings write it ---------------------------------------
 GEN_MASK = 7  # generation + 1; 0: on no list
@@ -164,7 +176,7 @@ VM = np.dtype(
         ("subscribers", np.int64),
         ("chain", np.int64, (MAX_SUBSCRIBERS,)),  # who they are, in the order in which they are asked
         ("fast_devices", np.int64),  # of these, devices with has_fast_aging
-        ("tlb_hit", np.int64),  # probabilities, hostsim.engine.chance.CERTAIN is 1: a TLB hides an access,
+        ("tlb_hit", np.int64),  # probabilities, hostsim.engine.philox.CERTAIN is 1: a TLB hides an access,
         ("race", np.int64),  # ... a writer of the SPTE undoes what happened to its Accessed bit,
         ("contended", np.int64),  # ... mmu_lock is taken
         ("key", np.uint64),  # of the random numbers

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfleet.hostsim.engine.chance import happens
 from coldfleet.hostsim.engine.jit import inlined, popcount
-from coldfleet.hostsim.engine.state import CACHED, MANY_SPTES, NO_AD, SHADOW, SHADOW_MAPPED, TDP, Machine
+from coldfleet.hostsim.engine.philox import happens
+from coldfleet.hostsim.engine.state import CACHED, LOCKS, MANY_SPTES, NO_AD, SHADOW, SHADOW_MAPPED, TDP, Machine
 from coldfleet.policies import Action, Answer, Condition, Lock, Mmu, Note
 from coldfleet.policies.steps import PER_PAGE
 
-LOCKS = 6  # Machine.sites: acquisitions, one column for each policies.Lock
 NONE = np.uint64(0)
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 

@@ -13,31 +13,26 @@ from coldfleet.hostsim.engine.jit import inlined, popcount
 from coldfleet.hostsim.engine.state import (
     BIT_COLUMNS,
     CACHED,
+    CALLS,
     DEVICE_BITS,
     EXTRA_COLUMNS,
+    FAILED,
+    FALSE,
+    FLUSHES,
     IDLE,
     KVM,
+    MISSED,
     PG_YOUNG,
     PRESENT,
     PRIMARY,
     SHADOW,
     SLOW_DEVICE,
     TOUCHED,
+    YOUNG,
     Machine,
 )
-from coldfleet.hostsim.kvm.age_gfn import ALL, LOCKS, NONE, call_kvm, vm_state
-from coldfleet.policies import Chain, Enter, Lock, When
-
-__all__ = ["ALL", "LOCKS", "NONE", "SITE_COLUMNS", "ask", "consult", "take_pg_young", "unmap"]
-
-# --- what is counted at each site: the columns of Machine.sites ---------------------------------------
-CALLS = 0  # calls of the notifier chain, one page each, or one for a batch
-FAILED = 1  # of these, answered "failed"
-FLUSHES = 2  # remote TLB flushes
-YOUNG = 3  # pages found young
-MISSED = 4
-FALSE = 5
-SITE_COLUMNS = LOCKS + len(Lock)
+from coldfleet.hostsim.kvm.age_gfn import NONE, call_kvm, vm_state
+from coldfleet.policies import Chain, Enter, When
 
 _PRIMARY_OLD = int(When.PRIMARY_OLD)
 _IF_YOUNG = int(When.YOUNG)

@@ -6,15 +6,11 @@ by one, with what its :class:`hostsim.spec.host_spec.VmSpec` adds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.chance import CERTAIN
-from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.philox import philox, random_words
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row
+from coldfleet.hostsim.engine.philox import CERTAIN, philox, random_words
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
@@ -43,18 +39,14 @@ from coldfleet.hostsim.mm.faults import fault_in_process, fault_in_vm, mark_acce
 from coldfleet.hostsim.mm.workingset import NEVER
 from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, VmSpec
 
-if TYPE_CHECKING:
-    from coldfleet.hostsim.memory.host_memory import HostMemory
-
 NEVER_TOUCHED = -1  # a tick
 _MANY_STREAM, _NO_AD_STREAM = 0xFFFFFFFC, 0xFFFFFFFD  # the "ticks" whose numbers choose pages
 _ACCESS_STREAM = np.uint64(0xFFFFFFFB)  # ... and decide what becomes of an access
 
 
-def set_up(memory: HostMemory, guest: int, spec: VmSpec, *, key: np.uint64, host: int) -> None:
+def set_up(m: Machine, guest: int, spec: VmSpec, *, key: np.uint64, host: int) -> None:
     """Makes a guest what its spec says; ``key`` (philox.study_key) and ``host`` name its random numbers."""
-    m = memory.machine
-    vm = m.vms[guest]
+    vm, mm = m.vms[guest], m.mms[guest]
     vm["accessed_mask"] = spec.accessed_bits
     vm["l1_shadow_paging"] = spec.l1_shadow_paging
     vm["rmap_entries"] = spec.shared_by
@@ -65,18 +57,20 @@ def set_up(memory: HostMemory, guest: int, spec: VmSpec, *, key: np.uint64, host
     for name, share in (("tlb_hit", spec.tlb_hit), ("race", spec.race), ("contended", spec.lock_contended)):
         vm[name] = round(share * CERTAIN)
     vm["key"], vm["host"], vm["guest"] = key, host, guest
-    if not m.mms[guest]["extras"]:
+    if not mm["extras"]:
         return
-    m.last_touch[memory.pages(guest)] = NEVER_TOUCHED
+    first, pages = int(mm["first"]), int(mm["pages"])
+    m.last_touch[first : first + pages] = NEVER_TOUCHED
     for column, share, stream in (
         (MANY_SPTES, spec.shared_share, _MANY_STREAM),
         (NO_AD, spec.no_ad_share, _NO_AD_STREAM),
     ):
-        numbers = np.empty(int(m.mms[guest]["pages"]), np.uint64)
+        numbers = np.empty(pages, np.uint64)
         random_words(numbers, key, (np.uint64(host), np.uint64(guest)), stream)
         chosen = np.zeros(-(-len(numbers) // 64) * 64, bool)
         chosen[: len(numbers)] = numbers >> np.uint64(32) < np.uint64(round(share * CERTAIN))
-        m.extra_bits[memory.words(guest), column] = np.packbits(chosen, bitorder="little").view(np.uint64)
+        words = slice(first // 64, first // 64 + len(chosen) // 64)
+        m.extra_bits[words, column] = np.packbits(chosen, bitorder="little").view(np.uint64)
 
 
 @inlined

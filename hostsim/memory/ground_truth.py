@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, page_row, popcount
 from coldfleet.hostsim.engine.state import ACTIVE, ANON, MIN_NR_GENS, PRESENT, Machine
 from coldfleet.hostsim.mm.lru import gen_of, page_gen
 
@@ -75,3 +74,20 @@ def take_sample(m: Machine, g: int, limit: int, touched: npt.NDArray[np.int64]) 
         events.cold_samples += cold
         events.cold_found += cold and evictable
         events.cold_mistaken += evictable and not cold
+
+
+@compiled
+def resident_pages(m: Machine, g: int) -> int:
+    """Pages of the guest's memslot that are in memory."""
+    mm = m.mms[g]
+    found = 0
+    for word in range(mm.first // 64, (mm.first + mm.pages + 63) // 64):
+        found += popcount(m.bits[word, PRESENT])
+    return found
+
+
+@compiled
+def count_tick(m: Machine) -> None:
+    """A tick has passed with what is in memory now."""
+    for g in range(len(m.mms)):
+        m.events[g].resident_page_ticks += resident_pages(m, g)

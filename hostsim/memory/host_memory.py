@@ -28,13 +28,13 @@ from coldfleet.hostsim.engine.state import (
     PARENT,
     PTRS_PER_PTE,
     RECLAIM,
+    SITE_COLUMNS,
     VM,
     WORDS_PER_TABLE,
     Machine,
     Record,
 )
-from coldfleet.hostsim.kvm.mmu_notifier import SITE_COLUMNS
-from coldfleet.hostsim.memory import access, resident
+from coldfleet.hostsim.memory import access, ground_truth
 from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lru, min_ttl, reclaim, writeback
 from coldfleet.hostsim.mm.lru import list_tail
 from coldfleet.policies import Policy, Site
@@ -361,11 +361,11 @@ class HostMemory:
 
     def resident(self, guest: int) -> int:
         """Pages of the guest's memslot that are in memory."""
-        return int(resident.resident_pages(self.machine, guest))
+        return int(ground_truth.resident_pages(self.machine, guest))
 
     def count_tick(self) -> None:
         """A tick has passed, for ``resident_page_ticks``."""
-        resident.count_tick(self.machine)
+        ground_truth.count_tick(self.machine)
 
     def in_memory(self, guest: int) -> int:
         """Pages of the guest's memslot and of its file that are in memory."""

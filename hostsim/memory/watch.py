@@ -24,6 +24,7 @@ from coldfleet.hostsim.engine.state import (
     ACTIVE,
     ANON,
     GEN_MASK,
+    LOCKS,
     MAX_NR_GENS,
     PRESENT,
     PRIMARY,
@@ -38,7 +39,6 @@ from coldfleet.hostsim.engine.state import (
     WORKINGSET,
     Machine,
 )
-from coldfleet.hostsim.kvm.mmu_notifier import LOCKS
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.policies import Lock
 

@@ -6,8 +6,7 @@ import numpy as np
 from numba import boolean, int64
 
 from coldfleet.hostsim.engine.far_calls import apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, popcount
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, page_row, popcount
 from coldfleet.hostsim.engine.state import (
     ANON,
     FILE,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row
 from coldfleet.hostsim.engine.state import ACTIVE, MAX_SWAPPINESS, REFERENCED, WORKINGSET, Machine, Record
-from coldfleet.hostsim.kvm.mmu_notifier import NONE, ask, take_pg_young, unmap
+from coldfleet.hostsim.kvm.age_gfn import NONE
+from coldfleet.hostsim.kvm.mmu_notifier import ask, take_pg_young, unmap
 from coldfleet.hostsim.mm.classic import (
     add_to_list,
     age_nonresident,

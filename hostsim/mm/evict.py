@@ -6,8 +6,7 @@ import numpy as np
 from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import RECLAIM_RECORD, apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, prefetch, spliced
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, prefetch, spliced
 from coldfleet.hostsim.engine.state import (
     ACTIVE,
     ANON,

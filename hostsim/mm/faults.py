@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, spliced
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,

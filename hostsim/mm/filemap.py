@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row
 from coldfleet.hostsim.engine.state import (
     ACCESS_MMAP,
     ACCESS_PAGE,

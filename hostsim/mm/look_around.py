@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, popcount
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, page_row, popcount
 from coldfleet.hostsim.engine.state import (
     FILE_PAGE,
     MIN_LRU_BATCH,
@@ -15,7 +14,8 @@ from coldfleet.hostsim.engine.state import (
     REFERENCED,
     Machine,
 )
-from coldfleet.hostsim.kvm.mmu_notifier import ALL, NONE, ask, take_pg_young
+from coldfleet.hostsim.kvm.age_gfn import ALL, NONE
+from coldfleet.hostsim.kvm.mmu_notifier import ask, take_pg_young
 from coldfleet.hostsim.mm.aging import DENSE_SHARE, STACK_PAGES, promote
 from coldfleet.hostsim.mm.lru import activate, gen_of, page_gen
 from coldfleet.hostsim.mm.refs import checked_young

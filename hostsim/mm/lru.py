@@ -6,8 +6,7 @@ the number only, eviction moves the page when it meets it. ``nr_pages`` follows 
 
 from __future__ import annotations
 
-from coldfleet.hostsim.engine.jit import compiled, inlined, prefetch
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, prefetch
 from coldfleet.hostsim.engine.state import (
     ACTIVE,
     ANON,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfleet.hostsim.engine.jit import inlined
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import inlined, page_row
 from coldfleet.hostsim.engine.state import (
     ANON,
     MAX_NR_GENS,

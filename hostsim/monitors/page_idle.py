@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from coldfleet.hostsim.engine.jit import compiled, inlined, popcount
-from coldfleet.hostsim.engine.rows import page_row
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, popcount
 from coldfleet.hostsim.engine.state import (
     CALLER,
+    FALSE,
     IDLE,
     MARKED,
+    MISSED,
     PG_YOUNG,
     PMD_POPULATED,
     PRESENT,
@@ -24,10 +25,11 @@ from coldfleet.hostsim.engine.state import (
     REFERENCED,
     TOUCHED,
     WORDS_PER_TABLE,
+    YOUNG,
     Machine,
 )
 from coldfleet.hostsim.kvm.age_gfn import NONE
-from coldfleet.hostsim.kvm.mmu_notifier import FALSE, MISSED, YOUNG, consult
+from coldfleet.hostsim.kvm.mmu_notifier import consult
 
 PART_WORDS = 64 * WORDS_PER_TABLE  # 128 MiB: what a clock can't interrupt of idle page tracking
 KHUGEPAGED_PAGES_TO_SCAN = 4096  # pages a wake-up: mm/khugepaged.c, khugepaged_pages_to_scan = HPAGE_PMD_NR * 8

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coldfleet.hostsim.costs.constants import MMU_LOCK_NS, RMAP_ADD_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
-from coldfleet.hostsim.costs.rmap_lock import spin_ns
-from coldfleet.hostsim.costs.rwlock import Threads, solve
+from coldfleet.hostsim.costs.mmu_lock import spin_ns
+from coldfleet.hostsim.costs.qrwlock import Threads
+from coldfleet.hostsim.costs.rwlock import solve
 from coldfleet.hostsim.costs.scalability import fault_ns, remote_share
 from coldfleet.hostsim.spec.calibration import Calibration
 from coldfleet.policies import Lock, Policy

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.toml_file import read_toml
+from coldfleet.hostsim.spec.toml import read_toml
 
 PUBLISHED = "published"
 """As a name: the calibration that comes along."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from coldfleet.hostsim.counters.intervals import no_ci95
+from coldfleet.hostsim.counters.columns import no_ci95
 from coldfleet.hostsim.counters.timing import no_gauges
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 
@@ -253,7 +253,7 @@ class GuestResult:
     ``access_hash``: uint64 over the guest's whole access stream (page, level, read or write).
     ``step_pages``: for each step of the policy, the number of pages that it acted on. ``gauges``: figures that can't be
     added up, hostsim.counters.timing.GAUGES. ``ci95``: half the widths of the 95 % intervals of
-    hostsim.counters.intervals.HEADLINE counters, from sampling alone. ``latencies``: how many batches took how long.
+    hostsim.counters.columns.HEADLINE counters, from sampling alone. ``latencies``: how many batches took how long.
     """
 
     name: str

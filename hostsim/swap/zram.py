@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.costs.constants import SWAP_IN_NS, SWAP_OUT_NS
-from coldfleet.hostsim.engine.jit import compiled, lowest_bit
+from coldfleet.hostsim.engine.jit import compiled, lowest_bit, page_row
 from coldfleet.hostsim.engine.philox import philox
-from coldfleet.hostsim.engine.rows import page_row
 from coldfleet.hostsim.engine.state import PAGE_BYTES, PRESENT, SWAPCACHE, Machine
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.mm.workingset import NEVER

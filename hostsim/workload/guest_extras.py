@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 
@@ -13,9 +11,7 @@ from coldfleet.hostsim.engine.state import KVM, PTRS_PER_PTE, WORDS_PER_TABLE
 from coldfleet.hostsim.memory.extras import set_up, touch_by_device, zap_table
 from coldfleet.hostsim.memory.ground_truth import take_sample
 from coldfleet.hostsim.memory.host_memory import HostMemory
-from coldfleet.hostsim.monitors.damon import Damon
-from coldfleet.hostsim.monitors.page_idle import IdleTracking, Khugepaged
-from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, GuestSpec, HostSpec
+from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, GuestSpec
 from coldfleet.hostsim.workload.streams import GuestStream
 
 _DEVICE_STREAM, _ZAP_STREAM = 1 << 24, 1 << 25  # added to the guest's number in the counters of random numbers
@@ -29,7 +25,7 @@ class GuestExtras:
     ) -> None:
         self.memory, self.guest, self.spec, self.host = memory, guest, spec, host
         self.key = study_key(seed, replicate)
-        set_up(memory, guest, spec.vm, key=self.key, host=host)
+        set_up(memory.machine, guest, spec.vm, key=self.key, host=host)
         accesses = round(spec.vm.device_share * spec.accesses_per_tick)
         devices = [number for number, name in enumerate(SUBSCRIBERS) if number != KVM and name in spec.vm.subscribers]
         own = replace(spec, accesses_per_tick=accesses, nested=None)
@@ -61,20 +57,3 @@ class GuestExtras:
         if self.spec.vm.truth:
             limit = self.spec.limit_pages or self.spec.memory_pages
             take_sample(self.memory.machine, self.guest, limit, np.zeros(tick + 2, np.int64))
-
-
-Caller = Callable[[], Iterator[int]]
-"""Who asks for Accessed bits beside MGLRU: begins its work of a tick, which yields the guest that each part was for."""
-
-
-def make_caller(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: int) -> Caller:
-    """The host's other caller; its turn is after those of all guests."""
-    m = memory.machine
-    guests = range(len(spec.guests))
-    if spec.caller in ("idle", "khugepaged"):
-        each = [IdleTracking() if spec.caller == "idle" else Khugepaged() for _ in guests]
-        return lambda: chain.from_iterable(one.run(m, g, memory.words(g)) for g, one in enumerate(each))
-    everybody = {g: memory.pages(g) for g in guests}
-    targets = [everybody] if spec.caller == "damon-paddr" else [{g: pages} for g, pages in everybody.items()]
-    damons = [Damon(target, key=key, host=host) for target in targets]
-    return lambda: chain.from_iterable(damon.run(m) for damon in damons)

@@ -13,8 +13,8 @@ from itertools import islice
 
 import numpy as np
 
-from coldfleet.hostsim.costs.rwlock import Threads, Waits, solve
-from coldfleet.hostsim.costs.rwlock_events import simulate
+from coldfleet.hostsim.costs.qrwlock import Threads, Waits, simulate
+from coldfleet.hostsim.costs.rwlock import solve
 
 LOCKS = 150
 REQUESTS = 5_000

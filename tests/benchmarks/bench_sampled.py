@@ -12,7 +12,7 @@ import statistics
 import time
 from dataclasses import replace
 
-from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column
+from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
 from coldfleet.policies import Policy, get_policy

@@ -17,9 +17,11 @@ from coldfleet.hostsim.engine.state import (
     ACCESS_WRITE,
     ANON,
     BUSY,
+    CALLS,
     DIRTY,
     FILE,
     IN_PAGE_CACHE,
+    LOCKS,
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
@@ -33,8 +35,8 @@ from coldfleet.hostsim.engine.state import (
     TDP,
     TDP_MAPPED,
     WRITABLE,
+    YOUNG,
 )
-from coldfleet.hostsim.kvm.mmu_notifier import CALLS, LOCKS, YOUNG
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.hostsim.mm import faults, filemap
 from coldfleet.hostsim.replay.observe import page_states

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from coldfleet.hostsim.engine.kernels import KERNELS
-from coldfleet.hostsim.engine.state import PRESENT, PRIMARY, SHADOW, TDP, TOUCHED
+from coldfleet.hostsim.engine.state import MISSED, PRESENT, PRIMARY, SHADOW, TDP, TOUCHED
 from coldfleet.hostsim.host import collect, simulate_host
-from coldfleet.hostsim.kvm.mmu_notifier import MISSED
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.hostsim.replay.observe import page_states
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec, WorkloadSpec

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coldfleet.hostsim.counters.intervals import HEADLINE, ci_column
+from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.policies import get_policy
 from tests.hostsim.varied_hosts import varied_hosts

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfleet.hostsim.engine.state import PRIMARY, SHADOW, SHADOW_MAPPED, TDP, Machine
-from coldfleet.hostsim.kvm.mmu_notifier import CALLS, FAILED, FLUSHES, LOCKS
+from coldfleet.hostsim.engine.state import CALLS, FAILED, FLUSHES, LOCKS, PRIMARY, SHADOW, SHADOW_MAPPED, TDP, Machine
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.policies import POLICIES, Lock, Site, get_policy
 from tests.hostsim.one_word import ask_word, consult_word, new_word, set_bits, under

@@ -1,0 +1,93 @@
+"""The table ``[argument]`` of a study: a claim of the mail thread, and what confirms or refutes it.
+
+A check measures a figure in some cells of the study and compares it with a bound. Nothing about the outcome is written
+down: the verdict follows from the runs (cluster.answers.claims).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from coldfleet.cluster.study.model import walk_keys
+from coldfleet.cluster.study.tables import Table, table_key
+from coldfleet.cluster.study.values import Scalar
+from coldfleet.hostsim.counters.counters import COUNTERS
+from coldfleet.hostsim.spec.errors import UserError
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+_BOUND = re.compile(r"(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?(?:e-?\d+)?)")
+_NAMES = frozenset(counter.name for counter in COUNTERS)
+
+
+def sum_of_counters(text: str) -> list[str]:
+    """The counters of ``"a + b"``; raises UserError for one that there isn't."""
+    names = [name.strip() for name in text.split("+")]
+    for name in names:
+        if name not in _NAMES:
+            raise UserError(f"no counter {name!r}: docs/columns.md has them all")
+    return names
+
+
+def _known_measure(text: str) -> str:
+    for part in text.split("/", 1):
+        sum_of_counters(part)
+    return text
+
+
+def _known_bound(text: str) -> str:
+    if not _BOUND.fullmatch(text.strip()):
+        raise UserError(f"{text!r} is not a bound: write for example '>= 0.9'")
+    return text
+
+
+class Check(Table):
+    """One thing that must hold if the claim is true."""
+
+    says: str = table_key("what it shows, in words")
+    measure: Annotated[str, AfterValidator(_known_measure)] = table_key(
+        "a counter, a sum of some ('a + b'), or one sum over another ('a / b + c')"
+    )
+    of: dict[str, Scalar] = table_key("the cells: values of keys in the grid; several cells are added up", default={})
+    guest: int | None = table_key("only this guest of each host", default=None)
+    over: dict[str, Scalar] | None = table_key("the figure is divided by that of these cells", default=None)
+    bound: Annotated[str, AfterValidator(_known_bound)] = table_key("what the figure must be, such as '>= 0.9'")
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is within the bound."""
+        matched = _BOUND.fullmatch(self.bound.strip())
+        assert matched is not None  # checked at the door
+        return _COMPARE[matched[1]](value, float(matched[2]))
+
+
+class Argument(Table):
+    """A claim of the thread, and what decides it."""
+
+    number: int = table_key("the C-number", ge=1, le=99)
+    claim: str = table_key("the claim, as it was made")
+    by: str = table_key("who made it, and where")
+    decides: str = table_key("what is measured, and which outcome confirms or refutes it")
+    checks: list[Check] = table_key("all must hold", min_length=1)
+
+    def check_cells(self, cells: Iterable[Mapping[str, Scalar]]) -> None:
+        """Raises UserError if a check is about cells that the study doesn't have."""
+        known = list(cells)
+        paths = [path for path, _ in walk_keys()]
+        for check in self.checks:
+            for chosen in (check.of, check.over):
+                for path in chosen or {}:
+                    if path not in paths:
+                        raise UserError(f"check {check.says!r}: unknown key {path!r}")
+                if chosen and not any(fits(chosen, cell) for cell in known):
+                    raise UserError(f"check {check.says!r}: the study has no cell with {chosen}")
+
+
+def fits(chosen: Mapping[str, Scalar], parameters: Mapping[str, Scalar]) -> bool:
+    """Whether a cell with these parameters is one of the chosen ones."""
+    return all(parameters[path] == value for path, value in chosen.items())

@@ -1,0 +1,29 @@
+"""The access monitor of a host: who asks for Accessed bits beside MGLRU, as the host's spec names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import numpy as np
+
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.monitors.damon import Damon
+from coldfleet.hostsim.monitors.page_idle import IdleTracking, Khugepaged
+from coldfleet.hostsim.spec.host_spec import HostSpec
+
+AccessMonitor = Callable[[], Iterator[int]]
+"""Begins the monitor's work of a tick, which yields the guest that each part was for."""
+
+
+def make_monitor(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: int) -> AccessMonitor:
+    """The host's access monitor; its turn is after those of all guests."""
+    m = memory.machine
+    guests = range(len(spec.guests))
+    if spec.caller in ("idle", "khugepaged"):
+        each = [IdleTracking() if spec.caller == "idle" else Khugepaged() for _ in guests]
+        return lambda: chain.from_iterable(one.run(m, g, memory.words(g)) for g, one in enumerate(each))
+    everybody = {g: memory.pages(g) for g in guests}
+    targets = [everybody] if spec.caller == "damon-paddr" else [{g: pages} for g, pages in everybody.items()]
+    damons = [Damon(target, key=key, host=host) for target in targets]
+    return lambda: chain.from_iterable(damon.run(m) for damon in damons)

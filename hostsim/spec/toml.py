@@ -1,0 +1,81 @@
+"""Reads a TOML file that a user wrote: what is wrong with it is one line, and every key has a line number.
+
+tomllib reads values, but forgets lines.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from coldfleet.hostsim.spec.errors import UserError
+
+_KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
+_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]")
+_ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=(.*)", re.DOTALL)
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
+
+
+def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a file and what it says; raises :class:`UserError` if it can't be read, or isn't TOML in UTF-8."""
+    try:
+        text = path.read_bytes().decode()
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+
+
+def key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line, from 1, of every table header and key of a valid TOML text.
+
+    A dot in a quoted key counts as one between keys: in ``[grid]``, "guest.memory" and guest.memory are the same.
+    Keys of inline tables are not told apart: :func:`find_line` falls back to the key that holds the table.
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    quotes = ""  # the delimiter of the multi-line string that we are in
+    depth = 0  # open brackets of the array that we are in
+    for number, line in enumerate(text.splitlines(), 1):
+        if quotes:
+            _, closed, rest = line.partition(quotes)
+            if not closed:
+                continue
+            quotes, line = "", rest
+        elif depth == 0:
+            if header := _HEADER.match(line):
+                table = _split(header[1])
+                lines.setdefault(table, number)
+                continue
+            if not (assignment := _ASSIGNMENT.match(line)):
+                continue
+            keys = table + _split(assignment[1])
+            for end in range(len(table) + 1, len(keys) + 1):
+                lines.setdefault(keys[:end], number)
+            line = assignment[2]
+        for mark in ('"""', "'''"):
+            if line.count(mark) % 2:
+                quotes, line = mark, line.partition(mark)[0]
+        bare = _STRING.sub("", line).partition("#")[0]
+        depth += sum(map(bare.count, "[{")) - sum(map(bare.count, "]}"))
+    return lines
+
+
+def find_line(lines: dict[tuple[str, ...], int], path: tuple[str, ...]) -> int:
+    """The line of a key, or of the nearest table around it; 0 if there is none."""
+    while path:
+        if path in lines:
+            return lines[path]
+        path = path[:-1]
+    return 0
+
+
+def _split(dotted: str) -> tuple[str, ...]:
+    keys = [key.strip("\"'") for key in re.findall(_KEY, dotted)]
+    return tuple(".".join(keys).split("."))

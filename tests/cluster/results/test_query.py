@@ -1,0 +1,122 @@
+"""SQL over the results, and the columns that it can name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.schemas import SORT_KEYS, schema
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import nearest
+from tests.cluster.conftest import Said
+
+pytest.importorskip("duckdb", reason='needs the extra "query"')
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def done(plan: Plan, tmp_path: Path, fake_engine: object) -> Path:
+    sweep(plan, tmp_path / "out", SerialExecutor())
+    return tmp_path / "out"
+
+
+def test_tables_are_views(done: Path, plan: Plan, coldfleet: Command) -> None:
+    sql = "SELECT (SELECT count(*) FROM cells) AS c, (SELECT count(*) FROM hosts) AS h, count(*) AS g FROM guests"
+    assert json.loads(coldfleet("query", done, sql, "--json").out) == [
+        {"c": len(plan), "h": 2 * len(plan), "g": 4 * len(plan)}
+    ]
+
+
+def test_rows_are_those_of_the_table(done: Path, coldfleet: Command) -> None:
+    from coldfleet.cluster.results.results import Results
+
+    sql = "SELECT cell_id, replicate, pgmajfault FROM cells ORDER BY cell_id, replicate"
+    expected = Results.open(done).table("cells", ["cell_id", "replicate", "pgmajfault"]).to_pylist()
+    assert json.loads(coldfleet("query", done, sql, "--json").out) == expected
+    rows = list(csv.DictReader(io.StringIO(coldfleet("query", done, sql, "--csv").out)))
+    assert rows == [{name: str(value) for name, value in row.items()} for row in expected]
+
+
+def test_lost_part_that_came_back_counts_once(done: Path, plan: Plan, coldfleet: Command) -> None:
+    kept = {path: path.read_bytes() for path in (done / "parts").iterdir()}
+    next((done / "parts").glob("hosts-*")).unlink()
+    sweep(plan, done, SerialExecutor())
+    for path, content in kept.items():
+        path.write_bytes(content)
+    found = json.loads(coldfleet("query", done, "SELECT count(*) AS runs FROM cells", "--json").out)
+    assert found == [{"runs": len(plan)}]
+
+
+def test_sums_and_lists_are_plain_json(done: Path, coldfleet: Command) -> None:
+    sql = "SELECT sum(pgmajfault) AS s, avg(pgmajfault) AS a, max(step_pages) AS l, 0.0/0.0 AS n FROM guests"
+    row = json.loads(coldfleet("query", done, sql, "--json").out)[0]
+    assert isinstance(row["s"], int)
+    assert isinstance(row["a"], float)
+    assert isinstance(row["l"], list)
+    assert row["n"] is None
+
+
+def test_printed_for_people(done: Path, coldfleet: Command) -> None:
+    said = coldfleet("query", done, "SELECT policy, nested_ratio, sum(pgmajfault) AS refaults FROM cells GROUP BY ALL")
+    assert said.code == 0
+    assert "refaults" in said.out
+    assert "six-steps" in said.out
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [("SELECT pgmajfaults FROM cells", "no column 'pgmajfaults': did you mean 'pgmajfault'"),
+     ("SELECT c.polcy FROM cells c", "'policy'"), ("SELECT * FROM cell", "no table 'cell': did you mean 'cells'"),
+     ("SELEC 1", "syntax error"), ("", "one SELECT"), ("SELECT 1; SELECT 2", "one SELECT"),
+     ("CREATE TABLE t AS SELECT 1", "one SELECT"), ("DROP VIEW cells", "one SELECT"),
+     ("COPY cells TO 'stolen.csv'", "one SELECT"), ("ATTACH 'other.db'", "one SELECT"),
+     ("SET enable_external_access = true", "one SELECT"), ("INSTALL httpfs", "one SELECT"),
+     ("SELECT * FROM read_csv('/etc/passwd')", "disabled"), ("SELECT * FROM '/etc/passwd.csv'", ""),
+     ("SELECT * FROM glob('/*')", "disabled"), ("SELECT * FROM read_text('study.json')", "disabled"),
+     ("SELECT * FROM coldfleet", "no table"), ("SELECT 'a'::int", "Conversion")],
+)  # fmt: skip
+def test_anything_else_is_one_line(
+    sql: str, expected: str, done: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(done)
+    before = sorted(done.rglob("*"))
+    said = coldfleet("query", done, sql)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert expected in said.err
+    assert sorted(done.rglob("*")) == before
+
+
+@pytest.mark.parametrize("table", SORT_KEYS)
+def test_columns_are_those_of_the_schema(table: str, coldfleet: Command) -> None:
+    data = json.loads(coldfleet("columns", table, "--json").out)
+    assert [column["name"] for column in data["columns"]] == schema(table).names
+    assert all(column["meaning"] for column in data["columns"])
+    said = coldfleet("columns", table)
+    assert all(name in said.out for name in schema(table).names)
+    assert max(map(len, said.out.splitlines())) <= 100
+
+
+def test_columns_lists_the_tables(coldfleet: Command) -> None:
+    assert list(json.loads(coldfleet("columns", "--json").out)) == list(SORT_KEYS)
+    assert all(table in coldfleet("columns").out for table in SORT_KEYS)
+
+
+def test_unknown_table_is_one_line(coldfleet: Command) -> None:
+    said = coldfleet("columns", "guest")
+    assert (said.code, said.out, said.err) == (2, "", "coldfleet: no table 'guest': did you mean 'guests'?\n")
+
+
+def test_nearest_names() -> None:
+    assert nearest("polciy", ["policy", "replicate"]) == ": did you mean 'policy'?"
+    assert nearest("fault", ["pgmajfault_of_a_file", "other"]) == ": did you mean 'pgmajfault_of_a_file'?"
+    assert nearest("zzz", ["a", "b"]) == ": there are 'a', 'b'"
+    assert nearest("zzz", map(str, range(9))).endswith("'5', ...")
+    assert nearest("zzz", []) == ""

@@ -1,0 +1,139 @@
+"""A study file is checked once, and every mistake in it is one line with file, line and mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.toml import find_line, key_lines
+from tests.cluster.conftest import Said
+
+MISTAKES = {
+    "unknown key": ("ticks = 4", "tics = 4", ":4: unknown key \"tics\": did you mean \"ticks\"?"),
+    "unknown table": ("[fleet]", "[flet]", ":7: unknown table [flet]: did you mean \"fleet\"?"),
+    "key in the wrong table": ("memory =", "skew = 1\nmemory =", ":12: unknown key \"skew\" in [guest]: it belongs in"),
+    "head key below a table": ("memory =", "seed = 1\nmemory =", "it belongs at the top, before any [table]"),
+    "unknown axis": ("nested_ratio =", "nested_ration =", ":26: unknown key \"nested_ration\" in [grid]: did you mean"),
+    "short axis name": ("nested_ratio =", '"skew" =', "did you mean \"guest.workload.skew\"?"),
+    "wrong unit": ('"4 MiB"', '"4 MB"', ":12: guest.memory: '4 MB': unknown unit 'MB': did you mean 'MiB'?"),
+    "not a unit of memory": ('"4 MiB"', '"4 s"', "unknown unit 's': one of: B, KiB"),
+    "no unit": ('"4 MiB"', "4", "guest.memory: 4 has no unit: write \"4 MiB\""),
+    "negative size": ('"4 MiB"', '"-4 MiB"', "an amount of memory can't be negative"),
+    "part of a page": ('"4 MiB"', '"4194305 B"', "not a whole number of 4096-byte pages"),
+    "too small": ('"4 MiB"', '"1 MiB"', "guest.memory = '1 MiB': it should be greater than or equal to 512"),
+    "ratio over 1": ("[0, 0.5, 1]", "[0, 1.5]", ":26: grid.nested_ratio = 1.5: it should be less than or equal to 1"),
+    "share over 1": ("l2_only_share = 0.25", "access_share = 1.1", "nested.access_share = 1.1: it should be less"),
+    "shares that don't fit": ("l2_only_share = 0.25", "l2_only_share = 0.75", "l2_only_share 0.75 is more than"),
+    "empty axis": ("[0, 0.5, 1]", "[]", ":26: grid.nested_ratio is empty"),
+    "empty grid": ('policy = ["evict-only", "six-steps"]\nnested_ratio = [0, 0.5, 1]', "", ":24: [grid] is empty"),
+    "axis that is no list": ("[0, 0.5, 1]", "0.5", "grid.nested_ratio is not a list: write nested_ratio = [0.5]"),
+    "value twice": ("[0, 0.5, 1]", "[1, 0.5, 1.0]", "grid.nested_ratio has 1.0 twice"),
+    "set twice": ("ticks = 4", "ticks = 4\nnested_ratio = 0.5", "nested_ratio is both in [grid] and set"),
+    "unknown policy": ('"six-steps"', '"six-step"', ":25: grid.policy: unknown policy 'six-step': did you mean"),
+    "unknown kernel": ("ticks = 4", 'ticks = 4\nkernel = "2.4"', ":5: kernel: unknown kernel '2.4': one of"),
+    "unknown feature": (
+        "ticks = 4", 'ticks = 4\nkernel = "6.12 with two_tuch of 6.18"', ":5: kernel: unknown kernel feature 'two_tuch'"
+    ),
+    "bad scene": ("ticks = 4", 'ticks = 4\nscene = "vm hotcld"', ":5: scene: unknown workload 'hotcld' in 'vm hotcld'"),
+    "scene and fleet": ("ticks = 4", 'ticks = 4\nscene = "vm scan"', "guests_per_host is 2, but the scene has 1"),
+    "scene and nested": ("ticks = 4", 'ticks = 4\nscene = "vm scan, vm scan"', "leave nested_ratio and [nested] out"),
+    "missing key": ("overcommit = 1.5", "", "overcommit is missing: set it at the top of the file or in [grid]"),
+    "missing table": ('[fleet]\nhosts = 2\nguests_per_host = 2', "", "fleet is missing: add a table [fleet]"),
+    "text for a number": ("ticks = 4", 'ticks = "4"', ":4: ticks = '4' is not a whole number"),
+    "not a number": ("overcommit = 1.5", "overcommit = nan", "overcommit = nan: it should be a finite number"),
+    "unknown choice": ('"limit"', '"limits"', "reclaim.mode = 'limits': it should be 'limit', 'proactive'"),
+    "classic, host": ('mode = "limit"', 'mode = "host"\nlru = "classic"', 'kswapd is modelled for lru = "mglru" only'),
+    "pages that don't add up": (
+        "[fleet]", "[swap]\nincompressible_share = 0.6\nsame_filled_share = 0.5\n[fleet]", "are more than 1 together"),
+    "classic, debugfs": ('mode = "limit"', 'mode = "debugfs"\nlru = "classic"', "has not: use another mode"),
+    "classic, aging": ('mode = "limit"', 'aging_every_ticks = 2\nlru = "classic"', "has not: leave it out"),
+    "not TOML": ("[fleet]", "[fleet", "not valid TOML"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistake_is_one_line_and_nothing_is_written(
+    old: str, new: str, expected: str, study_text: str, tmp_path: Path, coldfleet: Callable[..., Said]
+) -> None:
+    assert old in study_text
+    study = tmp_path / "bad.toml"
+    study.write_text(study_text.replace(old, new))
+    said = coldfleet("sweep", study, "--out", tmp_path / "out", "--executor", "serial")
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.startswith(f"coldfleet: {study}")
+    assert said.err.count("\n") == 1
+    assert expected in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "No such file"), (b"\xff\xfe", "not a text file in UTF-8"), (b"", "is missing")],
+)
+def test_file_that_is_none(
+    content: bytes | None, expected: str, tmp_path: Path, coldfleet: Callable[..., Said]
+) -> None:
+    study = tmp_path / "bad.toml"
+    if content is not None:
+        study.write_bytes(content)
+    said = coldfleet("sweep", study, "--out", tmp_path / "out")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert expected in said.err
+
+
+def test_cell_that_does_not_fit_is_named(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(
+        study_text.replace("l2_only_share = 0.25", "") + "nested.l2_only_share = [0.1, 0.2]\n"
+        "nested.exposed_share = [0.5, 0.15]\n"
+    )
+    with pytest.raises(UserError, match=r"nested.exposed_share = 0.15: l2_only_share 0.2 is more than"):
+        read_study(path)
+
+
+def test_grid_takes_dotted_keys_in_quotes_and_without(study_text: str, tmp_path: Path) -> None:
+    plans = []
+    for axis in ('"guest.memory"', "guest.memory"):
+        path = tmp_path / "s.toml"
+        text = study_text.replace('memory = "4 MiB"\n', "") + f'{axis} = ["4096 KiB", "8 MiB"]\n'
+        path.write_text(text)
+        plans.append(read_study(path))
+    assert plans[0] == plans[1]
+    assert plans[0].axes["guest.memory"] == ("4 MiB", "8 MiB")
+
+
+def test_study_without_a_grid_is_one_cell(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text('policy = "six-steps"\n' + study_text[: study_text.index("[grid]")])
+    assert read_study(path).cell_count == 1
+
+
+def test_error_names_the_line_of_an_axis_over_several_lines(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(study_text.replace("[0, 0.5, 1]", "[\n  0,  # none\n  2,\n]\nticks2 = []"))
+    with pytest.raises(UserError, match=r':30: unknown key "ticks2"'):
+        read_study(path)
+
+
+def test_key_lines_skip_strings_and_arrays() -> None:
+    text = 'a = """\nb = 1\n"""\nc = [\n  "d = 1", # ]\n]\n[t."u.v"]\ne.f = {g = 1}\n[[h]]\ni = "[" # [\nj = 1\n'
+    lines = key_lines(text)
+    assert lines[("a",)] == 1
+    assert ("b",) not in lines
+    assert lines[("c",)] == 4
+    assert lines[("t", "u", "v", "e", "f")] == 8
+    assert find_line(lines, ("t", "u", "v", "e", "f", "g")) == 8
+    assert lines[("h", "j")] == 11
+    assert find_line(lines, ("nowhere",)) == 0
+
+
+@pytest.mark.parametrize("name", ["quickstart", "fast_only"])
+def test_shipped_studies_are_good(name: str) -> None:
+    plan = read_study(Path(__file__).parents[3] / "configs" / f"{name}.toml")
+    assert len(plan.axes["policy"]) == 6
+    assert plan.title

@@ -1,0 +1,235 @@
+"""Recordings are read and checked at the door: what is damaged, changed or unknown is refused in one line."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coldfleet.hostsim.replay.comparison import compare_recording
+from coldfleet.hostsim.replay.recording import NEVER_PRESENT, SWAPPED, page_state_hash, read_recording, residency_hash
+from coldfleet.hostsim.replay.replay import check_replayable
+from coldfleet.hostsim.spec.errors import UserError
+from tests.hostsim.small_recordings import Lines, make_recording, read_lines, write_lines
+from tests.reference.schedule import fnv1a as plain_fnv1a
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small recording without fault."""
+    path = tmp_path_factory.mktemp("recording") / "whole.jsonl.gz"
+    make_recording(path)
+    return path
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    return tmp_path / "damaged.jsonl.gz"
+
+
+def complaint(path: Path) -> str:
+    """The one line that refuses a file, after the file's name."""
+    with pytest.raises(UserError) as caught:
+        check_replayable(read_recording(path))
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert len(text.splitlines()) == 1
+    return text.removeprefix(f"{path}: ")
+
+
+def test_a_whole_recording_is_read(whole: Path) -> None:
+    recording = read_recording(whole)
+    assert [step["ev"] for step in recording.steps] == ["start", "populate", *["touch", "age", "evict"] * 3]
+    assert recording.header.kernel == "6.12"
+    assert [guest.kind for guest in recording.header.guests] == ["host"]
+    assert sorted(recording.list_hashes) == [(0, 1), (0, 2), (0, 3)]
+
+
+def test_page_states_come_back_from_the_dump(whole: Path) -> None:
+    recording = read_recording(whole)
+    for step in recording.steps:
+        states = recording.page_states(step)
+        assert states is not None
+        assert page_state_hash(states) == step["pgh"]
+        assert residency_hash(states) == step["resh"]
+        assert (states < SWAPPED).sum() == step["res"]
+    assert recording.page_states({"r": 1}) is None
+
+
+def test_page_state_hashes_are_those_of_the_written_rules() -> None:
+    states = [0x33, SWAPPED, NEVER_PRESENT, 0, 0xF4]
+    array = np.array(states, np.uint16)
+    assert page_state_hash(array) == f"{plain_fnv1a(b'33..__00f4'):016x}"
+    assert residency_hash(array) == f"{plain_fnv1a([2, 0, 1, 2, 2]):016x}"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.25, 0.5, 0.9, 0.999])
+def test_a_cut_file_is_refused(whole: Path, damaged: Path, share: float) -> None:
+    content = whole.read_bytes()
+    damaged.write_bytes(content[: int(share * len(content))])
+    assert complaint(damaged)
+
+
+def test_a_file_cut_between_two_lines_and_zipped_again_is_refused(whole: Path, damaged: Path) -> None:
+    lines = read_lines(whole)
+    for kept in range(len(lines)):
+        write_lines(damaged, lines[:kept])
+        assert "not a recording" in complaint(damaged) if kept == 0 else "cut" in complaint(damaged)
+
+
+def test_a_byte_cut_off_or_added_in_the_gzip_is_refused(whole: Path, damaged: Path) -> None:
+    content = whole.read_bytes()
+    damaged.write_bytes(content[:-1])
+    assert "cut or damaged, not a whole gzip file" in complaint(damaged)
+    damaged.write_bytes(content + b"?")
+    assert "cut or damaged, not a whole gzip file" in complaint(damaged)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "not a recording: every line is to be a JSON object"),
+        (b"not gzip at all", "cut or damaged, not a whole gzip file"),
+        (gzip.compress(b""), "not a recording: every line is to be a JSON object"),
+        (gzip.compress(b"{}\n"), "not a recording: every line is to be a JSON object with an 'ev'"),
+        (gzip.compress(b"[1, 2]\n"), "not a recording: every line is to be a JSON object with an 'ev'"),
+        (gzip.compress(b'{"ev": "hdr"}\n{"ev": "en'), "line that is not JSON"),
+        (gzip.compress(b'{"ev": "start"}\n{"ev": "end"}\n'), "the first line is not ev=hdr"),
+        (gzip.compress(b'{"ev": "hdr"}\n{"ev": "end"}\n'), "ev=hdr: field 'legend' is missing"),
+        (gzip.compress(b"\xff\xfe\n"), "cut or damaged"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recording_is_refused(damaged: Path, content: bytes, why: str) -> None:
+    damaged.write_bytes(content)
+    assert why in complaint(damaged)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert complaint(tmp_path / "absent.jsonl.gz") == "no such recording"
+    assert "not a whole gzip file" in complaint(tmp_path)
+
+
+Damage = Callable[[Lines], object]
+
+
+def in_header(**changes: Any) -> Damage:
+    return lambda lines: lines[0].update(changes)
+
+
+def in_step(number: int, **changes: Any) -> Damage:
+    return lambda lines: [line for line in lines if line["ev"] != "list"][number].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (in_header(rel="5.10.0-8-amd64"), "names kernel '5.10'; known are 6.1, 6.12, 6.16, 6.18, 7.3"),
+        (in_header(rel=612), "header field 'rel' is 612, not a str"),
+        (in_header(kind="container"), "header field 'kind' is ['container']; known are host, vm"),
+        (in_header(wl="zipff"), "header field 'wl' is ['zipff']; known are hotcold, zipf"),
+        (in_header(mode="kswap"), "header field 'mode' is 'kswap'; known are debugfs, reclaim"),
+        (in_header(mode="kswapd"), "mode 'kswapd' needs an ev=zone with the zones' sizes and watermarks in 'zi'"),
+        (in_header(layout="random"), "header field 'layout' is 'random'; known are perm, ident"),
+        (in_header(lru_gen_enabled="0x0000"), "'mode' is 'debugfs', which needs MGLRU"),
+        (in_header(lru_gen_enabled="0x0001"), "'lru_gen_enabled' is '0x0001'; known are 0x0000, 0x0007"),
+        (in_header(n="700"), "header field 'n' is '700', not a int"),
+        (in_header(n=True), "header field 'n' is True, not a int"),
+        (in_header(acc=-1), "header field 'acc' is -1, not a int"),
+        (in_header(rounds=None), "header field 'rounds' is None, not a int"),
+        (in_header(target=[1]), "header field 'target' is [1], not a int"),
+        (in_header(seed="9"), "header field 'seed' is ['9'], not a number"),
+        (in_header(legend=3), "ev=hdr: field 'legend' is 3, not a state byte for every letter"),
+        (in_header(seed=10), "round 1: schedule hash is"),
+        (in_header(acc=399), "ev=list of round 1: field 'cnt' is 400, not 399"),
+        (in_header(wl="uniform"), "round 1: schedule hash is"),
+        (in_header(layout="ident"), "round 1: schedule hash is"),
+        (in_header(rounds=2), "cut: it has 11 steps where its header asks for 8"),
+        (in_header(n=701), "dump of 700 pages where the header says 701"),
+        (in_step(1, ev="touch"), "step 0 is ev=touch of round 0, where ev=start of round 0 is due"),
+        (in_step(3, pg="A" * 699), "dump of 699 pages where the header says 700"),
+        (in_step(3, res="700"), "ev=touch of round 1: field 'res' is '700', not a number"),
+        (in_step(4, max=None), "ev=age of round 1: field 'max' is None, not a number"),
+        (in_step(4, x=1.5), "ev=age of round 1: field 'x' is 1.5, not a number"),
+        (in_step(4, lg=None), "ev=age of round 1: field 'lg' is None, not a list of generations"),
+        (in_step(4, st=[]), "ev=age of round 1: field 'st' is [], not counters"),
+        (in_step(4, c="z"), "ev=age of round 1: field 'c' is 'z', not 'a' or 'b'"),
+        (in_step(4, t=5), "ev=age of round 1: unknown field 't'"),
+        (in_step(4, rez=5), "ev=age of round 1: unknown field 'rez': did you mean 'res'?"),
+        (in_step(4, r=2), "step 3 is ev=age of round 2, where ev=age of round 1 is due"),
+        (in_step(4, lgf={"tiers": {"1": {"0": ["e5"]}}}), "{'0': ['e5']}}}, not tier counters"),
+        (in_step(4, mev={"max": 1}), "counter max of 'mev' is 1, though there is no limit"),
+        (lambda lines: lines[-3]["st"].update(pgsteal=1), "counter pgsteal of 'st' went back to 1"),
+        (lambda lines: lines[-2].pop("r"), "ev=evict: field 'r' is missing"),
+        (in_header(drain=0), "header field 'drain' or 'nage' is not 1"),
+        (in_header(flagbits=[27, 25, 2, 8, 2, 8]), "header field 'flagbits' is [27, 25, 2, 8, 2, 8]; known are"),
+        (in_header(npt="X"), "header field 'npt' is 'X'; it is 'Y' or 'N'"),
+        (lambda lines: lines.pop(-2), "cut: it has 10 steps where its header asks for 11"),
+        (lambda lines: lines[-1].update(sum=3), "ev=end: unknown field 'sum'"),
+        (lambda lines: lines[3].update(lh="0" * 16), "round 1: schedule hash is 0000000000000000, but this header's"),
+        (lambda lines: lines.pop(), "cut: the last line is not ev=end"),
+        (lambda lines: lines.pop(0), "the first line is not ev=hdr"),
+        (lambda lines: lines.pop(1), "step 0 is ev=populate of round 0, where ev=start of round 0 is due"),
+    ],
+)  # fmt: skip
+def test_a_changed_recording_is_refused(whole: Path, damaged: Path, damage: Damage, why: str) -> None:
+    lines = copy.deepcopy(read_lines(whole))
+    damage(lines)
+    write_lines(damaged, lines)
+    assert why in complaint(damaged)
+
+
+def test_a_page_state_that_the_legend_lacks_is_refused(whole: Path, damaged: Path) -> None:
+    lines = read_lines(whole)
+    lines[2]["pg"] = "?" + lines[2]["pg"][1:]
+    write_lines(damaged, lines)
+    with pytest.raises(UserError, match="page dump of round 0 has '\\?', which the legend lacks"):
+        compare_recording(read_recording(damaged))
+
+
+@pytest.mark.parametrize("field", ["x", "res", "min", "max", "lg", "lg-file", "st", "pg", "pgh", "resh", "lgf"])
+def test_any_changed_field_of_a_step_is_a_difference(whole: Path, damaged: Path, field: str) -> None:
+    lines = read_lines(whole)
+    step = lines[-2]
+    assert step["ev"] == "evict"
+    changed = {
+        "lg": [[seq, pages + 1, 0] for seq, pages, _ in step["lg"]],
+        "st": {**step["st"], "pgsteal": step["st"]["pgsteal"] + 1},
+        "pg": step["pg"][::-1],
+        "pgh": step["resh"],
+        "resh": step["pgh"],
+        "lgf": {"tiers": {"1": {"0": ["5e"]}}},
+        "lg-file": [[seq, pages, 1] for seq, pages, _ in step["lg"]],
+    }
+    step[field.removesuffix("-file")] = changed.get(field, 77)
+    write_lines(damaged, lines)
+    comparison = compare_recording(read_recording(damaged))
+    assert comparison.exact == comparison.steps - 1
+    assert comparison.first is not None
+    assert (comparison.first.step, comparison.first.event, comparison.first.round) == (10, "evict", 3)
+
+
+SHIPPED = Path(__file__).parents[2] / "recordings" / "k6.12_vm_scan_debugfs_r2.jsonl.gz"
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_every_flipped_byte_of_the_gzip_is_refused_or_a_difference(whole: Path, damaged: Path, shipped: bool) -> None:
+    content = (SHIPPED if shipped else whole).read_bytes()
+    named = content[3] & 8  # the gzip header ends with the file's name
+    start = content.index(b"\0", 10) + 1 if named else 10
+    random = np.random.default_rng(1)
+    for position in random.choice(np.arange(start, len(content)), 100, replace=False).tolist():
+        flipped = bytearray(content)
+        flipped[position] ^= int(random.integers(1, 256))
+        damaged.write_bytes(flipped)
+        try:
+            comparison = compare_recording(read_recording(damaged))
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1  # noqa: PT017 - either way will do
+            assert str(error).startswith(f"{damaged}: ")  # noqa: PT017
+        else:
+            assert comparison.exact < comparison.steps or gzip.decompress(flipped) == gzip.decompress(content)
