@@ -1,6 +1,6 @@
 """How much memory a worker needs: what an actor asks Ray for, so that a machine gets no more workers than it bears.
 
-Measured (VmHWM) on x86-64, CPython 3.11, numba 0.68, Ray 2.60 (tests/cluster/execution/test_worker_memory.py measures again).
+Measured (VmHWM) on x86-64, CPython 3.11, numba 0.68, Ray 2.60 (test_worker_memory.py measures again).
 Where the simulator has not been compiled before, the first worker takes 700 MiB for the minute that this takes.
 """
 
