@@ -8,14 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from coldfleet.hostsim.clock.host_clock import HostClock, Turn, gauges
-from coldfleet.hostsim.clock.user_space import is_due, upkeep
+from coldfleet.hostsim.clock.host_clock import GuestTick, HostClock, gauges
+from coldfleet.hostsim.clock.user_space_reclaim import is_due, user_space_reclaim
 from coldfleet.hostsim.costs.constants import cpu_ns
 from coldfleet.hostsim.counters.counters import COUNTERS, EVENTS
 from coldfleet.hostsim.counters.timing import no_time
 from coldfleet.hostsim.engine.hybrids import get_kernel
 from coldfleet.hostsim.engine.philox import study_key
-from coldfleet.hostsim.engine.state import CALLER, CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, YOUNG
+from coldfleet.hostsim.engine.state import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, MONITOR, YOUNG
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
@@ -26,7 +26,7 @@ from coldfleet.hostsim.spec.host_spec import Epoch, GuestResult, GuestSpec, Host
 from coldfleet.hostsim.swap.devices import get_device
 from coldfleet.hostsim.swap.queue import new_queue
 from coldfleet.hostsim.swap.zram import Pool, new_pool, no_pool, update_pool, with_compression
-from coldfleet.hostsim.workload.demand import Demand, Source, Stream
+from coldfleet.hostsim.workload.access_queues import AccessQueues, Source, Stream
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
 from coldfleet.hostsim.workload.scenario import RecordedStream
 from coldfleet.hostsim.workload.streams import FileStream, GuestStream
@@ -72,7 +72,7 @@ def simulate_host(
             kernel_pages=guest.kernel_pages,
             kvm=guest.kind != "process",
             tdp=guest.vm.tdp and guest.kind not in ("shadow", "rmap"),
-            extras=guest.vm.extras or bool(spec.caller),
+            extras=guest.vm.extras or bool(spec.monitor),
             max_pages=guest.limit_pages if limited and not spec.parent_pages else 0,
             swappiness=spec.swappiness,
             file_pages=guest.page_cache.pages if guest.page_cache else 0,
@@ -85,7 +85,7 @@ def simulate_host(
         kernel,
         policy,
         parent_max_pages=parent_limit,
-        shared_cpu=spec.scene,
+        shared_cpu=spec.scenario,
         async_swap=get_device(spec.swap_device).asynchronous,
         free_pages=spec.memory_pages,
         watermarks=_watermarks(spec),
@@ -93,16 +93,16 @@ def simulate_host(
         call_scale=spec.call_scale,
     )
     who = seed, replicate, host
-    demand = _demand(memory, spec, policy, who)
-    turns = [_turn(memory, spec, g, who) for g in range(len(spec.guests))]
+    queues = _access_queues(memory, spec, policy, who)
+    guest_ticks = [_guest_tick(memory, spec, g, who) for g in range(len(spec.guests))]
     pool = _pool(memory, spec, who)
     clock = None
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
-    caller = make_monitor(memory, spec, key=study_key(seed, replicate), host=host) if spec.caller else None
+    monitor = make_monitor(memory, spec, key=study_key(seed, replicate), host=host) if spec.monitor else None
     together = not (
-        caller or memory.has_io or memory.watched or spec.epochs
+        monitor or memory.has_io or memory.watched or spec.epochs
     )  # nothing happens between ticks that takes no time
     epochs: list[Epoch] = []
     tick = 0
@@ -111,36 +111,36 @@ def simulate_host(
         if clock is not None:
             tick = clock.run_ticks(tick, spec.ticks if together else tick)
         else:
-            for g, turn in enumerate(turns):
-                _take(demand, g, turn, tick)
+            for g, guest_tick in enumerate(guest_ticks):
+                _run_tick(queues, g, guest_tick, tick)
             if spec.memory_pages:
                 update_pool(memory.machine, pool)
-            if caller is not None and tick and tick % spec.caller_every_ticks == 0:
-                for _ in caller():
+            if monitor is not None and tick and tick % spec.monitor_every_ticks == 0:
+                for _ in monitor():
                     pass
         if clock is not None:
             clock.complete_io()
         else:
             memory.complete_io()
         if spec.clock and not tick:
-            clock = _clock(memory, demand, turns, pool, caller, spec, who)
+            clock = _clock(memory, queues, guest_ticks, pool, monitor, spec, who)
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
         if tick and clock is None:
             memory.count_tick()
         if tick and spec.epochs:
-            epochs.append(_epoch(tick, memory, spec, _results(memory, policy, spec, demand, clock, tick)))
+            epochs.append(_epoch(tick, memory, spec, _results(memory, policy, spec, queues, clock, tick)))
         tick += 1
-    return replace(_results(memory, policy, spec, demand, clock, spec.ticks), epochs=tuple(epochs))
+    return replace(_results(memory, policy, spec, queues, clock, spec.ticks), epochs=tuple(epochs))
 
 
 def _results(
-    memory: HostMemory, policy: Policy, spec: HostSpec, demand: Demand, clock: HostClock | None, tick: int
+    memory: HostMemory, policy: Policy, spec: HostSpec, queues: AccessQueues, clock: HostClock | None, tick: int
 ) -> HostResult:
     """How the host stands after a tick."""
     guests = range(len(spec.guests))
     times = clock.finish(tick) if clock else [NO_TIME] * len(guests)
-    results = tuple(_result(memory, policy, spec, g, demand, times[g]) for g in guests)
+    results = tuple(_result(memory, policy, spec, g, queues, times[g]) for g in guests)
     return HostResult(results) if clock is None else _with_gauges(results, clock)
 
 
@@ -175,29 +175,30 @@ def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Str
     return GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=number)
 
 
-def _demand(memory: HostMemory, spec: HostSpec, policy: Policy, who: tuple[int, int, int]) -> Demand:
-    """What the guests do; on a clock, some also on memory that nobody reclaims, to know what it takes there."""
+def _access_queues(memory: HostMemory, spec: HostSpec, policy: Policy, who: tuple[int, int, int]) -> AccessQueues:
+    """What the guests do; on a clock, some also on memory that isn't reclaimed, to know how long it takes there."""
     seed, replicate, host = who
     batch = 0
     if spec.clock:
         batch = max(round(spec.clock.batch / spec.scale), min(spec.clock.batch, LEAST_BATCH))
     sources: list[Source] = []
     slots: list[Memslot] = []
-    twin_of: list[int] = []
+    baseline_of: list[int] = []
     for g, guest in enumerate(spec.guests):
         number = _stream_number(guest, g)
         own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
         file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
         sources.append(Source(_stream(guest, spec.ticks, (*who, number)), file, batch))
-        has_twin = spec.clock and (guest.nested or guest.page_cache)
-        twin_of.append(len(slots) if has_twin else -1)
-        if has_twin:
-            slots.append(_twin(guest))
-    return Demand(memory, sources, spec.ticks, HostMemory(slots, memory.kernel, policy) if slots else None, twin_of)
+        has_baseline = spec.clock and (guest.nested or guest.page_cache)
+        baseline_of.append(len(slots) if has_baseline else -1)
+        if has_baseline:
+            slots.append(_baseline(guest))
+    baseline = HostMemory(slots, memory.kernel, policy) if slots else None
+    return AccessQueues(memory, sources, spec.ticks, baseline, baseline_of)
 
 
-def _twin(guest: GuestSpec) -> Memslot:
-    """The memory of a guest that nobody reclaims and that has faults after tick 0: by L2, or of a file's pages."""
+def _baseline(guest: GuestSpec) -> Memslot:
+    """Memory without limit for a guest that has faults after tick 0 even so: by L2, or of a file's pages."""
     return Memslot(
         guest.memory_pages,
         kvm=guest.kind != "process",
@@ -206,27 +207,27 @@ def _twin(guest: GuestSpec) -> Memslot:
     )
 
 
-def _turn(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> Turn:
-    """What happens to a guest in every tick beside its accesses."""
+def _guest_tick(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> GuestTick:
+    """What happens to a guest in every tick besides its accesses."""
     guest = spec.guests[g]
     seed, replicate, host = who
     extras = None
-    if guest.vm.extras or spec.caller:
+    if guest.vm.extras or spec.monitor:
         extras = GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
-    return Turn(lambda tick, psi: upkeep(memory, spec, g, tick, psi), extras)
+    return GuestTick(lambda tick, psi: user_space_reclaim(memory, spec, g, tick, psi), extras)
 
 
-def _take(demand: Demand, g: int, turn: Turn, tick: int) -> None:
+def _run_tick(queues: AccessQueues, g: int, guest_tick: GuestTick, tick: int) -> None:
     """One tick of one guest without time: all of it."""
-    if turn.extras is not None:
-        turn.extras.begin(tick)
-    demand.take_all(g, tick)
-    if turn.extras is not None and tick:
-        turn.extras.after_accesses(tick)
-    for _ in turn.upkeep(tick, None):
+    if guest_tick.extras is not None:
+        guest_tick.extras.begin(tick)
+    queues.make_all(g, tick)
+    if guest_tick.extras is not None and tick:
+        guest_tick.extras.after_accesses(tick)
+    for _ in guest_tick.user_space_reclaim(tick, None):
         pass
-    if turn.extras is not None:
-        turn.extras.end(tick)
+    if guest_tick.extras is not None:
+        guest_tick.extras.end(tick)
 
 
 def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> Pool:
@@ -245,10 +246,10 @@ def _stream_number(guest: GuestSpec, g: int) -> int:
 
 def _clock(
     memory: HostMemory,
-    demand: Demand,
-    turns: list[Turn],
+    queues: AccessQueues,
+    guest_ticks: list[GuestTick],
     pool: Pool,
-    caller: AccessMonitor | None,
+    monitor: AccessMonitor | None,
     spec: HostSpec,
     who: tuple[int, int, int],
 ) -> HostClock:
@@ -260,8 +261,8 @@ def _clock(
     queue = new_queue(device, key=study_key(seed, replicate), host=host, group=sample.group if sample else 0)
     return HostClock(
         memory,
-        demand,
-        turns,
+        queues,
+        guest_ticks,
         partial(is_due, spec),
         spec.clock,
         vcpus,
@@ -270,23 +271,23 @@ def _clock(
         pool,
         spec.scale,
         spec.calibration,
-        caller,
-        spec.caller_every_ticks,
+        monitor,
+        spec.monitor_every_ticks,
     )
 
 
 def _result(
-    memory: HostMemory, policy: Policy, spec: HostSpec, g: int, demand: Demand, times: Mapping[str, int]
+    memory: HostMemory, policy: Policy, spec: HostSpec, g: int, queues: AccessQueues, times: Mapping[str, int]
 ) -> GuestResult:
     guest = spec.guests[g]
     result = GuestResult(
         name=guest.name,
         nested=guest.nested is not None or guest.kind == "nested",
-        access_hash=demand.access_hash(g),
+        access_hash=queues.access_hash(g),
         counters=collect(memory, g, times, spec.calibration),
         step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),
     )
-    return scale_up(result, guest, *demand.made(g)) if guest.sample else result
+    return scale_up(result, guest, *queues.made(g)) if guest.sample else result
 
 
 def collect(
@@ -302,10 +303,10 @@ def collect(
         found[f"missed_young_{name}"] = int(sites[site, MISSED])
         found[f"false_young_{name}"] = int(sites[site, FALSE])
         found[f"notifier_calls_{name}"] = int(sites[site, CALLS])
-    found["notifier_calls_caller"] = int(sites[CALLER, CALLS])
-    found["caller_young"] = int(sites[CALLER, YOUNG])
-    found["caller_missed_young"] = int(sites[CALLER, MISSED])
-    found["caller_false_young"] = int(sites[CALLER, FALSE])
+    found["notifier_calls_monitor"] = int(sites[MONITOR, CALLS])
+    found["monitor_young"] = int(sites[MONITOR, YOUNG])
+    found["monitor_missed_young"] = int(sites[MONITOR, MISSED])
+    found["monitor_false_young"] = int(sites[MONITOR, FALSE])
     totals = sites.sum(axis=0)
     found["notifier_failed"] = int(totals[FAILED])
     found["tlb_flushes"] = int(totals[FLUSHES])

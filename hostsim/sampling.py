@@ -34,13 +34,13 @@ COMMON = 0.01  # of the value: what all parts have in common, whose lists and li
 _PER_PAGE_TIMES = ("resident_page_ms", "pool_page_ms", "reclaimed_page_ms")
 _TIMES = {time.name for time in TIMES}
 _ALIKE = {"agings", "mm_walks", *(_TIMES - set(_PER_PAGE_TIMES))}
-"""Counters that a sample has as the whole does: passes over the memory, and times, whose prices are scaled already."""
+"""Counters that a sample has as the whole does: passes over the memory, and times, whose costs are scaled already."""
 
 
 def parts_of(spec: HostSpec, random: np.random.Generator) -> list[HostSpec]:
     """The parts of a sample, two with smaller calls, then two with fewer; raises UserError for what has none."""
-    if spec.scene or spec.caller or any(guest.vm.device_share for guest in spec.guests):
-        raise UserError("sampled scale knows no scenes, callers or devices: leave them out, or sample = 1")
+    if spec.scenario or spec.monitor or any(guest.vm.device_share for guest in spec.guests):
+        raise UserError("sampled scale knows no scenarios, access monitors or devices: leave them out, or sample = 1")
     step = PARTS * spec.sample
     starts = (random.permutation(step)[:PARTS] + 0.5) / step
     return [

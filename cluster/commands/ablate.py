@@ -25,7 +25,7 @@ def ablate(
         str, typer.Option(help="What is to be explained: residency, a counter, or COUNTER/COUNTER.")
     ] = "residency",
     guest: Annotated[
-        int | None, typer.Option(min=0, help="Of which guest of a host.  [default: 0 of a scene, else all]")
+        int | None, typer.Option(min=0, help="Of which guest of a host.  [default: 0 of a scenario, else all]")
     ] = None,
     cell: Annotated[str, typer.Option(help="Which cell, if the study has a grid: the beginning of its id.")] = "",
     executor: ExecutorOption = ExecutorName.SERIAL,
@@ -58,7 +58,7 @@ def ablate(
     spec = plan.cell(number).spec
     if guest is not None and guest >= spec.fleet.guests_per_host:
         raise UserError(f"--guest {guest}: a host has the guests 0 to {spec.fleet.guests_per_host - 1}")
-    chosen = parse_metric(metric, 0 if guest is None and spec.scene else guest)
+    chosen = parse_metric(metric, 0 if guest is None and spec.scenario else guest)
     kernels = get_kernel(old), get_kernel(new)
     if kernels[0] == kernels[1]:
         raise UserError(f"--from {old} --to {new}: the same kernel twice")

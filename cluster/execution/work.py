@@ -128,7 +128,7 @@ def warm_up(plan: Plan) -> None:
 def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
     """Tiny hosts that run every kernel that the plan needs: each kind of workload and mode of reclaim, with L2."""
     host = build_hosts(plan.run(0))[0]
-    if host.scene:
+    if host.scenario:
         return tuple(_tiny(build_hosts(plan.run(number))[0]) for number in _scenes(plan))
     guest = replace(host.guests[0], memory_pages=_TINY_PAGES, limit_pages=_TINY_PAGES // 2, accesses_per_tick=2048)
     kinds, modes, kernels = (
@@ -153,11 +153,11 @@ def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
 
 
 def _scenes(plan: Plan) -> list[int]:
-    """One cell of each scene and mode of reclaim."""
+    """One cell of each scenario and mode of reclaim."""
     found: dict[tuple[str, str], int] = {}
     for number in range(plan.cell_count):
         spec = plan.cell(number).spec
-        found.setdefault((spec.scene, spec.reclaim.mode), number)
+        found.setdefault((spec.scenario, spec.reclaim.mode), number)
     return list(found.values())
 
 

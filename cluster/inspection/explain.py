@@ -22,7 +22,7 @@ from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.plan import Run
 from coldfleet.hostsim.engine.state import ACCESS_PAGE
 from coldfleet.hostsim.memory.host_memory import HostMemory
-from coldfleet.hostsim.memory.watch import Eviction, Life, Moment, PageWatch, Step, Touch, When
+from coldfleet.hostsim.memory.watch import Eviction, Instant, Life, Moment, Operation, PageWatch, Touch
 from coldfleet.hostsim.spec.errors import UserError
 
 Memory = TypeVar("Memory", bound=HostMemory)
@@ -38,10 +38,10 @@ class Verdict:
     fewer. None: it was not touched again.
     """
 
-    when: When
+    when: Instant
     idle_ticks: int
     asked_in_vain: bool
-    next_touch: When | None
+    next_touch: Instant | None
     others: int | None
     limit_pages: int
 
@@ -71,7 +71,7 @@ class Explanation:
     why: str
     life: Life
     verdicts: list[Verdict]
-    steps: list[Step]
+    steps: list[Operation]
     accesses: dict[int, int]
 
     def as_json(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def explain(
     for tick, accesses in watch.drawn:
         made[tick] += len(accesses)
     verdicts = judge(life, watch, limit)
-    return Explanation(run, host, guest, rows[guest]["name"], why, life, verdicts, watch.steps, dict(made))
+    return Explanation(run, host, guest, rows[guest]["name"], why, life, verdicts, watch.operations, dict(made))
 
 
 def _follow(results: Results, run: Run, host: int, guest: int, page: int | None) -> PageWatch:
@@ -238,7 +238,7 @@ def _starts(watch: PageWatch) -> npt.NDArray[np.int64]:
     return np.cumsum(made)
 
 
-def _place(starts: npt.NDArray[np.int64], when: When) -> int:
+def _place(starts: npt.NDArray[np.int64], when: Instant) -> int:
     """The number of an access among all of the guest's, or of the first one after something else."""
     return int(starts[when.tick]) + when.access
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from coldfleet.cluster.inspection.explain import Explanation, changes_in_words
-from coldfleet.hostsim.memory.watch import Step, When
+from coldfleet.hostsim.memory.watch import Instant, Operation
 
 TICK_US = 1_000_000
 _TRACKS = {
@@ -50,7 +50,7 @@ def _thread_names(guest: int, tracks: list[str]) -> Iterable[dict[str, Any]]:
         yield {"ph": "M", "name": "thread_name", "pid": guest, "tid": number, "args": {"name": name}}
 
 
-def _step_events(step: Step, explanation: Explanation) -> Iterable[dict[str, Any]]:
+def _step_events(step: Operation, explanation: Explanation) -> Iterable[dict[str, Any]]:
     start, length = _span(step.when, explanation)
     for number, (track, counters) in enumerate(_TRACKS.items()):
         moved = {name: step.changes[name] for name in counters if name in step.changes}
@@ -74,7 +74,7 @@ def _page_events(explanation: Explanation) -> Iterable[dict[str, Any]]:
         yield {**where, "name": "; ".join(said), "cat": "page", "ts": start, "args": {"in": moment.cause}}
 
 
-def _span(when: When, explanation: Explanation) -> tuple[float, float]:
+def _span(when: Instant, explanation: Explanation) -> tuple[float, float]:
     """Where on the trace something is and how long it is shown, in µs; the scale is that of the page's guest."""
     accesses = explanation.accesses.get(when.tick, 0)
     length = TICK_US / (accesses + 1)

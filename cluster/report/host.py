@@ -37,7 +37,7 @@ def watch_host(results: Results, run: Run, host: int = 0) -> HostStory:
     watch = rerun_host(results, run, host, Watch)
     ticks = run.cell.spec.ticks
     by_tick = {name: [0] * (ticks + 1) for name in _SHOWN}
-    for step in watch.steps:
+    for step in watch.operations:
         for name, counts in by_tick.items():
             counts[step.when.tick] += step.changes.get(name, 0)
     named = {_SHOWN[name]: counts for name, counts in by_tick.items() if any(counts)}

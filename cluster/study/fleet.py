@@ -30,8 +30,8 @@ from coldfleet.hostsim.spec.host_spec import (
 def build_hosts(run: Run) -> list[HostSpec]:
     """The fleet of one run, host 0 first."""
     spec = run.cell.spec
-    if spec.scene:
-        return [_scene_host(spec)] * spec.fleet.hosts
+    if spec.scenario:
+        return [_scenario_host(spec)] * spec.fleet.hosts
     if spec.fleet.host:
         return [host for _, host in _placed_hosts(run)]
     nested = nested_guests(spec, run.cell.seed, run.replicate)
@@ -109,12 +109,12 @@ def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, in
     return place([machine for _, machine in _machines(spec)], requests, spec.fleet.placement, rank)
 
 
-def _scene_host(spec: CellSpec) -> HostSpec:
-    """A host with the guests of a scene. Several share what all of them may keep, one has a limit of its own."""
-    from coldfleet.hostsim.workload.scenario import KINDS, parse_scene
+def _scenario_host(spec: CellSpec) -> HostSpec:
+    """A host with the guests of a scenario. Several share what all of them may keep, one has a limit of its own."""
+    from coldfleet.hostsim.workload.scenario import KINDS, parse_scenario
 
     guests = []
-    for number, guest in enumerate(parse_scene(spec.scene)):
+    for number, guest in enumerate(parse_scenario(spec.scenario)):
         layout = "ident" if "ident" in guest.options else "perm"
         guests.append(
             GuestSpec(
@@ -131,7 +131,7 @@ def _scene_host(spec: CellSpec) -> HostSpec:
             )
         )
     parent_pages = int(len(guests) * spec.guest.memory / spec.overcommit) if len(guests) > 1 else 0
-    return replace(_host(spec, guests), parent_pages=parent_pages, scene=True)
+    return replace(_host(spec, guests), parent_pages=parent_pages, scenario=True)
 
 
 def nested_guests(spec: CellSpec, seed: int, replicate: int) -> set[tuple[int, int]]:
@@ -220,8 +220,8 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         watermark_scale_factor=spec.host.watermark_scale_factor,
         swap_device=spec.swap.device,
         compression=_compression(spec),
-        caller="" if spec.caller.kind == "none" else spec.caller.kind,
-        caller_every_ticks=spec.caller.every_ticks,
+        monitor="" if spec.monitor.kind == "none" else spec.monitor.kind,
+        monitor_every_ticks=spec.monitor.every_ticks,
         clock=_clock(spec),
         sample=int(spec.host.sample.rpartition("/")[2]),
         calibration=parse_calibration(spec.calibration),

@@ -15,13 +15,13 @@ from pydantic import model_validator
 from pydantic.fields import FieldInfo
 
 from coldfleet.cluster.study.tables import (
-    Caller,
     Clock,
     Fleet,
     Guest,
     GuestClass,
     Host,
     HostClass,
+    Monitor,
     Nested,
     Output,
     Reclaim,
@@ -38,7 +38,7 @@ from coldfleet.cluster.study.values import (
     KernelName,
     PolicyName,
     Scalar,
-    SceneText,
+    ScenarioText,
     Share,
     Switch,
 )
@@ -54,8 +54,8 @@ class CellSpec(Table):
         'kernel whose MGLRU the hosts run, or a hybrid such as "6.12 with two_touch of 6.18"', default="6.12"
     )
     policy: PolicyName = table_key('aging policy; `coldfleet policies` lists them; "kernel": the kernel\'s own')
-    scene: SceneText = table_key(
-        'the guests of each host, taking turns under one parent memcg: "vm hotcold, process scan"; '
+    scenario: ScenarioText = table_key(
+        'the guests of each host, which run one after the other under one parent memcg: "vm hotcold, process scan"; '
         "empty: all guests are as [guest] says",
         default="",
     )
@@ -74,7 +74,7 @@ class CellSpec(Table):
     vm: Vm = Vm()
     reclaim: Reclaim = Reclaim()
     swap: Swap = Swap()
-    caller: Caller = Caller()
+    monitor: Monitor = Monitor()
     clock: Clock = Clock()
     host: Host = Host()
     output: Output = Output()
@@ -104,14 +104,18 @@ class CellSpec(Table):
     def _check_pressure(self) -> CellSpec:
         if self.reclaim.mode == "pressure" and self.clock.mode != "timed":
             raise UserError('reclaim.mode "pressure" needs time: set clock.mode = "timed"')
-        if self.reclaim.mode in ("age", "pressure") and "," in self.scene:
-            raise UserError(f'reclaim.mode "{self.reclaim.mode}" acts on one guest: a scene of several has a parent')
+        if self.reclaim.mode in ("age", "pressure") and "," in self.scenario:
+            raise UserError(
+                f'reclaim.mode "{self.reclaim.mode}" acts on one guest: a scenario of several guests has a parent'
+            )
         return self
 
     @model_validator(mode="after")
     def _check_sample(self) -> CellSpec:
-        if self.host.sample != "1" and (self.scene or self.caller.kind != "none" or self.vm.device_share):
-            raise UserError(f'host.sample "{self.host.sample}" knows no scene, caller or device_share: leave them out')
+        if self.host.sample != "1" and (self.scenario or self.monitor.kind != "none" or self.vm.device_share):
+            raise UserError(
+                f'host.sample "{self.host.sample}" knows no scenario, monitor or device_share: leave them out'
+            )
         return self
 
     @model_validator(mode="before")
@@ -129,20 +133,20 @@ class CellSpec(Table):
         return {**data, "fleet": {**fleet, "guest": merged}}
 
     @model_validator(mode="after")
-    def _check_scene(self) -> CellSpec:
-        guests = len(self.scene.split(","))
-        if not self.scene:
+    def _check_scenario(self) -> CellSpec:
+        guests = len(self.scenario.split(","))
+        if not self.scenario:
             return self
         if self.fleet.guests_per_host != guests:
-            raise UserError(f"fleet.guests_per_host is {self.fleet.guests_per_host}, but the scene has {guests}")
+            raise UserError(f"fleet.guests_per_host is {self.fleet.guests_per_host}, but the scenario has {guests}")
         if self.nested_ratio or self.nested != Nested():
-            raise UserError("scene says which guests are nested: leave nested_ratio and [nested] out")
+            raise UserError("scenario says which guests are nested: leave nested_ratio and [nested] out")
         if self.guest.workload != Workload():
-            raise UserError("scene says what its guests do: leave [guest.workload] out")
+            raise UserError("scenario says what its guests do: leave [guest.workload] out")
         if self.guest.page_cache.memory:
-            raise UserError("a scene's guests use no file: leave [guest.page_cache] out")
+            raise UserError("a scenario's guests use no file: leave [guest.page_cache] out")
         if self.reclaim.mode == "debugfs" and guests > 1:
-            raise UserError('reclaim.mode: "debugfs" acts on one guest, but the scene has a parent memcg of several')
+            raise UserError('reclaim.mode: "debugfs" acts on one guest, but the scenario has a parent memcg of several')
         return self
 
     def parameters(self) -> dict[str, Scalar]:

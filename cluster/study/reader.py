@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +27,10 @@ from coldfleet.hostsim.spec.toml import find_line, key_lines, read_toml
 from coldfleet.policies import Policy, PolicyError
 
 _HEAD = ("title", "description", "seed", "replicates")
+_RENAMED = {"scene": "scenario", "caller": "monitor"}
+"""Keys and tables that were called otherwise before, which studies may still say: the old name, and today's."""
+
+_OLD_NAME = re.compile(rf"""("[^"]*"|'[^']*')|(?<![\w.])({"|".join(_RENAMED)})\b""")
 _OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
 _TYPES = {
     "int_type": "a whole number",
@@ -39,7 +45,9 @@ _TYPES = {
 def read_study(path: Path) -> Plan:
     """The plan of a study file; raises :class:`UserError` with file, line and key."""
     text, tree = read_toml(path)
-    return _Door(path, key_lines(text)).check(tree)
+    door = _Door(path, key_lines(text))
+    door.rename_keys(tree)
+    return door.check(tree)
 
 
 class _Door:
@@ -51,6 +59,38 @@ class _Door:
         self.sections: dict[str, str] = {}  # for each key that varies: "grid", "zip" or "sample"
         self.own: dict[str, Policy] = {}
         self.known: list[str] = []  # every key that can vary
+
+    def rename_keys(self, tree: dict[str, Any]) -> None:
+        """Puts today's names in the place of old ones, wherever a study names a key, and says so on stderr."""
+        tables = [tree, *(tree.get(name) for name in ("grid", "zip", "sample"))]
+        argument = tree.get("argument")
+        checks = argument.get("checks") if isinstance(argument, dict) else None
+        for check in checks if isinstance(checks, list) else []:
+            tables += [check.get("of"), check.get("over")] if isinstance(check, dict) else []
+        found = {old for table in tables if isinstance(table, dict) for old in self._rename_in(table)}
+        if isinstance(where := tree.get("where"), list):
+            new = [_with_new_names(text) if isinstance(text, str) else text for text in where]
+            found |= {old for old in _RENAMED if where != new and any(old in str(text) for text in where)}
+            tree["where"] = new
+        for at, line in list(self.lines.items()):
+            self.lines.setdefault(tuple(_RENAMED.get(name, name) for name in at), line)
+        if found:
+            told = ", ".join(f'"{old}" is now called "{new}"' for old, new in _RENAMED.items() if old in found)
+            print(f"coldfleet: {self.path}: {told}", file=sys.stderr)
+
+    def _rename_in(self, table: dict[str, Any]) -> list[str]:
+        """Renames the keys of one table, which may be dotted; returns the old names that it had."""
+        items = list(table.items())
+        table.clear()
+        found = []
+        for key, value in items:
+            name, dot, rest = key.partition(".")
+            new = _RENAMED.get(name, name) + dot + rest
+            if new in table or (new != key and new in dict(items)):
+                self.refuse((key,), f'"{key}" is now called "{new}", which is there too: leave "{key}" out')
+            table[new] = value
+            found += [name] if name in _RENAMED else []
+        return found
 
     def check(self, tree: dict[str, Any]) -> Plan:
         argument = self.read_argument(tree)
@@ -284,6 +324,11 @@ class _Door:
     def refuse(self, path: tuple[str, ...], message: str) -> NoReturn:
         line = find_line(self.lines, path)
         raise UserError(f"{self.path}:{line}: {message}" if line else f"{self.path}: {message}")
+
+
+def _with_new_names(text: str) -> str:
+    """A constraint with today's names of keys; what it has in quotes stays as it is."""
+    return _OLD_NAME.sub(lambda found: found[1] or _RENAMED[found[2]], text)
 
 
 def class_paths(tree: Mapping[str, Any]) -> list[str]:

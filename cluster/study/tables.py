@@ -294,8 +294,8 @@ class Output(Table):
     epochs: Switch = table_key("on: a table epochs, which has a row for every tick of each host", default="off")
 
 
-class Caller(Table):
-    """Who else asks for Accessed bits."""
+class Monitor(Table):
+    """An access monitor: who else, beside MGLRU, asks for Accessed bits."""
 
     kind: Literal["none", "idle", "damon-vaddr", "damon-paddr", "khugepaged"] = table_key(
         "idle: idle page tracking of all pages; damon: one sample a region and tick; khugepaged: eight tables a time",

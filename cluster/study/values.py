@@ -32,12 +32,12 @@ def _known_kernel(name: str) -> str:
     return get_kernel(name).name
 
 
-def _known_scene(text: str) -> str:
+def _known_scenario(text: str) -> str:
     if not text:
         return text
-    from coldfleet.hostsim.workload.scenario import parse_scene  # imports the compiler
+    from coldfleet.hostsim.workload.scenario import parse_scenario  # imports the compiler
 
-    return ", ".join(map(str, parse_scene(text)))
+    return ", ".join(map(str, parse_scenario(text)))
 
 
 def _with_unit(quantity: Quantity) -> BeforeValidator:
@@ -56,7 +56,7 @@ def _known_calibration(text: str) -> str:
 PolicyName = Annotated[str, AfterValidator(_known_policy)]
 KernelName = Annotated[str, AfterValidator(_known_kernel)]
 CalibrationText = Annotated[str, AfterValidator(_known_calibration)]
-SceneText = Annotated[str, AfterValidator(_known_scene)]
+ScenarioText = Annotated[str, AfterValidator(_known_scenario)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Tick = Annotated[int, Field(ge=0, lt=2**31)]

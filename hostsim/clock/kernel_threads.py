@@ -1,16 +1,16 @@
-"""Threads of a host's clock that belong to no guest: kswapd, and the caller beside MGLRU.
+"""Threads of a host's clock that belong to no guest: kswapd, and the access monitor.
 
-Each does one job at a time, in parts, shares the CPUs with the vCPUs, and leaves what it has not done for later ticks.
+Each does one job at a time, in parts, shares the CPUs with the vCPUs, and leaves what it hasn't done to later ticks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from coldfleet.hostsim.clock.ledger import Thread
+from coldfleet.hostsim.clock.time_account import Thread
 
 Charge = Callable[[Thread, int, int], int]
-"""Makes a thread owe what it has just done for a guest, and pay up to a point of the tick; returns the CPU time, ns."""
+"""Charges a thread for what it has just done for a guest, up to a point of the tick; returns the CPU time, ns."""
 
 
 class KernelThread:
@@ -31,9 +31,9 @@ class KernelThread:
         return self._job is not None
 
     @property
-    def hungry(self) -> bool:
+    def runnable(self) -> bool:
         """Whether it would use more time."""
-        return self.busy or self.thread.debt > 0
+        return self.busy or self.thread.backlog_ns > 0
 
     def begin(self, job: Iterator[int]) -> None:
         """Takes on a job."""
@@ -43,9 +43,9 @@ class KernelThread:
     def run(self, level_ns: int, charge: Charge) -> None:
         """Works until this point of the tick, or until its job is done: then it sleeps, and that time is gone."""
         granted_ns = level_ns - int(self.thread.record["slept"])
-        if self.thread.debt:
-            self.thread.pay(granted_ns)
-        while self._job is not None and self.thread.used < granted_ns and not self.thread.debt:
+        if self.thread.backlog_ns:
+            self.thread.work_off(granted_ns)
+        while self._job is not None and self.thread.used < granted_ns and not self.thread.backlog_ns:
             guest = next(self._job, None)
             if guest is None:
                 self._job = None
@@ -53,5 +53,5 @@ class KernelThread:
             else:
                 self._guest = guest
             self.spent_ns[self._guest] += charge(self.thread, self._guest, granted_ns)
-        if not self.hungry:
+        if not self.runnable:
             self.thread.record["slept"] = level_ns - self.thread.used

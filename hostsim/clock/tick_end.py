@@ -1,18 +1,18 @@
 """The beginning of time on a clock, and the end of each tick: what was done in it counts for the next.
 
-The waits for mmu_lock and for the swap device, and the price of a fault, are those at the rates of the tick before.
+The waits for mmu_lock and for the swap device, and the cost of a fault, are those at the rates of the tick before.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from coldfleet.hostsim.clock import ledger, prices, psi
+from coldfleet.hostsim.clock import cost_model, psi, time_account
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.costs.scalability import contended_ns
 from coldfleet.hostsim.counters.timing import Cause
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import CALLER, LOCKS, Machine, Record
+from coldfleet.hostsim.engine.state import LOCKS, MONITOR, Machine, Record
 from coldfleet.hostsim.memory.ground_truth import resident_pages
 from coldfleet.hostsim.swap import queue as swap_queue
 from coldfleet.hostsim.swap import zram
@@ -20,12 +20,12 @@ from coldfleet.policies import Lock
 
 MS_NS = 1_000_000
 _FAULT, _SWAP_IN, _RECLAIM, _IDLE = int(Cause.FAULT), int(Cause.SWAP_IN), int(Cause.RECLAIM), int(Cause.IDLE)
-_SITES, _MMU_WRITE, _RMAP = CALLER + 1, LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
+_SITES, _MMU_WRITE, _RMAP = MONITOR + 1, LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
 
 
 @compiled
 def start(m: Machine, v: VCpus) -> None:
-    """Time begins: what was done so far doesn't count."""
+    """Time begins: what was done so far is left out."""
     for g in range(len(v.guests)):
         _count_locks(m, v, g)
         v.queue[0].traffic += m.events[g].pswpin + m.events[g].pswpout
@@ -42,7 +42,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
         guest, times, events = v.guests[g], v.times[g], m.events[g]
         for number in range(guest.first, guest.first + guest.vcpus):
             thread = v.threads[number]
-            ledger.end_tick(thread, tick_ns, guest.has_work or thread.debt > 0)
+            time_account.end_tick(thread, tick_ns, guest.has_work or thread.backlog_ns > 0)
             faulting_ns += thread.spent[_FAULT] - v.seen[number, _FAULT]
             _note_task(v, guest, number)
         traffic += events.pswpin + events.pswpout
@@ -57,14 +57,14 @@ def end_tick(m: Machine, v: VCpus) -> None:
         times.reclaimed_page_ms += int(np.rint(swapped - in_pool)) * tick_ns // MS_NS
     for number in range(len(v.tasks), len(v.threads)):
         thread = v.threads[number]
-        ledger.end_tick(thread, tick_ns, thread.working or thread.debt > 0)
+        time_account.end_tick(thread, tick_ns, thread.working or thread.backlog_ns > 0)
     queue = v.queue[0]
     swap_queue.end_tick(queue, (traffic - queue.traffic) * rules.scale, tick_ns)
     queue.traffic = traffic
     if not rules.free:
         others = faulting_ns / tick_ns * (1 - 1 / len(v.tasks))  # vCPUs that a fault meets in theirs, on average
         fault_ns = contended_ns(rules.fault_ns, rules.serial_ns, rules.coherency_ns, 1 + others)
-        v.fault_ps[0] = int(np.rint(fault_ns * rules.scale * prices.PS))
+        v.fault_ps[0] = int(np.rint(fault_ns * rules.scale * cost_model.PS))
     _add_pressure(v, tick_ns)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.clock import ledger, psi
+from coldfleet.hostsim.clock import psi, time_account
 from coldfleet.hostsim.clock.latency import BUCKETS
 from coldfleet.hostsim.counters.timing import TIMES, Cause
 from coldfleet.hostsim.swap import zram
@@ -54,12 +54,12 @@ GUEST = np.dtype(
 class VCpus(NamedTuple):
     """All guests of a host on a clock.
 
-    ``rules``: RULES (1,). ``guests``: GUEST. ``threads``: ledger.THREAD, the vCPUs, then the kernel threads.
+    ``rules``: RULES (1,). ``guests``: GUEST. ``threads``: time_account.THREAD, the vCPUs, then the kernel threads.
     ``tasks``: int64 (vCPUs, 2), what each did in the last tick, for PSI; ``seen``: int64 (vCPUs, causes), what they
     had done before. ``times``: TIME of each guest. ``latencies``: int64 (guests, latency.BUCKETS).
     ``psis``: psi.PSI of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 3), scratch.
-    ``queue``: swap_queue.SWAP (1,). ``pool``: that of zram.
-    ``fault_ps``: int64 (1,), what a fault costs now: Meter.fault_ps.
+    ``queue``: hostsim.swap.queue.SWAP (1,). ``pool``: zram's.
+    ``fault_ps``: int64 (1,), what a fault costs now: CostModel.fault_ps.
     """
 
     rules: npt.NDArray[Any]
@@ -93,7 +93,7 @@ def new_vcpus(
     return VCpus(
         np.array([rules], RULES),
         guests,
-        np.zeros(count + workers, ledger.THREAD),
+        np.zeros(count + workers, time_account.THREAD),
         np.zeros((count, 2), np.int64),
         np.zeros((count, len(Cause)), np.int64),
         np.zeros(len(vcpus), TIME),

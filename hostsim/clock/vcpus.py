@@ -1,6 +1,6 @@
 """Guests on their vCPUs, as compiled code runs them through a tick of a clock.
 
-A vCPU makes a batch of accesses, owes what they cost, and makes the next batch when it has paid.
+A vCPU makes a batch of accesses. What they cost is its backlog, and when that is worked off it makes the next batch.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.clock import ledger, prices
+from coldfleet.hostsim.clock import cost_model, time_account
+from coldfleet.hostsim.clock.cost_model import CostModel
 from coldfleet.hostsim.clock.latency import bucket_of
-from coldfleet.hostsim.clock.prices import Meter
 from coldfleet.hostsim.clock.tick_end import end_tick
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.counters.timing import Cause
@@ -20,7 +20,7 @@ from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.state import Machine, Record
 from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.swap import queue as swap_queue
-from coldfleet.hostsim.workload.batches import NONE_LEFT, READY, WATCHED, Demands, find_batch, make_batch
+from coldfleet.hostsim.workload.batches import NONE_LEFT, READY, WATCHED, QueueState, find_batch, make_batch
 
 _RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM = (
     int(cause) for cause in (Cause.RUN, Cause.FAULT, Cause.SWAP_IN, Cause.LOCK, Cause.RECLAIM)
@@ -28,22 +28,23 @@ _RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM = (
 
 
 EVERY_GUEST, BUT_THE_FIRST, NO_GUEST = 2, 1, 0
-"""For whom a turn begins: what a guest didn't finish goes on as a CPU switches to it."""
+"""For whom the first time slice of a tick begins: a CPU switches to the guest, which goes on with what it had left."""
 
 
 class World(NamedTuple):
     """What guests on a clock work on.
 
-    ``m``: the host's memory; ``twins``: memory without limits, on which some guests make the same accesses. ``meter``
-    and ``twin_meter`` read the two. ``watched``: Python makes the accesses to memory, and watches.
+    ``m``: the host's memory; ``baseline``: memory without limits, on which some guests make the same accesses.
+    ``cost_model`` and ``baseline_cost_model`` read the counters of the two. ``watched``: Python makes the accesses
+    to memory, and watches.
     """
 
     m: Machine
-    twins: Machine
-    d: Demands
+    baseline: Machine
+    queues: QueueState
     v: VCpus
-    meter: Meter
-    twin_meter: Meter
+    cost_model: CostModel
+    baseline_cost_model: CostModel
     watched: bool
 
 
@@ -54,20 +55,20 @@ def run_guests(
     last: int,
     tick: int,
     level_ns: int,
-    turn: int,
+    starting: int,
 ) -> tuple[int, int]:
     """Guests ``first`` to ``last`` - 1 work until each vCPU has used ``level_ns`` of this tick, or nothing is left.
 
-    ``turn``: EVERY_GUEST, BUT_THE_FIRST or NO_GUEST. Returns ``last`` and NONE_LEFT, or else the guest that needs more,
-    and what.
+    ``starting``: EVERY_GUEST, BUT_THE_FIRST or NO_GUEST. Returns ``last`` and NONE_LEFT, or else the guest that needs
+    more, and what.
     """
     for g in range(first, last):
-        if w.v.guests[g].has_work and (turn == EVERY_GUEST or (turn == BUT_THE_FIRST and g > first)):
+        if w.v.guests[g].has_work and (starting == EVERY_GUEST or (starting == BUT_THE_FIRST and g > first)):
             w.m.mms[g].used = 1
         needs = _run_guest(w, g, tick, level_ns)
         if needs != NONE_LEFT:
             return g, needs
-        if turn != NO_GUEST and not w.m.features[0].lru_gen:
+        if starting != NO_GUEST and not w.m.features[0].lru_gen:
             classic.flush_stats(w.m)
     return last, NONE_LEFT
 
@@ -78,14 +79,14 @@ def run_ticks(
     first: int,
     tick: int,
     last_tick: int,
-    turn: int,
+    starting: int,
 ) -> tuple[int, int, int]:
     """Whole ticks in which only guests work, each with a CPU for each vCPU, up to ``last_tick``.
 
     Stops earlier if the waits for a lock may change. Returns the tick in which it stopped, and as run_guests.
     """
     while True:
-        g, needs = run_guests(w, first, len(w.v.guests), tick, w.v.rules[0].tick_ns, turn)
+        g, needs = run_guests(w, first, len(w.v.guests), tick, w.v.rules[0].tick_ns, starting)
         if needs != NONE_LEFT:
             return tick, g, needs
         end_tick(w.m, w.v)
@@ -95,7 +96,7 @@ def run_ticks(
         if tick == last_tick or changed:
             return tick, g, NONE_LEFT
         tick += 1
-        first, turn = 0, EVERY_GUEST
+        first, starting = 0, EVERY_GUEST
 
 
 @compiled
@@ -107,105 +108,105 @@ def _run_guest(
 ) -> int:
     v, guest = w.v, w.v.guests[g]
     for number in range(guest.first, guest.first + guest.vcpus):
-        _pay(v, g, number, level_ns)
+        _work_off(v, g, number, level_ns)
     while True:
         free = _next_free(v, guest, level_ns)
         if free < 0:
             return NONE_LEFT
-        needs = find_batch(w.m, w.d, g, tick)
+        needs = find_batch(w.m, w.queues, g, tick)
         guest.has_work = needs == READY
         if needs != READY:
             return needs
         if w.watched and not guest.watched:
             guest.watched = 1
             return WATCHED
-        accesses = make_batch(w.m, w.twins, w.d, g, guest.watched != 0)
+        accesses = make_batch(w.m, w.baseline, w.queues, g, guest.watched != 0)
         guest.watched = 0
         thread = v.threads[free]
-        thread.working, thread.began = 1, ledger.own_time(thread)
-        _owe(w, guest, v.times[g], thread, accesses)
-        _pay(v, g, free, level_ns)
+        thread.working, thread.began = 1, time_account.own_time(thread)
+        _accrue(w, guest, v.times[g], thread, accesses)
+        _work_off(v, g, free, level_ns)
 
 
 @compiled
 def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
-    """The vCPU for the next batch: of those that owe nothing, the one that has used least of this tick; or -1."""
+    """The vCPU for the next batch: of those without a backlog, the one that has used least of this tick; or -1."""
     free = -1
     for number in range(guest.first, guest.first + guest.vcpus):
         thread = v.threads[number]
-        if not thread.debt and thread.used < level_ns and (free < 0 or thread.used < v.threads[free].used):
+        if not thread.backlog_ns and thread.used < level_ns and (free < 0 or thread.used < v.threads[free].used):
             free = number
     return free
 
 
 @compiled
-def _owe(w: World, guest: Record, times: Record, thread: Record, accesses: float) -> None:
-    """A vCPU owes what the batch that it has just made costs."""
+def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: float) -> None:
+    """The cost of the batch that a vCPU has just made becomes its backlog."""
     v, rules = w.v, w.v.rules[0]
-    bill = w.meter.bill
-    prices.read_meter(w.meter)
-    guest.swapped_in += bill[prices.SWAPPED_IN]
-    guest.restored += bill[prices.RESTORED]
+    costs = w.cost_model.latest
+    cost_model.read_costs(w.cost_model)
+    guest.swapped_in += costs[cost_model.SWAPPED_IN]
+    guest.restored += costs[cost_model.RESTORED]
     times.batches += 1
     if rules.free:
         return
-    prices.read_meter(w.twin_meter)
+    cost_model.read_costs(w.baseline_cost_model)
     run_ns = int(np.rint(accesses * rules.access_ns))
-    times.unreclaimed_ns += run_ns + w.twin_meter.bill[prices.FAULT]
-    lock_ns = bill[prices.READS] * guest.tdp_wait_ns + bill[prices.WRITES] * guest.shadow_wait_ns
-    lock_ns += bill[prices.AGING_WRITES] * guest.aging_wait_ns
-    ledger.owe(thread, _RUN, run_ns)
-    ledger.owe(thread, _FAULT, bill[prices.FAULT])
-    ledger.owe(thread, _SWAP_IN, swap_queue.read_pages(v.queue[0], bill[prices.SWAPPED_IN] * rules.scale))
-    ledger.owe(thread, _LOCK, int(np.rint(lock_ns * rules.scale)))
-    ledger.owe(thread, _RECLAIM, bill[prices.RECLAIM] + _wait_for_writes(v, times, bill))
+    times.unreclaimed_ns += run_ns + w.baseline_cost_model.latest[cost_model.FAULT]
+    lock_ns = costs[cost_model.READS] * guest.tdp_wait_ns + costs[cost_model.WRITES] * guest.shadow_wait_ns
+    lock_ns += costs[cost_model.AGING_WRITES] * guest.aging_wait_ns
+    time_account.accrue(thread, _RUN, run_ns)
+    time_account.accrue(thread, _FAULT, costs[cost_model.FAULT])
+    time_account.accrue(thread, _SWAP_IN, swap_queue.read_pages(v.queue[0], costs[cost_model.SWAPPED_IN] * rules.scale))
+    time_account.accrue(thread, _LOCK, int(np.rint(lock_ns * rules.scale)))
+    time_account.accrue(thread, _RECLAIM, costs[cost_model.RECLAIM] + _wait_for_writes(v, times, costs))
 
 
 @compiled
-def _wait_for_writes(v: VCpus, times: Record, bill: npt.NDArray[np.int64]) -> int:
+def _wait_for_writes(v: VCpus, times: Record, costs: npt.NDArray[np.int64]) -> int:
     """How long a reclaim waited for writes to end, ns."""
-    ns = swap_queue.wait_for_writes(v.queue[0], bill[prices.WRITE_WAITS] * v.rules[0].scale)
+    ns = swap_queue.wait_for_writes(v.queue[0], costs[cost_model.WRITE_WAITS] * v.rules[0].scale)
     times.write_wait_ns += ns
     return ns
 
 
 @compiled
-def charge_kernel_thread(v: VCpus, meter: Meter, thread: Record, g: int, level_ns: int) -> tuple[int, int, int]:
-    """A kernel thread has done a piece of work for a guest, and pays for it as far as it has time.
+def charge_kernel_thread(v: VCpus, model: CostModel, thread: Record, g: int, level_ns: int) -> tuple[int, int, int]:
+    """Charges a kernel thread for a piece of work for a guest, which it works off as far as it has time.
 
     Returns what it takes, ns: its work, waiting for mmu_lock, and waiting for writes to end.
     """
     rules, guest = v.rules[0], v.guests[g]
-    prices.read_meter(meter)
-    work_ns = meter.bill[prices.FAULT] + meter.bill[prices.RECLAIM]
+    cost_model.read_costs(model)
+    work_ns = model.latest[cost_model.FAULT] + model.latest[cost_model.RECLAIM]
     lock_ns = write_ns = 0
     if not rules.free:
-        lock_ns = int(np.rint(meter.bill[prices.AGING_WRITES] * guest.aging_wait_ns * rules.scale))
-        write_ns = _wait_for_writes(v, v.times[g], meter.bill)
-    ledger.owe(thread, _RUN, work_ns)
-    ledger.owe(thread, _LOCK, lock_ns)
-    ledger.owe(thread, _SWAP_IN, write_ns)
-    ledger.pay(thread, level_ns)
+        lock_ns = int(np.rint(model.latest[cost_model.AGING_WRITES] * guest.aging_wait_ns * rules.scale))
+        write_ns = _wait_for_writes(v, v.times[g], model.latest)
+    time_account.accrue(thread, _RUN, work_ns)
+    time_account.accrue(thread, _LOCK, lock_ns)
+    time_account.accrue(thread, _SWAP_IN, write_ns)
+    time_account.work_off(thread, level_ns)
     return work_ns, lock_ns, write_ns
 
 
 @compiled
-def _pay(v: VCpus, g: int, number: int, level_ns: int) -> None:
-    """A vCPU pays; if that ends its batch, the latency is written down."""
+def _work_off(v: VCpus, g: int, number: int, level_ns: int) -> None:
+    """A vCPU works off its backlog; if that ends its batch, the latency is recorded."""
     thread = v.threads[number]
-    ledger.pay(thread, level_ns)
-    if thread.working and not thread.debt:
-        v.latencies[g, bucket_of(ledger.own_time(thread) - thread.began)] += 1
+    time_account.work_off(thread, level_ns)
+    if thread.working and not thread.backlog_ns:
+        v.latencies[g, bucket_of(time_account.own_time(thread) - thread.began)] += 1
         thread.working = 0
 
 
 @compiled
-def count_hungry(v: VCpus, tick_ns: int) -> int:
+def count_runnable(v: VCpus, tick_ns: int) -> int:
     """vCPUs that would use more of this tick."""
-    hungry = 0
+    runnable = 0
     for g in range(len(v.guests)):
         guest = v.guests[g]
         for number in range(guest.first, guest.first + guest.vcpus):
             thread = v.threads[number]
-            hungry += (guest.has_work or thread.debt) and thread.used < tick_ns
-    return hungry
+            runnable += (guest.has_work or thread.backlog_ns) and thread.used < tick_ns
+    return runnable

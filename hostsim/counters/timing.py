@@ -11,7 +11,7 @@ WINDOWS = (10, 60, 300)  # s, of its averages
 
 
 class Cause(IntEnum):
-    """What a vCPU, or a kernel thread, does with a ns. The first five are work, which is owed and paid."""
+    """What a vCPU, or a kernel thread, does with a ns. The first five are work: they accrue, and are worked off."""
 
     RUN = 0  # its own instructions and accesses; a kernel thread's work
     FAULT = 1  # faults of the primary MMU, the TDP MMU and the shadow MMU, and those that track accesses
@@ -44,14 +44,14 @@ TIMES: tuple[Counter, ...] = (
     ),
     Counter("batches", "batches", "batches of accesses that were completed"),
     Counter("behind_ticks", "ticks", "how far the guest's work is behind at the end, for want of time"),
-    Counter("reclaimer_cpu_ns", "ns", "CPU time of the thread that ages and reclaims for user space"),
-    Counter("reclaimer_lock_ns", "ns", "time for which that thread waited for mmu_lock"),
+    Counter("aging_thread_cpu_ns", "ns", "CPU time of the aging thread, which ages and reclaims for user space"),
+    Counter("aging_thread_lock_ns", "ns", "time for which that thread waited for mmu_lock"),
     Counter("kswapd_cpu_ns", "ns", "CPU time of kswapd on this guest's pages"),
     Counter("write_wait_ns", "ns", "time for which reclaim waited for writes to end, whoever reclaimed"),
-    Counter("caller_cpu_ns", "ns", "CPU time of the caller beside MGLRU (DAMON, idle tracking, khugepaged)"),
-    Counter("aging_passes", "passes", "agings that this thread finished"),
+    Counter("monitor_cpu_ns", "ns", "CPU time of the access monitor (DAMON, idle tracking, khugepaged)"),
+    Counter("aging_passes", "passes", "agings that the aging thread finished"),
     Counter("aging_pass_ns", "ns", "how long these took, from their first page table to their last"),
-    Counter("mmu_lock_hold_ns", "ns", "time for which aging, and the caller beside MGLRU, held mmu_lock for write"),
+    Counter("mmu_lock_hold_ns", "ns", "time for which aging, and the access monitor, held mmu_lock for write"),
     Counter("resident_page_ms", "page ms", "pages in memory, times how long"),
     Counter("pool_page_ms", "page ms", "memory that the swap device's pool takes, times how long"),
     Counter(

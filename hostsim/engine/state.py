@@ -37,7 +37,7 @@ CACHED = 2  # its Accessed bit was cleared without a TLB flush: a CPU may still 
 DEVICE_BITS = 3  # Accessed bits of the slow device's MMU, then of the fast one's
 IDLE = 5  # PG_idle, set by idle page tracking and DAMON
 PG_YOUNG = 6  # PG_young: idle page tracking took an Accessed bit that reclaim has not seen
-MARKED = 7  # the caller beside MGLRU has marked this page and not looked at it since
+MARKED = 7  # the access monitor has marked this page and not looked at it since
 EXTRA_COLUMNS = 8  # one cache line
 
 # --- subscribers of an mm's notifiers -------------------------------------------------------------------
@@ -46,7 +46,7 @@ SLOW_DEVICE = 1  # its MMU can't be asked quickly: no has_fast_aging
 FAST_DEVICE = 2
 MAX_SUBSCRIBERS = 3
 
-CALLER = 3  # row of Machine.sites behind those of policies.Site: the caller beside MGLRU
+MONITOR = 3  # row of Machine.sites behind those of policies.Site: the access monitor
 
 # --- what is counted at each site: the columns of Machine.sites ---------------------------------------
 CALLS = 0  # calls of the notifier chain, one page each, or one for a batch
@@ -273,7 +273,7 @@ NODE = np.dtype(
         ("min_pages", np.int64),  # watermarks: tasks reclaim below the min one if kswapd takes time,
         ("low_pages", np.int64),  # kswapd is woken below the low one, and reclaims up to the high one;
         ("high_pages", np.int64),  # 0: the host's memory is not limited
-        ("kswapd_takes_time", np.int64),  # it runs on a clock, when its turn comes
+        ("kswapd_takes_time", np.int64),  # it runs on a clock, in time slices of its own
         ("kswapd_woken", np.int64),  # by guest n - 1; 0: it sleeps
         ("goal_pages", np.int64),  # what kswapd sets out to reclaim in one pass
         ("memcgs_need_aging", np.int64),  # kswapd ages before it evicts (6.1)
@@ -293,7 +293,7 @@ class Machine(NamedTuple):
     ``filters``: uint8 (page tables, 2), the two Bloom filters as exact sets: a simulator does not know
     the kernel addresses that decide which tables collide.
     ``steps``, ``calls``, ``policy``: the policy (policies.PolicyCode: steps, calls, control).
-    ``sites``: int64 (guests, sites and callers, hostsim.kvm.mmu_notifier.SITE_COLUMNS), what each asked and was told.
+    ``sites``: int64 (guests, sites and access monitor, SITE_COLUMNS), what each asked and was told.
     ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
     ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
     ``extra_bits``: uint64 (words, EXTRA_COLUMNS), ``last_touch``: int32 (pages), the tick in which each page was last

@@ -190,7 +190,7 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
 
 @inlined
 def take_pg_young(m: Machine, word: np.uint64, bit: np.uint64, young: np.uint64) -> np.uint64:
-    """folio_test_clear_young, and a page that is young is idle no more: what other callers left word of."""
+    """folio_test_clear_young, and a page that is young is idle no more: what access monitors have recorded."""
     young |= m.extra_bits[word, PG_YOUNG] & bit
     m.extra_bits[word, PG_YOUNG] &= ~bit
     m.extra_bits[word, IDLE] &= ~young

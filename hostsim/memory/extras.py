@@ -1,7 +1,7 @@
 """Guests that are more than plain VMs: other MMU modes, devices, TLBs and races, and the truth about every page.
 
-Plain guests run hostsim.mm.faults.touch_guest and pay for nothing here. A guest with extras makes the same accesses one
-by one, with what its :class:`hostsim.spec.host_spec.VmSpec` adds.
+Plain guests run hostsim.mm.faults.touch_guest, and this costs them nothing. A guest with extras makes the same
+accesses one by one, with what its :class:`hostsim.spec.host_spec.VmSpec` adds.
 """
 
 from __future__ import annotations

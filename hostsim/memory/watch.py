@@ -42,14 +42,14 @@ from coldfleet.hostsim.engine.state import (
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.policies import Lock
 
-BETWEEN = "between the operations"  # devices, NUMA balancing and other callers act on the pages directly
+BETWEEN = "between the operations"  # devices, NUMA balancing and access monitors act on the pages directly
 _NAMES = EVENTS.names or ()
-_WORTH_A_STEP = [_NAMES.index(name) for name in ("agings", "walk_tables", "pgscan", "pgsteal", "pgmajfault")]
+_WORTH_KEEPING = [_NAMES.index(name) for name in ("agings", "walk_tables", "pgscan", "pgsteal", "pgmajfault")]
 _PGSTEAL = _NAMES.index("pgsteal")
 _LOCK_NAMES = {lock: f"{lock.name.lower()}_acquisitions" for lock in Lock}
 
 
-class When(NamedTuple):
+class Instant(NamedTuple):
     """A point of a run: the tick, and how many accesses the guest had made in it.
 
     On a clock a guest may be behind: the tick is the host's. What happens in the course of an access has its number.
@@ -80,10 +80,10 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """An operation in which reclaim or aging was at work. ``changes``: the counters that moved, and by how much."""
 
-    when: When
+    when: Instant
     guest: int
     cause: str
     changes: dict[str, int]
@@ -93,7 +93,7 @@ class Step:
 class Touch(NamedTuple):
     """An access to a page."""
 
-    when: When
+    when: Instant
     by_l2: bool
     write: bool
 
@@ -102,7 +102,7 @@ class Touch(NamedTuple):
 class Moment:
     """Something happened to a page. ``cause``: the operation in the course of which it did."""
 
-    when: When
+    when: Instant
     cause: str
     before: Seen
     after: Seen
@@ -132,7 +132,7 @@ class Life:
 class Eviction(NamedTuple):
     """A page left memory; ``touched``: reclaim took it for old though it was touched since a site last asked."""
 
-    when: When
+    when: Instant
     page: int
     touched: bool
 
@@ -140,93 +140,94 @@ class Eviction(NamedTuple):
 class Watch(HostMemory):
     """Writes down each operation in which something was aged, scanned, reclaimed or read back, for every guest.
 
-    ``steps``: in order. ``last_touch``: for each guest the tick in which each of its pages was last touched, -1 never.
+    ``operations``: in order. ``last_touch``: for each guest the tick in which each of its pages was last touched, -1 if
+    never.
     """
 
     watched = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.steps: list[Step] = []
+        self.operations: list[Operation] = []
         self._counts = self.machine.events.view(np.int64).reshape(len(self.machine.events), -1)
         self.last_touch = [np.full(int(mm["pages"]), -1, np.int64) for mm in self.machine.mms]
-        self._made = [When(0, 0)] * len(self.last_touch)
+        self._made = [Instant(0, 0)] * len(self.last_touch)
 
     def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
-        with self._step(guest, "the guest's accesses"):
+        with self._operation(guest, "the guest's accesses"):
             super().access(guest, accesses)
             self._count(guest, len(accesses))
 
     def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
-        with self._step(guest, "the accesses to its file"):
+        with self._operation(guest, "the accesses to its file"):
             super().access_file(guest, accesses)
 
     def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
-        with self._step(guest, "an aging that user space asked for"):
+        with self._operation(guest, "an aging that user space asked for"):
             super().age(guest, swappiness, force_scan)
 
     def age_in_parts(self, guest: int, swappiness: int, force_scan: bool, tables: int) -> Iterator[int]:
         parts = super().age_in_parts(guest, swappiness, force_scan, tables)
-        yield from self._in_steps(parts, "a part of an aging that user space asked for", guest)
+        yield from self._in_operations(parts, "a part of an aging that user space asked for", guest)
 
     def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
-        with self._step(guest, "an eviction by lru_gen of debugfs"):
+        with self._operation(guest, "an eviction by lru_gen of debugfs"):
             return super().evict(guest, seq, swappiness, nr_pages)
 
     def memory_reclaim(self, guest: int, nr_pages: int) -> int:
-        with self._step(guest, "memory.reclaim"):
+        with self._operation(guest, "memory.reclaim"):
             return super().memory_reclaim(guest, nr_pages)
 
     def memory_reclaim_parent(self, nr_pages: int) -> int:
-        with self._step(-1, "memory.reclaim of the parent"):
+        with self._operation(-1, "memory.reclaim of the parent"):
             return super().memory_reclaim_parent(nr_pages)
 
     def stop_nested(self, guest: int) -> None:
-        with self._step(guest, "the end of the nested VM"):
+        with self._operation(guest, "the end of the nested VM"):
             super().stop_nested(guest)
 
     def complete_io(self, pages: int | None = None) -> None:
-        with self._step(-1, "the end of I/O"):
+        with self._operation(-1, "the end of I/O"):
             super().complete_io(pages)
 
     def balance_in_parts(self) -> Iterator[int]:
-        yield from self._in_steps(super().balance_in_parts(), "a visit of kswapd's", -1)
+        yield from self._in_operations(super().balance_in_parts(), "a visit of kswapd's", -1)
 
     def drain(self) -> None:
-        with self._step(-1, "lru_add_drain_all"):
+        with self._operation(-1, "lru_add_drain_all"):
             super().drain()
 
-    def now(self, guest: int) -> When:
+    def now(self, guest: int) -> Instant:
         """The present, as the guest sees it."""
         made = self._made[guest]
-        return made if made.tick == self.tick else When(self.tick, 0)
+        return made if made.tick == self.tick else Instant(self.tick, 0)
 
     def _count(self, guest: int, accesses: int) -> None:
         tick, made = self.now(guest)
-        self._made[guest] = When(tick, made + accesses)
+        self._made[guest] = Instant(tick, made + accesses)
 
-    def _in_steps(self, parts: Iterator[int], cause: str, guest: int) -> Iterator[int]:
+    def _in_operations(self, parts: Iterator[int], cause: str, guest: int) -> Iterator[int]:
         """An operation for a guest (-1: for all) that others are let in between the parts of."""
         while True:
-            with self._step(guest, cause):
+            with self._operation(guest, cause):
                 part = next(parts, None)
             if part is None:
                 return
             yield part
 
     @contextmanager
-    def _step(self, guest: int, cause: str) -> Iterator[None]:
+    def _operation(self, guest: int, cause: str) -> Iterator[None]:
         """Runs an operation for a guest (-1: for all) and writes down what it did to each."""
         m = self.machine
         before, sites = self._counts.copy(), m.sites.copy()
         yield
-        for g in np.flatnonzero((self._counts != before)[:, _WORTH_A_STEP].any(axis=1)).tolist():
+        for g in np.flatnonzero((self._counts != before)[:, _WORTH_KEEPING].any(axis=1)).tolist():
             moved = self._counts[g] - before[g]
             changes = {_NAMES[place]: int(moved[place]) for place in np.flatnonzero(moved).tolist()}
             locks = (m.sites[g] - sites[g])[:, LOCKS:].sum(axis=0)
             changes |= {_LOCK_NAMES[lock]: int(locks[lock]) for lock in Lock if locks[lock]}
-            self.steps.append(Step(self.now(g), g, cause, changes, int(m.lruvecs[g]["max_seq"])))
+            self.operations.append(Operation(self.now(g), g, cause, changes, int(m.lruvecs[g]["max_seq"])))
 
 
 class PageWatch(Watch):
@@ -262,20 +263,20 @@ class PageWatch(Watch):
                 self._count(guest, fault - start)
                 self._last = self._look()
             if fault < len(accesses):
-                with self._step(guest, f"the guest's access to its page {accesses[fault] & ACCESS_PAGE}"):
+                with self._operation(guest, f"the guest's access to its page {accesses[fault] & ACCESS_PAGE}"):
                     HostMemory.access(self, guest, accesses[fault : fault + 1])
                 self._count(guest, 1)
             start = fault + 1
         self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
 
     @contextmanager
-    def _step(self, guest: int, cause: str) -> Iterator[None]:
+    def _operation(self, guest: int, cause: str) -> Iterator[None]:
         m = self.machine
         when = self.now(self.guest)
         self._note(when, BETWEEN)
         words = self.words(self.guest)
         bits, stolen = m.bits[words].copy(), self._counts[self.guest, _PGSTEAL]
-        with super()._step(guest, cause):
+        with super()._operation(guest, cause):
             yield
         self._note(when, cause)
         if self._counts[self.guest, _PGSTEAL] != stolen:
@@ -287,7 +288,7 @@ class PageWatch(Watch):
         tick, made = self.now(self.guest)
         for number in np.flatnonzero(np.isin(accesses & np.uint32(ACCESS_PAGE), self._pages)).tolist():
             access = int(accesses[number])
-            touch = Touch(When(tick, made + number), bool(access & ACCESS_L2), bool(access & ACCESS_WRITE))
+            touch = Touch(Instant(tick, made + number), bool(access & ACCESS_L2), bool(access & ACCESS_WRITE))
             self.lives[access & ACCESS_PAGE].touches.append(touch)
 
     def _look(self) -> npt.NDArray[np.int64]:
@@ -298,7 +299,7 @@ class PageWatch(Watch):
         others = rows["state"], rows["shadow"] != 0, rows["flags"] & SWAPCACHE
         return np.vstack([bits.astype(np.int64), *others])
 
-    def _note(self, when: When, cause: str) -> None:
+    def _note(self, when: Instant, cause: str) -> None:
         """A moment for each page that isn't as it was when it was last looked at."""
         now = self._look()
         lruvec = self.machine.lruvecs[self.guest]

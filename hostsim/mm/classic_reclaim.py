@@ -128,7 +128,7 @@ def scan_share(anon_cost: int, swappiness: int) -> tuple[int, int]:
 
 @compiled
 def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
-    """One visit to a lruvec at one priority: the two lists by turns, until the inactive one's share is scanned."""
+    """One visit to a lruvec at one priority: the two lists alternately, until the inactive one's share is scanned."""
     f = m.features[0]
     lru = m.classic[g]
     nr_inactive = share_to_scan(f, lru.size[0], reclaim)

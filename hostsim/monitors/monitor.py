@@ -17,13 +17,13 @@ AccessMonitor = Callable[[], Iterator[int]]
 
 
 def make_monitor(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: int) -> AccessMonitor:
-    """The host's access monitor; its turn is after those of all guests."""
+    """The host's access monitor; it works after the ticks of all guests."""
     m = memory.machine
     guests = range(len(spec.guests))
-    if spec.caller in ("idle", "khugepaged"):
-        each = [IdleTracking() if spec.caller == "idle" else Khugepaged() for _ in guests]
+    if spec.monitor in ("idle", "khugepaged"):
+        each = [IdleTracking() if spec.monitor == "idle" else Khugepaged() for _ in guests]
         return lambda: chain.from_iterable(one.run(m, g, memory.words(g)) for g, one in enumerate(each))
     everybody = {g: memory.pages(g) for g in guests}
-    targets = [everybody] if spec.caller == "damon-paddr" else [{g: pages} for g, pages in everybody.items()]
+    targets = [everybody] if spec.monitor == "damon-paddr" else [{g: pages} for g, pages in everybody.items()]
     damons = [Damon(target, key=key, host=host) for target in targets]
     return lambda: chain.from_iterable(damon.run(m) for damon in damons)

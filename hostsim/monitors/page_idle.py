@@ -12,11 +12,11 @@ import numpy as np
 
 from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, popcount
 from coldfleet.hostsim.engine.state import (
-    CALLER,
     FALSE,
     IDLE,
     MARKED,
     MISSED,
+    MONITOR,
     PG_YOUNG,
     PMD_POPULATED,
     PRESENT,
@@ -42,7 +42,7 @@ def clear_references(m: Machine, g: int, word: int, pages: np.uint64) -> np.uint
     young = m.bits[row, PRIMARY] & pages
     m.bits[row, PRIMARY] &= ~pages
     if pages and m.mms[g].notifiers:
-        found, _, _ = consult(m, g, CALLER, word, pages, True, False, False, False)
+        found, _, _ = consult(m, g, MONITOR, word, pages, True, False, False, False)
         young |= found
     return young
 
@@ -51,16 +51,16 @@ def clear_references(m: Machine, g: int, word: int, pages: np.uint64) -> np.uint
 def test_references(m: Machine, g: int, word: int, pages: np.uint64) -> np.uint64:
     """mmu_notifier_test_young for some pages of a word; returns those that are young."""
     if pages and m.mms[g].notifiers:
-        found, _, _ = consult(m, g, CALLER, word, pages, False, False, False, False)
+        found, _, _ = consult(m, g, MONITOR, word, pages, False, False, False, False)
         return found
     return NONE
 
 
 @inlined
 def count(m: Machine, g: int, asked: np.uint64, young: np.uint64, touched: np.uint64) -> None:
-    """Holds the caller's verdict on some pages of a word against the truth."""
-    counters = m.sites[g, CALLER]
-    m.events[g].caller_asked += popcount(asked)
+    """Holds the monitor's verdict on some pages of a word against the truth."""
+    counters = m.sites[g, MONITOR]
+    m.events[g].monitor_asked += popcount(asked)
     counters[YOUNG] += popcount(asked & young)
     counters[MISSED] += popcount(asked & touched & ~young)
     counters[FALSE] += popcount(asked & young & ~touched)

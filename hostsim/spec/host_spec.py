@@ -16,7 +16,7 @@ PAGE_BYTES = 4096  # x86-64 base page
 
 WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.engine.state.KVM and those after it
-CALLERS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
+MONITORS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
 SWAP_DEVICES = ("zram", "async", "nvme", "remote")
 RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
 
@@ -207,17 +207,17 @@ class HostSpec:
     alone). ``aging_every_ticks`` > 0 runs one more `+` that often.
     ``memory_pages``: the host's memory for its guests, with watermarks as the kernel sets them by
     ``watermark_scale_factor`` (hostsim.memory.watermarks), beside whatever the mode does; 0: as much as is needed.
-    ``caller``: who else asks for Accessed bits, one of CALLERS ("": nobody), every ``caller_every_ticks``.
+    ``monitor``: the access monitor beside MGLRU, one of MONITORS ("": none), which works every ``monitor_every_ticks``.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
-    ``scene``: the guests share one CPU, whose batches are drained after every turn.
+    ``scenario``: the guests share one CPU, whose batches are drained after every guest's tick.
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for. ``compression``: what zram makes of pages. Dirty file pages are written in the tick after the one in
     which the flusher was woken, and every ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
     ``clock``: None for a replay.
     ``sample``: one page table in so many is simulated (hostsim.sampling); 1: all. ``scale``: what a page of a host that
     is such a sample itself stands for; ``call_scale``: how much smaller its reclaim calls are. ``calibration``: the
-    price of work. ``epochs``: keeps how the host stood after every tick.
+    cost of work. ``epochs``: keeps how the host stood after every tick.
     """
 
     kernel: str
@@ -231,9 +231,9 @@ class HostSpec:
     watermark_scale_factor: int = 10
     parent_pages: int = 0
     lru_gen: bool = True
-    scene: bool = False
-    caller: str = ""
-    caller_every_ticks: int = 1
+    scenario: bool = False
+    monitor: str = ""
+    monitor_every_ticks: int = 1
     swap_device: str = "zram"
     compression: CompressionSpec = CompressionSpec()
     swappiness: int = 60

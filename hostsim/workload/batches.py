@@ -1,6 +1,7 @@
 """Batches of accesses, as compiled code makes them: the guests' accesses that were drawn, and how far each guest is.
 
-Accesses lie in chunks: what a guest does in one tick to its memory, or to its file. hostsim.workload.demand draws them.
+Accesses lie in chunks: what a guest does in one tick to its memory, or to its file. hostsim.workload.access_queues
+draws them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ NONE_LEFT, READY, DRAW, WATCHED = range(4)
 """What a guest needs to make its next batch: there is none; nothing; that more is drawn; that Python accesses the
 memory, which is watched."""
 
-DEMAND = np.dtype(
+QUEUE = np.dtype(
     [
         ("tick", np.int64),  # the guest's own: the one that it is in, -1 before the first
         ("chunk", np.int64),  # the next of its chunks ...
@@ -32,8 +33,8 @@ DEMAND = np.dtype(
         ("made_by_l2", np.float64),  # ... and those by L2
         ("digests", np.uint64, (2,)),  # hashes of the ticks begun so far, of memory and file
         ("batch", np.int64),  # accesses made at a time; 0: as many as there are
-        ("twin", np.int64),  # its number among the guests that nobody reclaims; -1: it has none
-        ("begin", np.int64),  # its part of Demands.accesses ...
+        ("baseline", np.int64),  # its number among the guests of the baseline; -1: it isn't among them
+        ("begin", np.int64),  # its part of QueueState.accesses ...
         ("room", np.int64),  # ... and how many that holds
     ],
     align=True,
@@ -52,8 +53,8 @@ CHUNK = np.dtype(
 )
 
 
-class Demands(NamedTuple):
-    """``guests``: DEMAND, ``chunks``: CHUNK (guests, chunks), ``accesses``: uint32, what was drawn for all guests."""
+class QueueState(NamedTuple):
+    """``guests``: QUEUE, ``chunks``: CHUNK (guests, chunks), ``accesses``: uint32, what was drawn for all guests."""
 
     guests: npt.NDArray[Any]
     chunks: npt.NDArray[Any]
@@ -61,16 +62,16 @@ class Demands(NamedTuple):
 
 
 @compiled
-def find_batch(m: Machine, d: Demands, g: int, until: int) -> int:
+def find_batch(m: Machine, queues: QueueState, g: int, until: int) -> int:
     """Goes on to the guest's next access, if it is of a tick up to ``until``: NONE_LEFT, READY or DRAW.
 
     A CPU switches to the guest at the begin of a chunk.
     """
-    guest = d.guests[g]
+    guest = queues.guests[g]
     while guest.position == guest.end:
         if guest.chunk == guest.chunks:
             return NONE_LEFT if guest.tick >= until else DRAW
-        chunk = d.chunks[g, guest.chunk]
+        chunk = queues.chunks[g, guest.chunk]
         if chunk.tick > until:
             return NONE_LEFT
         guest.chunk += 1
@@ -91,15 +92,15 @@ def batch_length(guest: Record) -> int:
 
 
 @compiled
-def make_batch(m: Machine, twins: Machine, d: Demands, g: int, accessed: bool) -> float:
+def make_batch(m: Machine, baseline: Machine, queues: QueueState, g: int, accessed: bool) -> float:
     """Makes a batch that is READY; returns how many accesses it stands for. ``accessed``: but for its own memory."""
-    guest = d.guests[g]
+    guest = queues.guests[g]
     begin = guest.begin + guest.position
-    batch = d.accesses[begin : begin + batch_length(guest)]
+    batch = queues.accesses[begin : begin + batch_length(guest)]
     if not accessed:
         _access(m, g, batch, guest.to_file)
-    if guest.twin >= 0:
-        _access(twins, guest.twin, batch, guest.to_file)
+    if guest.baseline >= 0:
+        _access(baseline, guest.baseline, batch, guest.to_file)
     made = len(batch) * guest.weight
     guest.position += len(batch)
     guest.made += made
@@ -120,12 +121,12 @@ def _access(m: Machine, g: int, batch: npt.NDArray[np.uint32], to_file: int) -> 
 
 
 @compiled
-def make_all(m: Machine, twins: Machine, d: Demands, g: int, until: int, watched: bool) -> int:
+def make_all(m: Machine, baseline: Machine, queues: QueueState, g: int, until: int, watched: bool) -> int:
     """Makes batches of the ticks up to ``until``, until there is NONE_LEFT or something else is needed."""
     while True:
-        needs = find_batch(m, d, g, until)
+        needs = find_batch(m, queues, g, until)
         if needs != READY:
             return needs
         if watched:
             return WATCHED
-        make_batch(m, twins, d, g, False)
+        make_batch(m, baseline, queues, g, False)

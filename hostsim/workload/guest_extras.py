@@ -1,4 +1,4 @@
-"""What happens in a tick beside a guest's own accesses: devices, NUMA balancing, the truth, other callers."""
+"""What happens in a tick besides a guest's own accesses: devices, NUMA balancing, ground truth."""
 
 from __future__ import annotations
 

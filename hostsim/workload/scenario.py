@@ -1,7 +1,7 @@
-"""Scenes: the guests of a host as the recordings had them, a line of text for all of them.
+"""Scenarios: the guests of a host as the recordings had them, a line of text for all of them.
 
 ``"vm hotcold, process hotcold"`` is a KVM guest beside a process. They are children of one parent memcg, share a CPU
-and take turns, and each makes the recorder's accesses (:mod:`hostsim.workload.schedule`). So a scene is what a
+and take turns, and each makes the recorder's accesses (:mod:`hostsim.workload.schedule`). So a scenario is what a
 recording would show, with a kernel, a limit or a workload that nobody has recorded.
 """
 
@@ -48,8 +48,8 @@ the shadow MMU because of tdp_mmu=0; and a guest whose nested VM makes the acces
 
 
 @dataclass(frozen=True)
-class SceneGuest:
-    """One guest of a scene: a name of KINDS, one of WORKLOADS, and some of OPTIONS."""
+class ScenarioGuest:
+    """One guest of a scenario: a name of KINDS, one of WORKLOADS, and some of OPTIONS."""
 
     kind: str
     workload: str
@@ -59,14 +59,14 @@ class SceneGuest:
         return " ".join((self.kind, self.workload, *self.options))
 
 
-def parse_scene(text: str) -> tuple[SceneGuest, ...]:
-    """The guests of a scene, () for an empty text; raises UserError with a suggestion."""
+def parse_scenario(text: str) -> tuple[ScenarioGuest, ...]:
+    """The guests of a scenario, () for an empty text; raises UserError with a suggestion."""
     if not text.strip():
         return ()
     return tuple(_parse_guest(" ".join(part.split())) for part in text.split(","))
 
 
-def _parse_guest(text: str) -> SceneGuest:
+def _parse_guest(text: str) -> ScenarioGuest:
     words = text.split(" ")
     if len(words) < 2:
         raise UserError(f'{text!r} is not a guest: write its kind and its workload, such as "vm hotcold"')
@@ -80,7 +80,7 @@ def _parse_guest(text: str) -> SceneGuest:
             near = difflib.get_close_matches(word, known, n=1)
             suggestion = f'did you mean "{near[0]}"?' if near else f"one of {', '.join(known)}"
             raise UserError(f"unknown {what} {word!r} in {text!r}: {suggestion}")
-    return SceneGuest(kind, workload, tuple(option for option in OPTIONS if option in options))
+    return ScenarioGuest(kind, workload, tuple(option for option in OPTIONS if option in options))
 
 
 def recorder_seed(seed: int, replicate: int, host: int, guest: int) -> int:
@@ -89,7 +89,7 @@ def recorder_seed(seed: int, replicate: int, host: int, guest: int) -> int:
 
 
 class RecordedStream:
-    """The accesses of one guest of a scene, tick by tick; ``digest`` is the hash of all that was drawn so far."""
+    """The accesses of one guest of a scenario, tick by tick; ``digest`` is the hash of all that was drawn so far."""
 
     def __init__(
         self, spec: GuestSpec, load: RecordedWorkload, *, ticks: int, seed: int, replicate: int, host: int, guest: int

@@ -106,4 +106,4 @@ def test_a_sample_covers_what_depends_on_how_calls_are_scaled() -> None:
 
 def test_what_has_no_sampled_scale_is_refused() -> None:
     with pytest.raises(UserError, match="sampled scale knows no"):
-        run(host(WorkloadSpec(), sample=4, caller="idle"))
+        run(host(WorkloadSpec(), sample=4, monitor="idle"))

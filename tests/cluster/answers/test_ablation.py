@@ -114,9 +114,9 @@ def test_a_metric_reads_one_guest_or_all() -> None:
 
 
 SMALL = """\
-title = "a small scene"
+title = "a small scenario"
 policy = "kernel"
-scene = "vm hotcold, process hotcold"
+scenario = "vm hotcold, process hotcold"
 ticks = 4
 overcommit = 2.0
 replicates = 2

@@ -102,7 +102,7 @@ def test_what_zram_can_not_compress_saves_no_memory(study_file: Path, share: flo
         ("[clock]\ntick_ms = 5\n", 'did you mean "tick"?'),
         ("[clock]\naccess_ns = 5\n", 'did you mean "access"?'),
         ('[host]\nsample = "16"\n', 'write "1/16"'),
-        ('[host]\nsample = "1/4"\n[caller]\nkind = "idle"\n', "knows no scene, caller or device_share"),
+        ('[host]\nsample = "1/4"\n[monitor]\nkind = "idle"\n', "knows no scenario, monitor or device_share"),
     ],
 )
 def test_a_mistake_is_one_line(study_file: Path, tables: str, complaint: str) -> None:

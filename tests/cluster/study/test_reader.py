@@ -38,9 +38,15 @@ MISTAKES = {
     "unknown feature": (
         "ticks = 4", 'ticks = 4\nkernel = "6.12 with two_tuch of 6.18"', ":5: kernel: unknown kernel feature 'two_tuch'"
     ),
-    "bad scene": ("ticks = 4", 'ticks = 4\nscene = "vm hotcld"', ":5: scene: unknown workload 'hotcld' in 'vm hotcld'"),
-    "scene and fleet": ("ticks = 4", 'ticks = 4\nscene = "vm scan"', "guests_per_host is 2, but the scene has 1"),
-    "scene and nested": ("ticks = 4", 'ticks = 4\nscene = "vm scan, vm scan"', "leave nested_ratio and [nested] out"),
+    "bad scenario": (
+        "ticks = 4", 'ticks = 4\nscenario = "vm hotcld"', ":5: scenario: unknown workload 'hotcld' in 'vm hotcld'"
+    ),
+    "scenario and fleet": (
+        "ticks = 4", 'ticks = 4\nscenario = "vm scan"', "guests_per_host is 2, but the scenario has 1"
+    ),
+    "scenario and nested": (
+        "ticks = 4", 'ticks = 4\nscenario = "vm scan, vm scan"', "leave nested_ratio and [nested] out"
+    ),
     "missing key": ("overcommit = 1.5", "", "overcommit is missing: set it at the top of the file or in [grid]"),
     "missing table": ('[fleet]\nhosts = 2\nguests_per_host = 2', "", "fleet is missing: add a table [fleet]"),
     "text for a number": ("ticks = 4", 'ticks = "4"', ":4: ticks = '4' is not a whole number"),
@@ -137,3 +143,47 @@ def test_shipped_studies_are_good(name: str) -> None:
     plan = read_study(Path(__file__).parents[3] / "configs" / f"{name}.toml")
     assert len(plan.axes["policy"]) == 6
     assert plan.title
+
+
+OLD_NAMES = """
+scene = "vm scan"
+where = ['caller.every_ticks < 3 or scene == "caller"']
+"""
+
+
+def test_old_names_of_keys_are_read_everywhere_and_today_s_are_told(
+    study_text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = '"caller.every_ticks" = [1, 2, 3]\npolicy'
+    texts = []
+    for number, (scenario, monitor) in enumerate((("scene", "caller"), ("scenario", "monitor"))):
+        text = study_text.replace("policy = [", grid + " = [").replace("nested_ratio = [0, 0.5, 1]\n", "")
+        text = text.replace("guests_per_host = 2", "guests_per_host = 1").partition("[nested]")
+        text = text[0] + "[" + text[2].partition("[")[2]
+        text = OLD_NAMES + text + '\n[caller]\nkind = "idle"\n'
+        text = text.replace("caller.", f"{monitor}.").replace("[caller]", f"[{monitor}]").replace("scene", scenario)
+        file = tmp_path / str(number) / "study.toml"
+        file.parent.mkdir()
+        file.write_text(text)
+        texts.append(file)
+    old, new = map(read_study, texts)
+    assert old == new
+    assert old.cell_count == 4
+    assert [old.cell(0).spec.scenario, old.cell(0).spec.monitor.kind] == ["vm scan", "idle"]
+    said = capsys.readouterr().err
+    assert said == f'coldfleet: {texts[0]}: "scene" is now called "scenario", "caller" is now called "monitor"\n'
+
+
+def test_an_old_name_beside_today_s_is_refused(study_text: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text('scene = "vm scan"\nscenario = "vm scan"\n' + study_text)
+    with pytest.raises(UserError, match='"scene" is now called "scenario", which is there too'):
+        read_study(file)
+
+
+def test_a_mistake_below_an_old_name_has_its_line(study_text: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(study_text + '\n[caller]\nkind = "idler"\n')
+    lines = file.read_text().splitlines()
+    with pytest.raises(UserError, match=f":{lines.index('[caller]') + 2}: monitor.kind = 'idler'"):
+        read_study(file)

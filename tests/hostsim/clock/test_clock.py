@@ -12,7 +12,7 @@ from coldfleet.hostsim.counters.timing import CAUSES, TIMES
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.watch import Watch
 from coldfleet.hostsim.spec.host_spec import (
-    CALLERS,
+    MONITORS,
     ClockSpec,
     GuestResult,
     GuestSpec,
@@ -67,7 +67,7 @@ def without_time(guest: GuestResult) -> GuestResult:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    "change", ["plain", "parent", "async", "file", "extras", "aging", "6.1", "6.18", "caller", "watermarks"]
+    "change", ["plain", "parent", "async", "file", "extras", "aging", "6.1", "6.18", "monitor", "watermarks"]
 )
 def test_a_run_in_which_nothing_takes_time_is_a_replay(mode: str, change: str) -> None:
     spec = host(mode)
@@ -84,8 +84,8 @@ def test_a_run_in_which_nothing_takes_time_is_a_replay(mode: str, change: str) -
         spec = replace(spec, aging_every_ticks=2)
     elif change == "watermarks":
         spec = replace(spec, memory_pages=len(guests) * (PAGES + LIMIT) // 2)
-    elif change == "caller":
-        spec = replace(spec, caller="idle")
+    elif change == "monitor":
+        spec = replace(spec, monitor="idle")
     elif change != "plain":
         spec = replace(spec, kernel=change)
     replay = run(spec)
@@ -194,22 +194,22 @@ def test_kswapd_reclaims_for_guests_while_it_keeps_up() -> None:
     assert 0 <= 5 * kept_up.gauges["psi_some_ns"] < left_behind.gauges["psi_some_ns"]
 
 
-@pytest.mark.parametrize("caller", CALLERS)
-def test_a_caller_beside_mglru_has_no_more_than_a_cpu(caller: str) -> None:
+@pytest.mark.parametrize("monitor", MONITORS)
+def test_an_access_monitor_has_no_more_than_a_cpu(monitor: str) -> None:
     truth = tuple(replace(guest, vm=VmSpec(truth=True)) for guest in host().guests)
-    spec = host(guests=truth, caller=caller)
+    spec = host(guests=truth, monitor=monitor)
     slow, fast = (
         run(replace(spec, clock=ClockSpec(tick_ns=tick_ns, access_ns=10))).totals() for tick_ns in (5_000, 50_000_000)
     )
-    most_at_once_ns = fast["caller_cpu_ns"] / spec.ticks  # what it has begun it does to its end
-    assert 0 < slow["caller_cpu_ns"] <= spec.ticks * 5_000 + most_at_once_ns
-    assert slow["caller_asked"] < fast["caller_asked"]
+    most_at_once_ns = fast["monitor_cpu_ns"] / spec.ticks  # what it has begun it does to its end
+    assert 0 < slow["monitor_cpu_ns"] <= spec.ticks * 5_000 + most_at_once_ns
+    assert slow["monitor_asked"] < fast["monitor_asked"]
 
 
-def test_a_caller_under_mmu_lock_holds_up_vcpus() -> None:
+def test_a_monitor_under_mmu_lock_holds_up_vcpus() -> None:
     truth = tuple(replace(guest, vm=VmSpec(truth=True)) for guest in host().guests)
     clock = ClockSpec(tick_ns=10_000_000, access_ns=100)
-    alone, beside = (run(host(guests=truth, clock=clock, caller=caller), "locked-6.12") for caller in ("", "idle"))
+    alone, beside = (run(host(guests=truth, clock=clock, monitor=monitor), "locked-6.12") for monitor in ("", "idle"))
     assert beside.totals()["mmu_lock_hold_ns"] > alone.totals()["mmu_lock_hold_ns"]
     assert beside.totals()["lock_stall_ns"] > alone.totals()["lock_stall_ns"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coldfleet.hostsim.clock.kernel_threads import KernelThread
-from coldfleet.hostsim.clock.ledger import Thread
+from coldfleet.hostsim.clock.time_account import Thread
 from coldfleet.hostsim.counters.timing import Cause
 
 PART_NS, WAIT_NS = 40, 5
@@ -16,8 +16,8 @@ def job(parts: int, guests: int = 2) -> Iterator[int]:
 
 
 def charge(thread: Thread, _guest: int, level_ns: int) -> int:
-    thread.owe([PART_NS, 0, 0, WAIT_NS, 0])
-    thread.pay(level_ns)
+    thread.accrue([PART_NS, 0, 0, WAIT_NS, 0])
+    thread.work_off(level_ns)
     return PART_NS
 
 
@@ -27,12 +27,12 @@ def test_a_job_lasts_as_long_as_its_work_and_waits_take() -> None:
     for tick in range(1, 5):
         one.run(100, charge)
         assert one.thread.used == 100
-        assert one.hungry
-        one.thread.end_tick(100, waits=one.hungry)
+        assert one.runnable
+        one.thread.end_tick(100, waits=one.runnable)
         assert sum(one.thread.spent) == tick * 100
     one.run(100, charge)
-    assert not one.hungry
-    one.thread.end_tick(100, waits=one.hungry)
+    assert not one.runnable
+    one.thread.end_tick(100, waits=one.runnable)
     assert one.spent_ns == [5 * PART_NS, 6 * PART_NS]  # the job's end is a part, too
     assert one.thread.spent[Cause.RUN] == 11 * PART_NS
     assert one.thread.spent[Cause.LOCK] == 11 * WAIT_NS
@@ -46,7 +46,7 @@ def test_time_that_a_thread_slept_through_is_gone() -> None:
     one.begin(job(100, 1))
     one.run(100, charge)
     assert one.thread.used == 30
-    one.thread.end_tick(100, waits=one.hungry)
+    one.thread.end_tick(100, waits=one.runnable)
     assert one.thread.spent[Cause.IDLE] == 70
     one.run(100, charge)
     assert one.thread.used == 100
@@ -56,5 +56,5 @@ def test_what_costs_nothing_is_done_at_once() -> None:
     one = KernelThread(Thread(), 1)
     one.begin(job(1000, 1))
     one.run(1, lambda *_: 0)
-    assert not one.hungry
+    assert not one.runnable
     assert one.thread.used == 0

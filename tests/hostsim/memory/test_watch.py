@@ -13,7 +13,7 @@ from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
-from coldfleet.hostsim.memory.watch import PageWatch, Seen, Watch, When
+from coldfleet.hostsim.memory.watch import Instant, PageWatch, Seen, Watch
 from coldfleet.hostsim.spec.host_spec import (
     ClockSpec,
     GuestSpec,
@@ -67,7 +67,9 @@ def test_watching_changes_nothing(name: str, mode: str, clock: str) -> None:
     for watch in made:
         for g, guest in enumerate(expected.guests):
             for counter in ("pgsteal", "agings", "pgmajfault"):
-                assert sum(s.changes.get(counter, 0) for s in watch.steps if s.guest == g) == guest.counters[counter]
+                assert (
+                    sum(s.changes.get(counter, 0) for s in watch.operations if s.guest == g) == guest.counters[counter]
+                )
     assert isinstance(made[1], PageWatch)
     counters = expected.guests[0].counters
     assert len(made[1].evictions) == counters["pgsteal"] - counters["pgsteal_file"] or name in ("file", "extras")
@@ -76,7 +78,7 @@ def test_watching_changes_nothing(name: str, mode: str, clock: str) -> None:
 class Change(NamedTuple):
     """What changed at a page, as either model saw it; without the truth, which the reference model doesn't know."""
 
-    when: When
+    when: Instant
     before: tuple[object, ...]
     after: tuple[object, ...]
 
@@ -108,7 +110,7 @@ def run_engine(kernel: str, policy: str, followed: list[int]) -> tuple[PageWatch
             watch.drain()
             for page in followed:
                 if new := watch.lives[page].moments[known[page] :]:
-                    change = Change(When(tick, number), state_seen(new[0].before), state_seen(new[-1].after))
+                    change = Change(Instant(tick, number), state_seen(new[0].before), state_seen(new[-1].after))
                     found[page].append(change)
     return watch, {page: [change for change in found[page] if is_more_than_a_touch(change)] for page in followed}
 
@@ -124,7 +126,7 @@ def run_reference(kernel: str, policy: str, followed: list[int]) -> dict[int, li
             host.access(access & ACCESS_PAGE, "l2" if access & ACCESS_L2 else "l1", bool(access & ACCESS_WRITE))
             host.drain()
             for page, was in zip(followed, before, strict=True):
-                found[page].append(Change(When(tick, number), was, state_of(host, host.mm.folios[page])))
+                found[page].append(Change(Instant(tick, number), was, state_of(host, host.mm.folios[page])))
     return {page: [change for change in changes if is_more_than_a_touch(change)] for page, changes in found.items()}
 
 
@@ -187,7 +189,7 @@ def test_the_parts_of_an_aging_on_a_clock_are_seen_as_they_are_done() -> None:
         return made[0]
 
     result = simulate_host(spec, get_policy("lockless-6.15"), seed=3, replicate=0, host=0, make_memory=keep)
-    parts = [step for step in made[0].steps if step.cause.startswith("a part of an aging")]
+    parts = [step for step in made[0].operations if step.cause.startswith("a part of an aging")]
     assert sum(step.changes.get("walk_ptes", 0) for step in parts) == result.guests[0].counters["walk_ptes"]
     assert sum(step.changes.get("agings", 0) for step in parts) == result.guests[0].counters["agings"]
     first, last = (
@@ -212,7 +214,7 @@ def test_evictions_have_a_time_and_the_truth() -> None:
     assert any(touched for _, _, touched in told)
     made = {(touch.when, page) for page, life in watch.lives.items() for touch in life.touches}
     assert made == {
-        (When(tick, number), access & ACCESS_PAGE)
+        (Instant(tick, number), access & ACCESS_PAGE)
         for tick in range(TICKS)
         for number, access in enumerate(accesses_of(tick).tolist())
     }

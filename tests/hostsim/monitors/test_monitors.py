@@ -16,43 +16,43 @@ NESTED = NestedSpec(access_share=0.5, exposed_share=0.5, l2_only_share=0.25)
 GUEST = GuestSpec("g", 2048, 2048, 2000, workload=WorkloadSpec(layout="ordered"), vm=VmSpec(truth=True))
 
 
-def run(caller: str, policy: str = "lockless-6.15", guest: GuestSpec = GUEST, **spec: object) -> dict[str, int]:
-    settings: dict[str, object] = {"ticks": 9, "mode": "proactive", "caller": caller, **spec}
+def run(monitor: str, policy: str = "lockless-6.15", guest: GuestSpec = GUEST, **spec: object) -> dict[str, int]:
+    settings: dict[str, object] = {"ticks": 9, "mode": "proactive", "monitor": monitor, **spec}
     host = HostSpec(str(settings.pop("kernel", "6.12")), (guest,), **settings)  # type: ignore[arg-type]
     return simulate_host(host, get_policy(policy), seed=3, replicate=0, host=0).totals()
 
 
-@pytest.mark.parametrize("caller", ["idle", "damon-vaddr", "damon-paddr"])
+@pytest.mark.parametrize("monitor", ["idle", "damon-vaddr", "damon-paddr"])
 @pytest.mark.parametrize("policy", ["evict-only", "fast-only-v5", "locked-6.12", "lockless-6.15"])
-def test_alone_a_caller_makes_no_mistake_whatever_the_policy(caller: str, policy: str) -> None:
-    found = run(caller, policy, replace(GUEST, nested=NESTED))
-    assert found["caller_young"] > 0
-    assert found["caller_asked"] > found["caller_young"]
-    assert found["caller_missed_young"] == found["caller_false_young"] == 0
-    assert found["notifier_calls_caller"] > 0
+def test_alone_a_monitor_makes_no_mistake_whatever_the_policy(monitor: str, policy: str) -> None:
+    found = run(monitor, policy, replace(GUEST, nested=NESTED))
+    assert found["monitor_young"] > 0
+    assert found["monitor_asked"] > found["monitor_young"]
+    assert found["monitor_missed_young"] == found["monitor_false_young"] == 0
+    assert found["notifier_calls_monitor"] > 0
 
 
 def test_the_call_takes_the_locks_that_the_policy_s_kvm_takes() -> None:
     locked, lockless = run("idle", "locked-6.12"), run("idle", "lockless-6.15")
-    assert locked["mmu_lock_write_acquisitions"] == locked["notifier_calls_caller"] > 0
+    assert locked["mmu_lock_write_acquisitions"] == locked["notifier_calls_monitor"] > 0
     assert lockless["mmu_lock_write_acquisitions"] == 0
 
 
 def test_numa_balancing_makes_idle_page_tracking_miss_pages() -> None:
     zapped = replace(GUEST, vm=VmSpec(truth=True, numa_zap_share=0.5))
-    assert run("idle", guest=zapped, kernel="6.18")["caller_missed_young"] > 0
+    assert run("idle", guest=zapped, kernel="6.18")["monitor_missed_young"] > 0
 
 
 def test_a_test_that_forgets_the_shadow_mmu_blinds_damon() -> None:
     forgetful = get_policy("lockless-6.15")
     forgetful = replace(forgetful, name="tdp-only", steps=forgetful.steps[:1])
     guest = replace(GUEST, nested=replace(NESTED, access_share=1.0))
-    host = HostSpec("6.12", (guest,), ticks=60, mode="proactive", caller="damon-vaddr")
+    host = HostSpec("6.12", (guest,), ticks=60, mode="proactive", monitor="damon-vaddr")
     blind, sees = (
         simulate_host(host, chosen, seed=3, replicate=0, host=0).totals()
         for chosen in (forgetful, get_policy("lockless-6.15"))
     )
-    assert blind["caller_missed_young"] > 0 == sees["caller_missed_young"]
+    assert blind["monitor_missed_young"] > 0 == sees["monitor_missed_young"]
     assert blind["damon_rate_error"] > sees["damon_rate_error"] > 0
 
 
@@ -60,7 +60,7 @@ def test_khugepaged_only_looks() -> None:
     guest = replace(GUEST, nested=NESTED)
     found = run("khugepaged", guest=guest)
     assert found["collapse_candidates"] > 0
-    assert found["caller_missed_young"] == 0
+    assert found["monitor_missed_young"] == 0
     nobody = run("", guest=guest)
     mglru = ("young_walk", "young_evict", "pgmajfault", "pgactivate", "missed_young_walk")
     assert {name: found[name] for name in mglru} == {name: nobody[name] for name in mglru}
@@ -72,7 +72,7 @@ def test_idle_page_tracking_hides_pages_from_the_walk_but_not_from_the_eviction_
     assert found["missed_young_walk"] == 0  # it comes after the walk of its tick
     late = run("idle", guest=guest, mode="limit", aging_every_ticks=3, ticks=12)
     assert late["missed_young_walk"] > 0
-    assert late["caller_missed_young"] > 0  # MGLRU takes from the caller, too
+    assert late["monitor_missed_young"] > 0  # MGLRU takes from the monitor, too
 
 
 def damon(pages: int = 1000) -> Damon:

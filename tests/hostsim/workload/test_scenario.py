@@ -1,4 +1,4 @@
-"""Scenes: guests as the recordings had them, without a recording. Where there is one, the numbers are the same."""
+"""Scenarios: guests as the recordings had them, without a recording. Where there is one, the numbers are the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from coldfleet.hostsim.replay.recording import Recording, read_recording
 from coldfleet.hostsim.replay.replay import access_lists, first_writes, slots_of
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestSpec, RecordedWorkload
-from coldfleet.hostsim.workload.scenario import KINDS, WORKLOADS, RecordedStream, SceneGuest, parse_scene, recorder_seed
+from coldfleet.hostsim.workload.scenario import (
+    KINDS,
+    WORKLOADS,
+    RecordedStream,
+    ScenarioGuest,
+    parse_scenario,
+    recorder_seed,
+)
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 KINDS_OF = {"host": "process", "mix": "nested"}  # our names for the recordings' kinds
@@ -33,7 +40,7 @@ def study_of(recording: Recording, path: Path) -> Plan:
     path.write_text(f"""\
 policy = "kernel"
 kernel = "{header.kernel}"
-scene = "{", ".join(guests)}"
+scenario = "{", ".join(guests)}"
 seed = {header.guests[0].seed}
 replicates = 1
 ticks = {header.rounds}
@@ -104,10 +111,10 @@ def test_other_seeds_guests_and_hosts_make_other_accesses() -> None:
 
 
 def test_a_scene_is_read_guest_by_guest() -> None:
-    assert parse_scene("") == ()
-    assert parse_scene(" vm  hotcold,process scan ident write") == (
-        SceneGuest("vm", "hotcold"),
-        SceneGuest("process", "scan", ("write", "ident")),
+    assert parse_scenario("") == ()
+    assert parse_scenario(" vm  hotcold,process scan ident write") == (
+        ScenarioGuest("vm", "hotcold"),
+        ScenarioGuest("process", "scan", ("write", "ident")),
     )
 
 
@@ -124,5 +131,5 @@ def test_a_scene_is_read_guest_by_guest() -> None:
 )
 def test_what_is_no_scene_is_refused(text: str, why: str) -> None:
     with pytest.raises(UserError) as refused:
-        parse_scene(text)
+        parse_scenario(text)
     assert str(refused.value).startswith(why)

@@ -1,8 +1,8 @@
-"""What a host's guests do: their accesses in the order of their streams, in batches.
+"""The queues of accesses that a host's guests still have to make, in the order of their streams, made in batches.
 
 In replay all accesses of a tick are made in that tick, on a clock as time allows: a guest that is short of time falls
-behind the host's ticks; what it does does not change, only when. Several ticks are drawn at a time, as long as nothing
-but accesses happens in these.
+behind the host's ticks. That changes when it makes its accesses, not which. Several ticks are drawn at a time, if
+nothing but accesses happens in them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.memory.host_memory import HostMemory
-from coldfleet.hostsim.workload.batches import (
-    CHUNK,
-    DEMAND,
-    DRAW,
-    NONE_LEFT,
-    Demands,
-    batch_length,
-    make_all,
-    make_batch,
-)
+from coldfleet.hostsim.workload import batches
+from coldfleet.hostsim.workload.batches import CHUNK, DRAW, NONE_LEFT, QUEUE, QueueState, batch_length, make_batch
 from coldfleet.hostsim.workload.scenario import RecordedStream
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET
 from coldfleet.hostsim.workload.streams import FileStream, GuestStream, hash_accesses
@@ -43,10 +35,11 @@ class Source:
     batch: int = 0
 
 
-class Demand:
+class AccessQueues:
     """The accesses of all guests of a host, for ``ticks`` ticks.
 
-    ``twins``: memory without limits on which some guests make the same accesses; ``twin_of`` says as which guest.
+    ``baseline``: memory without limits on which some guests make the same accesses; ``baseline_of``: each guest's
+    number there, or -1.
     """
 
     def __init__(
@@ -54,30 +47,30 @@ class Demand:
         memory: HostMemory,
         sources: Sequence[Source],
         ticks: int,
-        twins: HostMemory | None = None,
-        twin_of: Sequence[int] = (),
+        baseline: HostMemory | None = None,
+        baseline_of: Sequence[int] = (),
     ) -> None:
-        self.memory, self.sources, self.ticks, self.twins = memory, sources, ticks, twins
-        guests = np.zeros(len(sources), DEMAND)
+        self.memory, self.sources, self.ticks, self.baseline = memory, sources, ticks, baseline
+        guests = np.zeros(len(sources), QUEUE)
         guests["tick"] = -1
-        guests["twin"] = twin_of if twins else -1
+        guests["baseline"] = baseline_of if baseline else -1
         guests["batch"] = [source.batch for source in sources]
         guests["digests"] = FNV_OFFSET
         chunks = np.zeros((len(sources), 1 + 2 * MOST_TICKS), CHUNK)
-        self.state = Demands(guests, chunks, np.zeros(0, np.uint32))
+        self.state = QueueState(guests, chunks, np.zeros(0, np.uint32))
 
-    def take_all(self, g: int, until: int) -> None:
+    def make_all(self, g: int, until: int) -> None:
         """A guest makes all accesses of its ticks up to ``until``."""
         while True:
-            twins = (self.twins or self.memory).machine
-            needs = make_all(self.memory.machine, twins, self.state, g, until, self.memory.watched)
+            baseline = (self.baseline or self.memory).machine
+            needs = batches.make_all(self.memory.machine, baseline, self.state, g, until, self.memory.watched)
             if needs == NONE_LEFT:
                 break
             if needs == DRAW:
                 self.draw(g)
             else:
                 self.access(g)
-                make_batch(self.memory.machine, twins, self.state, g, True)
+                make_batch(self.memory.machine, baseline, self.state, g, True)
 
     def access(self, g: int) -> None:
         """Makes the accesses of the guest's next batch to its memory, or its file, alone: where these are watched."""
@@ -137,8 +130,8 @@ class Demand:
 
     def _stop_nested(self, g: int) -> None:
         self.memory.stop_nested(g)
-        if self.twins and self.state.guests[g]["twin"] >= 0:
-            self.twins.stop_nested(int(self.state.guests[g]["twin"]))
+        if self.baseline and self.state.guests[g]["baseline"] >= 0:
+            self.baseline.stop_nested(int(self.state.guests[g]["baseline"]))
 
     def _store(self, g: int, drawn: Sequence[npt.NDArray[np.uint32]]) -> None:
         """Puts what was drawn into the guest's part of the accesses, which grows if it is too small."""
@@ -151,7 +144,7 @@ class Demand:
             grown = np.empty(guests["room"].sum(), np.uint32)
             for old, new, room in zip(begins, guests["begin"], rooms, strict=True):
                 grown[new : new + room] = accesses[old : old + room]
-            self.state = Demands(guests, chunks, grown)
+            self.state = QueueState(guests, chunks, grown)
         begin = int(guests[g]["begin"])
         np.concatenate(drawn, out=self.state.accesses[begin : begin + length])
 

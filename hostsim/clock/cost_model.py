@@ -1,6 +1,6 @@
 """What work costs a thread: the engine's counters times hostsim.costs.constants, in whole ps, summed in ns.
 
-Integers make the bill the same on every machine, and exact however often it is taken.
+Integers make the costs the same on every machine, and exact however often they are read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from coldfleet.hostsim.costs import constants
 from coldfleet.hostsim.counters.counters import EVENTS
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import CALLER, CALLS, FLUSHES, LOCKS, SITE_COLUMNS
+from coldfleet.hostsim.engine.state import CALLS, FLUSHES, LOCKS, MONITOR, SITE_COLUMNS
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.policies import Lock
@@ -22,7 +22,7 @@ from coldfleet.policies import Lock
 PS = 1000  # in a ns
 ACCESS_TRACK_FAULT_NS = 1000.0  # assumed: an EPT violation that fast_page_fault repairs without mmu_lock
 
-# of a bill: ns of work, then counts of what takes a time that changes
+# columns of the costs: ns of work, then counts of what takes a time that changes
 FAULT, RECLAIM = range(2)
 SWAPPED_IN = 2  # pages
 RESTORED = 3  # of those read, pages of the working set
@@ -30,7 +30,7 @@ READS, WRITES = 4, 5  # times that faults took mmu_lock
 AGING_WRITES = 6  # times that aging took it for write
 FAULTS = 7  # of the primary MMU, and violations of the TDP and shadow MMU; their time is in FAULT
 WRITE_WAITS = 8  # pages for whose write to end a reclaim waited
-BILL = 9
+COSTS = 9  # how many columns there are
 
 _EVENT_NS = {
     FAULT: {
@@ -45,7 +45,7 @@ _EVENT_NS = {
     },
 }
 """ns of one of each. A fault of the primary MMU and the violation of the TDP or shadow MMU that led to it are one
-fault, and one without the other costs as much (hostsim.costs.constants): they are priced apart."""
+fault, and one without the other costs as much (hostsim.costs.constants): their cost is computed separately."""
 
 _COUNTED = {
     SWAPPED_IN: "pswpin",
@@ -58,79 +58,79 @@ _NAMES = EVENTS.names or ()
 _PGFAULT, _TDP, _SHADOW = (_NAMES.index(name) for name in ("pgfault", "tdp_faults", "shadow_faults"))
 
 
-class Meter(NamedTuple):
-    """Reads the counters of all guests of a memory: whoever worked since the last reading has the bill.
+class CostModel(NamedTuple):
+    """Reads the counters of all guests of a memory: how much they rose since the last reading is what was done.
 
     ``events``: int64 (guests, EVENTS), ``sites``: int64 (guests, sites x their columns): the memory's own.
-    ``event_prices``, ``site_prices``: int64 (n, 3) rows of a column there, one of the bill, and ps or a count for each.
-    ``fault_ps``: int64 (2,), what a fault costs now, and what is left over of the last bill. ``totals``: int64 (BILL,)
-    at the last reading, ps and counts; ``bill``: what it read.
+    ``event_costs``, ``site_costs``: int64 (n, 3), rows of a column there, a column of the costs, and ps or a count for
+    each. ``fault_ps``: int64 (2,), what a fault costs now, and the rest below a ns of the last reading. ``totals``:
+    int64 (COSTS,), ps and counts at the last reading; ``latest``: int64 (COSTS,), ns and counts since the one before.
     """
 
     events: npt.NDArray[np.int64]
     sites: npt.NDArray[np.int64]
-    event_prices: npt.NDArray[np.int64]
-    site_prices: npt.NDArray[np.int64]
+    event_costs: npt.NDArray[np.int64]
+    site_costs: npt.NDArray[np.int64]
     fault_ps: npt.NDArray[np.int64]
     totals: npt.NDArray[np.int64]
-    bill: npt.NDArray[np.int64]
+    latest: npt.NDArray[np.int64]
 
 
-def new_meter(
+def new_cost_model(
     memory: HostMemory,
     *,
     write_cpu_ns: float,
     scale: float = 1.0,
     free: bool = False,
     calibration: Calibration = DEFAULT,
-) -> Meter:
-    """A meter that starts to read now. ``scale``: what one page of the simulation stands for. ``free``: all is free."""
+) -> CostModel:
+    """A model that starts to read now. ``scale``: pages that a simulated one stands for. ``free``: all costs are 0."""
     machine = memory.machine
-    events, sites = _prices(write_cpu_ns, 0.0 if free else scale, calibration)
-    meter = Meter(
+    events, sites = _cost_tables(write_cpu_ns, 0.0 if free else scale, calibration)
+    model = CostModel(
         machine.events.view(np.int64).reshape(len(machine.events), -1),
         machine.sites.reshape(len(machine.sites), -1),
         _rows(events),
         _rows(sites),
         np.array([0 if free else round(calibration.fault_ns * scale * PS), 0]),
-        np.zeros(BILL, np.int64),
-        np.zeros(BILL, np.int64),
+        np.zeros(COSTS, np.int64),
+        np.zeros(COSTS, np.int64),
     )
-    read_meter(meter)
-    return meter
+    read_costs(model)
+    return model
 
 
 @compiled
-def read_meter(meter: Meter) -> None:
-    """Fills ``bill`` with what was done since the last reading."""
-    totals, bill = meter.totals, meter.bill
-    for column in range(BILL):
-        bill[column] = -(totals[column] // PS if column <= RECLAIM else totals[column])
+def read_costs(model: CostModel) -> None:
+    """Fills ``latest`` with the costs of what was done since the last reading."""
+    totals, costs = model.totals, model.latest
+    for column in range(COSTS):
+        costs[column] = -(totals[column] // PS if column <= RECLAIM else totals[column])
         totals[column] = 0
-    for g in range(len(meter.events)):
-        events, sites = meter.events[g], meter.sites[g]
+    for g in range(len(model.events)):
+        events, sites = model.events[g], model.sites[g]
         totals[FAULTS] += max(events[_TDP] + events[_SHADOW], events[_PGFAULT])
-        for i in range(len(meter.event_prices)):
-            price = meter.event_prices[i]
-            totals[price[1]] += events[price[0]] * price[2]
-        for i in range(len(meter.site_prices)):
-            price = meter.site_prices[i]
-            totals[price[1]] += sites[price[0]] * price[2]
-    for column in range(BILL):
-        bill[column] += totals[column] // PS if column <= RECLAIM else totals[column]
-    fault_ps = bill[FAULTS] * meter.fault_ps[0] + meter.fault_ps[1]
-    bill[FAULT] += fault_ps // PS
-    meter.fault_ps[1] = fault_ps % PS
+        for i in range(len(model.event_costs)):
+            row = model.event_costs[i]
+            totals[row[1]] += events[row[0]] * row[2]
+        for i in range(len(model.site_costs)):
+            row = model.site_costs[i]
+            totals[row[1]] += sites[row[0]] * row[2]
+    for column in range(COSTS):
+        costs[column] += totals[column] // PS if column <= RECLAIM else totals[column]
+    fault_ps = costs[FAULTS] * model.fault_ps[0] + model.fault_ps[1]
+    costs[FAULT] += fault_ps // PS
+    model.fault_ps[1] = fault_ps % PS
 
 
-def _prices(
+def _cost_tables(
     write_cpu_ns: float, scale: float, calibration: Calibration
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """int64 (events, columns of a bill) and (sites x their columns, columns of a bill)."""
-    events = np.zeros((len(_NAMES), BILL), np.int64)
-    sites = np.zeros((CALLER + 1, SITE_COLUMNS, BILL), np.int64)
-    for column, prices in _EVENT_NS.items():
-        for name, ns in prices.items():
+    """What one of each counter costs: int64 (events, COSTS) and (sites x their columns, COSTS)."""
+    events = np.zeros((len(_NAMES), COSTS), np.int64)
+    sites = np.zeros((MONITOR + 1, SITE_COLUMNS, COSTS), np.int64)
+    for column, costs in _EVENT_NS.items():
+        for name, ns in costs.items():
             events[_NAMES.index(name), column] = round(ns * scale * PS)
     events[_NAMES.index("pswpout"), RECLAIM] = round(write_cpu_ns * scale * PS)
     sites[:, CALLS, RECLAIM] = round(constants.notifier_call_ns(calibration) * scale * PS)
@@ -141,10 +141,10 @@ def _prices(
     for column, name in _COUNTED.items():
         events[_NAMES.index(name), column] = 1
     sites[:, LOCKS + Lock.MMU_WRITE, AGING_WRITES] = 1
-    return events, sites.reshape(-1, BILL)
+    return events, sites.reshape(-1, COSTS)
 
 
-def _rows(prices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The prices that are not 0, as rows of a meter."""
-    where: Sequence[Any] = np.nonzero(prices)
-    return np.stack([*where, prices[tuple(where)]], axis=1).astype(np.int64)
+def _rows(costs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The costs that are not 0, as rows of a model."""
+    where: Sequence[Any] = np.nonzero(costs)
+    return np.stack([*where, costs[tuple(where)]], axis=1).astype(np.int64)

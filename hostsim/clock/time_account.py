@@ -1,7 +1,8 @@
-"""Where a thread's time goes: every ns of it is written down under exactly one cause.
+"""Where a thread's time goes: every ns of it is accounted to exactly one cause.
 
-Work is owed as soon as it is done in memory, and paid as the thread gets time on a CPU: what doesn't fit in a tick is
-paid in the next ones, and until then the thread does nothing else. Times are integers, ns.
+What a thread does in memory is done at once, and its cost accrues as a backlog. The thread works the backlog off as it
+gets time on a CPU. What doesn't fit in a tick is left for the next ones, and until then the thread does nothing else.
+Times are integers, ns.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ _WORK, _STEAL, _IDLE = len(WORK), int(Cause.STEAL), int(Cause.IDLE)
 THREAD = np.dtype(
     [
         ("spent", np.int64, (len(Cause),)),  # ns by cause since the clock started: their sum is the thread's own time
-        ("owed", np.int64, (len(WORK),)),  # ns of work by cause that is done in memory and not paid yet
-        ("debt", np.int64),  # their sum
-        ("used", np.int64),  # ns of work paid in this tick
+        ("backlog", np.int64, (len(WORK),)),  # ns by cause that have accrued and are not worked off yet
+        ("backlog_ns", np.int64),  # their sum
+        ("used", np.int64),  # ns worked off in this tick
         ("slept", np.int64),  # ns of it that a kernel thread slept through
         ("working", np.int64),  # a vCPU's batch of accesses is under way; a kernel thread has jobs
         ("began", np.int64),  # when, in the thread's own time, that batch began
@@ -34,27 +35,27 @@ THREAD = np.dtype(
 
 
 @compiled
-def owe(thread: Record, cause: int, ns: int) -> None:
-    """Adds work."""
-    thread.owed[cause] += ns
-    thread.debt += ns
+def accrue(thread: Record, cause: int, ns: int) -> None:
+    """Adds to the backlog."""
+    thread.backlog[cause] += ns
+    thread.backlog_ns += ns
 
 
 @compiled
-def pay(thread: Record, granted_ns: int) -> None:
-    """Pays what is owed, as far as ``granted_ns`` of this tick reach; what was used before counts."""
+def work_off(thread: Record, granted_ns: int) -> None:
+    """Works the backlog off as far as ``granted_ns`` of this tick reach, including what was used of them before."""
     for cause in range(_WORK):
-        ns = min(thread.owed[cause], granted_ns - thread.used)
+        ns = min(thread.backlog[cause], granted_ns - thread.used)
         if ns > 0:
-            thread.owed[cause] -= ns
+            thread.backlog[cause] -= ns
             thread.spent[cause] += ns
-            thread.debt -= ns
+            thread.backlog_ns -= ns
             thread.used += ns
 
 
 @compiled
 def end_tick(thread: Record, tick_ns: int, waits: bool) -> None:
-    """The rest of the tick was waiting for a CPU, or idle."""
+    """Accounts the rest of the tick: the thread waited for a CPU, or was idle."""
     thread.spent[_IDLE] += thread.slept
     thread.spent[_STEAL if waits else _IDLE] += tick_ns - thread.used - thread.slept
     thread.used = thread.slept = 0
@@ -67,7 +68,7 @@ def own_time(thread: Record) -> int:
 
 
 class Thread:
-    """A thread by its record: an element of THREAD, one of its own unless another is given."""
+    """A thread by its record: an element of THREAD, a new one unless another is given."""
 
     __slots__ = ("record",)
 
@@ -81,25 +82,25 @@ class Thread:
 
     @property
     def used(self) -> int:
-        """ns of work paid in this tick."""
+        """ns worked off in this tick."""
         return int(self.record["used"])
 
     @property
-    def debt(self) -> int:
-        """ns of work that is owed."""
-        return int(self.record["debt"])
+    def backlog_ns(self) -> int:
+        """ns that have accrued and are not worked off yet."""
+        return int(self.record["backlog_ns"])
 
-    def owe(self, work_ns: Sequence[int]) -> None:
-        """Adds work, ns by cause; raises ValueError for a negative time."""
+    def accrue(self, work_ns: Sequence[int]) -> None:
+        """Adds to the backlog, ns by cause; raises ValueError for a negative time."""
         for cause, ns in zip(WORK, work_ns, strict=True):
             if ns < 0:
                 raise ValueError(f"{ns} ns of {Cause(cause).name}: time doesn't run backward")
             if ns:
-                owe(self.record, int(cause), ns)
+                accrue(self.record, int(cause), ns)
 
-    def pay(self, granted_ns: int) -> None:
-        """As :func:`pay`."""
-        pay(self.record, granted_ns)
+    def work_off(self, granted_ns: int) -> None:
+        """As :func:`work_off`."""
+        work_off(self.record, granted_ns)
 
     def end_tick(self, tick_ns: int, *, waits: bool) -> None:
         """As :func:`end_tick`."""

@@ -1,4 +1,4 @@
-"""The thread of a host's clock that ages and reclaims for user space, in pieces."""
+"""The aging thread of a host's clock: it ages and reclaims for user space, in pieces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from coldfleet.hostsim.clock.ledger import Thread
+from coldfleet.hostsim.clock.time_account import Thread
 
 
 class Piece(Enum):
@@ -20,7 +20,7 @@ class Piece(Enum):
 Job = Iterator[Piece]
 
 
-class UserSpaceThread:
+class AgingThread:
     """A thread with a job for each guest; it stops between two pieces when its time is over."""
 
     def __init__(self, thread: Thread) -> None:
@@ -28,9 +28,9 @@ class UserSpaceThread:
         self.jobs: deque[tuple[int, Job]] = deque()  # of each, the guest that it is for
 
     @property
-    def hungry(self) -> bool:
+    def runnable(self) -> bool:
         """Whether it would use more time."""
-        return bool(self.jobs) or self.thread.debt > 0
+        return bool(self.jobs) or self.thread.backlog_ns > 0
 
     def add(self, guest: int, job: Job) -> None:
         """Takes on a job, unless it still has one for this guest."""

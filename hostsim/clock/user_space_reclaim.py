@@ -1,9 +1,9 @@
-"""What user space does to a guest after each of its ticks: it ages, and reclaims as the host's mode says."""
+"""User-space reclaim: after each tick of a guest it ages, and reclaims as the host's mode says."""
 
 from __future__ import annotations
 
+from coldfleet.hostsim.clock.aging_thread import Job, Piece
 from coldfleet.hostsim.clock.psi import Psi
-from coldfleet.hostsim.clock.user_space_thread import Job, Piece
 from coldfleet.hostsim.engine.state import MIN_NR_GENS
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.host_spec import HostSpec
@@ -14,17 +14,17 @@ SENPAI_RATIO = 0.0005  # of the memory, in a period without pressure (TMO, Weine
 
 
 def is_due(spec: HostSpec, tick: int) -> bool:
-    """Whether :func:`upkeep` does more in a tick than read statistics."""
+    """Whether :func:`user_space_reclaim` does more in a tick than read statistics."""
     aging = spec.aging_every_ticks and tick % spec.aging_every_ticks == 0
     periodic = spec.mode in ("age", "pressure") and tick % spec.period_ticks == 0
-    return bool(aging or periodic or spec.scene or spec.mode in ("proactive", "debugfs"))
+    return bool(aging or periodic or spec.scenario or spec.mode in ("proactive", "debugfs"))
 
 
-def upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | None) -> Job:
+def user_space_reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | None) -> Job:
     """What user space does to a guest after its tick; ``psi``: its memory.pressure, None where nothing takes time."""
     if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         yield from _age(memory, spec, g, force_scan=False)
-    if spec.scene:
+    if spec.scenario:
         memory.drain()
     memory.flush_stats()  # the kernel does it every 2 s, or when someone reads memory.stat
     if spec.parent_pages:
@@ -33,7 +33,7 @@ def upkeep(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | Non
         yield from _reclaim(memory, spec, g, tick)
         if tick and tick % spec.period_ticks == 0:
             yield from _reclaim_cold(memory, spec, g, psi)
-    if spec.scene:
+    if spec.scenario:
         memory.drain()
     memory.flush_stats()
 
@@ -78,7 +78,7 @@ def _reclaim_cold(memory: HostMemory, spec: HostSpec, g: int, psi: Psi | None) -
 
 
 def _reclaim_parent(memory: HostMemory, spec: HostSpec) -> Job:
-    """The same, if it asks the memcg above all guests: after every guest's turn, also as they populate."""
+    """The same for the memcg above all guests: after every guest's tick, also as they populate."""
     surplus = sum(memory.in_memory(g) for g in range(len(spec.guests))) - spec.parent_pages
     if spec.mode == "proactive" and surplus > 0:
         memory.memory_reclaim_parent(surplus)
