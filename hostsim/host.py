@@ -16,6 +16,7 @@ from coldfleet.hostsim.counters.timing import no_time
 from coldfleet.hostsim.engine.hybrids import get_kernel
 from coldfleet.hostsim.engine.philox import study_key
 from coldfleet.hostsim.engine.state import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, MONITOR, YOUNG
+from coldfleet.hostsim.engine.streams import SAMPLE_STARTS, Source, guest_word
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
@@ -26,7 +27,7 @@ from coldfleet.hostsim.spec.host_spec import Epoch, GuestResult, GuestSpec, Host
 from coldfleet.hostsim.swap.devices import get_device
 from coldfleet.hostsim.swap.queue import new_queue
 from coldfleet.hostsim.swap.zram import Pool, new_pool, no_pool, update_pool, with_compression
-from coldfleet.hostsim.workload.access_queues import AccessQueues, Source, Stream
+from coldfleet.hostsim.workload.access_queues import AccessQueues, GuestSource, Stream
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
 from coldfleet.hostsim.workload.scenario import RecordedStream
 from coldfleet.hostsim.workload.streams import FileStream, GuestStream
@@ -34,8 +35,6 @@ from coldfleet.policies import Lock, Policy, Site
 
 LEAST_BATCH = 64  # accesses: what a sample draws is not cut finer
 NO_TIME = no_time()
-_SAMPLE_STREAM = 1  # of the host's random numbers
-_GROUP_STREAM = 1 << 27  # added to the guest's number in the counters of random numbers, for each group of a sample
 
 
 def simulate_host(
@@ -59,7 +58,7 @@ def simulate_host(
         raise UserError("a host without guests has nothing to simulate")
     if spec.sample > 1:
         key = int(study_key(seed, replicate))
-        random = np.random.Generator(np.random.Philox(key=key, counter=[0, _SAMPLE_STREAM, host, 0]))
+        random = np.random.Generator(np.random.Philox(key=key, counter=[0, SAMPLE_STARTS, host, 0]))
         again = partial(
             simulate_host, policy=policy, seed=seed, replicate=replicate, host=host, make_memory=make_memory
         )
@@ -181,14 +180,14 @@ def _access_queues(memory: HostMemory, spec: HostSpec, policy: Policy, who: tupl
     batch = 0
     if spec.clock:
         batch = max(round(spec.clock.batch / spec.scale), min(spec.clock.batch, LEAST_BATCH))
-    sources: list[Source] = []
+    sources: list[GuestSource] = []
     slots: list[Memslot] = []
     baseline_of: list[int] = []
     for g, guest in enumerate(spec.guests):
-        number = _stream_number(guest, g)
+        number = guest_word(Source.ACCESSES, g, guest.part)
         own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
         file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
-        sources.append(Source(_stream(guest, spec.ticks, (*who, number)), file, batch))
+        sources.append(GuestSource(_stream(guest, spec.ticks, (*who, number)), file, batch))
         has_baseline = spec.clock and (guest.nested or guest.page_cache)
         baseline_of.append(len(slots) if has_baseline else -1)
         if has_baseline:
@@ -235,13 +234,8 @@ def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> Pool
     if not get_device(spec.swap_device).compresses or not (spec.clock or spec.memory_pages):
         return no_pool()
     seed, replicate, host = who
-    numbers = [_stream_number(guest, g) for g, guest in enumerate(spec.guests)]
+    numbers = [guest_word(Source.ACCESSES, g, guest.part) for g, guest in enumerate(spec.guests)]
     return new_pool(memory, spec.compression, study_key(seed, replicate), host, numbers)
-
-
-def _stream_number(guest: GuestSpec, g: int) -> int:
-    """What names a guest's random numbers: guest ``g`` of its host, and which part of a sample it is."""
-    return g + (guest.sample.group * _GROUP_STREAM if guest.sample else 0)
 
 
 def _clock(
@@ -255,10 +249,9 @@ def _clock(
 ) -> HostClock:
     assert spec.clock is not None
     seed, replicate, host = who
-    sample = spec.guests[0].sample
     vcpus = [guest.vcpus for guest in spec.guests]
     device = with_compression(get_device(spec.swap_device), spec.compression)
-    queue = new_queue(device, key=study_key(seed, replicate), host=host, group=sample.group if sample else 0)
+    queue = new_queue(device, key=study_key(seed, replicate), host=host, part=spec.guests[0].part)
     return HostClock(
         memory,
         queues,

@@ -166,7 +166,7 @@ class _Shown(NamedTuple):
         """A table, and a sentence for each policy."""
         from coldfleet.cluster.commands import output
         from coldfleet.cluster.results.summary import WIDTH
-        from coldfleet.hostsim.spec.host_spec import PAGE_BYTES
+        from coldfleet.hostsim.spec.units import PAGE_BYTES
 
         output.print_text(f"the largest {self.path} at which {' and '.join(slo.text for slo in self.slos)}")
         output.print_text("")

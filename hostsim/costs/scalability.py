@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.spec.calibration import Calibration
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 
-PAGE_BYTES = 4096
 CHARGE_BATCH = 64  # pages that a CPU charges to a memcg at once: MEMCG_CHARGE_BATCH, include/linux/memcontrol.h
 CPUS_PER_SOCKET = 24  # assumed: the letter with the published rows doesn't name the machine
 
@@ -42,11 +42,6 @@ def serial_ns(calibration: Calibration) -> dict[str, float]:
         "zone lock": calibration.zone_lock_ns,
         "memcg charge": calibration.charge_ns / CHARGE_BATCH,
     }
-
-
-def scalability(calibration: Calibration) -> tuple[float, float]:
-    """sigma and kappa, as shares of a lone fault; kappa is what sigma gains as the other CPUs are in another socket."""
-    return sum(serial_ns(calibration).values()) / calibration.fault_ns, calibration.coherency_ns / calibration.fault_ns
 
 
 @compiled

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled, inlined
 from coldfleet.hostsim.engine.state import Machine
+from coldfleet.hostsim.engine.streams import Purpose
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -20,7 +21,7 @@ _32 = np.uint64(32)
 ROUNDS = 10
 
 CERTAIN = 1 << 32  # a probability of 1
-_CHANCE_STREAM = np.uint64(0xFFFFFFFE)  # the "tick" of these numbers; hostsim.workload.streams has the others
+_CHANCE = np.uint64(Purpose.CHANCE)
 
 
 @inlined
@@ -87,5 +88,5 @@ def happens(m: Machine, g: int, probability: int) -> bool:
     vm = m.vms[g]
     vm.draws += 1
     block = np.uint64(vm.draws & 0xFFFFFFFF)
-    number, _, _, _ = philox(vm.key, block, _CHANCE_STREAM, np.uint64(vm.host), np.uint64(vm.guest))
+    number, _, _, _ = philox(vm.key, block, _CHANCE, np.uint64(vm.host), np.uint64(vm.guest))
     return number < np.uint64(probability)  # type: ignore[return-value]

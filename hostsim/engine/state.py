@@ -17,8 +17,6 @@ from coldfleet.policies import Lock
 Record = Any
 """One element of a structured array; compiled code sees a struct with attributes."""
 
-PAGE_BYTES = 4096  # x86-64 base page
-
 # --- bits of a page: the column in Machine.bits -----------------------------------------------------
 PRESENT = 0  # mapped by the primary MMU
 PRIMARY = 1  # Accessed bit of the primary PTE
@@ -65,7 +63,6 @@ REFERENCED = 16  # PG_referenced
 WORKINGSET = 32  # PG_workingset
 REFS_SHIFT = 6  # LRU_REFS, 2 bits
 REFS_MASK = 0xC0
-REFS_FLAGS = 0xFF & ~(GEN_MASK | ACTIVE)  # all that counts as a reference
 
 # --- flags of a page that recordings don't show -------------------------------------------------------
 BUSY = 1  # waits in a per-CPU batch, which holds a reference: it can't be freed now
@@ -181,7 +178,7 @@ VM = np.dtype(
         ("contended", np.int64),  # ... mmu_lock is taken
         ("key", np.uint64),  # of the random numbers
         ("host", np.int64),
-        ("guest", np.int64),
+        ("guest", np.int64),  # the guest word of their counter (hostsim.engine.streams)
         ("draws", np.int64),  # random numbers used
         ("tick", np.int64),  # now
         ("hot_since", np.int64),  # pages touched after this tick are the true working set
@@ -292,7 +289,7 @@ class Machine(NamedTuple):
     kernel's list_head is: a page leaves its list without knowing which one it is.
     ``filters``: uint8 (page tables, 2), the two Bloom filters as exact sets: a simulator does not know
     the kernel addresses that decide which tables collide.
-    ``steps``, ``calls``, ``policy``: the policy (policies.PolicyCode: steps, calls, control).
+    ``steps``, ``calls``, ``policy``: STEP, CALL and CONTROL (1,) records of policies.PolicyCode.
     ``sites``: int64 (guests, sites and access monitor, SITE_COLUMNS), what each asked and was told.
     ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
     ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
@@ -318,9 +315,9 @@ class Machine(NamedTuple):
     events: npt.NDArray[Any]
     sites: npt.NDArray[np.int64]
     step_pages: npt.NDArray[np.int64]
-    steps: npt.NDArray[np.int64]
-    calls: npt.NDArray[np.int64]
-    policy: npt.NDArray[np.int64]
+    steps: npt.NDArray[Any]
+    calls: npt.NDArray[Any]
+    policy: npt.NDArray[Any]
     features: npt.NDArray[Any]
     reclaim: npt.NDArray[Any]
     vms: npt.NDArray[Any]

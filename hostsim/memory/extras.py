@@ -35,17 +35,17 @@ from coldfleet.hostsim.engine.state import (
     WORDS_PER_TABLE,
     Machine,
 )
+from coldfleet.hostsim.engine.streams import Purpose
 from coldfleet.hostsim.mm.faults import fault_in_process, fault_in_vm, mark_accessed
 from coldfleet.hostsim.mm.workingset import NEVER
 from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, VmSpec
 
 NEVER_TOUCHED = -1  # a tick
-_MANY_STREAM, _NO_AD_STREAM = 0xFFFFFFFC, 0xFFFFFFFD  # the "ticks" whose numbers choose pages
-_ACCESS_STREAM = np.uint64(0xFFFFFFFB)  # ... and decide what becomes of an access
+_ACCESS = np.uint64(Purpose.ACCESS)
 
 
-def set_up(m: Machine, guest: int, spec: VmSpec, *, key: np.uint64, host: int) -> None:
-    """Makes a guest what its spec says; ``key`` (philox.study_key) and ``host`` name its random numbers."""
+def set_up(m: Machine, guest: int, spec: VmSpec, *, key: np.uint64, host: int, number: int) -> None:
+    """Makes a guest what its spec says; ``key`` (philox.study_key), ``host`` and ``number`` name its random numbers."""
     vm, mm = m.vms[guest], m.mms[guest]
     vm["accessed_mask"] = spec.accessed_bits
     vm["l1_shadow_paging"] = spec.l1_shadow_paging
@@ -56,17 +56,17 @@ def set_up(m: Machine, guest: int, spec: VmSpec, *, key: np.uint64, host: int) -
     vm["fast_devices"] = chain.count(FAST_DEVICE)
     for name, share in (("tlb_hit", spec.tlb_hit), ("race", spec.race), ("contended", spec.lock_contended)):
         vm[name] = round(share * CERTAIN)
-    vm["key"], vm["host"], vm["guest"] = key, host, guest
+    vm["key"], vm["host"], vm["guest"] = key, host, number
     if not mm["extras"]:
         return
     first, pages = int(mm["first"]), int(mm["pages"])
     m.last_touch[first : first + pages] = NEVER_TOUCHED
-    for column, share, stream in (
-        (MANY_SPTES, spec.shared_share, _MANY_STREAM),
-        (NO_AD, spec.no_ad_share, _NO_AD_STREAM),
+    for column, share, purpose in (
+        (MANY_SPTES, spec.shared_share, Purpose.MANY_SPTES),
+        (NO_AD, spec.no_ad_share, Purpose.NO_AD),
     ):
         numbers = np.empty(pages, np.uint64)
-        random_words(numbers, key, (np.uint64(host), np.uint64(guest)), stream)
+        random_words(numbers, key, (np.uint64(host), np.uint64(number)), int(purpose))
         chosen = np.zeros(-(-len(numbers) // 64) * 64, bool)
         chosen[: len(numbers)] = numbers >> np.uint64(32) < np.uint64(round(share * CERTAIN))
         words = slice(first // 64, first // 64 + len(chosen) // 64)
@@ -109,9 +109,7 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
         write = access & ACCESS_WRITE != 0
         if chancy:
             number = np.uint64((first_number + i) & 0xFFFFFFFF)
-            tlb_number, race_number, _, _ = philox(
-                vm.key, number, _ACCESS_STREAM, np.uint64(vm.host), np.uint64(vm.guest)
-            )
+            tlb_number, race_number, _, _ = philox(vm.key, number, _ACCESS, np.uint64(vm.host), np.uint64(vm.guest))
         _note_touch(m, g, page, m.bits[word, PRESENT] & bit != 0)
         shadow = False
         if not mm.notifiers:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-from coldfleet.hostsim.engine.state import PAGE_BYTES, SWAP_CLUSTER_MAX
+from coldfleet.hostsim.engine.state import SWAP_CLUSTER_MAX
 from coldfleet.hostsim.memory.host_memory import Watermarks
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 
 LEAST_KIB, MOST_KIB = 128, 262_144  # min_free_kbytes is kept between (calculate_min_free_kbytes)
 SCALE = 10_000  # watermark_scale_factor is in parts of so many

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.philox import random_words
 from coldfleet.hostsim.engine.state import IDLE, PG_YOUNG, PRESENT, PRIMARY, Machine
+from coldfleet.hostsim.engine.streams import Source, guest_word
 from coldfleet.hostsim.monitors.page_idle import clear_references, count, test_references
 
 MIN_NR_REGIONS = 10  # as DAMON's modules set them
 MAX_NR_REGIONS = 1000
 SAMPLES_PER_AGGREGATION = 20  # 100 ms of 5 ms samples: the default aggregation and sampling intervals
 SAMPLES_AT_A_TIME = 64  # regions: what a clock can't interrupt
-_STREAM = 1 << 26  # added to the guest's number in the counter of its random numbers
 _LOW = np.uint64(0xFFFFFFFF)
 
 
@@ -187,7 +187,7 @@ class Damon:
 
     def _random(self, numbers: int) -> list[int]:
         drawn = np.empty(numbers, np.uint64)
-        guest = np.uint64(next(iter(self.targets)) + _STREAM)
+        guest = np.uint64(guest_word(Source.DAMON, next(iter(self.targets))))
         random_words(drawn, self.key, (np.uint64(self.host), guest), self.drawn)
         self.drawn += 1
         return [int(number & _LOW) for number in drawn]

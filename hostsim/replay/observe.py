@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import ANON, MAX_NR_TIERS, PAGE_BYTES, PRESENT, SWAPCACHE
+from coldfleet.hostsim.engine.state import ANON, MAX_NR_TIERS, PRESENT, SWAPCACHE
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.replay.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 
 COUNTERS = (
     "pgscan",
@@ -25,6 +26,7 @@ COUNTERS = (
     "workingset_activate_anon",
     "workingset_restore_anon",
 )
+
 """The counters of memory.stat that the model claims."""
 
 LIST_SIZES = ("inactive_anon", "active_anon")

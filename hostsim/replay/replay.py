@@ -19,7 +19,6 @@ from coldfleet.hostsim.engine.state import (
     ACCESS_WRITE,
     MEMCG_CHARGE_BATCH,
     MIN_NR_GENS,
-    PAGE_BYTES,
     PTRS_PER_PTE,
     SWAP_CLUSTER_MAX,
 )
@@ -28,6 +27,7 @@ from coldfleet.hostsim.mm.faults import UPPER_LEVELS
 from coldfleet.hostsim.replay.observe import memory_stat, observe
 from coldfleet.hostsim.replay.recording import Header, RecordedGuest, Recording
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import MixSchedule
 from coldfleet.hostsim.workload.schedule import Schedule, fnv1a
 from coldfleet.policies import get_policy

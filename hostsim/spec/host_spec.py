@@ -1,24 +1,36 @@
 """What a host is made of, as plain frozen data: the input and the output of a simulation.
 
 A :class:`HostSpec` with a seed decides everything: the same spec and seed give the same result, bit
-for bit, on any machine and in any process.
+for bit, on any machine and in any process. A spec with a name that isn't known raises UserError as it is made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from coldfleet.hostsim.counters.columns import no_ci95
 from coldfleet.hostsim.counters.timing import no_gauges
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
-
-PAGE_BYTES = 4096  # x86-64 base page
+from coldfleet.hostsim.spec.errors import UserError, nearest
 
 WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
+WORKLOAD_LAYOUTS = ("shuffled", "ordered")
+GUEST_KINDS = ("process", "vm", "shadow", "rmap", "nested")
+RECORDED_WORKLOADS = ("hotcold", "zipf", "uniform", "scan", "phase", "hotscan", "hotonly", "fixed")
+MIX_WORKLOADS = ("mix-hotcold", "mix-zipf")
+RECORDED_LAYOUTS = ("perm", "ident")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.engine.state.KVM and those after it
 MONITORS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
 SWAP_DEVICES = ("zram", "async", "nvme", "remote")
 RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
+
+
+def _check_names(what: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    """Raises UserError for a name that isn't known: the engine would run, and do something else."""
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown {what} {name!r}{nearest(name, known)}")
 
 
 @dataclass(frozen=True)
@@ -42,17 +54,25 @@ class WorkloadSpec:
     write_share: float = 0.0
     layout: str = "shuffled"
 
+    def __post_init__(self) -> None:
+        _check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
+        _check_names("layout of a workload", [self.layout], WORKLOAD_LAYOUTS)
+
 
 @dataclass(frozen=True)
 class RecordedWorkload:
-    """The accesses of the recordings of real kernels: ``kind`` is one of hostsim.workload.scenario.WORKLOADS.
+    """The accesses of the recordings of real kernels: ``kind`` is one of RECORDED_WORKLOADS or MIX_WORKLOADS.
 
-    ``layout``: "perm" or "ident", as in hostsim.workload.schedule. ``writes``: the rounds' accesses write.
+    ``layout``: one of RECORDED_LAYOUTS (hostsim.workload.schedule). ``writes``: the rounds' accesses write.
     """
 
     kind: str
     layout: str = "perm"
     writes: bool = False
+
+    def __post_init__(self) -> None:
+        _check_names("recorded workload", [self.kind], (*RECORDED_WORKLOADS, *MIX_WORKLOADS))
+        _check_names("layout of a recording", [self.layout], RECORDED_LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -101,6 +121,9 @@ class VmSpec:
     numa_zap_share: float = 0.0
     truth: bool = False
 
+    def __post_init__(self) -> None:
+        _check_names("subscriber", self.subscribers, SUBSCRIBERS)
+
     @property
     def extras(self) -> bool:
         """Whether the guest needs more than the plain kernels: all that a plain VM may have is tdp on or off."""
@@ -122,6 +145,9 @@ class PageCacheSpec:
     mmap_share: float = 0.0
     write_share: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
+
 
 @dataclass(frozen=True)
 class GuestSpec:
@@ -129,9 +155,9 @@ class GuestSpec:
 
     ``limit_pages``: memory.max (mode "limit") or the size that reclaim brings the guest back to after every
     tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
-    hostsim.workload.scenario.KINDS. ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel memory charged
-    to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a clock only.
-    ``sample``: this guest is a part of another one (hostsim.sampling).
+    GUEST_KINDS (hostsim.workload.scenario.KINDS). ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel
+    memory charged to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a
+    clock only. ``sample``: this guest is a part of another one (hostsim.sampling).
     """
 
     name: str
@@ -148,6 +174,14 @@ class GuestSpec:
     vcpus: int = 1
     vm: VmSpec = field(default_factory=VmSpec)
     sample: SampleOf | None = None
+
+    def __post_init__(self) -> None:
+        _check_names("kind of guest", [self.kind], GUEST_KINDS)
+
+    @property
+    def part(self) -> int:
+        """Which part of a sample it is; 0 without one. It names the guest's random numbers, beside its own number."""
+        return self.sample.group if self.sample else 0
 
 
 @dataclass(frozen=True)
@@ -244,6 +278,11 @@ class HostSpec:
     call_scale: int = 1
     calibration: Calibration = DEFAULT
     epochs: bool = False
+
+    def __post_init__(self) -> None:
+        _check_names("mode of reclaim", [self.mode], RECLAIM_MODES)
+        _check_names("access monitor", [self.monitor] if self.monitor else [], MONITORS)
+        _check_names("swap device", [self.swap_device], SWAP_DEVICES)
 
 
 @dataclass(frozen=True)

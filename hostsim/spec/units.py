@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import PAGE_BYTES
+
+PAGE_BYTES = 4096  # bytes: an x86-64 base page
 
 
 @dataclass(frozen=True)

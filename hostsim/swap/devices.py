@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from coldfleet.hostsim.costs.constants import SWAP_IN_NS, SWAP_OUT_NS
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import PAGE_BYTES
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 
 
 @dataclass(frozen=True)

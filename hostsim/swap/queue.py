@@ -15,6 +15,7 @@ import numpy.typing as npt
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.philox import philox
 from coldfleet.hostsim.engine.state import Record
+from coldfleet.hostsim.engine.streams import Source, guest_word
 from coldfleet.hostsim.swap.devices import SwapDevice
 
 SECOND_NS = 1e9
@@ -22,7 +23,6 @@ MANY = 32  # pages
 LEAST_WRITES = 0.1  # assumed: of what a device can do, for writes while everybody reads
 MOST_LOAD = 0.98  # a device that is asked for more slows its callers down until they ask for no more
 _WORD = 1 << 32
-_STREAM = _WORD - 1  # the "guest" whose random numbers these are; those of a sample's groups count down from it
 
 SWAP = np.dtype(
     [
@@ -42,8 +42,8 @@ SWAP = np.dtype(
 )
 
 
-def new_queue(device: SwapDevice, *, key: np.uint64, host: int, group: int = 0) -> npt.NDArray[Any]:
-    """One SWAP record, of a device that is idle."""
+def new_queue(device: SwapDevice, *, key: np.uint64, host: int, part: int = 0) -> npt.NDArray[Any]:
+    """One SWAP record, of a device that is idle. ``part``: of a sample, 0 without one."""
     queue = np.zeros(1, SWAP)
     queue[["read_ns", "spread", "pages_per_s", "depth"]] = (
         device.read_ns,
@@ -51,7 +51,7 @@ def new_queue(device: SwapDevice, *, key: np.uint64, host: int, group: int = 0) 
         device.pages_per_s,
         device.depth,
     )
-    queue[["key", "host", "stream"]] = (key, host, _STREAM - group)
+    queue[["key", "host", "stream"]] = (key, host, guest_word(Source.SWAP_DEVICE, part=part))
     return queue
 
 

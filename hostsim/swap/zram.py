@@ -21,10 +21,12 @@ import numpy.typing as npt
 from coldfleet.hostsim.costs.constants import SWAP_IN_NS, SWAP_OUT_NS
 from coldfleet.hostsim.engine.jit import compiled, lowest_bit, page_row
 from coldfleet.hostsim.engine.philox import philox
-from coldfleet.hostsim.engine.state import PAGE_BYTES, PRESENT, SWAPCACHE, Machine
+from coldfleet.hostsim.engine.state import PRESENT, SWAPCACHE, Machine
+from coldfleet.hostsim.engine.streams import Purpose
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.mm.workingset import NEVER
 from coldfleet.hostsim.spec.host_spec import CompressionSpec
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.swap.devices import SwapDevice
 
 CHAIN_PAGES = 8  # CONFIG_ZSMALLOC_CHAIN_SIZE, since 6.3; before it was 4
@@ -37,7 +39,7 @@ COPY_NS = 400.0  # assumed: copying 4 KiB that is in no cache, at about 10 GB/s
 FILL_NS = 150.0  # assumed: finding that 4 KiB are all the same word, or filling them with it
 
 _QUANTILES = 4096  # of the distribution of sizes
-_SIZE_STREAM = 0xFFFFFFFA  # the "tick" whose numbers are the sizes; hostsim.memory.extras has those above
+_PAGE_SIZE = np.uint64(Purpose.PAGE_SIZE)
 _CERTAIN = 1 << 32  # a probability of 1, against 32 random bits
 
 
@@ -143,9 +145,7 @@ def draw_classes(
     ``same``, ``huge``: 32-bit numbers below which a page is same-filled, or else incompressible.
     """
     for i in range(len(out)):
-        kind, size, _, _ = philox(
-            key, np.uint64(i), np.uint64(_SIZE_STREAM), np.uint64(counter[0]), np.uint64(counter[1])
-        )
+        kind, size, _, _ = philox(key, np.uint64(i), _PAGE_SIZE, np.uint64(counter[0]), np.uint64(counter[1]))
         if kind < np.uint64(same):
             out[i] = SAME_FILLED
         elif kind < np.uint64(huge):

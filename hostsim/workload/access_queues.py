@@ -27,7 +27,7 @@ MOST_ACCESSES = 1 << 17  # ... unless they have more accesses than this
 
 
 @dataclass(frozen=True)
-class Source:
+class GuestSource:
     """Where a guest's accesses come from. ``batch``: accesses made at a time, 0: as many as there are."""
 
     stream: Stream
@@ -45,7 +45,7 @@ class AccessQueues:
     def __init__(
         self,
         memory: HostMemory,
-        sources: Sequence[Source],
+        sources: Sequence[GuestSource],
         ticks: int,
         baseline: HostMemory | None = None,
         baseline_of: Sequence[int] = (),

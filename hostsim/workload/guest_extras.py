@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from coldfleet.hostsim.engine.philox import random_words, study_key
-from coldfleet.hostsim.engine.state import KVM, PTRS_PER_PTE, WORDS_PER_TABLE
+from coldfleet.hostsim.engine.state import FAST_DEVICE, PTRS_PER_PTE, SLOW_DEVICE, WORDS_PER_TABLE
+from coldfleet.hostsim.engine.streams import Source, guest_word
 from coldfleet.hostsim.memory.extras import set_up, touch_by_device, zap_table
 from coldfleet.hostsim.memory.ground_truth import take_sample
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, GuestSpec
 from coldfleet.hostsim.workload.streams import GuestStream
 
-_DEVICE_STREAM, _ZAP_STREAM = 1 << 24, 1 << 25  # added to the guest's number in the counters of random numbers
+_DEVICES = {SLOW_DEVICE: Source.SLOW_DEVICE, FAST_DEVICE: Source.FAST_DEVICE}
 
 
 class GuestExtras:
@@ -25,16 +26,18 @@ class GuestExtras:
     ) -> None:
         self.memory, self.guest, self.spec, self.host = memory, guest, spec, host
         self.key = study_key(seed, replicate)
-        set_up(memory.machine, guest, spec.vm, key=self.key, host=host)
+        number = guest_word(Source.ACCESSES, guest, spec.part)
+        set_up(memory.machine, guest, spec.vm, key=self.key, host=host, number=number)
         accesses = round(spec.vm.device_share * spec.accesses_per_tick)
-        devices = [number for number, name in enumerate(SUBSCRIBERS) if number != KVM and name in spec.vm.subscribers]
         own = replace(spec, accesses_per_tick=accesses, nested=None)
         self.devices = {
-            device: GuestStream(own, seed=seed, replicate=replicate, host=host, guest=guest + device * _DEVICE_STREAM)
-            for device in devices
-            if accesses
+            device: GuestStream(
+                own, seed=seed, replicate=replicate, host=host, guest=guest_word(source, guest, spec.part)
+            )
+            for device, source in _DEVICES.items()
+            if accesses and SUBSCRIBERS[device] in spec.vm.subscribers
         }
-        self.zapped = round(spec.vm.numa_zap_share * (spec.memory_pages // PTRS_PER_PTE))
+        self.zapped_tables = round(spec.vm.numa_zap_share * (spec.memory_pages // PTRS_PER_PTE))
 
     def begin(self, tick: int) -> None:
         """Before the guest's accesses."""
@@ -45,11 +48,12 @@ class GuestExtras:
         m = self.memory.machine
         for device, stream in self.devices.items():
             touch_by_device(m, self.guest, device, stream.draw(tick))
-        if self.zapped:
+        if self.zapped_tables:
             first = self.memory.words(self.guest).start // WORDS_PER_TABLE
             numbers = np.empty(self.spec.memory_pages // PTRS_PER_PTE, np.uint64)
-            random_words(numbers, self.key, (np.uint64(self.host), np.uint64(self.guest + _ZAP_STREAM)), tick)
-            for table in np.argsort(numbers, kind="stable")[: self.zapped]:
+            number = guest_word(Source.NUMA_ZAP, self.guest, self.spec.part)
+            random_words(numbers, self.key, (np.uint64(self.host), np.uint64(number)), tick)
+            for table in np.argsort(numbers, kind="stable")[: self.zapped_tables]:
                 zap_table(m, self.guest, first + int(table))
 
     def end(self, tick: int) -> None:

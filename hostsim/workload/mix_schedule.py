@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.state import ACCESS_L2
+from coldfleet.hostsim.spec.host_spec import MIX_WORKLOADS
 from coldfleet.hostsim.workload.schedule import below, shuffle, zipf_rank, zipf_weights
 
-WORKLOADS = ("hotcold", "zipf")
+PREFIX = "mix-"  # of their names among all recorded workloads
+WORKLOADS = tuple(name.removeprefix(PREFIX) for name in MIX_WORKLOADS)
 L2_PERCENT = 25  # of the accesses
 L1_ONLY_PERCENT = 60  # of the pages, in the order of the permutation
 NOT_L2_ONLY_PERCENT = 80  # from here on both levels touch a page

@@ -15,14 +15,12 @@ import numpy.typing as npt
 
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import GuestSpec, RecordedWorkload
-from coldfleet.hostsim.workload import mix_schedule, schedule
-from coldfleet.hostsim.workload.mix_schedule import MixSchedule
+from coldfleet.hostsim.spec.host_spec import MIX_WORKLOADS, RECORDED_WORKLOADS, GuestSpec, RecordedWorkload
+from coldfleet.hostsim.workload.mix_schedule import PREFIX, MixSchedule
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET, Schedule
 from coldfleet.hostsim.workload.streams import NEVER, Drawn, hash_accesses
 
-MIX = "mix-"
-WORKLOADS = (*schedule.WORKLOADS, *(MIX + workload for workload in mix_schedule.WORKLOADS))
+WORKLOADS = (*RECORDED_WORKLOADS, *MIX_WORKLOADS)
 OPTIONS = ("write", "ident")
 SEEDS_APART = 100  # of neighbouring guests, as in the recordings
 _HOST_SHIFT, _REPLICATE_SHIFT = 20, 44  # seeds of other hosts and replicates lie far apart
@@ -99,8 +97,8 @@ class RecordedStream:
         start = recorder_seed(seed, replicate, host, guest)
         size = (spec.memory_pages, spec.accesses_per_tick, ticks, start, load.layout)
         writes = np.arange(spec.memory_pages, dtype=np.uint32)
-        if load.kind.startswith(MIX):
-            mixed = MixSchedule(load.kind.removeprefix(MIX), *size)
+        if load.kind in MIX_WORKLOADS:
+            mixed = MixSchedule(load.kind.removeprefix(PREFIX), *size)
             self._first, self._lists = mixed.first_writes(), mixed.lists()
             if spec.kind != "nested":
                 self._first, self._lists = writes, self._lists & np.uint32(ACCESS_PAGE)

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.spec.host_spec import RECORDED_LAYOUTS, RECORDED_WORKLOADS
 
-WORKLOADS = ("hotcold", "zipf", "uniform", "scan", "phase", "hotscan", "hotonly", "fixed")
-LAYOUTS = ("perm", "ident")
+WORKLOADS, LAYOUTS = RECORDED_WORKLOADS, RECORDED_LAYOUTS
 ZIPF_SCALE = 1 << 32  # weight of rank 0
 
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)

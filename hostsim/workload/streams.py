@@ -17,6 +17,7 @@ import numpy.typing as npt
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.philox import random_blocks, random_words, study_key
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_MMAP, ACCESS_PAGE, ACCESS_WRITE
+from coldfleet.hostsim.engine.streams import Purpose, Source
 from coldfleet.hostsim.spec.host_spec import WORKLOAD_KINDS, GuestSpec, PageCacheSpec
 from coldfleet.hostsim.workload.alias import alias_table
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME
@@ -24,8 +25,6 @@ from coldfleet.hostsim.workload.thinning import Ranking, Thinned, thin
 
 _UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(WORKLOAD_KINDS))
 _SCALE = 1 << 32  # shares are compared with 32-bit random numbers
-_ORDER_STREAM = 0xFFFFFFFF  # the "tick" whose numbers order the pages
-_FILE_STREAM = 1 << 31  # added to the guest's number: its file has random numbers of its own
 _ONE = np.uint64(1)
 _BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
 _ONE_RANK = Ranking(1, 1, 0.0, False)
@@ -150,7 +149,7 @@ class GuestStream:
 
     def _order(self, pages: int) -> npt.NDArray[np.uint32]:
         keys = np.empty(pages, np.uint64)
-        random_words(keys, self.key, self.counter, _ORDER_STREAM)
+        random_words(keys, self.key, self.counter, int(Purpose.PAGE_ORDER))
         return np.argsort(keys, kind="stable").astype(np.uint32)
 
     def _layout(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
@@ -171,7 +170,7 @@ class FileStream:
         if spec.sample is not None and spec.sample.of.page_cache is not None:
             full = replace(file, memory_pages=spec.sample.of.page_cache.pages)
             file = replace(file, sample=replace(spec.sample, of=full))
-        self.stream = GuestStream(file, seed=seed, replicate=replicate, host=host, guest=guest | _FILE_STREAM)
+        self.stream = GuestStream(file, seed=seed, replicate=replicate, host=host, guest=guest | Source.FILE)
 
     @property
     def digest(self) -> np.uint64:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldfleet.hostsim.costs.scalability import CHARGE_BATCH, PAGE_BYTES, fault_ns, remote_share, scalability, serial_ns
+from coldfleet.hostsim.costs.scalability import CHARGE_BATCH, fault_ns, remote_share, serial_ns
 from coldfleet.hostsim.spec.calibration import DEFAULT
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 
 FREE = replace(DEFAULT, zone_lock_ns=0.0, coherency_ns=0.0, charge_ns=0.0, zero_bytes_per_s=1e30)
 
@@ -50,7 +51,8 @@ def test_coherency_begins_at_the_second_socket() -> None:
 @settings(deadline=None)  # the first call compiles it
 @given(st.floats(1, 1024))
 def test_the_parts_are_gunthers_law(vcpus: float) -> None:
-    sigma, kappa = scalability(DEFAULT)
+    sigma = sum(serial_ns(DEFAULT).values()) / DEFAULT.fault_ns  # as shares of a lone fault
+    kappa = DEFAULT.coherency_ns / DEFAULT.fault_ns
     law = DEFAULT.fault_ns * (1 + (sigma + kappa * remote_share(vcpus)) * (vcpus - 1))
     assert fault_ns(vcpus, DEFAULT) == pytest.approx(law)
     assert sigma == pytest.approx(sum(serial_ns(DEFAULT).values()) / DEFAULT.fault_ns)

@@ -23,7 +23,7 @@ V5_ORED = replace(get_policy("fast-only-v5"), chain=Chain.OR)
 def word(policy: object, *subscribers: str, slow: bool = False, fast: bool = False, **bits: int) -> Machine:
     """One page of a VM with these subscribers; ``now``: shadow SPTEs exist."""
     memory = HostMemory([Memslot(64, extras=True)], KERNELS["6.12"], get_policy("locked-6.12"))
-    set_up(memory, 0, VmSpec(subscribers=subscribers), key=np.uint64(1), host=0)
+    set_up(memory, 0, VmSpec(subscribers=subscribers), key=np.uint64(1), host=0, number=0)
     now = bool(bits.pop("now", 0))
     chosen = get_policy(policy) if isinstance(policy, str) else policy
     m = under(memory, chosen, now=now, ever=now)  # type: ignore[arg-type]

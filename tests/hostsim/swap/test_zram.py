@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from coldfleet.hostsim.engine.kernels import KERNELS
-from coldfleet.hostsim.engine.state import ACCESS_WRITE, PAGE_BYTES, PRESENT
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, PRESENT
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.spec.host_spec import CompressionSpec
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.swap.devices import get_device
 from coldfleet.hostsim.swap.zram import (
     HUGE,
