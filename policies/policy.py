@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -111,17 +111,34 @@ class Call:
         return " ".join(words) + (f" if {conditions}" if conditions else "")
 
 
+STEP = np.dtype([(name, np.int64) for name in ("action", "operand", "lock", "mask", "value", "note")])
+"""A step, with the fields of :class:`coldfleet.policies.Step` as integers."""
+
+CALL = np.dtype([(name, np.int64) for name in ("present", "clear", "fast_only", "flush", "batched", "when")])
+"""A call, with the fields of :class:`Call`; ``present`` is 0 in a row that has none."""
+
+CONTROL = np.dtype(
+    [
+        ("steps", np.int64),  # how many there are
+        ("enter", np.int64),  # an Enter
+        ("trusts_pmd", np.int64),
+        ("chain", np.int64),  # a Chain
+        ("fast_mask", np.int64),  # KVM has_fast_aging if the VM's state & fast_mask ...
+        ("fast_value", np.int64),  # ... is this (bits of policies.Condition)
+    ]
+)
+"""What a policy has beside steps and calls."""
+
+
 class PolicyCode(NamedTuple):
     """A policy as arrays, for the compiled kernels.
 
-    steps: int64 (MAX_STEPS, 6): action, operand, lock, mask, value, note; rows behind the length are 0.
-    calls: int64 (3 sites, MAX_CALLS, 6): present, clear, fast_only, flush, batched, when.
-    control: int64 (6,): number of steps, Enter, trusts_pmd, Chain, mask and value of fast_aging.
+    steps: STEP (MAX_STEPS,), those behind the last one all 0. calls: CALL (sites, MAX_CALLS). control: CONTROL (1,).
     """
 
-    steps: npt.NDArray[np.int64]
-    calls: npt.NDArray[np.int64]
-    control: npt.NDArray[np.int64]
+    steps: npt.NDArray[Any]
+    calls: npt.NDArray[Any]
+    control: npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -157,15 +174,15 @@ class Policy:
 
     def encode(self) -> PolicyCode:
         """The arrays that the compiled kernels interpret."""
-        steps = np.zeros((MAX_STEPS, 6), np.int64)
-        for row, s in zip(steps, self.steps, strict=False):
-            row[:] = s.action, s.operand, s.lock, s.mask, s.value, s.note
-        calls = np.zeros((len(Site), MAX_CALLS, 6), np.int64)
-        for site, made in zip(calls, (self.walk, self.look_around, self.evict), strict=True):
-            for row, c in zip(site, made, strict=False):
-                row[:] = 1, c.clear, c.fast_only, c.flush, c.batched, c.when
+        steps = np.zeros(MAX_STEPS, STEP)
+        for i, s in enumerate(self.steps):
+            steps[i] = s.action, s.operand, s.lock, s.mask, s.value, s.note
+        calls = np.zeros((len(Site), MAX_CALLS), CALL)
+        for site, made in enumerate((self.walk, self.look_around, self.evict)):
+            for i, c in enumerate(made):
+                calls[site, i] = 1, c.clear, c.fast_only, c.flush, c.batched, c.when
         control = (len(self.steps), self.enter, self.trusts_pmd, self.chain, *self._fast_aging())
-        return PolicyCode(steps, calls, np.array(control, np.int64))
+        return PolicyCode(steps, calls, np.array([control], CONTROL))
 
     def _fast_aging(self) -> tuple[int, int]:
         return parse_conditions(self.fast_aging, "fast_aging") if self.fast_aging else (0, 0)

@@ -133,9 +133,10 @@ def call_kvm(
     if fast_only:
         state |= _FAST_ONLY
     open_pages = pages
-    for i in range(m.policy[0]):
-        mask = m.steps[i, 3]
-        value = m.steps[i, 4]
+    for i in range(m.policy[0].steps):
+        step = m.steps[i]
+        mask = step.mask
+        value = step.value
         if (state ^ value) & mask & ~_PER_PAGE:
             continue
         acting = open_pages
@@ -144,29 +145,29 @@ def call_kvm(
         if not acting:
             continue
         m.step_pages[g, i] += popcount(acting)
-        action = m.steps[i, 0]
-        operand = m.steps[i, 1]
+        action = step.action
+        operand = step.operand
         if action in (_AGE, _TEST):
             column = TDP if operand == _TDP_MMU else SHADOW
             mapped = m.bits[row, SHADOW_MAPPED]
-            _count_lock(m, g, site, m.steps[i, 2], acting, mapped, batched)
+            _count_lock(m, g, site, step.lock, acting, mapped, batched)
             if column == SHADOW:
                 _count_sptes(m, g, row, acting & mapped)
             found = m.bits[row, column] & acting
             if clear and action == _AGE:
                 _clear(m, g, row, column, found)
-            note = m.steps[i, 5]
+            note = step.note
             if note == _YOUNG_IS_REPLACED:
                 young &= ~acting
             young |= found
             if note == _YOUNG_IS_FAST:
                 fast |= found
         elif action == _LOCK:
-            _count_lock(m, g, site, m.steps[i, 2], acting, ALL, batched)
+            _count_lock(m, g, site, step.lock, acting, ALL, batched)
         else:
             if action == _TRY:
                 free = _free_of_contention(m, g, acting)
-                _count_lock(m, g, site, m.steps[i, 2], free, ALL, batched)
+                _count_lock(m, g, site, step.lock, free, ALL, batched)
                 acting &= ~free
             if operand == _FAST_ANSWER:
                 fast |= acting

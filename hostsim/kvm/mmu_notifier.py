@@ -51,7 +51,7 @@ _ENTER_FAST_NOTIFIER = int(Enter.FAST_NOTIFIER)
 @inlined
 def kvm_has_fast_aging(m: Machine, state: int) -> bool:
     """Whether KVM's subscription has the flag has_fast_aging, given the state of its VM."""
-    return (state ^ m.policy[5]) & m.policy[4] == 0
+    return (state ^ m.policy[0].fast_value) & m.policy[0].fast_mask == 0
 
 
 @inlined
@@ -77,7 +77,7 @@ def consult(
     row = np.uint64(word)
     vm = m.vms[g]
     state = vm_state(m, g)
-    assigns = fast_only and m.policy[3] == _ASSIGN
+    assigns = fast_only and m.policy[0].chain == _ASSIGN
     young = fast = failed = NONE
     asked = pages
     for s in range(vm.subscribers):
@@ -122,7 +122,7 @@ def consult(
 @inlined
 def _looks_around(m: Machine, g: int, primary: np.uint64, secondary: np.uint64, fast: np.uint64) -> np.uint64:
     """Of the pages found young at eviction, those whose youth calls for a look-around."""
-    enter = m.policy[1]
+    enter = m.policy[0].enter
     if enter == _ENTER_YOUNG or not m.mms[g].notifiers:
         return primary | secondary
     if enter == _ENTER_PRIMARY:
@@ -158,9 +158,9 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     else:
         for c in range(m.calls.shape[1]):
             call = m.calls[site, c]
-            if not call[0]:
+            if not call.present:
                 break
-            when = call[5]
+            when = call.when
             asked = pages
             if when:
                 if (when & _IF_TDP and not m.mms[g].tdp) or (when & _IF_ACCESSED_MASK and not m.vms[g].accessed_mask):
@@ -175,8 +175,9 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
                     asked &= failed
             if not asked:
                 continue
-            clear = call[1] != 0
-            found, quick, unsure = consult(m, g, site, word, asked, clear, call[2] != 0, call[3] != 0, call[4] != 0)
+            clear = call.clear != 0
+            fast_only, flush, batched = call.fast_only != 0, call.flush != 0, call.batched != 0
+            found, quick, unsure = consult(m, g, site, word, asked, clear, fast_only, flush, batched)
             secondary |= found
             fast = (fast & ~asked) | quick
             failed = (failed & ~asked) | unsure

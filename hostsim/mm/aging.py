@@ -111,7 +111,7 @@ def _walk_vma(
     Of these, the ones from ``begin`` to before ``end``.
     """
     f = m.features[0]
-    trusts_pmd = not m.mms[g].notifiers or m.policy[2]
+    trusts_pmd = not m.mms[g].notifiers or m.policy[0].trusts_pmd
     for table in range(max(first // PTRS_PER_PTE, begin), min((first + pages - 1) // PTRS_PER_PTE + 1, end)):
         if not m.pmds[table] & PMD_POPULATED:
             continue

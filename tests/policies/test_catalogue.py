@@ -9,7 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coldfleet.policies import POLICIES, Call, Chain, Enter, Policy, PolicyError, Site, Step, When, get_policy, policy
+from coldfleet.policies import (
+    POLICIES,
+    Action,
+    Call,
+    Chain,
+    Enter,
+    Lock,
+    Policy,
+    PolicyError,
+    Site,
+    Step,
+    When,
+    get_policy,
+    policy,
+)
 from coldfleet.policies.policy import MAX_CALLS, MAX_STEPS
 
 PLAIN: dict[str, Any] = {
@@ -99,15 +113,17 @@ def test_encode_has_a_row_a_step_and_a_row_a_call() -> None:
         walk="test fast_only batched if primary old; clear if young", look_around="", evict="clear flush",
         enter=Enter.FAST, chain=Chain.ASSIGN, fast_aging="tdp and no shadow sptes",
     ).encode()  # fmt: skip
-    assert code.control.tolist() == [3, Enter.FAST, 0, Chain.ASSIGN, 8 | 32, 8]
-    assert code.steps.shape == (MAX_STEPS, 6)
-    assert code.steps.dtype == code.calls.dtype == np.int64
-    assert code.steps[:3].tolist() == [[1, 1, 4, 16, 16, 0], [1, 0, 1, 8, 8, 0], [2, 1, 0, 0, 0, 0]]
-    assert not code.steps[3:].any()
+    assert code.control.tolist() == [(3, Enter.FAST, 0, Chain.ASSIGN, 8 | 32, 8)]
+    assert code.steps.shape == (MAX_STEPS,)
+    assert code.steps["action"][:3].tolist() == [Action.AGE, Action.AGE, Action.RETURN]
+    assert code.steps["lock"][:3].tolist() == [Lock.MMU_WRITE, Lock.RCU, Lock.NONE]
+    assert code.steps[:3].tolist() == [(1, 1, 4, 16, 16, 0), (1, 0, 1, 8, 8, 0), (2, 1, 0, 0, 0, 0)]
+    assert not code.steps[3:].view(np.int64).any()
     walk, look_around, evict = code.calls
-    assert walk.tolist() == [[1, 0, 1, 0, 1, When.PRIMARY_OLD], [1, 1, 0, 0, 0, When.YOUNG]]
-    assert not look_around.any()
-    assert evict.tolist() == [[1, 1, 0, 1, 0, When.ALWAYS], [0, 0, 0, 0, 0, 0]]
+    assert walk.tolist() == [(1, 0, 1, 0, 1, When.PRIMARY_OLD), (1, 1, 0, 0, 0, When.YOUNG)]
+    assert walk["when"].tolist() == [When.PRIMARY_OLD, When.YOUNG]
+    assert not look_around["present"].any()
+    assert evict.tolist() == [(1, 1, 0, 1, 0, When.ALWAYS), (0, 0, 0, 0, 0, 0)]
 
 
 def test_the_same_behaviour_has_the_same_digest() -> None:
@@ -178,8 +194,8 @@ def test_every_policy_reads_back_from_its_own_text(name: str) -> None:
     again = replace(found, steps=tuple(Step.parse(step.text) for step in found.steps))
     assert again == found
     assert again.digest == found.digest
-    assert found.encode().control[0] == len(found.steps)
-    assert found.encode().calls[Site.EVICT, 0, 0] == 1
+    assert found.encode().control[0]["steps"] == len(found.steps)
+    assert found.encode().calls[Site.EVICT, 0]["present"] == 1
 
 
 @pytest.mark.parametrize(
