@@ -49,11 +49,6 @@ class Waits:
     ager_wait_ns: float = 0.0
     ager_rate: float = 0.0
 
-    @property
-    def utilisation(self) -> float:
-        """Share of the time in which somebody has the lock."""
-        return self.reading + self.writing
-
 
 _THINKS, _WAITS, _HOLDS = range(3)
 _WARM_UP = 0.1  # share of the requests that come before, and only fill the queue

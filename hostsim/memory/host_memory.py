@@ -208,13 +208,8 @@ class HostMemory:
         """The same while the CPU stays with the guest: accesses may be made in any number of pieces."""
         access.access(self.machine, guest, accesses)
 
-    def touch_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
-        """The guest's process accesses its file (uint32: page of the file, bit 31 by the mapping, bit 30 a write)."""
-        self.switch_to(guest)
-        self.access_file(guest, accesses)
-
     def access_file(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
-        """The same while the CPU stays with the guest."""
+        """The guest's process accesses its file (uint32: page of the file, bit 31 by the mapping, bit 30 a write)."""
         access.access_file(self.machine, guest, accesses)
 
     def flush(self) -> None:

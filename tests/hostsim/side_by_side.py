@@ -163,7 +163,8 @@ class SideBySide:
         pages[by_mapping] |= np.uint32(ACCESS_MMAP)
         pages[write] |= np.uint32(ACCESS_WRITE)
         if switch:
-            self.engine.touch_file(0, pages)
+            self.engine.switch_to(0)
+            self.engine.access_file(0, pages)
         else:
             filemap.access_file(self.engine.machine, 0, pages)
 

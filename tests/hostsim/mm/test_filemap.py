@@ -37,7 +37,8 @@ def process(
 
 
 def access(memory: HostMemory, first: int, end: int, how: int) -> None:
-    memory.touch_file(0, np.arange(first, end, dtype=np.uint32) | np.uint32(how))
+    memory.switch_to(0)
+    memory.access_file(0, np.arange(first, end, dtype=np.uint32) | np.uint32(how))
 
 
 def write_anon(memory: HostMemory, first: int, end: int) -> None:
