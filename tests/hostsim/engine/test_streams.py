@@ -73,7 +73,7 @@ def test_devices_and_numa_balancing_draw_apart(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_parts_of_a_sample_draw_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    vm = VmSpec(shared_share=0.5, no_ad_share=0.5, tlb_hit=0.5, numa_zap_share=0.5)
+    vm = VmSpec(shared_share=0.5, no_ad_share=0.5, tlb_hit=0.5, numa_zap_share=1.0)
     spec = HostSpec("6.12", (GuestSpec("guest", PAGES, vm=vm),), ticks=1, sample=4)
     made = [extras_of(part.guests[0]) for part in parts_of(spec, np.random.default_rng(1))]
     machines = [extras.memory.machine for extras in made]

@@ -31,7 +31,7 @@ def host(**settings: str) -> HostSpec:
     [
         (lambda: WorkloadSpec("zipff"), "unknown kind of workload 'zipff': did you mean 'zipf'?"),
         (lambda: WorkloadSpec(layout="sorted"), "unknown layout of a workload 'sorted'"),
-        (lambda: PageCacheSpec(8, kind="hot"), "unknown kind of workload 'hot': did you mean 'hotcold' or 'hotscan'?"),
+        (lambda: PageCacheSpec(8, kind="hot"), "unknown kind of workload 'hot': did you mean 'hotscan' or 'hotcold'?"),
         (lambda: RecordedWorkload("mix-scan"), "unknown recorded workload 'mix-scan'"),
         (lambda: RecordedWorkload("zipf", "shuffled"), "unknown layout of a recording 'shuffled'"),
         (lambda: VmSpec(subscribers=("kvm", "device")), "unknown subscriber 'device'"),
