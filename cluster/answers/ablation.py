@@ -17,7 +17,7 @@ from math import factorial
 Switched = frozenset[str]
 """The features that the old kernel has from the new one."""
 
-Evaluate = Callable[[Collection[Switched]], dict[Switched, float]]
+RunHybrids = Callable[[Collection[Switched]], dict[Switched, float]]
 """Runs the study on hybrids: the metric of each."""
 
 CLOSE = 0.05  # of the shift: a group that leaves no more than this at either end carries it
@@ -74,7 +74,7 @@ class Ablation:
         return change / self.shift if self.shift else 0.0
 
 
-def ablate(features: Sequence[str], evaluate: Evaluate) -> Ablation:
+def ablate(features: Sequence[str], evaluate: RunHybrids) -> Ablation:
     """Explains the difference between two kernels that differ in these features."""
     ends = _Ends(features, evaluate)
     alone = {feature: Switched([feature]) for feature in features}
@@ -92,7 +92,7 @@ def ablate(features: Sequence[str], evaluate: Evaluate) -> Ablation:
 class _Ends:
     """The metric of hybrids that have a group of features switched over, or all but that group; each is run once."""
 
-    def __init__(self, features: Iterable[str], evaluate: Evaluate) -> None:
+    def __init__(self, features: Iterable[str], evaluate: RunHybrids) -> None:
         self._all = Switched(features)
         self._evaluate = evaluate
         self._known: dict[Switched, float] = {}

@@ -24,7 +24,7 @@ LOOKS = (5, 10, 20, 40)
 COARSE = 5  # levels over the whole range that are judged first
 
 
-class Verdict(StrEnum):
+class SloStatus(StrEnum):
     """What the replicates say of a level."""
 
     MEETS = "meets"
@@ -39,27 +39,27 @@ class Probe(NamedTuple):
     level: int
 
 
-Evaluate = Callable[[Mapping[Probe, range]], Mapping[Probe, list[Sequence[float]]]]
+RunLevels = Callable[[Mapping[Probe, range]], Mapping[Probe, list[Sequence[float]]]]
 """Runs replicates of some levels, all at once: for each replicate how far every SLO is exceeded (met: 0 or less)."""
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a search found. ``verdicts``: of every level that was judged."""
+    """What a search found. ``statuses``: of every level that was judged."""
 
     levels: int
-    verdicts: Mapping[int, Verdict]
+    statuses: Mapping[int, SloStatus]
 
     @property
     def broken(self) -> int | None:
         """The lowest level that fails; None: none does."""
-        return min((n for n, verdict in self.verdicts.items() if verdict is Verdict.FAILS), default=None)
+        return min((n for n, status in self.statuses.items() if status is SloStatus.FAILS), default=None)
 
     @property
     def best(self) -> int | None:
         """The answer: the highest level that meets every SLO, below all that fail; None: there is none."""
         top = self.levels if self.broken is None else self.broken
-        return max((n for n, verdict in self.verdicts.items() if verdict is Verdict.MEETS and n < top), default=None)
+        return max((n for n, status in self.statuses.items() if status is SloStatus.MEETS and n < top), default=None)
 
     @property
     def unreachable(self) -> bool:
@@ -74,27 +74,27 @@ class Capacity:
     @property
     def met_above(self) -> int | None:
         """A level that meets every SLO though a lower one fails: more load is not always worse. None: there is none."""
-        above = [n for n, verdict in self.verdicts.items() if verdict is Verdict.MEETS and n > (self.broken or 0)]
+        above = [n for n, status in self.statuses.items() if status is SloStatus.MEETS and n > (self.broken or 0)]
         return min(above, default=None) if self.broken is not None else None
 
     def gaps(self) -> list[int]:
         """The levels to judge next: in the middle of what isn't known on either side of the border."""
         low = -1 if self.best is None else self.best
         high = self.levels if self.broken is None else self.broken
-        known = [low, *sorted(n for n in self.verdicts if low < n < high), high]
+        known = [low, *sorted(n for n in self.statuses if low < n < high), high]
         middles = [(a + b) // 2 for a, b in (known[:2], known[-2:]) if b - a > 1]
         return list(dict.fromkeys(middles))
 
 
-def search(levels: int) -> Generator[list[int], Mapping[int, Verdict], Capacity]:
+def search(levels: int) -> Generator[list[int], Mapping[int, SloStatus], Capacity]:
     """Asks for levels to be judged, and returns the capacity."""
     wanted = sorted({round(n * (levels - 1) / (COARSE - 1)) for n in range(COARSE)})
-    verdicts: dict[int, Verdict] = {}
+    statuses: dict[int, SloStatus] = {}
     while wanted:
-        verdicts.update((yield wanted))
-        found = Capacity(levels, verdicts)
+        statuses.update((yield wanted))
+        found = Capacity(levels, statuses)
         wanted = found.gaps()
-    return Capacity(levels, verdicts)
+    return Capacity(levels, statuses)
 
 
 def most_judged(levels: int) -> int:
@@ -105,7 +105,7 @@ def most_judged(levels: int) -> int:
 def find_capacities(
     who: Iterable[Hashable],
     levels: int,
-    evaluate: Evaluate,
+    evaluate: RunLevels,
     *,
     confidence: float,
     runs_left: Callable[[], int | None],
@@ -119,10 +119,10 @@ def find_capacities(
     wanted = {each: next(one) for each, one in searches.items()}
     found: dict[Hashable, Capacity] = {}
     while wanted:
-        verdicts = judge([Probe(each, level) for each, some in wanted.items() for level in some])
+        statuses = judge([Probe(each, level) for each, some in wanted.items() for level in some])
         for each, some in list(wanted.items()):
             try:
-                wanted[each] = searches[each].send({level: verdicts[Probe(each, level)] for level in some})
+                wanted[each] = searches[each].send({level: statuses[Probe(each, level)] for level in some})
             except StopIteration as end:
                 found[each] = end.value
                 del wanted[each]
@@ -132,16 +132,16 @@ def find_capacities(
 class _Judge:
     """Adds replicates until a level is decided. ``risk``: of one wrong judgement."""
 
-    def __init__(self, evaluate: Evaluate, risk: float, runs_left: Callable[[], int | None]) -> None:
+    def __init__(self, evaluate: RunLevels, risk: float, runs_left: Callable[[], int | None]) -> None:
         self._evaluate = evaluate
         self._risk = risk
         self._runs_left = runs_left
 
-    def __call__(self, probes: list[Probe]) -> dict[Probe, Verdict]:
-        verdicts = dict.fromkeys(probes, Verdict.OPEN)
+    def __call__(self, probes: list[Probe]) -> dict[Probe, SloStatus]:
+        statuses = dict.fromkeys(probes, SloStatus.OPEN)
         values: dict[Probe, list[Sequence[float]]] = {probe: [] for probe in probes}
         for done, look in zip((0, *LOOKS), LOOKS, strict=False):
-            undecided = [probe for probe in probes if verdicts[probe] is Verdict.OPEN]
+            undecided = [probe for probe in probes if statuses[probe] is SloStatus.OPEN]
             left = self._runs_left()
             if left is not None and left < len(undecided) * (look - done):
                 break
@@ -149,10 +149,10 @@ class _Judge:
                 break
             for probe, more in self._evaluate(dict.fromkeys(undecided, range(done, look))).items():
                 values[probe] += more
-                verdicts[probe] = self._verdict(values[probe])
-        return verdicts
+                statuses[probe] = self._status(values[probe])
+        return statuses
 
-    def _verdict(self, values: list[Sequence[float]]) -> Verdict:
+    def _status(self, values: list[Sequence[float]]) -> SloStatus:
         """A level fails if one of its SLOs is surely broken, and meets if all are surely met."""
         by_slo = list(zip(*values, strict=True))
         met, broken = (
@@ -160,5 +160,5 @@ class _Judge:
             for risk in (self._risk, self._risk / len(by_slo))
         )
         if any(interval.low > 0 for interval in broken):
-            return Verdict.FAILS
-        return Verdict.MEETS if all(interval.high <= 0 for interval in met) else Verdict.OPEN
+            return SloStatus.FAILS
+        return SloStatus.MEETS if all(interval.high <= 0 for interval in met) else SloStatus.OPEN

@@ -52,7 +52,7 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PolicyComparison:
     """One metric of two policies at one setting. The difference is b - a, with its interval by Student's t."""
 
     metric: Metric
@@ -123,7 +123,7 @@ def compare(
     confidence: float,
     precision: Precision,
     runs_left: Callable[[], int],
-) -> list[list[Comparison]]:
+) -> list[list[PolicyComparison]]:
     """For each setting and metric the comparison.
 
     ``runs_left``: of the budget, asked after the pilot, which is run in any case.
@@ -140,7 +140,7 @@ def compare(
             some += others
     return [
         [
-            Comparison(metric, policies, some, confidence, precision)
+            PolicyComparison(metric, policies, some, confidence, precision)
             for metric, some in zip(metrics, pairs[setting], strict=True)
         ]
         for setting in range(settings)

@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     policy: str
 
 
-Evaluate = Callable[[Mapping[Entry, range]], Mapping[Entry, Sequence[float]]]
+RunEntries = Callable[[Mapping[Entry, range]], Mapping[Entry, Sequence[float]]]
 """Runs replicates, all at once: the metric in each of them. Lower is better."""
 
 
@@ -90,7 +90,7 @@ def side(depth: int) -> int:
 def draw_map(
     possible: Mapping[Point, Collection[str]],
     depth: int,
-    evaluate: Evaluate,
+    evaluate: RunEntries,
     *,
     confidence: float,
     runs_left: Callable[[], int | None],
@@ -151,7 +151,7 @@ def _distance(a: Point, b: Point) -> int:
 class _Race:
     """Finds the winners at some points. Each look has its part of the risk of calling a tie a win."""
 
-    def __init__(self, evaluate: Evaluate, confidence: float) -> None:
+    def __init__(self, evaluate: RunEntries, confidence: float) -> None:
         self._evaluate = evaluate
         self._confidence = 100 - (100 - confidence) / len(LOOKS)
 

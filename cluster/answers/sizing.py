@@ -21,7 +21,7 @@ _STANDS_OUT = 1.2  # times the median guest: less is not called a reason
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetSize:
     """A fleet whose guests fill ``hosts`` hosts of ``host_pages`` without overcommit, ``density`` guests on each."""
 
     hosts: float
@@ -29,7 +29,7 @@ class Fleet:
     density: float
 
     @classmethod
-    def of(cls, plan: Plan, hosts: int | None) -> Fleet:
+    def of(cls, plan: Plan, hosts: int | None) -> FleetSize:
         """The study's fleet, or one of so many hosts that is like it."""
         spec = plan.cell(0).spec
         guests = [guest for host in build_hosts(plan.run(0)) for guest in host.guests]

@@ -12,7 +12,7 @@ from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, W
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.capacity import Capacity, Probe
-    from coldfleet.cluster.answers.sizing import Binding, Fleet
+    from coldfleet.cluster.answers.sizing import Binding, FleetSize
     from coldfleet.cluster.answers.slo import Slo
     from coldfleet.cluster.study.plan import Plan
 
@@ -22,7 +22,7 @@ _MOST_LOADS = 10_000
 _GIB = 1 << 30
 
 
-class Answer(NamedTuple):
+class PolicyCapacity(NamedTuple):
     """What was found for a policy, and what stands in the way of more; None: nothing does."""
 
     capacity: Capacity
@@ -71,7 +71,7 @@ def capacity(
         tick_seconds,
     )
     from coldfleet.cluster.answers.question import vary as give
-    from coldfleet.cluster.answers.sizing import Fleet, binding
+    from coldfleet.cluster.answers.sizing import FleetSize, binding
     from coldfleet.cluster.answers.slo import parse_slo
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import make_executor
@@ -86,7 +86,7 @@ def capacity(
     check_clock(plan, (each.metric for each in slos))
     path = find_path(vary, plan)
     only_policies(plan, [path])
-    fleet = Fleet.of(plan, hosts)
+    fleet = FleetSize.of(plan, hosts)
     loads = _loads(plan, path, low, high, step)
     policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
     plan = give(give(plan, "policy", policies), path, loads)
@@ -118,7 +118,7 @@ def capacity(
             mine = found[policy]
             level = mine.broken if mine.broken is not None else mine.best
             runs = [] if level is None else [rows(policy, level, r) for r in range(5)]
-            answers[policy] = Answer(mine, binding(slos, runs) if runs else None)
+            answers[policy] = PolicyCapacity(mine, binding(slos, runs) if runs else None)
         spent = trials.runs
     shown = _Shown(path, loads, fleet, slos, answers)
     if json:
@@ -148,9 +148,9 @@ class _Shown(NamedTuple):
 
     path: str
     loads: Sequence[float]
-    fleet: Fleet
+    fleet: FleetSize
     slos: Sequence[Slo]
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, PolicyCapacity]
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain data."""
@@ -205,7 +205,7 @@ class _Shown(NamedTuple):
             "dram_pages": mine,
             "dram_saved_pages": baseline - mine,
             "binding": self._binding(bound),
-            "judged": {f"{self.loads[level]:g}": str(each) for level, each in sorted(found.verdicts.items())},
+            "judged": {f"{self.loads[level]:g}": str(each) for level, each in sorted(found.statuses.items())},
             "sentence": self._sentence(found, bound),
         }
 

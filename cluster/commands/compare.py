@@ -11,11 +11,12 @@ import typer
 from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.comparison import Comparison
+    from coldfleet.cluster.answers.comparison import PolicyComparison
     from coldfleet.cluster.study.plan import Plan
     from coldfleet.cluster.study.values import Scalar
 
 Setting = tuple[tuple[str, "Scalar"], ...]
+_Answers = Mapping[Setting, "list[PolicyComparison]"]
 
 
 def compare(
@@ -100,7 +101,11 @@ def compare(
 
 
 def _as_json(
-    plan: Plan, policies: tuple[str, str], confidence: float, runs: int, answers: Mapping[Setting, list[Comparison]]
+    plan: Plan,
+    policies: tuple[str, str],
+    confidence: float,
+    runs: int,
+    answers: Mapping[Setting, list[PolicyComparison]],
 ) -> dict[str, Any]:
     from coldfleet.cluster.study.model import column_of
 
@@ -131,7 +136,7 @@ def _as_json(
     }
 
 
-def _print(plan: Plan, answers: Mapping[Setting, list[Comparison]]) -> None:
+def _print(plan: Plan, answers: _Answers) -> None:
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.results.summary import WIDTH, as_read
     from coldfleet.cluster.stats.statistics import short

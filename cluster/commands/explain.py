@@ -59,13 +59,13 @@ def explain(
     if json:
         output.print_json(found.as_json())
         return 0
-    wrong = sum(not verdict.right for verdict in found.verdicts)
+    wrong = sum(not eviction.right for eviction in found.judged)
     output.print_text(
         f"cell {chosen.cell_id}, replicate {replicate}: {chosen.policy.name}, kernel {chosen.spec.kernel}"
     )
     output.print_text(f"host {host}, guest {found.guest} ({found.guest_name}), page {found.life.page}: {found.why}")
     output.print_text(
-        f"{len(found.life.touches)} touches, {len(found.verdicts)} evictions, {wrong} of them wrong; "
+        f"{len(found.life.touches)} touches, {len(found.judged)} evictions, {wrong} of them wrong; "
         "the simulation gave the stored rows again, bit for bit\n"
     )
     lines = in_words(found)

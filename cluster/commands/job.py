@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from coldfleet.cluster.execution.ray_jobs import Jobs
 
 
-class Action(StrEnum):
+class JobAction(StrEnum):
     """What to do with a job."""
 
     STATUS = "status"
@@ -20,7 +20,7 @@ class Action(StrEnum):
 
 
 def job(
-    action: Annotated[Action, typer.Argument(help="status, logs or stop.", metavar="status|logs|stop")],
+    action: Annotated[JobAction, typer.Argument(help="status, logs or stop.", metavar="status|logs|stop")],
     job_id: Annotated[str | None, typer.Argument(help="The job.  [default: all of them, for status]")] = None,
     address: Annotated[str, typer.Option(help="Ray's dashboard.")] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option("--follow", help="logs: until the job ends.")] = False,
@@ -41,16 +41,16 @@ def job(
 
     jobs = Jobs(address)
     if job_id is None:
-        if action is not Action.STATUS:
+        if action is not JobAction.STATUS:
             raise UserError(f"job {action}: which one? coldfleet job status lists them")
         for name, state in jobs.states():
             output.print_text(f"{name}  {state}")
         return 0
-    if action is Action.LOGS and follow:
+    if action is JobAction.LOGS and follow:
         return follow_job(jobs, job_id)
-    if action is Action.LOGS:
+    if action is JobAction.LOGS:
         output.print_text(jobs.logs(job_id).rstrip("\n"))
-    elif action is Action.STOP:
+    elif action is JobAction.STOP:
         done = "is stopping" if jobs.stop(job_id) else "has ended already"
         output.print_text(f"{job_id} {done}")
     else:

@@ -96,7 +96,7 @@ def map(
 
         found = draw_map(possible, depth, evaluate, confidence=confidence, runs_left=left)
         spent = trials.runs
-    drawn = Drawn(found, chosen, highest, paths, ticks)
+    drawn = DrawnMap(found, chosen, highest, paths, ticks)
     if out is not None:
         draw_picture(out, drawn.squares(), paths, f"{plan.title or plan.name}: {drawn.question}")
     if json:
@@ -149,7 +149,7 @@ def _possible(plan: Plan, paths: tuple[str, str], rows: list[tuple[float, ...]])
     return good
 
 
-class Drawn(NamedTuple):
+class DrawnMap(NamedTuple):
     """A map, for people and for programs."""
 
     found: PolicyMap

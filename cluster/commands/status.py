@@ -21,7 +21,7 @@ def status(directory: Directory, json: Json = False) -> int:
     from coldfleet.cluster.results.results import Results
 
     results = Results.open(directory)
-    plan, ledger, missing = results.plan, results.ledger, len(results.missing)
+    plan, status, missing = results.plan, results.status, len(results.missing)
     size = sum(results.storage.sizes("parts").values())
     if json:
         output.print_json(
@@ -30,18 +30,18 @@ def status(directory: Directory, json: Json = False) -> int:
                 "directory": str(results.storage),
                 "cells": plan.cell_count,
                 "runs": len(plan),
-                "done": ledger.done,
+                "done": status.done,
                 "missing": missing,
                 "failed": results.failures.select(["cell_id", "replicate", "error"]).to_pylist(),
                 "parts": len(results.parts),
                 "bytes": size,
-                "cpu_s": ledger.cpu_s,
+                "cpu_s": status.cpu_s,
             }
         )
     else:
         output.print_text(f"{plan.title or plan.name}: {plan.cell_count} cells x {plan.replicates} replicates")
-        output.print_text(f"{ledger.done} runs done, {len(results.failed)} failed, {missing} to do")
-        output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(ledger.cpu_s)} of CPU time")
+        output.print_text(f"{status.done} runs done, {len(results.failed)} failed, {missing} to do")
+        output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(status.cpu_s)} of CPU time")
         for line in failure_lines(results):
             output.print_text(line)
         if missing:

@@ -78,14 +78,14 @@ class RayExecutor:
     def start(self, plan: Plan) -> None:
         self._plan = plan
         if self._address:
-            self._hire()
+            self._start_actors()
             self._compile_on_each_machine()
             return
         with _Compilation(plan):  # here, while Ray starts
             self._ray = ray_cluster.start(self._workers)
-            self._hire()
+            self._start_actors()
 
-    def _hire(self) -> None:
+    def _start_actors(self) -> None:
         """Starts the actors and waits for most of them: on a busy cluster the others come much later, or never."""
         self._plan_ref = self._ray.put(replace(self._plan))  # a copy without the ids that it has made
         self._resize()
@@ -159,18 +159,18 @@ class RayExecutor:
             except self._ray.exceptions.RayTaskError as error:
                 raise UserError(f"a worker can't write its results: {_cause(error)}") from None
             except self._ray.exceptions.RayError as error:
-                yield from self._bury(slot, error)
+                yield from self._replace_dead(slot, error)
             else:
                 del slot.batches[ref]
                 self._deaths = 0
                 yield receipt
 
-    def _bury(self, slot: _Slot, error: Exception) -> Iterator[BatchReceipt]:
+    def _replace_dead(self, slot: _Slot, error: Exception) -> Iterator[BatchReceipt]:
         """Replaces a dead actor and takes its batches back. The oldest may be what killed it: its runs go on alone."""
-        suspect, *innocent = slot.batches.values()
+        suspect, *others = slot.batches.values()
         slot.batches.clear()
         self._replace(slot, error)
-        self._again.extend(innocent)
+        self._again.extend(others)
         attempt = suspect.attempt + 1
         if attempt < MAX_ATTEMPTS:
             self._again.extend(replace(suspect, runs=(run,), attempt=attempt) for run in suspect.runs)
@@ -181,7 +181,7 @@ class RayExecutor:
 
     def _start_or_replace(self, slot: _Slot) -> None:
         try:
-            self._welcome(slot)
+            self._admit(slot)
         except self._ray.exceptions.RayError as error:
             self._replace(slot, error)
 
@@ -199,7 +199,7 @@ class RayExecutor:
         actor = remote.remote(self._plan_ref)
         return _Slot(actor, actor.hello.remote())
 
-    def _welcome(self, slot: _Slot) -> None:
+    def _admit(self, slot: _Slot) -> None:
         """Takes an actor into service; raises :class:`UserError` if it has another simulator than we have."""
         try:
             hello: Hello = self._ray.get(slot.hello)

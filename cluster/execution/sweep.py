@@ -13,7 +13,7 @@ from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.interrupt import INTERRUPTED, StoppedError, StopRequest
 from coldfleet.cluster.execution.progress import Reporter, Silent
 from coldfleet.cluster.results.journal import Journal
-from coldfleet.cluster.results.results import Results, create, find_results, tidy
+from coldfleet.cluster.results.results import Results, clean_up, create, find_results
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
@@ -70,7 +70,7 @@ class _Passes:
         """Has everything done that is to do, and looks whether it is there: if a part was lost meanwhile, once more."""
         for _ in range(MAX_PASSES):
             results = Results.open(self.storage, self.plan)
-            tidy(results, self.journal)
+            clean_up(results, self.journal)
             indices = _to_do(results, retry_failed)
             if not indices:
                 return results
@@ -82,13 +82,13 @@ class _Passes:
                 )
             if retry_failed:
                 results = Results.open(self.storage, self.plan)
-                tidy(results, self.journal)
+                clean_up(results, self.journal)
                 return results
         raise UserError(f"{self.storage}: parts are lost as fast as they are written: is the file system in order?")
 
     def _work(self, results: Results, indices: list[int], fail_fast: bool) -> int:
         """Has these runs done and their receipts written; returns how many of them are left."""
-        batches = Batches(indices, self.executor.slots, first_number=results.ledger.batches)
+        batches = Batches(indices, self.executor.slots, first_number=results.status.batches)
         left = len(indices)
         self.reporter.begin(len(self.plan) - left, len(self.plan))
         try:
@@ -106,7 +106,7 @@ class _Passes:
 
 
 def _to_do(results: Results, retry_failed: bool) -> list[int]:
-    return sorted(results.ledger.failures) if retry_failed else results.missing
+    return sorted(results.status.failures) if retry_failed else results.missing
 
 
 def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest) -> None:

@@ -1,7 +1,7 @@
 """The life of one page: a host of a sweep is simulated again, bit for bit, and watched.
 
-What a kernel can't know, the simulator does: when the page was touched, and what came after. So each eviction gets a
-verdict.
+What a kernel can't know, the simulator does: when the page was touched, and what came after. So each eviction is
+judged.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.memory.watch import Eviction, Instant, Life, Moment, Operation, PageWatch, Touch
 from coldfleet.hostsim.spec.errors import UserError
 
-Memory = TypeVar("Memory", bound=HostMemory)
+_Memory = TypeVar("_Memory", bound=HostMemory)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedEviction:
     """Whether an eviction was right.
 
     ``idle_ticks``: how long ago the page was touched last. ``asked_in_vain``: it was touched after MGLRU last asked for
@@ -70,7 +70,7 @@ class Explanation:
     guest_name: str
     why: str
     life: Life
-    verdicts: list[Verdict]
+    judged: list[JudgedEviction]
     steps: list[Operation]
     accesses: dict[int, int]
 
@@ -95,13 +95,13 @@ class Explanation:
             ],
             "evictions": [
                 {
-                    **asdict(verdict),
-                    "when": verdict.when._asdict(),
-                    "next_touch": verdict.next_touch and verdict.next_touch._asdict(),
-                    "right": verdict.right,
-                    "says": str(verdict),
+                    **asdict(eviction),
+                    "when": eviction.when._asdict(),
+                    "next_touch": eviction.next_touch and eviction.next_touch._asdict(),
+                    "right": eviction.right,
+                    "says": str(eviction),
                 }
-                for verdict in self.verdicts
+                for eviction in self.judged
             ],
         }
 
@@ -133,8 +133,8 @@ def explain(
     made: Counter[int] = Counter()
     for tick, accesses in watch.drawn:
         made[tick] += len(accesses)
-    verdicts = judge(life, watch, limit)
-    return Explanation(run, host, guest, rows[guest]["name"], why, life, verdicts, watch.operations, dict(made))
+    judged = judge(life, watch, limit)
+    return Explanation(run, host, guest, rows[guest]["name"], why, life, judged, watch.operations, dict(made))
 
 
 def _follow(results: Results, run: Run, host: int, guest: int, page: int | None) -> PageWatch:
@@ -142,7 +142,7 @@ def _follow(results: Results, run: Run, host: int, guest: int, page: int | None)
     return rerun_host(results, run, host, lambda *arguments, **options: PageWatch(guest, pages, *arguments, **options))
 
 
-def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[..., Memory]) -> Memory:
+def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[..., _Memory]) -> _Memory:
     """Simulates one host of a run on a memory that watches, and returns that.
 
     Raises :class:`UserError` if the guests' rows aren't the stored ones, bit for bit.
@@ -150,9 +150,9 @@ def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[...,
     from coldfleet.hostsim.host import simulate_host
 
     spec = build_hosts(run)[host]
-    made: list[Memory] = []
+    made: list[_Memory] = []
 
-    def keep(*arguments: Any, **options: Any) -> Memory:
+    def keep(*arguments: Any, **options: Any) -> _Memory:
         made.append(make_memory(*arguments, **options))
         return made[-1]
 
@@ -243,10 +243,10 @@ def _place(starts: npt.NDArray[np.int64], when: Instant) -> int:
     return int(starts[when.tick]) + when.access
 
 
-def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[Verdict]:
-    """A verdict for each eviction of the page."""
+def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[JudgedEviction]:
+    """Judges each eviction of the page."""
     pages, starts = _accessed(watch), _starts(watch)
-    verdicts = []
+    judged = []
     for moment in life.moments:
         if not moment.evicted:
             continue
@@ -256,8 +256,8 @@ def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[Verdict]:
         if following is not None:
             start = _place(starts, last.when) + 1 if last is not None else 0
             others = len(np.unique(pages[start : _place(starts, following.when)]))
-        verdicts.append(
-            Verdict(
+        judged.append(
+            JudgedEviction(
                 moment.when,
                 moment.when.tick - (last.when.tick if last is not None else 0),
                 moment.before.touched,
@@ -266,12 +266,12 @@ def judge(life: Life, watch: PageWatch, limit_pages: int) -> list[Verdict]:
                 limit_pages,
             )
         )
-    return verdicts
+    return judged
 
 
 def in_words(explanation: Explanation) -> list[str]:
     """The life as lines of text: touches, and what happened to the page, in order."""
-    verdicts = {verdict.when: verdict for verdict in explanation.verdicts}
+    judged = {eviction.when: eviction for eviction in explanation.judged}
     touches = list(explanation.life.touches)
     lines: list[str] = []
     for moment in explanation.life.moments:
@@ -285,7 +285,7 @@ def in_words(explanation: Explanation) -> list[str]:
         if moment.cause and not moment.faulted_in:
             lines.append(f"{'':<24}    in {moment.cause}")
         if moment.evicted:
-            lines.append(f"{'':<24}    {verdicts[moment.when]}")
+            lines.append(f"{'':<24}    {judged[moment.when]}")
     return lines + _touches_in_words(touches)
 
 

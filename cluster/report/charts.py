@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from coldfleet.cluster.report.answers import winners
+from coldfleet.cluster.report.best_policy import winners
 from coldfleet.cluster.report.figures import Figures
 from coldfleet.cluster.report.host import HostStory
 from coldfleet.cluster.results.metrics import Metric
@@ -121,7 +121,7 @@ def _curves(figures: Figures, path: str) -> Picture:
                 "high": found.mean + (found.half_width or 0),
                 "said": f"{found.mean:,.5g}" + ("" if found.half_width is None else f" ±{found.half_width:,.2g}"),
             }
-            for found in figures.estimates(metric.key, ["policy", path])
+            for found in figures.group_means(metric.key, ["policy", path])
         ]
         base = alt.Chart(alt.InlineData(values=rows), width=_WIDTH, height=_HEIGHT, title=_title(metric)).encode(
             x=alt.X("x:Q", title=path), color=_policy_colour(figures)
@@ -159,7 +159,7 @@ def _bars(figures: Figures, metrics: Sequence[Metric], name: str, heading: str, 
             "half": found.half_width or 0.0,
         }
         for metric in metrics
-        for found in figures.estimates(metric.key, ["policy"])
+        for found in figures.group_means(metric.key, ["policy"])
     ]
     one = (
         alt.Chart(width=_WIDTH, height=alt.Step(18))

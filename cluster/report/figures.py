@@ -54,7 +54,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class GroupMean:
     """A mean over the runs at some values of the axes, half the width of its 95 % interval (None: one replicate)."""
 
     at: dict[str, Scalar]
@@ -86,7 +86,7 @@ class Figures:
         complete = np.bincount(place) == len(policy.labels)
         return complete[place] if complete.any() else np.ones(len(place), bool)
 
-    def estimates(self, metric: str, by: Sequence[str]) -> list[Estimate]:
+    def group_means(self, metric: str, by: Sequence[str]) -> list[GroupMean]:
         """The mean of a metric for each combination of values of some axes, over all that else varies.
 
         Its interval is that of the replicates: each is averaged over the settings first.
@@ -97,7 +97,7 @@ class Figures:
         found = []
         for number, at in enumerate(labels):
             half = float(halves[number])
-            found.append(Estimate(at, float(means[number]), half if half == half else None))
+            found.append(GroupMean(at, float(means[number]), half if half == half else None))
         return found
 
     def paired(self, metric: str, by: Sequence[str]) -> dict[tuple[Scalar, ...], dict[Scalar, Values]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from coldfleet.cluster.report.answers import Answer, answers
+from coldfleet.cluster.report.best_policy import BestPolicy, best_policies
 from coldfleet.cluster.report.charts import Picture, pictures, styled
 from coldfleet.cluster.report.figures import Figures, read_figures
 from coldfleet.cluster.report.host import HostStory, watch_host
@@ -54,7 +54,7 @@ def page(results: Results, cell: int | None = None) -> str:
     return environment.get_template("page.html").render(
         title=results.plan.title or results.plan.name,
         description=results.plan.description,
-        answers=[_in_words(figures, key, answer) for key, answer in answers(figures).items()],
+        answers=[_in_words(figures, key, answer) for key, answer in best_policies(figures).items()],
         compared=len(figures.axes["policy"].labels) > 1,
         fair=int(figures.fair.sum()),
         runs=len(figures.cells),
@@ -113,11 +113,11 @@ def packed_cells(figures: Figures, cell_ids: list[str]) -> str:
 
 def _watch(results: Results, figures: Figures, cell: int | None) -> HostStory:
     if cell is None:
-        best = answers(figures)["refaults"].best
+        best = best_policies(figures)["refaults"].best
         policy, nested = figures.axes["policy"], figures.axes["nested_ratio"]
         mine = policy.codes == [str(label) for label in policy.labels].index(best)
         cell = int(figures.cells[mine][nested.codes[mine].argmax()])
-        longest = results.ledger.wall_s / max(results.ledger.done, 1)
+        longest = results.status.wall_s / max(results.status.done, 1)
         if longest > _MOST_WATCHED_S:
             raise UserError(f"a run takes {longest:.0f} s, so no host was simulated again: --observe CELL does it")
     done = figures.replicates[figures.cells == cell]
@@ -127,7 +127,7 @@ def _watch(results: Results, figures: Figures, cell: int | None) -> HostStory:
     return watch_host(results, results.plan.run(replicate * results.plan.cell_count + cell))
 
 
-def _in_words(figures: Figures, key: str, answer: Answer) -> dict[str, Any]:
+def _in_words(figures: Figures, key: str, answer: BestPolicy) -> dict[str, Any]:
     metric = next(metric for metric in figures.metrics if metric.key == key)
     others = list(answer.means.items())
     return {
@@ -151,7 +151,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
     calibration = ", ".join(f"{name.removesuffix('_NS').lower()} {value:g} ns" for name, value in figures.items())
     return [
         ("study", f"{plan.name}: {plan.cell_count:,} cells x {plan.replicates} replicates"),
-        ("runs", f"{results.ledger.done:,} done, {len(results.failed):,} failed, {len(results.missing):,} to do"),
+        ("runs", f"{results.status.done:,} done, {len(results.failed):,} failed, {len(results.missing):,} to do"),
         ("seed", f"{plan.seed}; every random number depends on it and on replicate, host, guest and tick"),
         ("varies", "; ".join(f"{path}: {_listed(plan.values(path))}" for path in plan.varied) or "nothing"),
         ("fixed", ", ".join(f"{path} = {value}" for path, value in plan.base.items())),

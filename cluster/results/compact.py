@@ -52,7 +52,7 @@ def _groups(results: Results) -> Iterator[list[BatchReceipt]]:
         runs = []
         for run in batch.runs:
             index = results.plan.index_of(run.cell_id, run.replicate)
-            current = results.ledger.failures.get(index) == run if run.status == "failed" else index >= 0
+            current = results.status.failures.get(index) == run if run.status == "failed" else index >= 0
             if current and index not in taken:
                 taken.add(index)
                 runs.append(run)

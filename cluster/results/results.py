@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from coldfleet.cluster.results.journal import PART_NAME, Journal, PartReceipt, RunReceipt, read_journal
-from coldfleet.cluster.results.ledger import Ledger
 from coldfleet.cluster.results.parts import parquet_bytes
+from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
@@ -45,7 +45,7 @@ class Results:
     storage: Storage
     plan: Plan
     engine: str
-    ledger: Ledger
+    status: RunStatus
     parts: tuple[PartReceipt, ...]
 
     @classmethod
@@ -56,36 +56,36 @@ class Results:
         """
         storage = where if isinstance(where, Storage) else open_storage(str(where))
         plan, engine = _read_head(storage, known)
-        ledger = Ledger(plan)
+        status = RunStatus(plan)
         parts: list[PartReceipt] = []
         for batch in read_journal(storage):
             if all(storage.sha256(f"parts/{part.name}") == part.sha256 for part in batch.parts):
-                ledger.enter(batch)
+                status.add(batch)
                 parts += batch.parts
-        return cls(storage, plan, engine, ledger, tuple(dict.fromkeys(parts)))
+        return cls(storage, plan, engine, status, tuple(dict.fromkeys(parts)))
 
     @property
     def missing(self) -> list[int]:
         """The runs that are still to do, in order."""
-        return self.ledger.missing
+        return self.status.missing
 
     @property
     def failed(self) -> list[RunReceipt]:
         """The receipts of runs that failed, in order."""
-        return [self.ledger.failures[index] for index in sorted(self.ledger.failures)]
+        return [self.status.failures[index] for index in sorted(self.status.failures)]
 
     def table(self, name: str, columns: list[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One of TABLES, sorted by cell, replicate, host, and guest or tick; each run is there once."""
         wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
         table = self._files(name).to_table(columns=wanted, filter=filter)
-        if self.ledger.repeats:
+        if self.status.repeats:
             table = _without_repeats(table, SORT_KEYS[name])
         table = table.sort_by([(key, "ascending") for key in SORT_KEYS[name]]).combine_chunks()
         return table if columns is None else table.select(columns)
 
     def dataset(self, name: str) -> ds.Dataset:
         """The rows of a table as a dataset, in any order; each run is there once."""
-        return ds.dataset(self.table(name)) if self.ledger.repeats else self._files(name)
+        return ds.dataset(self.table(name)) if self.status.repeats else self._files(name)
 
     def _files(self, name: str) -> ds.Dataset:
         files = [self.storage.path(f"parts/{part.name}") for part in self.parts if part.table == name]
@@ -97,7 +97,7 @@ class Results:
     def failures(self) -> pa.Table:
         """The table "failures": each failed run with its error and all of its parameters."""
         rows = []
-        for index, receipt in sorted(self.ledger.failures.items()):
+        for index, receipt in sorted(self.status.failures.items()):
             run = self.plan.run(index)
             who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
             rows.append({**run_parameters(run), **who, "error": receipt.error})
@@ -148,7 +148,7 @@ def create(storage: Storage, plan: Plan) -> None:
         storage.write("plan.parquet", parquet_bytes("plan", _plan_rows(plan)))
 
 
-def tidy(results: Results, _journal: Journal) -> None:
+def clean_up(results: Results, _journal: Journal) -> None:
     """Deletes what a crash left in parts/, and writes failures.parquet. Only the holder of the journal may.
 
     On an object store nothing is deleted, since another sweep may be at work there: `coldfleet compact` does that.

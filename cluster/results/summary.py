@@ -59,7 +59,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "title": plan.title,
         "directory": str(results.storage),
         "runs": len(plan),
-        "done": results.ledger.done,
+        "done": results.status.done,
         "failed": [
             {"cell_id": receipt.cell_id, "replicate": receipt.replicate, "error": receipt.error}
             for receipt in results.failed

@@ -1,4 +1,4 @@
-"""Is a results directory what it says it is? Every file is read, and everything odd is a line that says the mend."""
+"""Is a results directory what it says it is? Every file is read, and everything odd is a line that says the fix."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verify(results: Results) -> Iterator[str]:
             damage = list(_verify_rows(storage, batch))
             yield from damage
         else:
-            lost = sum(not results.ledger.is_done(run) for run in batch.runs)
+            lost = sum(not results.status.is_done(run) for run in batch.runs)
             yield from (f"{line}: {lost} runs have no rows: {resume}" for line in damage if lost)
     for (cell_id, replicate), times in seen.items():
         if times > 1:
@@ -51,23 +51,23 @@ def verify(results: Results) -> Iterator[str]:
 
 def _verify_plan(results: Results) -> Iterator[str]:
     storage, plan = results.storage, results.plan
-    mend = f"delete it, then `coldfleet resume {storage}` writes it anew"
+    fix = f"delete it, then `coldfleet resume {storage}` writes it anew"
     try:
         with storage.filesystem.open_input_file(storage.path("plan.parquet")) as file:
             rows = 0
             for chunk in pq.ParquetFile(file).iter_batches(columns=["index", "cell_id", "replicate"]):
                 for index, cell_id, replicate in zip(*(column.to_pylist() for column in chunk.columns), strict=True):
                     if index != rows or plan.index_of(cell_id, replicate) != index:
-                        yield f"plan.parquet: row {rows} isn't a run of study.json: it is another study's: {mend}"
+                        yield f"plan.parquet: row {rows} isn't a run of study.json: it is another study's: {fix}"
                         return
                     rows += 1
     except FileNotFoundError:
         yield f"plan.parquet: missing: `coldfleet resume {storage}` writes it anew"
     except (pa.ArrowException, OSError) as error:
-        yield f"plan.parquet: can't be read ({str(error).splitlines()[0]}): {mend}"
+        yield f"plan.parquet: can't be read ({str(error).splitlines()[0]}): {fix}"
     else:
         if rows != len(plan):
-            yield f"plan.parquet: has {rows} runs, study.json has {len(plan)}: it is another study's: {mend}"
+            yield f"plan.parquet: has {rows} runs, study.json has {len(plan)}: it is another study's: {fix}"
 
 
 def _verify_part(storage: Storage, part: PartReceipt, held: dict[str, int]) -> Iterator[str]:

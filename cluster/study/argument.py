@@ -62,7 +62,7 @@ class Check(Table):
     def holds(self, value: float) -> bool:
         """Whether a value is within the bound."""
         matched = _BOUND.fullmatch(self.bound.strip())
-        assert matched is not None  # checked at the door
+        assert matched is not None  # checked as the study was read
         return _COMPARE[matched[1]](value, float(matched[2]))
 
 

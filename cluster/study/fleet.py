@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from coldfleet.cluster.study.model import CellSpec
-from coldfleet.cluster.study.placement import Machine, Request, place
+from coldfleet.cluster.study.placement import HostResources, Request, place
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.tables import Guest, GuestClass, Nested, PageCache
 from coldfleet.hostsim.spec.calibration import parse_calibration
@@ -77,7 +77,7 @@ def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
     }
     placed = _place(spec, seed, replicate)
     hosts = []
-    for (host_class, _), guests in zip(_machines(spec), placed, strict=True):
+    for (host_class, _), guests in zip(_resources(spec), placed, strict=True):
         if not guests:
             continue
         chosen = [
@@ -88,10 +88,10 @@ def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
     return hosts
 
 
-def _machines(spec: CellSpec) -> list[tuple[str, Machine]]:
+def _resources(spec: CellSpec) -> list[tuple[str, HostResources]]:
     """Every host with its class's name, and what it can take under the overcommit ratios."""
     return [
-        (name, Machine(each.memory * spec.overcommit, each.cpus * spec.fleet.vcpus_per_cpu))
+        (name, HostResources(each.memory * spec.overcommit, each.cpus * spec.fleet.vcpus_per_cpu))
         for name, each in spec.fleet.host.items()
         for _ in range(each.count)
     ]
@@ -106,7 +106,7 @@ def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, in
     ]
     requests.sort(key=lambda request: _rank("arrival", seed, replicate, request.name, request.number))
     rank = partial(_rank, "place", seed, replicate)
-    return place([machine for _, machine in _machines(spec)], requests, spec.fleet.placement, rank)
+    return place([host for _, host in _resources(spec)], requests, spec.fleet.placement, rank)
 
 
 def _scenario_host(spec: CellSpec) -> HostSpec:

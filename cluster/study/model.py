@@ -1,7 +1,7 @@
 """What a study is made of: a cell, which is all the tables together, and the study around it; and how to find a key.
 
-The models are checked once, at the door (:mod:`cluster.study.reader`); behind it everything is known to be good.
-The key reference in docs/ and the parameter columns of the results are generated from them.
+The models are checked once, when the file is read (:mod:`cluster.study.reader`), and not again. The key
+reference in docs/ and the parameter columns of the results are generated from them.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from coldfleet.hostsim.spec.units import MEMORY
 
 
 @dataclass
-class Machine:
+class HostResources:
     """What a host has left, in pages and vCPUs; at first all that it may be given, overcommit included."""
 
     memory_pages: float
@@ -27,13 +27,13 @@ class Request:
     memory_pages: int
     vcpus: int
 
-    def fits(self, machine: Machine) -> bool:
+    def fits(self, host: HostResources) -> bool:
         """Whether a host has room for it."""
-        return self.memory_pages <= machine.memory_pages and self.vcpus <= machine.vcpus
+        return self.memory_pages <= host.memory_pages and self.vcpus <= host.vcpus
 
 
 def place(
-    machines: list[Machine], requests: list[Request], rule: str, rank: Callable[..., bytes]
+    hosts: list[HostResources], requests: list[Request], rule: str, rank: Callable[..., bytes]
 ) -> list[list[tuple[str, int]]]:
     """Puts the guests on hosts one by one; returns for each host the (name, number) of its guests, in their order.
 
@@ -41,11 +41,11 @@ def place(
     one with the most, "random" any of them, by ``rank``. Among equals the first. Raises :class:`UserError` with the
     reasons if a guest fits nowhere.
     """
-    guests: list[list[tuple[str, int]]] = [[] for _ in machines]
+    guests: list[list[tuple[str, int]]] = [[] for _ in hosts]
     for placed, request in enumerate(requests):
-        room = [number for number, machine in enumerate(machines) if request.fits(machine)]
+        room = [number for number, host in enumerate(hosts) if request.fits(host)]
         if not room:
-            raise UserError(_why_not(request, machines, placed, len(requests)))
+            raise UserError(_why_not(request, hosts, placed, len(requests)))
         if rule == "random":
             chosen = int.from_bytes(rank(request.name, request.number)) % len(room)
             host = room[chosen]
@@ -53,9 +53,9 @@ def place(
             host = room[0]
         else:
             sign = 1 if rule == "best-fit" else -1
-            host = min(room, key=lambda number: sign * machines[number].memory_pages)
-        machines[host].memory_pages -= request.memory_pages
-        machines[host].vcpus -= request.vcpus
+            host = min(room, key=lambda number: sign * hosts[number].memory_pages)
+        hosts[host].memory_pages -= request.memory_pages
+        hosts[host].vcpus -= request.vcpus
         guests[host].append((request.name, request.number))
     return guests
 
@@ -77,13 +77,13 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
     return math.ceil(max(pages, cpus)) + 1
 
 
-def _why_not(request: Request, machines: list[Machine], placed: int, total: int) -> str:
-    memory = sum(request.memory_pages > machine.memory_pages for machine in machines)
-    vcpus = sum(request.vcpus > machine.vcpus for machine in machines)
-    largest = MEMORY.format(int(max(machine.memory_pages for machine in machines)))
+def _why_not(request: Request, hosts: list[HostResources], placed: int, total: int) -> str:
+    memory = sum(request.memory_pages > host.memory_pages for host in hosts)
+    vcpus = sum(request.vcpus > host.vcpus for host in hosts)
+    largest = MEMORY.format(int(max(host.memory_pages for host in hosts)))
     guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
     return (
-        f"after {placed} of {total} guests none of the {len(machines)} hosts has room for {guest}: "
+        f"after {placed} of {total} guests none of the {len(hosts)} hosts has room for {guest}: "
         f"{memory} lack memory (at most {largest} is left), {vcpus} lack vCPUs: "
         "add hosts, or raise overcommit or fleet.vcpus_per_cpu"
     )

@@ -45,12 +45,12 @@ _TYPES = {
 def read_study(path: Path) -> Plan:
     """The plan of a study file; raises :class:`UserError` with file, line and key."""
     text, tree = read_toml(path)
-    door = _Door(path, key_lines(text))
-    door.rename_keys(tree)
-    return door.check(tree)
+    reader = _StudyReader(path, key_lines(text))
+    reader.rename_keys(tree)
+    return reader.check(tree)
 
 
-class _Door:
+class _StudyReader:
     """Knows the file, so that every complaint can say where."""
 
     def __init__(self, path: Path, lines: dict[tuple[str, ...], int]) -> None:

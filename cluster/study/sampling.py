@@ -14,7 +14,7 @@ _RANGE = {"from", "to", "scale"}
 _EXAMPLE = 'write { from = ..., to = ... }, with scale = "log" if you like, or { of = [...] }'
 
 
-class Door(Protocol):
+class FileReader(Protocol):
     """What reads the study file, and can say where in it something is wrong."""
 
     def enter(self, section: str, path: str, tree: Mapping[str, Any]) -> None: ...
@@ -25,8 +25,8 @@ class Door(Protocol):
 class Sampling:
     """``[sample]``, read. ``ends``: for each key the values that have to be good: its bounds, or all of its choices."""
 
-    def __init__(self, door: Door, table: dict[str, Any], tree: Mapping[str, Any]) -> None:
-        self._door = door
+    def __init__(self, reader: FileReader, table: dict[str, Any], tree: Mapping[str, Any]) -> None:
+        self._reader = reader
         self._method = table.pop("method", "sobol") if table else ""
         self._points = table.pop("points", None) if table else 0
         self._tables = dict(self._read(table, tree))
@@ -50,35 +50,35 @@ class Sampling:
             path = prefix + key
             at = ("sample", *path.split("."))
             if not isinstance(value, dict):
-                self._door.refuse(at, f"sample.{path} = {value!r} is not a range: {_EXAMPLE}")
+                self._reader.refuse(at, f"sample.{path} = {value!r} is not a range: {_EXAMPLE}")
             if not value.keys() & (_RANGE | {"of"}):
                 yield from self._read(value, tree, path + ".")
                 continue
-            self._door.enter("sample", path, tree)
+            self._reader.enter("sample", path, tree)
             good = value.keys() == {"of"} if "of" in value else {"from", "to"} <= value.keys() <= _RANGE
             if not good or value.get("of") == [] or not isinstance(value.get("of", []), list):
-                self._door.refuse(at, f"sample.{path} is not a range: {_EXAMPLE}")
+                self._reader.refuse(at, f"sample.{path} is not a range: {_EXAMPLE}")
             if value.get("scale", "log") not in ("log", "linear"):
-                self._door.refuse(at, f'sample.{path}: scale = {value["scale"]!r}: it should be "linear" or "log"')
+                self._reader.refuse(at, f'sample.{path}: scale = {value["scale"]!r}: it should be "linear" or "log"')
             if "of" not in value and _kind(path) == "str":
-                self._door.refuse(at, f"sample.{path} has names, not numbers: write {{ of = [...] }}")
+                self._reader.refuse(at, f"sample.{path} has names, not numbers: write {{ of = [...] }}")
             yield path, value
 
     def _check(self) -> None:
         points = self._points
         if self._method not in METHODS:
             known = ", ".join(f'"{name}"' for name in METHODS)
-            self._door.refuse(("sample", "method"), f"sample.method = {self._method!r}: it should be one of {known}")
+            self._reader.refuse(("sample", "method"), f"sample.method = {self._method!r}: it should be one of {known}")
         if isinstance(points, bool) or not isinstance(points, int) or not 1 <= points <= MAX_POINTS:
-            self._door.refuse(("sample", "points"), f"sample.points has to be a number from 1 to {MAX_POINTS:,}")
+            self._reader.refuse(("sample", "points"), f"sample.points has to be a number from 1 to {MAX_POINTS:,}")
         if self._method == "sobol" and not is_power_of_two(points):
             low = 1 << points.bit_length() - 1
-            self._door.refuse(
+            self._reader.refuse(
                 ("sample", "points"),
                 f"sample.points = {points}: Sobol takes powers of two: {low} or {2 * low}",
             )
         if not self._tables:
-            self._door.refuse(("sample",), f"[sample] has no key to sample: {_EXAMPLE}")
+            self._reader.refuse(("sample",), f"[sample] has no key to sample: {_EXAMPLE}")
 
     def _key(self, path: str, ends: tuple[Scalar, ...]) -> Range | Choice:
         table = self._tables[path]
@@ -88,10 +88,10 @@ class Sampling:
         low, high = (float(quantity.parse(end) if quantity else end) for end in ends)  # type: ignore[arg-type]
         at = ("sample", *path.split("."))
         if low >= high:
-            self._door.refuse(at, f"sample.{path}: from {ends[0]} to {ends[1]} is no range: the first has to be less")
+            self._reader.refuse(at, f"sample.{path}: from {ends[0]} to {ends[1]} is no range: the first has to be less")
         log = table.get("scale") == "log"
         if log and low <= 0:
-            self._door.refuse(at, f"sample.{path}: a logarithmic scale can't begin at {ends[0]}")
+            self._reader.refuse(at, f"sample.{path}: a logarithmic scale can't begin at {ends[0]}")
         return Range(low, high, _kind(path), log)
 
 

@@ -66,13 +66,13 @@ def measure(plan: Plan) -> dict[str, float]:
         start = time.process_time()
         results = sweep(plan, Path(directory) / "out", RayExecutor(WORKERS), watch)
         driver_s = time.process_time() - start
-        assert results.ledger.done == len(plan)
+        assert results.status.done == len(plan)
         return {
             "cells": len(plan),
             "wall_s": watch.wall_s,
-            "cell_s": results.ledger.cpu_s / len(plan),
-            "efficiency": results.ledger.cpu_s / (WORKERS * watch.wall_s),
-            "busy": results.ledger.wall_s / (WORKERS * watch.wall_s),
+            "cell_s": results.status.cpu_s / len(plan),
+            "efficiency": results.status.cpu_s / (WORKERS * watch.wall_s),
+            "busy": results.status.wall_s / (WORKERS * watch.wall_s),
             "driver_ms_a_cell": 1e3 * driver_s / len(plan),
             "driver_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, Verdict, find_capacities, most_judged
+from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, SloStatus, find_capacities, most_judged
 from coldfleet.cluster.answers.slo import parse_slo
 from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import STUDY, Said
@@ -56,7 +56,7 @@ def hits(trials: int, noise: float) -> float:
     for trial in range(trials):
         threshold = float(rng.uniform(1.5, 3.5))
         found = find(SyntheticHost(threshold, noise, trial))
-        assert len(found.verdicts) <= most_judged(len(LOADS))
+        assert len(found.statuses) <= most_judged(len(LOADS))
         low = -np.inf if found.best is None else LOADS[found.best]
         high = np.inf if found.broken is None else LOADS[found.broken]
         widths.append(high - low)
@@ -86,8 +86,8 @@ def test_little_noise_makes_a_narrow_answer_with_few_runs() -> None:
 def test_a_level_near_the_border_gets_more_replicates() -> None:
     near = SyntheticHost(2.33, 0.3, 1)
     found = find(near)
-    assert near.runs > len(found.verdicts) * LOOKS[0]
-    assert Verdict.OPEN in found.verdicts.values()
+    assert near.runs > len(found.statuses) * LOOKS[0]
+    assert SloStatus.OPEN in found.statuses.values()
 
 
 def test_an_unreachable_and_an_always_met_slo_are_told() -> None:
@@ -108,10 +108,10 @@ def test_load_that_helps_is_noticed() -> None:
 
 def test_what_the_budget_doesn_t_pay_for_stays_open() -> None:
     poor = find(SyntheticHost(2.33, 0.01, 1), budget=27)
-    assert set(poor.verdicts.values()) == {Verdict.MEETS, Verdict.FAILS, Verdict.OPEN}
+    assert set(poor.statuses.values()) == {SloStatus.MEETS, SloStatus.FAILS, SloStatus.OPEN}
     assert LOADS[poor.best] <= 2.33 <= LOADS[poor.broken]
     nothing = find(SyntheticHost(2.33, 0.01, 1), budget=3)
-    assert set(nothing.verdicts.values()) == {Verdict.OPEN}
+    assert set(nothing.statuses.values()) == {SloStatus.OPEN}
     assert (nothing.best, nothing.broken, nothing.always_met, nothing.unreachable) == (None, None, False, False)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfleet.cluster.answers.comparison import PILOT, Comparison, Precision, compare
+from coldfleet.cluster.answers.comparison import PILOT, PolicyComparison, Precision, compare
 from coldfleet.cluster.answers.question import Budget
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.metrics import find_metric
@@ -30,7 +30,7 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
-def equal_policies(plan: Plan, trial: int) -> Comparison:
+def equal_policies(plan: Plan, trial: int) -> PolicyComparison:
     """A policy against itself, on other accesses: the true difference is 0, the seen one is not.
 
     (On the same accesses equal policies don't differ at all.)
@@ -58,7 +58,7 @@ def share_of_hits(path: Path, trials: int) -> tuple[float, float]:
     return hits[0], hits[1]
 
 
-def _intervals(found: list[Comparison]) -> list[list[object]]:
+def _intervals(found: list[PolicyComparison]) -> list[list[object]]:
     return [[each.interval, each.bootstrap] for each in found]
 
 

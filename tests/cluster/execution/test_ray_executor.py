@@ -165,7 +165,7 @@ def test_stop_request_keeps_what_came_back(
     monkeypatch.setattr(HostActor, "run", interrupt)
     with pytest.raises(StoppedError, match=r"interrupted with \d+ of 18 runs to do; go on with: coldfleet resume"):
         sweep(plan, tmp_path / "out", RayExecutor())
-    assert 6 <= Results.open(tmp_path / "out").ledger.done < len(plan)
+    assert 6 <= Results.open(tmp_path / "out").status.done < len(plan)
 
 
 @pytest.mark.parametrize(

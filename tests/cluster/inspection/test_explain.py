@@ -63,7 +63,7 @@ def test_a_page_of_a_timed_run_has_a_life_too(tmp_path: Path, coldfleet: Command
     behind = swept.table("cells", ["cell_id", "behind_ticks"]).to_pylist()
     assert max(row["behind_ticks"] for row in behind if row["cell_id"] == run.cell.cell_id) > 0
     found = explain(swept, run)
-    assert found.verdicts
+    assert found.judged
     assert [touch.when for touch in found.life.touches] == sorted(touch.when for touch in found.life.touches)
     said = coldfleet("explain", swept.storage, run.cell.cell_id)
     assert (said.code, said.err) == (0, "")
@@ -78,10 +78,10 @@ def test_json_has_everything(swept: Results, coldfleet: Command) -> None:
     assert len(evictions) == len(life["evictions"])
 
 
-def test_verdicts_are_what_lru_would_have_done(swept: Results) -> None:
+def test_evictions_are_judged_by_what_lru_would_have_done(swept: Results) -> None:
     run = swept.plan.run(5)
     found = explain(swept, run, page=None)
-    limit = found.verdicts[0].limit_pages
+    limit = found.judged[0].limit_pages
     watch = watched(swept, found.guest, found.life.page)
     drawn = [(tick, n, int(a) & ACCESS_PAGE) for tick, accesses in watch.drawn for n, a in enumerate(accesses)]
     recent: dict[int, None] = {}  # the pages, least recently touched first
@@ -92,12 +92,12 @@ def test_verdicts_are_what_lru_would_have_done(swept: Results) -> None:
         recent.pop(page, None)
         recent[page] = None
     whens = [touch.when for touch in found.life.touches]
-    for verdict in found.verdicts:
-        if verdict.next_touch is None:
-            assert verdict.right
+    for eviction in found.judged:
+        if eviction.next_touch is None:
+            assert eviction.right
         else:
-            assert verdict.right == (not in_lru[whens.index(verdict.next_touch) - 1])
-    assert judge(watch.lives[found.life.page], watch, limit) == found.verdicts
+            assert eviction.right == (not in_lru[whens.index(eviction.next_touch) - 1])
+    assert judge(watch.lives[found.life.page], watch, limit) == found.judged
     assert choose(watch, limit) == (found.life.page, found.why)
 
 

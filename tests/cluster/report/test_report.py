@@ -17,7 +17,7 @@ import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
-from coldfleet.cluster.report.answers import answers, best_policy, winners
+from coldfleet.cluster.report.best_policy import best_policies, best_policy, winners
 from coldfleet.cluster.report.figures import Axis, read_figures
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.summary import summarise
@@ -95,7 +95,7 @@ def test_only_settings_that_every_policy_has_are_compared(swept: Results) -> Non
         figures.cells[kept], figures.replicates[kept], axes, figures.metrics, figures.details, values
     )
     assert (~partial.fair).sum() == 1
-    assert answers(partial).keys() == answers(figures).keys()
+    assert best_policies(partial).keys() == best_policies(figures).keys()
 
 
 def test_winners_are_found_at_each_setting(swept: Results) -> None:

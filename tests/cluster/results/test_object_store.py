@@ -99,7 +99,7 @@ def test_two_sweeps_at_once_only_repeat_work(where: str, plan: Plan, tmp_path: P
     for name, content in kept.items():
         storage.write(name, content)  # ... whose receipts come late
     results = Results.open(storage)
-    assert results.ledger.repeats == len(plan)
+    assert results.status.repeats == len(plan)
     assert {table: results.table(table) for table in TABLES} == first
 
 

@@ -204,7 +204,7 @@ def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, t
     results = sweep(plan, tmp_path / "out", SerialExecutor())
     size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert found.disk_bytes == pytest.approx(size, rel=0.5)
-    assert found.core_s.mean == pytest.approx(results.ledger.cpu_s, rel=0.9)
+    assert found.core_s.mean == pytest.approx(results.status.cpu_s, rel=0.9)
 
 
 def test_plan_without_a_sample_runs_nothing(

@@ -15,7 +15,7 @@ from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.worker_memory import worker_bytes
 from coldfleet.cluster.study.fleet import build_hosts, host_classes
-from coldfleet.cluster.study.placement import Machine, Request, place
+from coldfleet.cluster.study.placement import HostResources, Request, place
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
@@ -199,7 +199,7 @@ def requests(*sizes: int) -> list[Request]:
 
 def by_host(rule: str, machines: list[int], sizes: list[int]) -> list[list[int]]:
     rank = partial(lambda *who: repr(who).encode())
-    found = place([Machine(size, 100) for size in machines], requests(*sizes), rule, rank)
+    found = place([HostResources(size, 100) for size in machines], requests(*sizes), rule, rank)
     return [[sizes[number] for _, number in host] for host in found]
 
 

@@ -10,7 +10,7 @@ from coldfleet.cluster.study.plan import Plan
 _TO_DO, _FAILED, _DONE = range(3)
 
 
-class Ledger:
+class RunStatus:
     """Which runs are done, which failed, which are to do. A run that was done once is done."""
 
     def __init__(self, plan: Plan) -> None:
@@ -22,7 +22,7 @@ class Ledger:
         self.wall_s = 0.0
         self.cpu_s = 0.0
 
-    def enter(self, batch: BatchReceipt) -> None:
+    def add(self, batch: BatchReceipt) -> None:
         """Takes in a receipt whose parts are sound. Runs that aren't in the plan are left out."""
         self.batches += 1
         for receipt in batch.runs:

@@ -13,7 +13,7 @@ from coldfleet.cluster.study.values import Scalar
 
 
 @dataclass(frozen=True)
-class Answer:
+class BestPolicy:
     """The policy with the smallest mean; ``ties``: others whose difference from it may be none, with 95 % confidence.
 
     ``means``: of each policy, the smallest first.
@@ -24,7 +24,7 @@ class Answer:
     means: dict[str, Mean]
 
 
-def best_policy(of_policy: dict[Scalar, Values]) -> Answer:
+def best_policy(of_policy: dict[Scalar, Values]) -> BestPolicy:
     """The answer from the replicates' means of each policy. Differences are taken replicate by replicate."""
     means = {str(name): mean_interval(values.tolist()) for name, values in of_policy.items()}
     ordered = dict(sorted(means.items(), key=lambda item: item[1].mean))
@@ -35,7 +35,7 @@ def best_policy(of_policy: dict[Scalar, Values]) -> Answer:
         for name, values in of_policy.items()
         if name != best and (len(values) != len(least) or _may_be_equal(values - least))
     ]
-    return Answer(best, tuple(name for name in ordered if name in ties), ordered)
+    return BestPolicy(best, tuple(name for name in ordered if name in ties), ordered)
 
 
 def _may_be_equal(differences: Values) -> bool:
@@ -46,12 +46,12 @@ def _may_be_equal(differences: Values) -> bool:
     return half is None or abs(mean) <= half
 
 
-def answers(figures: Figures) -> dict[str, Answer]:
+def best_policies(figures: Figures) -> dict[str, BestPolicy]:
     """For each metric the best policy of the whole study."""
     return {metric.key: best_policy(figures.paired(metric.key, ())[()]) for metric in figures.metrics}
 
 
-def winners(figures: Figures, metric: str, by: Sequence[str]) -> list[tuple[dict[str, Scalar], Answer]]:
+def winners(figures: Figures, metric: str, by: Sequence[str]) -> list[tuple[dict[str, Scalar], BestPolicy]]:
     """The best policy at each combination of values of some axes."""
     return [
         (dict(zip(by, at, strict=True)), best_policy(of_policy)) for at, of_policy in figures.paired(metric, by).items()
