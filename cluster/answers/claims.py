@@ -15,7 +15,7 @@ from typing import Any
 
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
-from coldfleet.cluster.study.argument import Argument, Check, fits, sum_of_counters
+from coldfleet.cluster.study.argument import Argument, Check, fits
 from coldfleet.cluster.study.plan import Plan, Run, as_written
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.cluster.study.values import Scalar
@@ -92,8 +92,8 @@ def _measure(
 ) -> float:
     fitting = {cell_id for cell_id, parameters in cells.items() if fits(chosen, parameters)}
     some = [row for row in rows if row["cell_id"] in fitting and check.guest in (None, row["guest"])]
-    numbers = [float(sum(row[n] for row in some for n in sum_of_counters(p))) for p in check.measure.split("/", 1)]
-    return numbers[0] if len(numbers) == 1 else _ratio(*numbers)
+    metric = check.metric
+    return _ratio(*metric.amounts({name: sum(row[name] for row in some) for name in metric.needs}))
 
 
 def _ratio(a: float, b: float) -> float:

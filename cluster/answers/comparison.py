@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from coldfleet.cluster.results.metrics import Metric
+from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.stats.statistics import Interval, sample_size, short, two_stage_bootstrap, two_stage_interval
 from coldfleet.hostsim.spec.errors import UserError
 

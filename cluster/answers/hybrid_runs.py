@@ -13,44 +13,39 @@ from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.interrupt import StoppedError
 from coldfleet.cluster.execution.progress import Reporter
 from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.stats.metrics import Metric, parse_metric
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
+from coldfleet.cluster.study.argument import COUNTER_UNITS
 from coldfleet.cluster.study.plan import Plan, as_written
 from coldfleet.cluster.study.values import KERNELS_OWN
-from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.engine.hybrids import differing_features, hybrid
 from coldfleet.hostsim.engine.kernels import Kernel
 from coldfleet.hostsim.spec.errors import UserError
 
-RESIDENCY = "residency"
 _TICKS = "ticks"
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A figure of a run: ``counter``, over ``per`` if that isn't empty; of one guest of each host, or of all."""
+class GuestMetric:
+    """A figure of a run: a metric of guest ``guest`` of each host together, or of all guests (None)."""
 
-    name: str
-    counter: str
-    per: str = ""
+    metric: Metric
     guest: int | None = None
+
+    @classmethod
+    def parse(cls, text: str, guest: int | None) -> GuestMetric:
+        """A metric of counters, and of the ticks of a run; raises UserError."""
+        return cls(parse_metric(text, {**COUNTER_UNITS, _TICKS: _TICKS}), guest)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the table guests that it is made of."""
+        return [name for name in self.metric.needs if name != _TICKS]
 
     def value(self, rows: list[dict[str, Any]], ticks: int) -> float:
         """The figure of a run, from its rows of the table guests."""
         chosen = [row for row in rows if self.guest is None or row["guest"] == self.guest]
-        per = ticks if self.per == _TICKS else sum(row[self.per] for row in chosen) if self.per else 1
-        return float(sum(row[self.counter] for row in chosen) / per) if per else 0.0
-
-
-def parse_metric(text: str, guest: int | None) -> Metric:
-    """``residency``, a counter, or one counter per another (``pgsteal/limit_hits``); raises UserError."""
-    if text == RESIDENCY:
-        return Metric(text, "resident_page_ticks", _TICKS, guest)
-    counter, _, per = text.partition("/")
-    known = [c.name for c in COUNTERS]
-    for name in (counter, *([per] if "/" in text else [])):
-        if name not in known:
-            raise UserError(f"--metric {text}: no counter {name!r}; write {RESIDENCY} or a counter of docs/columns.md")
-    return Metric(text, counter, per, guest)
+        return self.metric.value({_TICKS: ticks, **{name: sum(row[name] for row in chosen) for name in self.columns}})
 
 
 class HybridRuns:
@@ -61,7 +56,7 @@ class HybridRuns:
         self,
         study: tuple[Plan, int],
         kernels: tuple[Kernel, Kernel],
-        metric: Metric,
+        metric: GuestMetric,
         executor: Callable[[], Executor],
         reporter: Reporter,
     ) -> None:
@@ -97,9 +92,7 @@ class HybridRuns:
                 raise KeyboardInterrupt from None
             if results.failed:
                 raise UserError(f"a run failed: {results.failed[0].error}")
-            columns = ["cell_id", "replicate", "guest", self._metric.counter]
-            columns += [self._metric.per] if self._metric.per not in ("", _TICKS) else []
-            rows = results.table("guests", columns).to_pylist()
+            rows = results.table("guests", ["cell_id", "replicate", "guest", *self._metric.columns]).to_pylist()
         by_run: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for row in rows:
             by_run.setdefault((row["cell_id"], row["replicate"]), []).append(row)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from coldfleet.cluster.results.metrics import Metric
+from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.model import find_key, quantity_at, scalar_type
 from coldfleet.cluster.study.plan import Plan

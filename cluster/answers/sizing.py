@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coldfleet.cluster.answers.slo import Slo
-from coldfleet.cluster.results.metrics import SUMMARY, Metric
+from coldfleet.cluster.stats.metrics import SUMMARY, Metric
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.plan import Plan
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coldfleet.cluster.results.metrics import Metric, columns, find_metric
+from coldfleet.cluster.results.metrics import columns, find_metric
+from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.hostsim.spec.errors import UserError
 
 _SLO = re.compile(

@@ -11,7 +11,7 @@ from coldfleet.cluster.commands.execution import Address, ExecutorName, Executor
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.ablation import Ablation
-    from coldfleet.cluster.answers.hybrid_runs import HybridRuns, Metric
+    from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
     from coldfleet.cluster.stats.statistics import Mean
     from coldfleet.cluster.study.plan import Plan
     from coldfleet.hostsim.engine.kernels import Kernel
@@ -22,7 +22,8 @@ def ablate(
     old: Annotated[str, typer.Option("--from", help="The kernel to start from.", metavar="KERNEL")],
     new: Annotated[str, typer.Option("--to", help="The kernel to end at.", metavar="KERNEL")],
     metric: Annotated[
-        str, typer.Option(help="What is to be explained: residency, a counter, or COUNTER/COUNTER.")
+        str,
+        typer.Option(help="What to explain: a metric, a counter, a sum, or a ratio: 'pgsteal / pgscan'."),
     ] = "residency",
     guest: Annotated[
         int | None, typer.Option(min=0, help="Of which guest of a host.  [default: 0 of a scenario, else all]")
@@ -45,7 +46,7 @@ def ablate(
       coldfleet ablate configs/quickstart.toml --cell 3f2a9c --from 6.1 --to 6.12 --metric pgmajfault --executor ray
     """
     from coldfleet.cluster.answers.ablation import ablate as explain
-    from coldfleet.cluster.answers.hybrid_runs import HybridRuns, parse_metric
+    from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
@@ -58,7 +59,7 @@ def ablate(
     spec = plan.cell(number).spec
     if guest is not None and guest >= spec.fleet.guests_per_host:
         raise UserError(f"--guest {guest}: a host has the guests 0 to {spec.fleet.guests_per_host - 1}")
-    chosen = parse_metric(metric, 0 if guest is None and spec.scenario else guest)
+    chosen = GuestMetric.parse(metric, 0 if guest is None and spec.scenario else guest)
     kernels = get_kernel(old), get_kernel(new)
     if kernels[0] == kernels[1]:
         raise UserError(f"--from {old} --to {new}: the same kernel twice")
@@ -89,7 +90,7 @@ def _cell_number(plan: Plan, beginning: str) -> int:
 
 
 def _as_json(
-    plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: HybridRuns, found: Ablation
+    plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs: HybridRuns, found: Ablation
 ) -> dict[str, Any]:
     old, new = kernels
     ends = runs.ends
@@ -98,7 +99,7 @@ def _as_json(
         "title": plan.title,
         "from": old.name,
         "to": new.name,
-        "metric": metric.name,
+        "metric": metric.metric.key,
         "guest": metric.guest,
         "replicates": plan.replicates,
         "runs": len(runs.values),
@@ -132,7 +133,7 @@ def _as_json(
     }
 
 
-def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: HybridRuns, found: Ablation) -> None:
+def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs: HybridRuns, found: Ablation) -> None:
     from rich.table import Table
 
     from coldfleet.cluster.answers.ablation import HELPS
@@ -145,7 +146,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: Metric, runs: Hyb
     ends = [_figure(mean) for mean in (runs.mean(runs.ends[0]), runs.mean(runs.ends[1]), runs.shift(*runs.ends))]
     output.print_text(plan.title or plan.name)
     output.print_paragraph(
-        f"{metric.name}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}", WIDTH
+        f"{metric.metric.key}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}", WIDTH
     )
     if not found.shift:
         output.print_text("there is nothing to explain")

@@ -77,7 +77,7 @@ def capacity(
     from coldfleet.cluster.commands.execution import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.execution.trials import Trial, Trials
-    from coldfleet.cluster.results.metrics import SUMMARY
+    from coldfleet.cluster.stats.metrics import SUMMARY
     from coldfleet.cluster.study.reader import read_study
 
     limits = Budget.parse(budget)

@@ -55,7 +55,8 @@ def compare(
     from coldfleet.cluster.commands.execution import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.execution.trials import Trial, Trials
-    from coldfleet.cluster.results.metrics import SUMMARY, find_metric
+    from coldfleet.cluster.results.metrics import find_metric
+    from coldfleet.cluster.stats.metrics import SUMMARY
     from coldfleet.cluster.study.reader import read_study
     from coldfleet.hostsim.spec.errors import UserError
 

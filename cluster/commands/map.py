@@ -14,7 +14,7 @@ from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, W
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.policy_map import Entry, Point, PolicyMap, Winners
-    from coldfleet.cluster.results.metrics import Metric
+    from coldfleet.cluster.stats.metrics import Metric
     from coldfleet.cluster.study.plan import Plan
 
 

@@ -65,9 +65,9 @@ def _print(rows: Rows) -> None:
     from rich.table import Table
 
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.metrics import SUMMARY
     from coldfleet.cluster.results.schemas import schema
     from coldfleet.cluster.results.summary import WIDTH
+    from coldfleet.cluster.stats.metrics import SUMMARY
 
     downwards = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     downwards.add_column()

@@ -11,7 +11,7 @@ import altair as alt
 from coldfleet.cluster.report.best_policy import winners
 from coldfleet.cluster.report.figures import Figures
 from coldfleet.cluster.report.host import HostStory
-from coldfleet.cluster.results.metrics import Metric
+from coldfleet.cluster.stats.metrics import Metric
 
 _WIDTH, _HEIGHT = 330, 210
 _MOST_BARS = 8

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coldfleet.cluster.results.metrics import SUMMARY, Metric, columns
+from coldfleet.cluster.results.metrics import columns
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import schema
+from coldfleet.cluster.stats.metrics import SUMMARY, Metric
 from coldfleet.cluster.stats.statistics import grouped_means
 from coldfleet.cluster.study.model import column_of
 from coldfleet.cluster.study.values import Scalar
@@ -172,7 +173,7 @@ def read_figures(results: Results, metrics: Sequence[Metric] = SUMMARY) -> Figur
             codes = np.array([labels.index(value) for value in of_cell])[cells]
         axes[path] = _in_order(path, labels, codes, [str(policy) for policy in plan.values("policy")])
     data = {name: table[name].to_numpy().astype(float) for name in needed}
-    values = {metric.key: _figure(metric, data, len(cells)) for metric in every}
+    values = {metric.key: _figure(metric, data) for metric in every}
     return Figures(cells, table["replicate"].to_numpy().astype(np.int64), axes, tuple(metrics), _details(), values)
 
 
@@ -194,9 +195,6 @@ def _in_order(path: str, labels: list[Scalar], codes: Numbers, policies: list[st
     return Axis(path, tuple(ordered), places[codes] if len(codes) else codes)
 
 
-def _figure(metric: Metric, data: dict[str, Values], count: int) -> Values:
-    figure = metric.scale * sum((data[name] for name in metric.columns), np.zeros(count))
-    if not metric.over:
-        return figure
-    below = sum((data[name] for name in metric.over), np.zeros(count))
-    return np.divide(figure, below, out=np.zeros(count), where=below != 0)
+def _figure(metric: Metric, data: dict[str, Values]) -> Values:
+    above, below = metric.amounts(data)
+    return np.divide(above, below, out=np.zeros(len(above)), where=below != 0)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from coldfleet.cluster.results.metrics import SUMMARY
 from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.model import column_of, quantity_at
 from coldfleet.cluster.study.values import Scalar

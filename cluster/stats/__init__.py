@@ -1,1 +1,1 @@
-"""Means, differences and their confidence intervals."""
+"""Metrics; means, differences and their confidence intervals."""

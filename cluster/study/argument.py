@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from coldfleet.cluster.stats.metrics import Metric, parse_metric
 from coldfleet.cluster.study.model import walk_keys
 from coldfleet.cluster.study.tables import Table, table_key
 from coldfleet.cluster.study.values import Scalar
@@ -23,21 +24,12 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _BOUND = re.compile(r"(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?(?:e-?\d+)?)")
-_NAMES = frozenset(counter.name for counter in COUNTERS)
-
-
-def sum_of_counters(text: str) -> list[str]:
-    """The counters of ``"a + b"``; raises UserError for one that there isn't."""
-    names = [name.strip() for name in text.split("+")]
-    for name in names:
-        if name not in _NAMES:
-            raise UserError(f"no counter {name!r}: docs/columns.md has them all")
-    return names
+COUNTER_UNITS = {counter.name: counter.unit for counter in COUNTERS}
+"""What a check can measure: the counters."""
 
 
 def _known_measure(text: str) -> str:
-    for part in text.split("/", 1):
-        sum_of_counters(part)
+    parse_metric(text, COUNTER_UNITS)
     return text
 
 
@@ -52,12 +44,17 @@ class Check(Table):
 
     says: str = table_key("what it shows, in words")
     measure: Annotated[str, AfterValidator(_known_measure)] = table_key(
-        "a counter, a sum of some ('a + b'), or one sum over another ('a / b + c')"
+        "a metric: a counter, a sum of some ('a + b'), or one sum over another ('a / b + c')"
     )
     of: dict[str, Scalar] = table_key("the cells: values of keys in the grid; several cells are added up", default={})
     guest: int | None = table_key("only this guest of each host", default=None)
     over: dict[str, Scalar] | None = table_key("the figure is divided by that of these cells", default=None)
     bound: Annotated[str, AfterValidator(_known_bound)] = table_key("what the figure must be, such as '>= 0.9'")
+
+    @property
+    def metric(self) -> Metric:
+        """What is measured."""
+        return parse_metric(self.measure, COUNTER_UNITS)
 
     def holds(self, value: float) -> bool:
         """Whether a value is within the bound."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coldfleet.cluster.answers.ablation import CLOSE, Ablation, Switched, ablate
-from coldfleet.cluster.answers.hybrid_runs import Metric, parse_metric
+from coldfleet.cluster.answers.hybrid_runs import GuestMetric
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.replay.recording import read_recording
 from coldfleet.hostsim.spec.errors import UserError
@@ -102,15 +102,15 @@ def test_what_many_features_carry_evenly_is_said_to_be_carried_in_part() -> None
 
 @pytest.mark.parametrize("text", ["pgscam", "pgsteal/limit", "pgsteal/", "/pgsteal", "residency/ticks", ""])
 def test_an_unknown_metric_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=f"--metric {text}: no counter"):
-        parse_metric(text, None)
+    with pytest.raises(UserError, match=r"unknown (metric|column)"):
+        GuestMetric.parse(text, None)
 
 
 def test_a_metric_reads_one_guest_or_all() -> None:
     rows = [{"guest": 0, "resident_page_ticks": 30}, {"guest": 1, "resident_page_ticks": 50}]
-    assert parse_metric("residency", 1).value(rows, 10) == 5
-    assert parse_metric("residency", None).value(rows, 10) == 8
-    assert Metric("", "guest", "guest", 0).value(rows, 10) == 0  # 0 a 0
+    assert GuestMetric.parse("residency", 1).value(rows, 10) == 5
+    assert GuestMetric.parse("residency", None).value(rows, 10) == 8
+    assert GuestMetric.parse("pgscan / pgsteal", None).value([{"guest": 0, "pgscan": 0, "pgsteal": 0}], 1) == 0
 
 
 SMALL = """\
@@ -160,7 +160,7 @@ def test_a_policy_that_the_study_sets_is_not_switched(small: Path, coldfleet: Ca
         (("--from", "6.12", "--to", "6.12"), "--from 6.12 --to 6.12: the same kernel twice"),
         (("--from", "6.12", "--to", "6.13"), "unknown kernel '6.13'"),
         (("--from", "6.12", "--to", "6.1", "--guest", "2"), "--guest 2: a host has the guests 0 to 1"),
-        (("--from", "6.12", "--to", "6.1", "--metric", "scans"), "--metric scans: no counter 'scans'"),
+        (("--from", "6.12", "--to", "6.1", "--metric", "scans"), "unknown metric 'scans'"),
         (("--from", "6.12", "--to", "6.1", "--cell", "zz"), "no cell 'zz' among"),
         (("--from", "6.12", "--to", "6.1", "--workers", "2"), "--workers and --address are for --executor ray"),
     ],

@@ -117,7 +117,7 @@ def test_a_claim_is_refuted_by_one_check_and_confirmed_by_all() -> None:
         (
             "mmu_lock_write_acq",
             "mmu_lock_writ_acq",
-            "argument.checks.0.measure: no counter 'mmu_lock_writ_acquisitions'",
+            "argument.checks.0.measure: unknown metric 'mmu_lock_writ_acquisitions'",
         ),
         ("== 0", "about 0", "argument.checks.0.bound: 'about 0' is not a bound: write for example '>= 0.9'"),
         ('policy = "lockless', 'policy = "lockles', "check 'locks of 6.15': the study has no cell with"),

@@ -16,10 +16,10 @@ from coldfleet.cluster.execution.interrupt import StopRequest
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import Batch, warm_up_shapes
 from coldfleet.cluster.results.journal import BatchReceipt, RunReceipt
-from coldfleet.cluster.results.metrics import SUMMARY
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.results.summary import WIDTH
+from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec

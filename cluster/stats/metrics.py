@@ -1,0 +1,113 @@
+"""What can be asked of a run: figures with names and units, made of the tables' columns.
+
+A metric is a sum of columns, or one sum over another, so it can be taken of a guest, of a host or of a whole fleet: the
+columns are added up first. Every numeric column is a metric of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coldfleet.hostsim.counters.timing import CAUSES, GAUGES, TIMES, Cause
+from coldfleet.hostsim.spec.errors import UserError, nearest
+
+_SITES = ("walk", "look_around", "evict")
+_TIMED = frozenset(column.name for column in (*TIMES, *GAUGES))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A sum of ``columns`` less that of ``less``, over a sum of the columns ``over`` if there are any, times a scale.
+
+    ``key`` names it on the command line and in JSON, ``title`` in tables. ``unit``: of the figure. ``per_tick``: it is
+    a rate, in units a tick.
+    """
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    scale: float = 1.0
+    over: tuple[str, ...] = ()
+    unit: str = ""
+    per_tick: bool = False
+    less: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """All columns that it is made of."""
+        return (*self.columns, *self.over, *self.less)
+
+    @property
+    def needs_clock(self) -> bool:
+        """Whether it is 0 in studies without a clock."""
+        return not _TIMED.isdisjoint(self.needs)
+
+    def amounts(self, row: Mapping[str, Any]) -> tuple[Any, Any]:
+        """What is divided, times the scale, and by what (1.0: by nothing), of one row; or of columns as arrays."""
+        total = sum(row[name] for name in self.columns) - sum(row[name] for name in self.less)
+        return self.scale * total, sum(row[name] for name in self.over) if self.over else 1.0
+
+    def value(self, row: Mapping[str, Any]) -> float:
+        """The figure of one row of a table; nothing over nothing is 0."""
+        above, below = self.amounts(row)
+        return float(above / below) if below else 0.0
+
+
+SUMMARY = (
+    Metric("refaults", "refaults", ("pgmajfault",), unit="faults"),
+    Metric("missed_young", "missed young", tuple(f"missed_young_{site}" for site in _SITES), unit="pages"),
+    Metric("false_young", "false young", tuple(f"false_young_{site}" for site in _SITES), unit="pages"),
+    Metric("notifier_calls", "notifier calls", tuple(f"notifier_calls_{site}" for site in _SITES), unit="calls"),
+    Metric("mmu_lock_write", "mmu_lock writes", ("mmu_lock_write_acquisitions",), unit="acquisitions"),
+    Metric("reclaim_cpu_s", "reclaim CPU s", ("reclaim_cpu_ns",), 1e-9, unit="s"),
+)
+"""The figures of every summary."""
+
+_BUSY = tuple(name for cause, (name, _) in CAUSES.items() if cause != Cause.IDLE)
+
+DERIVED = (
+    Metric(
+        "promotion_rate", "promotion rate", ("pgmajfault",), over=("resident_page_ticks",), unit="share", per_tick=True
+    ),
+    Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
+    Metric("slowdown", "slowdown", _BUSY, over=("unreclaimed_ns",), unit="share", less=("unreclaimed_ns",)),
+    Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
+    Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses",), unit="share"),
+    Metric("residency", "residency", ("resident_page_ticks",), over=("ticks",), unit="pages"),
+)
+"""Ratios that have a name. promotion_rate: refaults over the pages in memory, the SLO of software-defined far memory
+(Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. fault_rate: refaults an access. residency: pages
+in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses take
+without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
+length of an aging pass."""
+
+
+def names_of(columns: Collection[str]) -> list[str]:
+    """Every single name that :func:`parse_metric` takes where there are these columns."""
+    return [*(metric.key for metric in (*SUMMARY, *DERIVED) if set(metric.needs) <= set(columns)), *columns]
+
+
+def parse_metric(text: str, columns: Mapping[str, str]) -> Metric:
+    """A metric by its name, a column, a sum ``a + b``, or one sum over another: ``a + b / c + d``; raises UserError.
+
+    ``columns``: those that there are, each with its unit.
+    """
+    for metric in (*SUMMARY, *DERIVED):
+        if text.strip() == metric.key and set(metric.needs) <= columns.keys():
+            return metric
+    above, slash, below = text.partition("/")
+    names, over = _summands(above, columns, text), _summands(below, columns, text) if slash else ()
+    units = {columns[name] for name in names}
+    unit = units.pop() if len(units) == 1 and not over else ""
+    return Metric(text, text.replace("_", " "), names, over=over, unit=unit)
+
+
+def _summands(text: str, columns: Mapping[str, str], whole: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split("+"))
+    for name in names:
+        if name not in columns:
+            what = f"unknown metric {name!r}" if name == whole.strip() else f"unknown column {name!r} in {whole!r}"
+            raise UserError(f"{what}{nearest(name, names_of(columns))}")
+    return names
