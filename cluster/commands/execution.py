@@ -49,16 +49,22 @@ def make_executor(name: ExecutorName, workers: int | None, address: str | None) 
 
 
 def run_and_report(
-    plan: Plan, storage: Storage, executor: Executor, json: bool, *, retry_failed: bool = False, fail_fast: bool = False
+    plan: Plan,
+    where: Results | Storage,
+    executor: Executor,
+    json: bool,
+    *,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
 ) -> int:
-    """Does what is missing, prints the summary, and returns the exit code."""
+    """Does what is missing, prints the summary, and returns the exit code. ``where``: the results, if there are any."""
     from coldfleet.cluster.execution.interrupt import StoppedError
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.execution.sweep import sweep
 
     reporter = make_reporter()
     try:
-        results = sweep(plan, storage, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast)
+        results = sweep(plan, where, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast)
     except StoppedError as stopped:
         reporter.say(f"coldfleet: {stopped}")
         return stopped.code

@@ -32,9 +32,9 @@ def resume(
       coldfleet resume s3://bucket/fast_only --address head:6379
     """
     from coldfleet.cluster.commands.execution import make_executor, run_and_report
-    from coldfleet.cluster.results.results import Results
-    from coldfleet.cluster.results.storage import open_storage
+    from coldfleet.cluster.results.results import Results, check_engine
 
     chosen = make_executor(executor, workers, address)
-    storage = open_storage(directory)
-    return run_and_report(Results.open(storage).plan, storage, chosen, json, fail_fast=fail_fast)
+    results = Results.open(directory)
+    check_engine(results)
+    return run_and_report(results.plan, results, chosen, json, fail_fast=fail_fast)

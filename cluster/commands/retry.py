@@ -36,12 +36,12 @@ def retry(
       coldfleet retry results/quickstart --failed
     """
     from coldfleet.cluster.commands.execution import make_executor, run_and_report
-    from coldfleet.cluster.results.results import Results
-    from coldfleet.cluster.results.storage import open_storage
+    from coldfleet.cluster.results.results import Results, check_engine
     from coldfleet.hostsim.spec.errors import UserError
 
     if not failed:
         raise UserError("retry: say --failed")
     chosen = make_executor(executor, workers, address)
-    storage = open_storage(directory)
-    return run_and_report(Results.open(storage).plan, storage, chosen, json, retry_failed=True, fail_fast=fail_fast)
+    results = Results.open(directory)
+    check_engine(results)
+    return run_and_report(results.plan, results, chosen, json, retry_failed=True, fail_fast=fail_fast)

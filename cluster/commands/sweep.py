@@ -47,4 +47,4 @@ def sweep(
         done = len(plan) - len(found.missing)
         going_on = f"{storage}: going on after {done} runs" if found.missing else f"{storage} is complete"
         make_reporter().say(going_on)
-    return run_and_report(plan, storage, chosen, json, fail_fast=fail_fast)
+    return run_and_report(plan, found or storage, chosen, json, fail_fast=fail_fast)

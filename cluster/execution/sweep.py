@@ -13,7 +13,7 @@ from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.interrupt import INTERRUPTED, StoppedError, StopRequest
 from coldfleet.cluster.execution.progress import Reporter, Silent
 from coldfleet.cluster.results.journal import Journal
-from coldfleet.cluster.results.results import Results, clean_up, create, find_results
+from coldfleet.cluster.results.results import Results, clean_up, create, find_results, open_results_of
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
@@ -24,7 +24,7 @@ _SAY_AFTER_S = 12.0  # Ray alone takes up to ten
 
 def sweep(
     plan: Plan,
-    where: Storage | Path | str,
+    where: Results | Storage | Path | str,
     executor: Executor,
     reporter: Reporter | None = None,
     *,
@@ -33,13 +33,17 @@ def sweep(
 ) -> Results:
     """Runs what is missing of a plan and returns the results.
 
-    ``retry_failed``: runs that failed before are run again instead. ``fail_fast``: stops at the first run
-    that fails. Raises :class:`cluster.execution.interrupt.StoppedError` if it was interrupted or stopped, and
+    ``where``: the results directory; or what :func:`cluster.results.results.find_results` found there, which is then
+    not read a second time. ``retry_failed``: runs that failed before are run again instead. ``fail_fast``: stops at the
+    first run that fails. Raises :class:`cluster.execution.interrupt.StoppedError` if it was interrupted or stopped, and
     :class:`hostsim.spec.errors.UserError`, with nothing written, if the directory or the executor can't be used.
     """
-    storage = where if isinstance(where, Storage) else open_storage(str(where))
     reporter = reporter or Silent()
-    results = find_results(storage, plan)
+    if isinstance(where, Results):
+        storage, results = where.storage, where
+    else:
+        storage = where if isinstance(where, Storage) else open_storage(str(where))
+        results = find_results(storage, plan)
     if results is not None and not _to_do(results, retry_failed):
         return results
     with StopRequest("interrupted before the first run; the same command begins again") as stop:
@@ -50,7 +54,10 @@ def sweep(
                 create(storage, plan)
                 stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
                 with Journal(storage) as journal:
-                    return _Passes(plan, storage, journal, executor, reporter, stop).run(retry_failed, fail_fast)
+                    # another sweep may have been at work until we got the journal
+                    results = open_results_of(plan, storage) if results is None else results.reread()
+                    passes = _Passes(plan, storage, journal, executor, reporter, stop)
+                    return passes.run(results, retry_failed, fail_fast)
         except KeyboardInterrupt:
             raise StoppedError(stop.last_words) from None
 
@@ -66,10 +73,9 @@ class _Passes:
     reporter: Reporter
     stop: StopRequest
 
-    def run(self, retry_failed: bool, fail_fast: bool) -> Results:
+    def run(self, results: Results, retry_failed: bool, fail_fast: bool) -> Results:
         """Has everything done that is to do, and looks whether it is there: if a part was lost meanwhile, once more."""
         for _ in range(MAX_PASSES):
-            results = Results.open(self.storage, self.plan)
             clean_up(results, self.journal)
             indices = _to_do(results, retry_failed)
             if not indices:
@@ -80,8 +86,8 @@ class _Passes:
                     f"{why} with {left} of {len(self.plan)} runs to do; go on with: coldfleet resume {self.storage}",
                     code,
                 )
+            results = results.reread()
             if retry_failed:
-                results = Results.open(self.storage, self.plan)
                 clean_up(results, self.journal)
                 return results
         raise UserError(f"{self.storage}: parts are lost as fast as they are written: is the file system in order?")

@@ -17,7 +17,7 @@ from coldfleet.cluster.results.journal import BatchReceipt, PartReceipt, RunRece
 from coldfleet.cluster.results.parts import Rows, write_part
 from coldfleet.cluster.results.schemas import TABLES, run_parameters
 from coldfleet.cluster.results.storage import Storage
-from coldfleet.cluster.study.fleet import build_hosts, host_classes
+from coldfleet.cluster.study.fleet import build_fleet, build_hosts
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.hostsim.clock.latency import BUCKETS, latency_gauges
 from coldfleet.hostsim.counters.columns import of_sum
@@ -47,15 +47,14 @@ def simulate_run(run: Run) -> Rows:
     rows: Rows = {table: [] for table in TABLES}
     who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
     parameters = run_parameters(run)
-    classes = host_classes(run)
     latencies = np.zeros(BUCKETS, np.int64)
-    for number, spec in enumerate(build_hosts(run)):
+    for number, (host_class, spec) in enumerate(build_fleet(run)):
         result = simulate_host(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
         for guest in result.guests:
             if guest.latencies:
                 latencies += guest.latencies
         rows["guests"] += [{**parameters, **who, **row} for row in guest_rows(number, spec, result)]
-        rows["hosts"].append({**parameters, **who, "host": number, "host_class": classes[number], **_summed(result)})
+        rows["hosts"].append({**parameters, **who, "host": number, "host_class": host_class, **_summed(result)})
         rows["epochs"] += [
             {
                 **parameters,

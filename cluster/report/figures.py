@@ -197,4 +197,5 @@ def _in_order(path: str, labels: list[Scalar], codes: Numbers, policies: list[st
 
 def _figure(metric: Metric, data: dict[str, Values]) -> Values:
     above, below = metric.amounts(data)
-    return np.divide(above, below, out=np.zeros(len(above)), where=below != 0)
+    figure: Values = np.divide(above, below, out=np.zeros(len(above)), where=below != 0)
+    return figure

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +39,7 @@ _PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
 class Results:
     """A results directory, read once: a snapshot of what was done when it was opened.
 
-    ``parts``: those that are named by a receipt, there, whole and unchanged.
+    ``parts``: those that are named by a receipt, there, whole and unchanged. ``part_bytes``: their sizes by name.
     """
 
     storage: Storage
@@ -47,6 +47,7 @@ class Results:
     engine: str
     status: RunStatus
     parts: tuple[PartReceipt, ...]
+    part_bytes: Mapping[str, int]
 
     @classmethod
     def open(cls, where: Storage | Path | str, known: Plan | None = None) -> Results:
@@ -56,13 +57,23 @@ class Results:
         """
         storage = where if isinstance(where, Storage) else open_storage(str(where))
         plan, engine = _read_head(storage, known)
-        status = RunStatus(plan)
-        parts: list[PartReceipt] = []
-        for batch in read_journal(storage):
-            if all(storage.sha256(f"parts/{part.name}") == part.sha256 for part in batch.parts):
+        return cls(storage, plan, engine, RunStatus(plan), (), {}).reread()
+
+    def reread(self) -> Results:
+        """What is there now. The bytes of a part that was whole before are not read again, only its size is."""
+        status = RunStatus(self.plan)
+        sizes = self.storage.sizes("parts")
+        checked = {part for part in self.parts if sizes.get(part.name, 0) == self.part_bytes.get(part.name)}
+        parts: dict[PartReceipt, None] = {}
+        for batch in read_journal(self.storage):
+            if all(part in checked or self._is_whole(part) for part in batch.parts):
                 status.add(batch)
-                parts += batch.parts
-        return cls(storage, plan, engine, status, tuple(dict.fromkeys(parts)))
+                parts.update(dict.fromkeys(batch.parts))
+        kept = {part.name: sizes[part.name] for part in parts if part.name in sizes}
+        return replace(self, status=status, parts=tuple(parts), part_bytes=kept)
+
+    def _is_whole(self, part: PartReceipt) -> bool:
+        return self.storage.sha256(f"parts/{part.name}") == part.sha256
 
     @property
     def missing(self) -> list[int]:
@@ -116,6 +127,11 @@ def find_results(storage: Storage, plan: Plan) -> Results | None:
         if storage.sizes() or (storage.local is not None and storage.local.exists() and any(storage.local.iterdir())):
             raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
         return None
+    return open_results_of(plan, storage)
+
+
+def open_results_of(plan: Plan, storage: Storage) -> Results:
+    """The results of this plan; raises :class:`UserError` for those of another, or of another simulator."""
     results = Results.open(storage, plan)
     if difference := plan.difference(results.plan):
         raise UserError(f"{storage} holds another study ({difference}): give another --out")

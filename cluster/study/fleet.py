@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import HostResources, Request, place
@@ -27,32 +28,39 @@ from coldfleet.hostsim.spec.host_spec import (
 )
 
 
-def build_hosts(run: Run) -> list[HostSpec]:
+class FleetHost(NamedTuple):
+    """A host of a fleet, and the name of its class: "" where all are alike."""
+
+    host_class: str
+    spec: HostSpec
+
+
+def build_fleet(run: Run) -> list[FleetHost]:
     """The fleet of one run, host 0 first."""
     spec = run.cell.spec
     if spec.scenario:
-        return [_scenario_host(spec)] * spec.fleet.hosts
+        return [FleetHost("", _scenario_host(spec))] * spec.fleet.hosts
     if spec.fleet.host:
-        return [host for _, host in _placed_hosts(run)]
+        return _placed_hosts(run)
     nested = nested_guests(spec, run.cell.seed, run.replicate)
     return [
-        _host(
-            spec,
-            [
-                _guest(spec, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
-                for guest in range(spec.fleet.guests_per_host)
-            ],
+        FleetHost(
+            "",
+            _host(
+                spec,
+                [
+                    _guest(spec, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
+                    for guest in range(spec.fleet.guests_per_host)
+                ],
+            ),
         )
         for host in range(spec.fleet.hosts)
     ]
 
 
-def host_classes(run: Run) -> list[str]:
-    """The class of each host that :func:`build_hosts` returns, "" where all are alike."""
-    spec = run.cell.spec
-    if not spec.fleet.host:
-        return [""] * spec.fleet.hosts
-    return [name for name, _ in _placed_hosts(run)]
+def build_hosts(run: Run) -> list[HostSpec]:
+    """The hosts of :func:`build_fleet`, without their classes."""
+    return [host.spec for host in build_fleet(run)]
 
 
 def check_fleets(plan: Plan) -> None:
@@ -67,8 +75,8 @@ def check_fleets(plan: Plan) -> None:
             raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
 
 
-def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
-    """Each host that has guests with its class's name, the classes in the order of the study."""
+def _placed_hosts(run: Run) -> list[FleetHost]:
+    """Each host that has guests, the classes in the order of the study."""
     spec, seed, replicate = run.cell.spec, run.cell.seed, run.replicate
     nested = {
         (name, number)
@@ -84,7 +92,7 @@ def _placed_hosts(run: Run) -> list[tuple[str, HostSpec]]:
             _guest(spec, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
             for name, n in guests
         ]
-        hosts.append((host_class, _host(spec, chosen, spec.fleet.host[host_class].memory)))
+        hosts.append(FleetHost(host_class, _host(spec, chosen, spec.fleet.host[host_class].memory)))
     return hosts
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -261,6 +263,107 @@ def test_part_that_is_lost_during_the_sweep_is_made_again(
     results = sweep(plan, tmp_path / "out", Losing())
     assert not results.missing
     assert results.table("cells").equals(whole.table("cells"))
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file of the results was read to check it."""
+    counts: Counter[str] = Counter()
+    sha256 = Storage.sha256
+
+    def count(storage: Storage, name: str) -> str:
+        counts[name] += 1
+        return sha256(storage, name)
+
+    monkeypatch.setattr(Storage, "sha256", count)
+    return counts
+
+
+def test_sweep_opens_results_once_and_checks_each_part_once(
+    serial: Command, tmp_path: Path, hashed: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(Results, "open", _counting(Results.open, opened))
+    assert serial().code == 0
+    parts = {f"parts/{name}" for name in os.listdir(tmp_path / "out" / "parts")}
+    assert (hashed, len(opened)) == (Counter(parts), 1)
+    hashed.clear()
+    assert serial().code == 0  # nothing is left to do
+    assert (hashed, len(opened)) == (Counter(parts), 2)
+
+
+@pytest.mark.parametrize("command", ["sweep", "resume"])
+def test_half_a_sweep_goes_on_with_results_that_are_opened_once(
+    command: str,
+    serial: Command,
+    coldfleet: Command,
+    tmp_path: Path,
+    hashed: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serial()
+    out = tmp_path / "out"
+    victim = next(line for line in (out / "journal.jsonl").read_text().splitlines())
+    for part in json.loads(victim)["parts"]:
+        (out / "parts" / part["name"]).unlink()
+    hashed.clear()
+    opened: list[object] = []
+    monkeypatch.setattr(Results, "open", _counting(Results.open, opened))
+    said = serial() if command == "sweep" else coldfleet("resume", out, "--executor", "serial")
+    assert said.code == 0
+    assert len(opened) == 1
+    parts = {f"parts/{name}" for name in os.listdir(out / "parts")}
+    assert Counter({name: count for name, count in hashed.items() if name in parts}) == Counter(parts)
+
+
+def _counting(method: Any, calls: list[object]) -> Callable[..., Results]:
+    def call(*arguments: Any, **options: Any) -> Results:
+        calls.append(arguments)
+        return method(*arguments, **options)  # type: ignore[no-any-return]
+
+    return call
+
+
+def test_parts_that_change_after_they_were_checked_are_made_again(
+    plan: Plan, tmp_path: Path, fake_engine: list[HostSpec]
+) -> None:
+    """An old part vanishes, and another is cut short, while the rest of the sweep runs."""
+    whole = sweep(plan, tmp_path / "out", SerialExecutor())
+    storage, expected = whole.storage, whole.table("cells")
+    first, second, third = [part.name for part in whole.parts if part.table == "cells"][:3]
+    storage.delete(f"parts/{first}")
+
+    class Losing(SerialExecutor):
+        lost = False
+
+        def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+            for receipt in super().run(batches, storage, stop):
+                yield receipt
+                if not self.lost:
+                    storage.delete(f"parts/{second}")
+                    storage.write(f"parts/{third}", b"short")
+                    self.lost = True
+
+    results = sweep(plan, tmp_path / "out", Losing())
+    assert not results.missing
+    assert results.table("cells").equals(expected)
+
+
+def test_sweep_that_another_one_finished_meanwhile_repeats_nothing(
+    plan: Plan, tmp_path: Path, fake_engine: list[HostSpec]
+) -> None:
+    """Another sweep does the work while ours gets ready: what ours found before is out of date by then."""
+
+    class Slow(SerialExecutor):
+        def start(self, plan: Plan) -> None:
+            sweep(plan, tmp_path / "out", SerialExecutor())
+            super().start(plan)
+            fake_engine.clear()
+
+    results = sweep(plan, tmp_path / "out", Slow())
+    assert not results.missing
+    assert results.status.repeats == 0
+    assert fake_engine == []
 
 
 def test_file_system_that_keeps_nothing_is_one_line(

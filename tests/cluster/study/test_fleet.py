@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.execution.worker_memory import worker_bytes
-from coldfleet.cluster.study.fleet import build_hosts, host_classes
+from coldfleet.cluster.study.fleet import build_fleet, build_hosts
 from coldfleet.cluster.study.placement import HostResources, Request, place
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
@@ -109,7 +111,7 @@ def test_a_host_has_the_memory_of_its_class_where_kswapd_reclaims(read: Callable
     by_host = ("[guest]\n", '[reclaim]\nmode = "host"\n\n[guest]\n')
     memory = ("[guest]\n", '[host]\nmemory = "20 MiB"\nwatermark_scale_factor = 50\n\n[guest]\n')
     run = read(by_host).run(0)
-    classes = dict(zip(host_classes(run), build_hosts(run), strict=True))
+    classes = dict(build_fleet(run))
     assert {name: host.memory_pages for name, host in classes.items()} == {"big": 64 * 256, "small": 16 * 256}
     assert {host.memory_pages for host in build_hosts(read(by_host, memory).run(0))} == {20 * 256}
     beside = build_hosts(read(memory).run(0))[0]
@@ -230,3 +232,19 @@ def test_nothing_is_lost_or_too_much(rule: str, machines: list[int], sizes: list
         return
     assert sorted(size for host in found for size in host) == sorted(sizes)
     assert all(sum(host) <= machine for host, machine in zip(found, machines, strict=True))
+
+
+def test_fleet_of_classes_is_placed_once_a_run(
+    read: Callable[..., Plan], fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = read().run(0)
+    placed = []
+
+    def count(hosts: list[HostResources], requests: list[Request], *more: Any) -> list[list[tuple[str, int]]]:
+        placed.append(len(requests))
+        return place(hosts, requests, *more)
+
+    monkeypatch.setattr("coldfleet.cluster.study.fleet.place", count)
+    rows = simulate_run(run)
+    assert placed == [15]
+    assert {row["host_class"] for row in rows["hosts"]} == {"big", "small"}
