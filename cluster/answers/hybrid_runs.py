@@ -62,8 +62,9 @@ class HybridRuns:
     ) -> None:
         plan, number = study
         self._spec = plan.cell(number).spec
-        base = {path: value for path, value in as_written(self._spec).items() if path != "kernel"}
-        self._plan = replace(plan, base=base, axes={})
+        written = as_written(self._spec, self._spec.class_parameters())
+        base = {path: value for path, value in written.items() if path != "kernel"}
+        self._plan = replace(plan, base=base, axes={}, bundles=(), where=())
         self._old, self._new = kernels
         self._metric = metric
         self._executor = executor

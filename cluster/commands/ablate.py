@@ -82,10 +82,8 @@ def _cell_number(plan: Plan, beginning: str) -> int:
 
     if beginning:
         return find_cell(plan, beginning)
-    if axes := [path for path in plan.axes if path != "kernel"]:
-        raise UserError(
-            f"the study has a grid of {', '.join(axes)}: choose one cell, such as --cell {plan.cell_ids[0]}"
-        )
+    if varied := [path for path in plan.varied if path != "kernel"]:
+        raise UserError(f"the study varies {', '.join(varied)}: choose one cell, such as --cell {plan.cell_ids[0]}")
     return 0
 
 

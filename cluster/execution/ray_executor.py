@@ -35,7 +35,7 @@ RESIZE_EVERY_S = 5.0  # how soon a machine that joins gets work
 _POLL_S = 0.5
 
 
-@dataclass
+@dataclass(eq=False)
 class _Slot:
     """An actor and what it was given, oldest first. A new actor is given nothing until it has said hello."""
 
@@ -180,6 +180,8 @@ class RayExecutor:
         yield BatchReceipt(f"{suspect.number:06d}-lost", (), lost)
 
     def _start_or_replace(self, slot: _Slot) -> None:
+        if slot not in self._pool:  # a machine left meanwhile, and the pool became smaller
+            return
         try:
             self._admit(slot)
         except self._ray.exceptions.RayError as error:

@@ -13,19 +13,44 @@ BASE_BYTES = 400 << 20
 """The packages, the compiled simulator (211 MiB), Ray's part of the process, and the rows of a batch."""
 
 PAGE_BYTES = 64
-"""For each page of the largest host; 24 to 54 were measured on hosts of 1 to 16 GiB."""
+"""For each page that is simulated, of guests and their files; 24 to 54 were measured on hosts of 1 to 16 GiB."""
+
+BASELINE_PAGE_BYTES = 32
+"""For each page of a guest that the clock also runs on memory without limits; 18 were measured on hosts of 16 GiB."""
+
+RANK_BYTES = 16
+"""For each page of the largest guest of a sampled host, while Zipf's weights of all of its pages are added up."""
 
 
 def worker_bytes(plan: Plan) -> int:
     """An upper bound of what one worker needs for any run of the plan, in bytes."""
-    classes = plan.cell(0).spec.fleet.host
+    from coldfleet.hostsim.sampling import PARTS, PTRS_PER_PTE  # slow to import
+
+    classes = plan.cell(0).spec.fleet.guest
+    prefixes = [f"fleet.guest.{name}." for name in classes] or [""]
+    guest = [prefix if classes else "guest." for prefix in prefixes]
+    files = [_most_pages(plan, f"{each}page_cache.memory") for each in guest]
+    sizes = [_most_pages(plan, f"{each}memory") + file for each, file in zip(guest, files, strict=True)]
     if classes:
-        overcommit = max(float(value) for value in plan.values("overcommit"))
-        pages = max(_most_pages(plan, f"fleet.host.{name}.memory") for name in classes) * overcommit
+        guests = sum(int(_most(plan, f"{prefix}count")) for prefix in prefixes)
+        largest_host = max(_most_pages(plan, f"fleet.host.{name}.memory") for name in plan.cell(0).spec.fleet.host)
+        pages = largest_host * _most(plan, "overcommit")
     else:
-        guests = max(int(count) for count in plan.values("fleet.guests_per_host"))
-        pages = guests * _most_pages(plan, "guest.memory")
-    return BASE_BYTES + round(pages) * PAGE_BYTES
+        guests = int(_most(plan, "fleet.guests_per_host"))
+        pages = guests * sizes[0]
+    ranks = 0
+    if (sample := min(int(str(share).rpartition("/")[2]) for share in plan.values("host.sample"))) > 1:
+        ranks = max(sizes)
+        pages = min(pages, pages / (PARTS * sample) + guests * PTRS_PER_PTE)  # one part, of whole page tables
+    page_bytes = PAGE_BYTES
+    nested = any(_most(plan, f"{prefix}nested_ratio") for prefix in prefixes)
+    if "timed" in plan.values("clock.mode") and (nested or any(files)):
+        page_bytes += BASELINE_PAGE_BYTES
+    return BASE_BYTES + round(pages) * page_bytes + ranks * RANK_BYTES
+
+
+def _most(plan: Plan, path: str) -> float:
+    return max(float(value) for value in plan.values(path))
 
 
 def _most_pages(plan: Plan, path: str) -> int:

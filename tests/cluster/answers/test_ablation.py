@@ -177,7 +177,31 @@ def test_what_can_not_be_ablated_is_refused(
 def test_a_study_with_a_grid_needs_a_cell(study_file: Path, coldfleet: Callable[..., Said]) -> None:
     said = coldfleet("ablate", study_file, "--from", "6.12", "--to", "6.1")
     assert said.code == 2
-    assert "the study has a grid of policy, nested_ratio: choose one cell, such as --cell " in said.err
+    assert "the study varies policy, nested_ratio: choose one cell, such as --cell " in said.err
+
+
+@pytest.mark.parametrize(
+    ("more", "keys"),
+    [
+        ("[zip]\novercommit = [1.5, 2]\nticks = [2, 3]\n", "overcommit, ticks"),
+        ("where = [\"kernel != '6.1'\"]\n[grid]\novercommit = [1.5, 2]\n", "overcommit"),
+    ],
+    ids=["zip", "where"],
+)
+def test_one_cell_of_what_varies_is_ablated(
+    more: str, keys: str, tmp_path: Path, coldfleet: Callable[..., Said]
+) -> None:
+    study = tmp_path / "varied.toml"
+    text = SMALL.replace("overcommit = 2.0\n", "").replace("replicates = 2\n", "")
+    study.write_text((text.replace("ticks = 4\n", "") if "ticks" in more else text) + more)
+    ask = ("ablate", study, "--from", "6.12", "--to", "6.1", "--metric", "pgscan", "--json")
+    said = coldfleet(*ask)
+    assert (said.code, said.out) == (2, "")
+    assert f"the study varies {keys}: choose one cell" in said.err
+    first = read_study(study).cell_ids[0]
+    said = coldfleet(*ask, "--cell", first)
+    assert (said.code, said.err.count("Traceback")) == (0, 0)
+    assert json.loads(said.out)["replicates"] == 3
 
 
 FINDINGS_PAGE = (ROOT / "docs" / "findings.md").read_text()

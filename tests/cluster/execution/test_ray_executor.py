@@ -23,6 +23,7 @@ from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.storage import Storage
+from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
@@ -149,6 +150,25 @@ def test_busy_cluster_is_one_line(
     with pytest.raises(UserError, match=r"Ray gave no worker of 1 CPU and \d+ MiB within 0 s"):
         sweep(plan, tmp_path / "out", RayExecutor())
     assert not (tmp_path / "out").exists()
+
+
+def test_machine_that_leaves_while_its_workers_start_is_done_without(
+    fake_ray: FakeRay, expected: Results, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four workers three die as they start, and by then their machine is gone: two CPUs are left."""
+    fake_ray.cpus = 4.0
+
+    def hello(self: HostActor) -> Hello:
+        if self is not fake_ray.actors[0].real and len(fake_ray.actors) == 4:
+            fake_ray.cpus = 2.0
+            raise ActorDiedError("the machine left")
+        return Hello("node1", 1, engine_digest())
+
+    monkeypatch.setattr(HostActor, "hello", hello)
+    results = sweep(plan, tmp_path / "out", RayExecutor())
+    assert not results.missing
+    assert not results.failed
+    assert_same_tables(results, expected)
 
 
 def test_stop_request_keeps_what_came_back(

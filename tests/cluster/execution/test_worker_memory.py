@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from coldfleet.cluster.execution.worker_memory import worker_bytes
+from coldfleet.cluster.execution.worker_memory import BASELINE_PAGE_BYTES, PAGE_BYTES, worker_bytes
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar
 
@@ -25,13 +25,52 @@ print(int(peak.split()[1]) * 1024)  # getrusage would count what the parent had 
 """
 
 
-@pytest.mark.parametrize(("guests", "memory"), [(2, "4 MiB"), (4, "512 MiB")])
-def test_worker_stays_below_what_it_declares(guests: int, memory: str) -> None:
+def study(guests: int, memory: str, **more: Scalar) -> dict[str, Scalar]:
     base: dict[str, Scalar] = {"policy": "six-steps", "nested_ratio": 0.5, "ticks": 2, "overcommit": 1.5}
     base |= {"fleet.hosts": 1, "fleet.guests_per_host": guests, "guest.memory": memory}
+    return {**base, **more}
+
+
+def declared_bytes(base: dict[str, Scalar]) -> int:
+    return worker_bytes(Plan("", "", 1, 1, base, {}))
+
+
+TIMED: dict[str, Scalar] = {"clock.mode": "timed"}
+FILE: dict[str, Scalar] = {"guest.page_cache.memory": "2 GiB", "nested_ratio": 0}
+SAMPLED: dict[str, Scalar] = {"host.sample": "1/256"}
+
+
+@pytest.mark.parametrize(
+    ("guests", "memory", "more"),
+    [
+        (2, "4 MiB", {}),
+        (4, "512 MiB", {}),
+        pytest.param(2, "2 GiB", {**TIMED, **FILE}, id="file on a clock"),
+        pytest.param(64, "16 GiB", SAMPLED, id="1 TiB sampled"),
+    ],
+)
+def test_worker_stays_below_what_it_declares(guests: int, memory: str, more: dict[str, Scalar]) -> None:
+    base = study(guests, memory, **more)
     command = [sys.executable, "-c", _CODE, json.dumps(base)]
     for _ in range(2):  # the first one may compile, for which a node's first worker takes 700 MiB
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    declared = worker_bytes(Plan("", "", 1, 1, base, {}))
+    declared = declared_bytes(base)
     print(f"{guests} x {memory}: {int(done.stdout) >> 20} MiB of {declared >> 20} MiB")
     assert declared / 4 < int(done.stdout) < declared
+
+
+def test_a_sampled_host_asks_for_what_is_simulated_of_it() -> None:
+    whole, sampled = study(64, "16 GiB"), study(64, "16 GiB", **SAMPLED)
+    assert declared_bytes(whole) > 16 << 30
+    assert declared_bytes(sampled) < 1 << 30
+
+
+def test_files_and_the_memory_without_limits_of_a_clock_are_asked_for() -> None:
+    plain = declared_bytes(study(4, "2 GiB", nested_ratio=0))
+    pages = 4 * (2 << 30) // 4096
+    file = study(4, "2 GiB", **FILE)
+    assert declared_bytes(file) - plain == pages * PAGE_BYTES
+    assert declared_bytes({**file, **TIMED}) - declared_bytes(file) == 2 * pages * BASELINE_PAGE_BYTES
+    nested = study(4, "2 GiB")
+    assert declared_bytes({**nested, **TIMED}) - declared_bytes(nested) == pages * BASELINE_PAGE_BYTES
+    assert declared_bytes(study(4, "2 GiB", nested_ratio=0, **TIMED)) == plain, "nothing runs twice"
