@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from coldfleet.cluster.execution.work import Batch
 from coldfleet.cluster.results.journal import BatchReceipt
 
-TARGET_S = 5.0  # of work in a batch: the loss if its worker dies, and the rhythm of the progress bar
+TARGET_S = 5.0  # of work in a batch: lost if its worker dies, and the interval of the progress bar
 MAX_RUNS = 500
 _MEMORY = 0.8  # weight of what was measured before, when a new time arrives
 

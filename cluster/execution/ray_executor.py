@@ -102,7 +102,7 @@ class RayExecutor:
             )
 
     def _resize(self) -> None:
-        """Makes the pool as large as the cluster is now; actors that wait for a place in vain are the first to go."""
+        """Makes the pool as large as the cluster is now; actors that still wait for a place are the first to go."""
         self._resized = time.monotonic()
         self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         while len(self._pool) < self.slots:

@@ -40,19 +40,19 @@ def sweep(
     """
     reporter = reporter or Silent()
     if isinstance(where, Results):
-        storage, results = where.storage, where
+        storage = where.storage
     else:
         storage = where if isinstance(where, Storage) else open_storage(str(where))
-        results = find_results(storage, plan)
+    results = where if isinstance(where, Results) else find_results(storage, plan)
     if results is not None and not _to_do(results, retry_failed):
         return results
-    with StopRequest("interrupted before the first run; the same command begins again") as stop:
+    with StopRequest("interrupted before the first run; the same command starts again") as stop:
         try:
             with executor:
                 reporter.say(f"{len(plan)} runs = {plan.cell_count} cells x {plan.replicates} replicates")
                 get_ready(executor, plan, reporter, stop)
                 create(storage, plan)
-                stop.last_words = f"interrupted; go on with: coldfleet resume {storage}"
+                stop.last_words = f"interrupted; continue with: coldfleet resume {storage}"
                 with Journal(storage) as journal:
                     # another sweep may have been at work until we got the journal
                     results = open_results_of(plan, storage) if results is None else results.reread()
@@ -83,7 +83,7 @@ class _Passes:
             if left := self._work(results, indices, fail_fast):
                 why, code = ("interrupted", INTERRUPTED) if self.stop.requested else ("stopped at a failed run", 1)
                 raise StoppedError(
-                    f"{why} with {left} of {len(self.plan)} runs to do; go on with: coldfleet resume {self.storage}",
+                    f"{why} with {left} of {len(self.plan)} runs to do; continue with: coldfleet resume {self.storage}",
                     code,
                 )
             results = results.reread()
@@ -126,7 +126,7 @@ def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequ
 
 @contextmanager
 def _hint(reporter: Reporter, text: str) -> Iterator[None]:
-    """Says the text if what is done inside takes long, so that nobody wonders."""
+    """Says the text if what is done inside takes long, so that the wait is explained."""
     timer = threading.Timer(_SAY_AFTER_S, reporter.say, [text])
     timer.daemon = True
     timer.start()

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -18,14 +19,20 @@ from coldfleet.cluster.results.parts import Rows, write_part
 from coldfleet.cluster.results.schemas import TABLES, run_parameters
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.study.fleet import build_fleet, build_hosts
+from coldfleet.cluster.study.model import CellSpec, quantity_at
 from coldfleet.cluster.study.plan import Plan, Run
+from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.clock.latency import BUCKETS, latency_gauges
 from coldfleet.hostsim.counters.columns import of_sum
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.counters.timing import GAUGES
-from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec, NestedSpec
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostResult, HostSpec, NestedSpec
 
 _TINY_PAGES = 1024
+_TINY_SAMPLE = 2
+_TINY_TICK_NS = 10_000_000  # long enough for all accesses of a tiny guest
+_SAME_CODE = ("policy", "calibration")  # keys whose values are data to compiled code
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def describe(error: BaseException) -> str:
 
 
 def warm_up(plan: Plan) -> None:
-    """Simulates tiny hosts, so that the kernels are compiled, or loaded, before the work starts."""
+    """Simulates tiny hosts, so that all code that the plan needs is compiled, or loaded, before the work starts."""
     from coldfleet.hostsim.host import simulate_host
 
     policy = plan.cell(0).policy
@@ -125,45 +132,81 @@ def warm_up(plan: Plan) -> None:
 
 
 def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
-    """Tiny hosts that run every kernel that the plan needs: each kind of workload and mode of reclaim, with L2."""
-    host = build_hosts(plan.run(0))[0]
-    if host.scenario:
-        return tuple(_tiny(build_hosts(plan.run(number))[0]) for number in _scenes(plan))
-    guest = replace(host.guests[0], memory_pages=_TINY_PAGES, limit_pages=_TINY_PAGES // 2, accesses_per_tick=2048)
-    kinds, modes, kernels = (
-        [str(value) for value in plan.values(path)] for path in ("guest.workload.kind", "reclaim.mode", "kernel")
+    """Tiny hosts that do every kind of work that the plan has: one for each combination of names and of what is 0."""
+    few = replace(
+        plan,
+        axes={path: sum(_kinds((path,), ((value,) for value in values)), ()) for path, values in plan.axes.items()},
+        bundles=tuple(replace(bundle, rows=_kinds(bundle.paths, bundle.rows)) for bundle in plan.bundles),
+        where=(),
     )
-    return tuple(
-        HostSpec(
-            kernel,
-            tuple(
-                replace(guest, workload=replace(guest.workload, kind=kind), nested=nested)
-                for kind in kinds
-                for nested in (None, NestedSpec(stop_tick=2))
-            ),
-            ticks=3,
-            mode=mode,
-            memory_pages=len(kinds) * _TINY_PAGES if mode == "host" else 0,
-            aging_every_ticks=1,
-        )
-        for kernel in kernels
-        for mode in modes
+    shapes: dict[HostSpec, None] = {}
+    why = None
+    for number in range(few.cell_count):
+        try:
+            run = few.run(number)
+            hosts = build_hosts(run)
+        except UserError as error:  # a combination that the constraints leave out
+            why = error
+            continue
+        shapes.update((tiny, None) for host in hosts for tiny in _tiny(host, run.cell.spec))
+    if not shapes and why is not None:
+        raise why
+    return tuple(shapes)
+
+
+def _kinds(paths: tuple[str, ...], rows: Iterable[tuple[Scalar, ...]]) -> tuple[tuple[Scalar, ...], ...]:
+    """The first row of each kind. Each name is a kind of its own; amounts are of two kinds: 0, and all others."""
+    found: dict[object, tuple[Scalar, ...]] = {}
+    for row in rows:
+        found.setdefault(tuple(_kind(path, value) for path, value in zip(paths, row, strict=True)), row)
+    return tuple(found.values())
+
+
+def _kind(path: str, value: Scalar) -> object:
+    if path in _SAME_CODE:
+        return None
+    if quantity := quantity_at(path):
+        return quantity.parse(value) > 0  # type: ignore[arg-type]
+    return value if isinstance(value, str) else value > 0
+
+
+def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
+    """Hosts that do the same kinds of work in a few ticks: one guest of each kind, with and without a nested VM.
+
+    In some ticks nothing happens beside the guests, and if CPUs are counted, there are enough of them in one host only.
+    """
+    from coldfleet.hostsim.sampling import PARTS
+
+    pages = _TINY_PAGES * (PARTS * _TINY_SAMPLE if host.sample > 1 else 1)
+    ratios = [spec.nested_ratio, *(each.nested_ratio for each in spec.fleet.guest.values())]
+    ways: tuple[NestedSpec | None, ...] = (None, NestedSpec(stop_tick=2)) if any(ratios) else (None,)
+    kept: dict[GuestSpec, None] = {}
+    for number, guest in enumerate(host.guests):
+        cache = replace(guest.page_cache, pages=pages // 2) if guest.page_cache else None
+        limit = (pages + (cache.pages if cache else 0)) // 2
+        small = replace(guest, name="", memory_pages=pages, limit_pages=limit, accesses_per_tick=2048, page_cache=cache)
+        if host.scenario:  # whose guests take turns
+            small = replace(small, name=str(number))
+        kept.update((replace(small, nested=way), None) for way in ((guest.nested,) if host.scenario else ways))
+    guests = tuple(kept)
+    half_of_all = sum(guest.limit_pages for guest in guests)
+    tiny = replace(
+        host,
+        guests=guests,
+        ticks=5,
+        parent_pages=half_of_all if host.parent_pages else 0,
+        memory_pages=half_of_all if host.memory_pages else 0,
+        aging_every_ticks=2 if host.aging_every_ticks else 0,
+        period_ticks=2,
+        flush_every_ticks=2,
+        monitor_every_ticks=2,
+        sample=_TINY_SAMPLE if host.sample > 1 else 1,
     )
-
-
-def _scenes(plan: Plan) -> list[int]:
-    """One cell of each scenario and mode of reclaim."""
-    found: dict[tuple[str, str], int] = {}
-    for number in range(plan.cell_count):
-        spec = plan.cell(number).spec
-        found.setdefault((spec.scenario, spec.reclaim.mode), number)
-    return list(found.values())
-
-
-def _tiny(host: HostSpec) -> HostSpec:
-    half = _TINY_PAGES // 2
-    guests = [replace(guest, memory_pages=_TINY_PAGES, limit_pages=half) for guest in host.guests]
-    return replace(host, guests=tuple(guests), ticks=2, parent_pages=half * len(guests) if host.parent_pages else 0)
+    if host.clock is None:
+        yield tiny
+        return
+    for pcpus in (0, 1) if host.clock.pcpus else (0,):
+        yield replace(tiny, clock=replace(host.clock, tick_ns=_TINY_TICK_NS, pcpus=pcpus))
 
 
 def _write(storage: Storage, table: str, name: str, rows: list[dict[str, Any]]) -> PartReceipt:

@@ -1,4 +1,4 @@
-"""How much memory a worker needs: what an actor asks Ray for, so that a machine gets no more workers than it bears.
+"""How much memory a worker needs: what an actor asks Ray for, so that a machine gets no more workers than it can hold.
 
 Measured (VmHWM) on x86-64, CPython 3.11, numba 0.68, Ray 2.60 (test_worker_memory.py measures again).
 Where the simulator has not been compiled before, the first worker takes 700 MiB for the minute that this takes.
@@ -24,7 +24,8 @@ RANK_BYTES = 16
 
 def worker_bytes(plan: Plan) -> int:
     """An upper bound of what one worker needs for any run of the plan, in bytes."""
-    from coldfleet.hostsim.sampling import PARTS, PTRS_PER_PTE  # slow to import
+    from coldfleet.hostsim.engine.state import PTRS_PER_PTE
+    from coldfleet.hostsim.sampling import PARTS  # slow to import
 
     classes = plan.cell(0).spec.fleet.guest
     prefixes = [f"fleet.guest.{name}." for name in classes] or [""]

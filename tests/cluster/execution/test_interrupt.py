@@ -84,7 +84,7 @@ def check_and_finish(out: Path, said: str, whole: Results) -> None:
     if not (out / "study.json").exists():
         assert "the same command begins again" in last
     else:
-        assert f"go on with: coldfleet resume {out}" in last
+        assert f"continue with: coldfleet resume {out}" in last
         for line in (out / "journal.jsonl").read_bytes().splitlines() if (out / "journal.jsonl").exists() else ():
             BatchReceipt.from_line(line)
         problems = [line for line in verify(Results.open(out)) if "so it isn't used" not in line]

@@ -183,7 +183,7 @@ def test_stop_request_keeps_what_came_back(
 
     monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
     monkeypatch.setattr(HostActor, "run", interrupt)
-    with pytest.raises(StoppedError, match=r"interrupted with \d+ of 18 runs to do; go on with: coldfleet resume"):
+    with pytest.raises(StoppedError, match=r"interrupted with \d+ of 18 runs to do; continue with: coldfleet resume"):
         sweep(plan, tmp_path / "out", RayExecutor())
     assert 6 <= Results.open(tmp_path / "out").status.done < len(plan)
 

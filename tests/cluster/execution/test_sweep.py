@@ -178,12 +178,12 @@ def test_interrupted_sweep_keeps_what_came_back_and_goes_on(
     said = serial()
     left = len(plan) - after - 1
     assert said.code == 130
-    assert f"with {left} of {len(plan)} runs to do; go on with: coldfleet resume {tmp_path / 'out'}" in said.err
+    assert f"with {left} of {len(plan)} runs to do; continue with: coldfleet resume {tmp_path / 'out'}" in said.err
     assert len(Results.open(tmp_path / "out").missing) == left
     monkeypatch.setattr("coldfleet.cluster.execution.executor.SerialExecutor", SerialExecutor)
     said = serial()
     assert said.code == 0
-    assert f"going on after {after + 1} runs" in said.err
+    assert f"continuing after {after + 1} runs" in said.err
 
 
 def test_interrupt_in_the_middle_of_a_run_loses_only_its_batch(
