@@ -64,7 +64,7 @@ STUDIES = {
         clock.mode = ["replay", "timed"]""",
     "monitors": """
         [grid]
-        caller.kind = ["none", "idle", "damon-vaddr", "damon-paddr", "khugepaged"]
+        monitor.kind = ["none", "idle", "damon-vaddr", "damon-paddr", "khugepaged"]
         clock.mode = ["replay", "timed"]""",
     "zram sizes": """
         host.memory = "6 MiB"
