@@ -29,7 +29,7 @@ from coldfleet.hostsim.counters.counters import COUNTERS
 
 REPLICATES = 2
 _BATCH = 10_000
-_BASE = {
+_BASE: dict[str, str | int | float] = {
     "fleet.hosts": 1, "fleet.guests_per_host": 4, "guest.memory": "4 MiB", "ticks": 10, "kernel": "6.12",
 }  # fmt: skip
 _AXES = {

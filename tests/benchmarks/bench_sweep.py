@@ -24,7 +24,12 @@ from coldfleet.cluster.execution.work import simulate_run, warm_up
 from coldfleet.cluster.study.plan import Plan
 
 WORKERS = 2
-_BASE = {"policy": "lockless-6.15", "fleet.hosts": 1, "fleet.guests_per_host": 1, "guest.workload.kind": "uniform"}
+_BASE: dict[str, str | int | float] = {
+    "policy": "lockless-6.15",
+    "fleet.hosts": 1,
+    "fleet.guests_per_host": 1,
+    "guest.workload.kind": "uniform",
+}
 _SMALL = {**_BASE, "guest.memory": "2 MiB", "guest.accesses_per_tick": 1, "ticks": 1}
 _REAL = {**_BASE, "guest.memory": "32 MiB", "guest.accesses_per_tick": 65536}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +102,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
 
 
 @pytest.fixture(scope="session")
-def ray_token() -> str:
+def ray_token() -> Iterator[str]:
     """A token for the Rays of these tests, so that none is written to the home directory."""
     with pytest.MonkeyPatch.context() as patch:
         token = secrets.token_hex(32)

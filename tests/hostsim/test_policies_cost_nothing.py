@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba.core.registry
 
 from coldfleet.hostsim.host import simulate_host
@@ -9,12 +11,12 @@ from coldfleet.hostsim.mm import faults, reclaim
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec
 from coldfleet.policies import POLICIES
 
-COMPILED = (faults.touch_guest, faults.touch_process, reclaim.memory_reclaim, reclaim.debugfs_age)
+COMPILED: tuple[Any, ...] = (faults.touch_guest, faults.touch_process, reclaim.memory_reclaim, reclaim.debugfs_age)
 
 
 def signatures() -> list[int]:
     assert all(isinstance(f, numba.core.registry.CPUDispatcher) for f in COMPILED)
-    return [len(f.signatures) for f in COMPILED]  # type: ignore[attr-defined]
+    return [len(f.signatures) for f in COMPILED]
 
 
 def test_twenty_policies_compile_what_one_compiles() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from coldfleet.policies import get_policy
 PAGES = 65_536
 
 
-def host(load: WorkloadSpec, **changes: object) -> HostSpec:
+def host(load: WorkloadSpec, **changes: Any) -> HostSpec:
     guests = tuple(
         GuestSpec(
             f"g{n}",

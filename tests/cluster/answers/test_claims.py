@@ -15,7 +15,10 @@ from coldfleet.cluster.study.reader import read_study
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
-CELLS = {"a": {"policy": "old", "nested_ratio": 0}, "b": {"policy": "new", "nested_ratio": 0}}
+CELLS: dict[str, dict[str, str | int | float]] = {
+    "a": {"policy": "old", "nested_ratio": 0},
+    "b": {"policy": "new", "nested_ratio": 0},
+}
 STUDY = """\
 ticks = 2
 replicates = 4

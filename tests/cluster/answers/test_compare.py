@@ -101,8 +101,8 @@ def test_the_sign_is_right_with_few_replicates(tmp_path: Path, coldfleet: Comman
 def test_replicates_are_added_until_the_interval_is_narrow_or_the_budget_is_spent(
     tiny: Path, coldfleet: Command
 ) -> None:
-    ask = ("compare", "evict-only", "lockless-6.15", tiny, *SERIAL, "--at", "nested_ratio=1", "--json")
-    ask = (*ask, "--metric", "refaults")
+    ask = ["compare", "evict-only", "lockless-6.15", tiny, *SERIAL, "--at", "nested_ratio=1", "--json"]
+    ask += ["--metric", "refaults"]
     (rough,), (fine,), (poor,) = (
         json.loads(coldfleet(*ask, *options).out)["comparisons"]
         for options in (("--precision", "5%"), ("--precision", "1%"), ("--precision", "1%", "--budget", "24"))

@@ -31,7 +31,7 @@ class Country:
         return {"left": point.x - border, "bad": 50.0}.get(policy, border - point.x)
 
     def __call__(self, wanted: Mapping[Entry, range]) -> dict[Entry, Sequence[float]]:
-        found = {}
+        found: dict[Entry, Sequence[float]] = {}
         for entry, some in wanted.items():
             self.asked[entry] = self.asked.get(entry, 0) + len(some)
             name = "right" if entry.policy == "twin" else entry.policy

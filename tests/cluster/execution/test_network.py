@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -65,7 +65,7 @@ class Cable:
             _ip("-n", end, "link", "set", "lo", "up")
             _ip("-n", end, "link", "set", end, "up")
 
-    def set(self, state: str) -> None:
+    def turn(self, state: str) -> None:
         """Cuts the cable ("down"), or mends it ("up")."""
         _ip("-n", self.ends[0], "link", "set", self.ends[0], state)
 
@@ -141,10 +141,10 @@ def test_cable_is_cut_for_a_minute(cable: Cable, tmp_path: Path) -> None:
                 )
             there = _wait_for_work_of(cable.pids, out, driver)
             tell("both have work done; the cable is cut")
-            cable.set("down")
+            cable.turn("down")
             done_before = _done(out)
             time.sleep(CUT_S)
-            cable.set("up")
+            cable.turn("up")
             done_after = _done(out)
             tell(f"the cable is mended; {done_before} runs were done when it was cut, {done_after} are now")
             assert driver.poll() is None, "the sweep was over too soon for this test"
@@ -182,11 +182,11 @@ def _workers(out: Path) -> set[int]:
     return {int(batch.worker.split(":")[1]) for batch in read_journal(open_storage(str(out))) if batch.worker}
 
 
-def _wait_for_work_of(pids: object, out: Path, driver: subprocess.Popen[bytes]) -> set[int]:
+def _wait_for_work_of(pids: Callable[[int], set[int]], out: Path, driver: subprocess.Popen[bytes]) -> set[int]:
     """Until both ends have written receipts; the workers at the far end."""
     deadline = time.monotonic() + 400
     while True:
-        near, far = (_workers(out) & pids(number) if out.exists() else set() for number in (0, 1))  # type: ignore[operator]
+        near, far = (_workers(out) & pids(number) if out.exists() else set() for number in (0, 1))
         if near and far:
             return far
         assert driver.poll() is None, "the sweep ended before both nodes had worked"

@@ -218,7 +218,7 @@ def real_address(ray_token: str) -> Iterator[str]:
     node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
-        cluster.add_node(**{key: value for key, value in node.items() if key != "include_dashboard"})
+        cluster.add_node(num_cpus=node["num_cpus"], object_store_memory=node["object_store_memory"])
         cluster.wait_for_nodes()
         yield cluster.address
     finally:
@@ -251,7 +251,7 @@ def test_ray_gives_the_tables_of_the_serial_executor(
 
 @pytest.mark.cluster
 def test_command_starts_a_ray_of_its_own(ray_token: str, expected: Results, study_file: Path, tmp_path: Path) -> None:
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "-m",
         "coldfleet",

@@ -65,7 +65,8 @@ class FakeDashboard:
 @pytest.fixture
 def dashboard(monkeypatch: pytest.MonkeyPatch) -> FakeDashboard:
     fake = FakeDashboard()
-    monkeypatch.setattr(ray_jobs.importlib, "import_module", lambda name: SimpleNamespace(JobSubmissionClient=fake))
+    module = SimpleNamespace(JobSubmissionClient=fake)
+    monkeypatch.setattr("coldfleet.cluster.execution.ray_jobs.importlib.import_module", lambda name: module)
     return fake
 
 

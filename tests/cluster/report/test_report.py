@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -168,7 +168,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(params=["light", "dark", "print"])
 def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The report in a browser; at the end it must have asked for no other file and complained of nothing."""
-    scheme = "dark" if request.param == "print" else request.param
+    scheme: Literal["dark", "light"] = "dark" if request.param == "print" else request.param
     page = browser.new_page(color_scheme=scheme, viewport={"width": 1250, "height": 900})
     asked: list[str] = []
     said: list[str] = []

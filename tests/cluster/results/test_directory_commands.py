@@ -103,7 +103,7 @@ def add_a_receipt_of_another_study(directory: Path) -> None:
         journal.write(json.dumps(receipt) + "\n")
 
 
-DAMAGES = {
+DAMAGES: dict[Callable[[Path], None], tuple[int, str]] = {
     lose_a_part: (1, "missing: 2 runs have no rows: `coldfleet resume"),
     truncate_a_part: (1, "its bytes have changed since it was written: 2 runs have no rows: `coldfleet resume"),
     flip_a_byte: (1, "its bytes have changed since it was written: 2 runs have no rows: `coldfleet resume"),

@@ -173,7 +173,7 @@ def test_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        open_storage(str(tmp_path)).write("a", "text")  # type: ignore[arg-type]
+        open_storage(str(tmp_path)).write("a", "text")
     assert list(tmp_path.iterdir()) == []
 
 

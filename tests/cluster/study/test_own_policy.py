@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def fails() -> Policy:
 
 
 @pytest.fixture
-def entry_point(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+def entry_point(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     def install(name: str, attribute: str) -> None:
         point = EntryPoint(name, f"{__name__}:{attribute}", installed.GROUP)
         monkeypatch.setattr(installed, "entry_points", lambda group: [point] if group == installed.GROUP else [])

@@ -18,7 +18,13 @@ from coldfleet.cluster.study.fleet import build_hosts, limit_pages, nested_guest
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 
-BASE = {"ticks": 1, "overcommit": 1.5, "fleet.hosts": 3, "fleet.guests_per_host": 7, "guest.memory": "2 MiB"}
+BASE: dict[str, str | int | float] = {
+    "ticks": 1,
+    "overcommit": 1.5,
+    "fleet.hosts": 3,
+    "fleet.guests_per_host": 7,
+    "guest.memory": "2 MiB",
+}
 
 
 def plan_with_ratios(*ratios: float, seed: int = 1) -> Plan:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "folder"))
 
 
-def change(path: Path, by: Callable[[list[dict[str, object]]], object]) -> None:
+def change(path: Path, by: Callable[[list[dict[str, Any]]], object]) -> None:
     lines = read_lines(path)
     by(lines)
     write_lines(path, lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,7 @@ LOADS = [
 MODES = ["limit", "proactive", "debugfs", "age", "pressure", "host"]
 
 
-def host(mode: str = "limit", ticks: int = 6, **changes: object) -> HostSpec:
+def host(mode: str = "limit", ticks: int = 6, **changes: Any) -> HostSpec:
     """Four guests, one of them with a nested VM, two of them with two vCPUs."""
     guests = tuple(
         GuestSpec(

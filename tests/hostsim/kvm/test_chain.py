@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from coldfleet.hostsim.engine.state import CALLS, DEVICE_BITS, FAILED, TDP, Mach
 from coldfleet.hostsim.memory.extras import set_up
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.hostsim.spec.host_spec import VmSpec
-from coldfleet.policies import Chain, Site, get_policy
+from coldfleet.policies import Chain, Policy, Site, get_policy
 from tests.hostsim.one_word import ask_word, consult_word, set_bits, under
 
 PAGE = 1 << 5
@@ -20,13 +21,13 @@ SLOW, FAST = DEVICE_BITS, DEVICE_BITS + 1
 V5_ORED = replace(get_policy("fast-only-v5"), chain=Chain.OR)
 
 
-def word(policy: object, *subscribers: str, slow: bool = False, fast: bool = False, **bits: int) -> Machine:
+def word(policy: str | Policy, *subscribers: str, slow: bool = False, fast: bool = False, **bits: int) -> Machine:
     """One page of a VM with these subscribers; ``now``: shadow SPTEs exist."""
     memory = HostMemory([Memslot(64, extras=True)], KERNELS["6.12"], get_policy("locked-6.12"))
-    set_up(memory, 0, VmSpec(subscribers=subscribers), key=np.uint64(1), host=0, number=0)
+    set_up(memory.machine, 0, VmSpec(subscribers=subscribers), key=np.uint64(1), host=0, number=0)
     now = bool(bits.pop("now", 0))
     chosen = get_policy(policy) if isinstance(policy, str) else policy
-    m = under(memory, chosen, now=now, ever=now)  # type: ignore[arg-type]
+    m = under(memory, chosen, now=now, ever=now)
     set_bits(m, **{name: PAGE * bit for name, bit in bits.items()})
     m.extra_bits[0, SLOW] = np.uint64(PAGE * slow)
     m.extra_bits[0, FAST] = np.uint64(PAGE * fast)
@@ -42,7 +43,7 @@ def left(m: Machine) -> tuple[bool, bool, bool]:
 @pytest.mark.parametrize("name", ["evict-only", "every-mmu-v4", "fast-only-v5", "fast-only-v7", "lockless-6.15"])
 def test_a_slow_clear_asks_everybody_and_ors_the_answers(name: str, chain: tuple[str, ...]) -> None:
     for who in ({"t": 1}, {"slow": True}, {"fast": True}, {"t": 1, "slow": True, "fast": True}):
-        m = word(name, *chain, **who)  # type: ignore[arg-type]
+        m = word(name, *chain, **who)
         assert consult_word(m, PAGE, clear=True, fast_only=False)[0] == PAGE
         assert left(m) == (False, False, False)
     assert consult_word(word(name, *chain), PAGE, clear=True, fast_only=False)[0] == 0
@@ -58,11 +59,11 @@ def test_a_test_stops_at_the_first_that_says_young() -> None:
 @pytest.mark.parametrize(
     ("chain", "who"), [(("kvm", "fast device"), {"t": 1}), (("fast device", "kvm"), {"fast": True})]
 )
-def test_v5_forgets_what_an_earlier_subscriber_said(chain: tuple[str, str], who: dict[str, int]) -> None:
-    m = word("fast-only-v5", *chain, **who)  # type: ignore[arg-type]
+def test_v5_forgets_what_an_earlier_subscriber_said(chain: tuple[str, str], who: dict[str, Any]) -> None:
+    m = word("fast-only-v5", *chain, **who)
     assert consult_word(m, PAGE, clear=True, fast_only=True)[0] == 0
     assert left(m) == (False, False, False)  # and its bit is gone
-    m = word(V5_ORED, *chain, **who)  # type: ignore[arg-type]
+    m = word(V5_ORED, *chain, **who)
     assert consult_word(m, PAGE, clear=True, fast_only=True)[0] == PAGE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ GUEST = GuestSpec("g", 1500, 900, 3000, workload=WorkloadSpec(write_share=0.2), 
 
 
 def run(
-    policy: str, guest: GuestSpec = GUEST, kernel: str = "6.12", mode: str = "debugfs", **vm: object
+    policy: str, guest: GuestSpec = GUEST, kernel: str = "6.12", mode: str = "debugfs", **vm: Any
 ) -> dict[str, int]:
-    spec = HostSpec(kernel, (replace(guest, vm=VmSpec(**vm)),), ticks=6, mode=mode)  # type: ignore[arg-type]
+    spec = HostSpec(kernel, (replace(guest, vm=VmSpec(**vm)),), ticks=6, mode=mode)
     return simulate_host(spec, get_policy(policy), seed=3, replicate=0, host=0).totals()
 
 
@@ -52,7 +53,7 @@ def test_where_l1_shadows_its_l2_kvm_sees_no_nested_vm() -> None:
 
 
 @pytest.mark.parametrize("vm", [{"no_ad_share": 1.0}, {"accessed_bits": False}])
-def test_a_page_without_ad_bits_costs_a_fault_after_each_aging(vm: dict[str, object]) -> None:
+def test_a_page_without_ad_bits_costs_a_fault_after_each_aging(vm: dict[str, Any]) -> None:
     found = run("lockless-6.15", **vm)
     assert found["access_track_faults"] > 0
     plain = run("lockless-6.15")
@@ -116,6 +117,13 @@ def test_numa_balancing_loses_accesses_since_6_13() -> None:
 
 
 def test_the_same_guest_has_the_same_chances_everywhere() -> None:
-    vm = {"race": 0.1, "tlb_hit": 0.3, "lock_contended": 0.2, "shared_share": 0.3, "no_ad_share": 0.3, "truth": True}
+    vm: dict[str, Any] = {
+        "race": 0.1,
+        "tlb_hit": 0.3,
+        "lock_contended": 0.2,
+        "shared_share": 0.3,
+        "no_ad_share": 0.3,
+        "truth": True,
+    }
     assert run("try-lock", **vm) == run("try-lock", **vm)
     assert set(run("try-lock", **vm)) == {counter.name for counter in COUNTERS}

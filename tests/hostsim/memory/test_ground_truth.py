@@ -24,7 +24,7 @@ class Guest:
 
     def __init__(self, policy: str = "lockless-6.15") -> None:
         self.memory = HostMemory([Memslot(PAGES, extras=True)], KERNELS["6.12"], get_policy(policy))
-        set_up(self.memory, 0, VmSpec(truth=True), key=np.uint64(1), host=0, number=0)
+        set_up(self.memory.machine, 0, VmSpec(truth=True), key=np.uint64(1), host=0, number=0)
         self.now = -1
 
     def tick(self, pages: range, *, age: bool = False, evict: int = 0, limit: int = PAGES) -> dict[str, int]:
@@ -113,7 +113,7 @@ def test_an_eviction_is_wrong_if_lru_would_have_kept_the_page() -> None:
 def test_the_classic_lru_asks_the_policy_s_eviction_call_and_is_held_against_the_truth(policy: str, lost: bool) -> None:
     kernel = replace(KERNELS["6.12"], lru_gen=False)
     memory = HostMemory([Memslot(PAGES, extras=True)], kernel, get_policy(policy))
-    set_up(memory, 0, VmSpec(truth=True), key=np.uint64(1), host=0, number=0)
+    set_up(memory.machine, 0, VmSpec(truth=True), key=np.uint64(1), host=0, number=0)
     m = memory.machine
     m.mms[0]["indirect_shadow_pages"] = 4
     for tick in range(4):

@@ -52,8 +52,8 @@ def test_a_fit_finds_the_figures_that_made_the_rows() -> None:
     rows = []
     for vcpus in (1, 4, 16, 48):
         for name in ("no-aging", "locked", "lockless"):
-            found = run_benchmark(vcpus, find_policy(name), truth)
-            rows.append(PublishedRow(vcpus, name, found.vcpu_wall_s, found.aging_pass_s))
+            made = run_benchmark(vcpus, find_policy(name), truth)
+            rows.append(PublishedRow(vcpus, name, made.vcpu_wall_s, made.aging_pass_s))
     found = fit(rows)
     assert found.fault_ns == pytest.approx(5000, rel=0.02)
     assert found.zone_lock_ns == pytest.approx(100, rel=0.05)
