@@ -53,31 +53,29 @@ def test_ruff_sees_each_file_once() -> None:
     }
 
 
+def build(kind: str, source: Path, dist: Path) -> Path:
+    """What a build of that kind makes, in an environment of its own."""
+    command = [sys.executable, "-m", "build", f"--{kind}", "--outdir", str(dist), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = dist.iterdir()
+    return made
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An unpacked sdist, and the wheel that was made from it, in a checkout with the rest of an older build."""
-    checkout, dist = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("dist")
-    unwanted = shutil.ignore_patterns(
-        ".*_cache", ".git", ".venv", ".hypothesis", "*.egg-info", "__pycache__", "results"
-    )
-    for path in ROOT.iterdir():
-        if path.name in {"build", "dist", "results", ".git", ".venv"} or path.name.endswith(("_cache", ".egg-info")):
-            continue
-        if path.is_dir():
-            shutil.copytree(path, checkout / path.name, symlinks=True, ignore=unwanted)
-        else:
-            shutil.copy(path, checkout)
-    old = checkout / "build" / "lib" / "cluster"
-    old.mkdir(parents=True)
-    (old / "renamed_since.py").touch()
-    build = [sys.executable, "-m", "build", "--outdir", str(dist), str(checkout)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (archive,) = dist.glob("*.tar.gz")
-    (wheel,) = dist.glob("*.whl")
+    """An unpacked sdist, and the wheel that is built in it, beside the rest of an older build."""
+    checkout, dist, wheels = (tmp_path_factory.mktemp(name) for name in ("checkout", "dist", "wheels"))
+    unwanted = shutil.ignore_patterns(".*_cache", ".git", ".venv", ".hypothesis", "*.egg-info", "__pycache__", "build")
+    shutil.copytree(ROOT, checkout, symlinks=True, ignore=unwanted, dirs_exist_ok=True)
+    archive = build("sdist", checkout, dist)
     with tarfile.open(archive) as tar:
         tar.extractall(dist, filter="data")
-    return dist / archive.name.removesuffix(".tar.gz"), wheel
+    sdist = dist / archive.name.removesuffix(".tar.gz")
+    old = sdist / "build" / "lib" / "cluster"
+    old.mkdir(parents=True)
+    (old / "renamed_since.py").touch()
+    return sdist, build("wheel", sdist, wheels)
 
 
 @pytest.mark.slow
