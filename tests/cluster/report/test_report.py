@@ -56,7 +56,7 @@ def test_groups_have_the_means_and_intervals_of_the_summary(swept: Results) -> N
     figures = read_figures(swept)
     for row in summarise(swept):
         for metric in figures.metrics:
-            found = [e for e in figures.estimates(metric.key, list(row.axes)) if e.at == row.axes]
+            found = [e for e in figures.group_means(metric.key, list(row.axes)) if e.at == row.axes]
             assert len(found) == 1
             mean, half = row.means[metric.key]
             assert found[0].mean == pytest.approx(mean)

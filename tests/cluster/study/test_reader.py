@@ -158,8 +158,8 @@ def test_old_names_of_keys_are_read_everywhere_and_today_s_are_told(
     texts = []
     for number, (scenario, monitor) in enumerate((("scene", "caller"), ("scenario", "monitor"))):
         text = study_text.replace("policy = [", grid + " = [").replace("nested_ratio = [0, 0.5, 1]\n", "")
-        text = text.replace("guests_per_host = 2", "guests_per_host = 1").partition("[nested]")
-        text = text[0] + "[" + text[2].partition("[")[2]
+        head, _, rest = text.replace("guests_per_host = 2", "guests_per_host = 1").partition("[nested]")
+        text = head + "[" + rest.partition("[")[2]
         text = OLD_NAMES + text + '\n[caller]\nkind = "idle"\n'
         text = text.replace("caller.", f"{monitor}.").replace("[caller]", f"[{monitor}]").replace("scene", scenario)
         file = tmp_path / str(number) / "study.toml"

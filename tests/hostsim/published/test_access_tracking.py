@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldfleet.hostsim.costs.scalability import scalability
+from coldfleet.hostsim.costs.scalability import serial_ns
 from coldfleet.hostsim.published.access_tracking import PAGES_PER_VCPU, Measured, run_benchmark
 from coldfleet.hostsim.published.fit import fit, log_errors
 from coldfleet.hostsim.published.rows import PublishedRow, find_policy, read_rows
@@ -79,7 +79,8 @@ def test_more_vcpus_take_longer_without_jumps(name: str, tdp: bool) -> None:
 
 def test_faults_reach_the_hosts_limit_and_no_more() -> None:
     """One part of each fault keeps all others out, so no number of vCPUs faults faster than those parts allow."""
-    sigma, kappa = scalability(DEFAULT)
+    sigma = sum(serial_ns(DEFAULT).values()) / DEFAULT.fault_ns  # sigma and kappa of the scalability law
+    kappa = DEFAULT.coherency_ns / DEFAULT.fault_ns
     limit = 1e9 / (DEFAULT.fault_ns * sigma)
     rates = [vcpus * PAGES_PER_VCPU / run(vcpus, "no-aging").vcpu_wall_s for vcpus in (24, 64, 256, 1024)]
     assert rates == sorted(rates)
