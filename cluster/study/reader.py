@@ -1,4 +1,4 @@
-"""Reads a study file. Everything that can be wrong with one is found here, and said in one line."""
+"""Reads a study from a file or a mapping. Everything that can be wrong with one is found here, and said in one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from pydantic import ValidationError
 
 from coldfleet.cluster.study.argument import Argument, Check
@@ -32,6 +33,9 @@ _RENAMED = {"scene": "scenario", "caller": "monitor"}
 
 _OLD_NAME = re.compile(rf"""("[^"]*"|'[^']*')|(?<![\w.])({"|".join(_RENAMED)})\b""")
 _OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
+StudySource = Plan | Path | str | Mapping[str, Any]
+"""A study: its file, a mapping of the same form, or its plan."""
+
 _TYPES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -42,19 +46,44 @@ _TYPES = {
 }
 
 
-def read_study(path: Path) -> Plan:
-    """The plan of a study file; raises :class:`UserError` with file, line and key."""
+def read_study(study: StudySource, base: Path | str = ".", name: str = "study") -> Plan:
+    """The plan of a study: every run that it takes, checked, before anything is run.
+
+    ``study``: a TOML file, or a mapping with the same tables and keys (docs/keys.md); tuples and NumPy arrays do for
+    lists. Memory and times are texts with a unit, ``"64 MiB"``, ``"250 ms"``; shares are floats, 0..1. A plan is
+    returned as it is. ``base`` and ``name`` are for a mapping: the folder from which it names calibration files, and
+    what it is called. Nothing is written.
+
+    Raises :class:`UserError`, one line that says where: file and line, or the name and the dotted key of a mapping.
+
+        plan = coldfleet.read_study({
+            "ticks": 10, "overcommit": 1.5,
+            "fleet": {"hosts": 2, "guests_per_host": 4},
+            "guest": {"memory": "8 MiB"},
+            "grid": {"policy": ["evict-only", "lockless-6.15"], "nested_ratio": [0, 0.5, 1]},
+        })
+        print(plan.cell_count, "cells,", len(plan), "runs")
+    """
+    if isinstance(study, Plan):
+        return study
+    if isinstance(study, Mapping):
+        tree = _plain(study, name)
+        return _StudyReader(name, name, Path(base), dict.fromkeys(_paths(tree), 0)).read(tree)
+    path = Path(study)
     text, tree = read_toml(path)
-    reader = _StudyReader(path, key_lines(text))
-    reader.rename_keys(tree)
-    return reader.check(tree)
+    return _StudyReader(path.stem, str(path), path.parent, key_lines(text)).read(tree)
 
 
 class _StudyReader:
-    """Knows the file, so that every complaint can say where."""
+    """Knows where the study stands, so that every complaint can say where.
 
-    def __init__(self, path: Path, lines: dict[tuple[str, ...], int]) -> None:
-        self.path = path
+    ``lines``: of every table and key in the file ``where``; 0 for those of a mapping.
+    """
+
+    def __init__(self, name: str, where: str, folder: Path, lines: dict[tuple[str, ...], int]) -> None:
+        self.name = name
+        self.where = where
+        self.folder = folder
         self.lines = lines
         self.sections: dict[str, str] = {}  # for each key that varies: "grid", "zip" or "sample"
         self.own: dict[str, Policy] = {}
@@ -76,7 +105,7 @@ class _StudyReader:
             self.lines.setdefault(tuple(_RENAMED.get(name, name) for name in at), line)
         if found:
             told = ", ".join(f'"{old}" is now called "{new}"' for old, new in _RENAMED.items() if old in found)
-            print(f"coldfleet: {self.path}: {told}", file=sys.stderr)
+            print(f"coldfleet: {self.where}: {told}", file=sys.stderr)
 
     def _rename_in(self, table: dict[str, Any]) -> list[str]:
         """Renames the keys of one table, which may be dotted; returns the old names that it had."""
@@ -92,7 +121,9 @@ class _StudyReader:
             found += [name] if name in _RENAMED else []
         return found
 
-    def check(self, tree: dict[str, Any]) -> Plan:
+    def read(self, tree: dict[str, Any]) -> Plan:
+        """The plan of the study; raises UserError."""
+        self.rename_keys(tree)
         argument = self.read_argument(tree)
         tables = self.read_policies(tree)
         self.read_calibrations(tree)
@@ -115,10 +146,8 @@ class _StudyReader:
         bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, study.seed))
         base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
         head = {name: getattr(study, name) for name in _HEAD}
-        name = self.path.stem
-        plan = Plan(
-            **head, base=base, axes=axes, policies=tables, argument=argument, name=name, bundles=bundles, where=where
-        )
+        made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
+        plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
         try:
             _ = plan.cell_ids
             check_fleets(plan)
@@ -167,7 +196,7 @@ class _StudyReader:
             if not isinstance(value, str) or not value.endswith(".toml"):
                 return value
             try:
-                return read_calibration(self.path.parent / value).as_text()
+                return read_calibration(self.folder / value).as_text()
             except UserError as error:
                 self.refuse((*at, "calibration"), f"calibration: {error}")
 
@@ -180,10 +209,10 @@ class _StudyReader:
 
     def section(self, name: str, tree: dict[str, Any]) -> dict[str, Any]:
         """A table of keys that vary, taken out of the tree; {} if there is none."""
-        table = tree.pop(name, {})
+        given, table = name in tree, tree.pop(name, {})
         if not isinstance(table, dict):
             self.refuse((name,), f"{name} is not a table of lists: write [{name}], then policy = [...]")
-        if (name,) in self.lines and not table:
+        if given and not table:
             self.refuse((name,), f"[{name}] is empty: give it a list, such as policy = [...], or leave it out")
         return table
 
@@ -322,8 +351,30 @@ class _StudyReader:
         return True
 
     def refuse(self, path: tuple[str, ...], message: str) -> NoReturn:
-        line = find_line(self.lines, path)
-        raise UserError(f"{self.path}:{line}: {message}" if line else f"{self.path}: {message}")
+        line, key = find_line(self.lines, path), ".".join(path)
+        at = line or ("" if message.startswith(key) else key)
+        raise UserError(f"{self.where}:{at}: {message}" if at else f"{self.where}: {message}")
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A mapping as a file would give it: with dicts and lists of its own, which the reader takes apart."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise UserError(f"{where}: the key {key!r} is not a text")
+        return {key: _plain(inner, f"{where}:{key}") for key, inner in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_plain(inner, where) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _paths(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every table and key of a tree; a dot in a key counts as one between keys."""
+    for key, value in tree.items():
+        path = (*above, *key.split("."))
+        yield path
+        if isinstance(value, dict):
+            yield from _paths(value, path)
 
 
 def _with_new_names(text: str) -> str:
