@@ -48,7 +48,7 @@ def ablate(
     from coldfleet.cluster.answers.ablation import ablate as explain
     from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.commands.execution import make_executor
+    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.study.reader import read_study
     from coldfleet.hostsim.engine.hybrids import get_kernel

@@ -1,7 +1,8 @@
-"""What sweep, resume and retry have in common: where runs are simulated, and what is said at the end."""
+"""What commands have in common: options, where runs are simulated, and what is said at the end of a sweep."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from coldfleet.cluster.results.results import Results
     from coldfleet.cluster.results.storage import Storage
     from coldfleet.cluster.study.plan import Plan
+    from coldfleet.cluster.study.values import Scalar
 
 
 class ExecutorName(StrEnum):
@@ -33,19 +35,17 @@ FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first r
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 
-def make_executor(name: ExecutorName, workers: int | None, address: str | None) -> Executor:
-    """The executor that the options ask for; raises UserError if they don't go together."""
+def settings(at: Sequence[str] | None) -> dict[str, Scalar]:
+    """What the options ``--at KEY=VALUE`` set; raises UserError."""
     from coldfleet.hostsim.spec.errors import UserError
 
-    if name is ExecutorName.RAY:
-        from coldfleet.cluster.execution.ray_executor import RayExecutor
-
-        return RayExecutor(workers, address)
-    if workers not in (None, 1) or address is not None:
-        raise UserError("--executor serial runs in this process: --workers and --address are for --executor ray")
-    from coldfleet.cluster.execution.executor import SerialExecutor
-
-    return SerialExecutor()
+    found: dict[str, Scalar] = {}
+    for setting in at or ():
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--at {setting}: write KEY=VALUE, such as nested_ratio=0.25")
+        found[key.strip()] = text.strip()
+    return found
 
 
 def run_and_report(

@@ -31,7 +31,8 @@ def resume(
       coldfleet resume results/quickstart
       coldfleet resume s3://bucket/fast_only --address head:6379
     """
-    from coldfleet.cluster.commands.execution import make_executor, run_and_report
+    from coldfleet.cluster.commands.execution import run_and_report
+    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.results.results import Results, check_engine
 
     chosen = make_executor(executor, workers, address)

@@ -35,7 +35,8 @@ def retry(
     Examples:
       coldfleet retry results/quickstart --failed
     """
-    from coldfleet.cluster.commands.execution import make_executor, run_and_report
+    from coldfleet.cluster.commands.execution import run_and_report
+    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.results.results import Results, check_engine
     from coldfleet.hostsim.spec.errors import UserError
 

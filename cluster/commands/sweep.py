@@ -33,7 +33,8 @@ def sweep(
       coldfleet sweep configs/fast_only.toml --out s3://bucket/fast_only --address head:6379
       coldfleet sweep configs/quickstart.toml --executor serial --json
     """
-    from coldfleet.cluster.commands.execution import make_executor, run_and_report
+    from coldfleet.cluster.commands.execution import run_and_report
+    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.results.results import find_results
     from coldfleet.cluster.results.storage import open_storage

@@ -1,4 +1,4 @@
-"""What a sweep asks of whatever runs its batches, and the executor that runs them here, one after the other."""
+"""What a sweep asks of whatever runs its batches, the executor that runs them here, and how to name one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from coldfleet.cluster.execution.work import Batch, run_batch, warm_up
 from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
 
 
 class Executor(Protocol):
@@ -66,3 +67,22 @@ class SerialExecutor:
             finally:
                 stop.urgent = False
             yield receipt
+
+
+def make_executor(executor: Executor | str, workers: int | None = None, address: str | None = None) -> Executor:
+    """The executor of a name: "ray", in parallel, or "serial", in this process; one that was made before as it is.
+
+    ``workers``: runs at a time; None: as many as there are CPUs. ``address``: HOST:PORT of a Ray cluster to join; None:
+    a Ray is started here, and stopped at the end. Raises UserError if these don't go together.
+    """
+    if executor == "ray":
+        from coldfleet.cluster.execution.ray_executor import RayExecutor  # slow to import
+
+        return RayExecutor(workers, address)
+    if workers not in (None, 1) or address is not None:
+        raise UserError("the executor serial runs in this process: workers and address are for ray")
+    if not isinstance(executor, str):
+        return executor
+    if executor != "serial":
+        raise UserError(f"unknown executor {executor!r}: it should be 'ray' or 'serial'")
+    return SerialExecutor()

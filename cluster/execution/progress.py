@@ -28,9 +28,12 @@ class Reporter(Protocol):
         """No more runs."""
 
 
-def make_reporter() -> Bar | Lines:
-    """The reporter that suits stderr."""
-    return Bar() if sys.stderr.isatty() else Lines()
+def make_reporter(progress: Reporter | bool = True) -> Reporter:
+    """True: the reporter that suits stderr; False: one that says nothing. A reporter stays as it is."""
+    if isinstance(progress, bool):
+        shown = Bar() if sys.stderr.isatty() else Lines()
+        return shown if progress else Silent()
+    return progress
 
 
 class Lines:

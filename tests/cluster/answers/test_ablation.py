@@ -162,7 +162,7 @@ def test_a_policy_that_the_study_sets_is_not_switched(small: Path, coldfleet: Ca
         (("--from", "6.12", "--to", "6.1", "--guest", "2"), "--guest 2: a host has the guests 0 to 1"),
         (("--from", "6.12", "--to", "6.1", "--metric", "scans"), "unknown metric 'scans'"),
         (("--from", "6.12", "--to", "6.1", "--cell", "zz"), "no cell 'zz' among"),
-        (("--from", "6.12", "--to", "6.1", "--workers", "2"), "--workers and --address are for --executor ray"),
+        (("--from", "6.12", "--to", "6.1", "--workers", "2"), "workers and address are for ray"),
     ],
 )
 def test_what_can_not_be_ablated_is_refused(
