@@ -41,7 +41,7 @@ class Precision:
         except ValueError:
             value = -1.0
         if not 0 < value < math.inf:
-            raise UserError(f"--precision {text}: write a share, such as 2%, or a number in the metric's units")
+            raise UserError(f"precision {text}: write a share, such as 2%, or a number in the metric's units")
         return cls(value / 100, True) if text.strip().endswith("%") else cls(value, False)
 
     def half_width(self, pairs: Sequence[Pair]) -> float:

@@ -1,9 +1,9 @@
-"""A study as the start of a question: its keys by short names, set from the command line, and varied as one likes."""
+"""A study as the start of a question: its keys by short names, set to one value, and varied as one likes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from coldfleet.cluster.stats.metrics import Metric
@@ -28,14 +28,14 @@ class Budget:
     runs: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
+    def parse(cls, text: str | int) -> Budget:
         """ "5m", "90 s", "2 h", or a number of runs; raises UserError."""
-        matched = _BUDGET.fullmatch(text.strip())
+        matched = _BUDGET.fullmatch(str(text).strip())
         if matched and matched[2] in _SECONDS:
             return cls(seconds=float(matched[1]) * _SECONDS[matched[2]])
         if matched and not matched[2] and matched[1].isdigit():
             return cls(runs=int(matched[1]))
-        raise UserError(f"--budget {text}: write a time, such as 5m, or a number of runs, such as 600")
+        raise UserError(f"budget {text}: write a time, such as 5m, or a number of runs, such as 600")
 
     def runs_left(self, runs: int, seconds: float) -> int:
         """How many runs are left after so many that took so long together."""
@@ -88,7 +88,7 @@ def is_whole(path: str) -> bool:
 
 
 def read_value(path: str, text: str) -> Scalar:
-    """A value from the command line, as a study file would have it; raises UserError."""
+    """A value that was given as text, as a study file would have it; raises UserError."""
     key = find_key(path)
     assert key is not None  # it was found among the plan's keys
     if quantity := quantity_at(path):
@@ -101,14 +101,11 @@ def read_value(path: str, text: str) -> Scalar:
         raise UserError(f"{path} = {text!r} is not {kind}") from None
 
 
-def set_keys(plan: Plan, settings: Iterable[str]) -> Plan:
-    """The study with keys set to one value each, ``KEY=VALUE``; raises UserError."""
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise UserError(f"--at {setting}: write KEY=VALUE, such as nested_ratio=0.25")
-        path = find_path(name.strip(), plan)
-        plan = vary(plan, path, [read_value(path, text.strip())])
+def set_keys(plan: Plan, at: Mapping[str, Scalar]) -> Plan:
+    """The study with keys set to one value each, by name or its end, a number maybe as text; raises UserError."""
+    for name, value in at.items():
+        path = find_path(name, plan)
+        plan = vary(plan, path, [read_value(path, value) if isinstance(value, str) else value])
         plan.cell(0)  # complains if that can't be
     return plan
 
@@ -144,7 +141,13 @@ def only_policies(plan: Plan, wanted: Collection[str]) -> None:
     for path in plan.varied:
         if path not in ("policy", *wanted):
             value = plan.values(path)[0]
-            raise UserError(f"the study varies {path}: choose one value of it, such as --at {path}={value}")
+            raise UserError(f"the study varies {path}: choose one value of it with at, such as {path}={value}")
+
+
+def check_confidence(confidence: float) -> None:
+    """Raises UserError unless it is a percentage that an interval can have."""
+    if not 50 <= confidence < 100:
+        raise UserError(f"confidence {confidence:g}: it should be a percentage from 50 to 99.99")
 
 
 def tick_seconds(plan: Plan) -> float | None:
@@ -158,7 +161,7 @@ def check_clock(plan: Plan, metrics: Iterable[Metric]) -> None:
     """Raises UserError if a metric takes a clock and the study, or a part of it, has none."""
     for metric in metrics:
         if metric.needs_clock and plan.values("clock.mode") != ("timed",):
-            raise UserError(f"{metric.key} is measured by a clock: add --at clock.mode=timed")
+            raise UserError(f"{metric.key} is measured by a clock: set clock.mode=timed with at")
 
 
 def settings_of(plan: Plan) -> dict[tuple[tuple[str, Scalar], ...], dict[str, int]]:

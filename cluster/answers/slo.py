@@ -68,10 +68,10 @@ class Slo:
 
 
 def parse_slo(text: str, tick_s: float | None = None) -> Slo:
-    """An SLO from the command line; raises UserError with the nearest names. ``tick_s``: length of a tick, if any."""
+    """An SLO that is given as text; raises UserError with the nearest names. ``tick_s``: length of a tick, if any."""
     matched = _SLO.fullmatch(text)
     if matched is None:
-        raise UserError(f"--slo {text!r}: write METRIC<BOUND, such as 'fault_rate<2%' or 'refaults_p99<500'")
+        raise UserError(f"slo {text!r}: write METRIC<BOUND, such as 'fault_rate<2%' or 'refaults_p99<500'")
     metric, table, percent = _find(matched["what"])
     scale = _scale(text, metric, matched["unit"], tick_s)
     upper, bound = matched["sign"].startswith("<"), float(matched["number"]) * scale
@@ -89,7 +89,7 @@ def _find(name: str) -> tuple[Metric, str, float | None]:
         try:
             metric, table = find_metric(name, "hosts"), "hosts"
         except UserError:
-            raise UserError(f"--slo: {unknown}") from None
+            raise UserError(f"slo: {unknown}") from None
     if ending is None:
         return metric, table, 100.0
     return metric, table, None if ending["mean"] else float(ending["percent"])
@@ -102,11 +102,11 @@ def _scale(text: str, metric: Metric, unit: str, tick_s: float | None) -> float:
     if metric.unit in ("share", ""):
         amounts = {**amounts, "%": 0.01}
     if amount not in amounts or metric.per_tick != bool(slash) or (slash and per not in ("tick", *_SECONDS)):
-        raise UserError(f"--slo {text!r}: {metric.key} is {_is_in(metric)}")
+        raise UserError(f"slo {text!r}: {metric.key} is {_is_in(metric)}")
     if per not in _SECONDS:
         return amounts[amount]
     if tick_s is None:
-        raise UserError(f"--slo {text!r}: no clock says how long a tick is: write /tick, or add --at clock.mode=timed")
+        raise UserError(f"slo {text!r}: no clock says how long a tick is: write /tick, or set clock.mode=timed with at")
     return amounts[amount] * tick_s / _SECONDS[per]
 
 

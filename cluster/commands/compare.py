@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,7 @@ import typer
 from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.comparison import PolicyComparison
-    from coldfleet.cluster.study.plan import Plan
-    from coldfleet.cluster.study.values import Scalar
-
-Setting = tuple[tuple[str, "Scalar"], ...]
-_Answers = Mapping[Setting, "list[PolicyComparison]"]
+    from coldfleet.cluster.answers.study_comparison import ComparisonAnswer
 
 
 def compare(
@@ -48,121 +44,65 @@ def compare(
       coldfleet compare six-steps was-fast configs/quickstart.toml --metric refaults --precision 0.5%
       coldfleet compare locked-6.12 lockless-6.15 configs/quickstart.toml --metric 'pgsteal / pgscan' --json
     """
-    from coldfleet.cluster.answers.comparison import PILOT, Precision
-    from coldfleet.cluster.answers.comparison import compare as find
-    from coldfleet.cluster.answers.question import Budget, check_clock, set_keys, settings_of, vary
+    from coldfleet.cluster.answers.study_comparison import compare as find
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.commands.execution import make_executor
-    from coldfleet.cluster.execution.progress import make_reporter
-    from coldfleet.cluster.execution.trials import Trial, Trials
-    from coldfleet.cluster.results.metrics import find_metric
-    from coldfleet.cluster.stats.metrics import SUMMARY
-    from coldfleet.cluster.study.reader import read_study
-    from coldfleet.hostsim.spec.errors import UserError
+    from coldfleet.cluster.commands.execution import settings
 
-    limits, narrow = Budget.parse(budget), Precision.parse(precision)
-    metrics = [find_metric(text) for text in metric] if metric else list(SUMMARY)
-    if a == b:
-        raise UserError(f"{a} {b}: the same policy twice")
-    plan = set_keys(vary(read_study(study), "policy", [a, b]), at or [])
-    check_clock(plan, metrics)
-    cells = {setting: (both[a], both[b]) for setting, both in settings_of(plan).items() if len(both) == 2}
-    if not cells:
-        raise UserError(f"{study}: its constraints leave no setting with both {a} and {b}")
-    if limits.runs is not None and limits.runs < (pilot := 2 * PILOT * len(cells)):
-        raise UserError(f"--budget {budget}: the pilot takes {pilot} runs: give more, or choose a setting by --at")
-    pairs = list(cells.values())
-    columns = {name for each in metrics for name in each.needs}
-    with Trials(plan, make_executor(executor, workers, None), make_reporter(), {"cells": columns}) as trials:
-
-        def draw(wanted: Mapping[int, range]) -> dict[int, list[list[tuple[float, float]]]]:
-            trials.run(Trial(cell, r) for setting, some in wanted.items() for r in some for cell in pairs[setting])
-            found = {}
-            for setting, some in wanted.items():
-                rows = [[trials.rows("cells", Trial(cell, r))[0] for cell in pairs[setting]] for r in some]
-                found[setting] = [[(each.value(x), each.value(y)) for x, y in rows] for each in metrics]
-            return found
-
-        compared = find(
-            (a, b),
-            len(pairs),
-            metrics,
-            draw,
-            confidence=confidence,
-            precision=narrow,
-            runs_left=lambda: limits.runs_left(trials.runs, trials.seconds),
-        )
-        runs = trials.runs
-    answers = dict(zip(cells, compared, strict=True))
+    answer = find(
+        study,
+        a,
+        b,
+        at=settings(at),
+        metric=metric or (),
+        precision=precision,
+        confidence=confidence,
+        budget=budget,
+        executor=executor,
+        workers=workers,
+        progress=True,
+    )
     if json:
-        output.print_json(_as_json(plan, (a, b), confidence, runs, answers))
+        output.print_json(_as_json(answer))
     else:
-        _print(plan, answers)
+        _print(answer)
     return 0
 
 
-def _as_json(
-    plan: Plan,
-    policies: tuple[str, str],
-    confidence: float,
-    runs: int,
-    answers: Mapping[Setting, list[PolicyComparison]],
-) -> dict[str, Any]:
+def _as_json(answer: ComparisonAnswer) -> dict[str, Any]:
     from coldfleet.cluster.study.model import column_of
 
-    return {
-        "study": plan.name,
-        "title": plan.title,
-        "a": policies[0],
-        "b": policies[1],
-        "confidence": confidence,
-        "runs": runs,
-        "comparisons": [
-            {
-                **{column_of(path): value for path, value in setting},
-                "metric": each.metric.key,
-                "unit": each.metric.unit,
-                "replicates": len(each.pairs),
-                "a": each.means[0],
-                "b": each.means[1],
-                "difference": each.difference,
-                "interval": list(each.interval),
-                "bootstrap": list(each.bootstrap),
-                "narrow_enough": each.narrow_enough,
-                "sentence": each.sentence,
-            }
-            for setting, compared in answers.items()
-            for each in compared
-        ],
-    }
+    data = asdict(answer)
+    for each in data["comparisons"]:
+        each.update({column_of(path): value for path, value in each.pop("setting").items()})
+    return data
 
 
-def _print(plan: Plan, answers: _Answers) -> None:
+def _print(answer: ComparisonAnswer) -> None:
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.results.summary import WIDTH, as_read
     from coldfleet.cluster.stats.statistics import short
 
-    output.print_text(plan.title or plan.name)
-    for setting, compared in answers.items():
-        where = ", ".join(f"{path} = {as_read(path, value)}" for path, value in setting)
+    output.print_text(answer.title or answer.study)
+    for _, group in groupby(answer.comparisons, lambda each: each.setting):
+        compared = list(group)
         first = compared[0]
+        where = ", ".join(f"{path} = {as_read(path, value)}" for path, value in first.setting.items())
         output.print_text("")
         output.print_paragraph(f"At {where}, {first.sentence}." if where else f"{first.sentence}.", WIDTH)
         output.print_text("")
-        a, b = first.policies
-        numbers = (a, b, "difference", "interval", "bootstrap", "replicates")
+        numbers = (answer.a, answer.b, "difference", "interval", "bootstrap", "replicates")
         table = output.make_table("", *numbers, numbers=numbers)
         for each in compared:
             low, high = each.interval
             table.add_row(
-                each.metric.title,
-                *map(short, each.means),
+                each.title,
+                short(each.a),
+                short(each.b),
                 short(each.difference),
                 f"{short(low)} to {short(high)}",
                 " to ".join(map(short, each.bootstrap)),
-                f"{len(each.pairs)}{'' if each.narrow_enough else '*'}",
+                f"{each.replicates}{'' if each.narrow_enough else '*'}",
             )
         output.print_rich(table, WIDTH)
-    wide = [each for compared in answers.values() for each in compared if not each.narrow_enough]
-    if wide:
+    if not all(each.narrow_enough for each in answer.comparisons):
         output.print_text("* the budget was spent before the interval was as narrow as asked")

@@ -151,11 +151,11 @@ def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[Ho
         (("--at", "nested_ratio=half"), "nested_ratio = 'half' is not a number"),
         (("--at", "nested_ratio=2"), "nested_ratio = 2.0: it should be less than or equal to 1"),
         (("--at", "guest.memory=3"), "'3' has no unit"),
-        (("--budget", "5x"), "--budget 5x: write a time, such as 5m, or a number of runs, such as 600"),
-        (("--budget", "7"), "--budget 7: the pilot takes 60 runs: give more, or choose a setting by --at"),
-        (("--precision", "0%"), "--precision 0%: write a share, such as 2%"),
+        (("--budget", "5x"), "budget 5x: write a time, such as 5m, or a number of runs, such as 600"),
+        (("--budget", "7"), "budget 7: the pilot takes 60 runs: give more, or choose one setting with at"),
+        (("--precision", "0%"), "precision 0%: write a share, such as 2%"),
         (("--confidence", "100"), "--confidence"),
-        (("--workers", "2", *SERIAL), "--workers and --address are for --executor ray"),
+        (("--workers", "2", *SERIAL), "workers and address are for ray"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(tiny: Path, coldfleet: Command, arguments: tuple[str, ...], why: str) -> None:
