@@ -1,1 +1,133 @@
-"""Simulates fleets of hypervisor hosts, page by page: how they find cold guest memory, and what that costs."""
+"""Simulates fleets of hypervisor hosts, page by page: how they find cold guest memory, and what that costs.
+
+What is in ``__all__`` is public, and described in docs/api.md; the sub-packages are not. Names are imported when they
+are first used, so that ``import coldfleet`` takes a few milliseconds.
+
+    import coldfleet
+
+    results = coldfleet.sweep("configs/quickstart.toml", progress=True)
+    print(coldfleet.summary(results).to_pandas())
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Bottleneck",
+    "CapacityAnswer",
+    "Cell",
+    "ClockSpec",
+    "ComparedMetric",
+    "ComparisonAnswer",
+    "CompressionSpec",
+    "GuestResult",
+    "GuestSpec",
+    "HostResult",
+    "HostSpec",
+    "MapAnswer",
+    "MapPoint",
+    "MapRegion",
+    "NestedSpec",
+    "PageCacheSpec",
+    "Plan",
+    "Policy",
+    "PolicyCapacity",
+    "PolicyError",
+    "ReplayAnswer",
+    "Reporter",
+    "Results",
+    "Run",
+    "StepDifference",
+    "StoppedError",
+    "StudySource",
+    "UserError",
+    "VmSpec",
+    "WorkloadSpec",
+    "__version__",
+    "capacity",
+    "compare",
+    "get_policy",
+    "list_policies",
+    "policy_map",
+    "read_study",
+    "replay",
+    "run_query",
+    "simulate_host",
+    "summary",
+    "sweep",
+]
+
+_HOMES = {
+    "coldfleet.cluster.study.reader": "StudySource read_study",
+    "coldfleet.cluster.study.plan": "Cell Plan Run",
+    "coldfleet.cluster.execution.sweep": "sweep",
+    "coldfleet.cluster.execution.interrupt": "StoppedError",
+    "coldfleet.cluster.execution.progress": "Reporter",
+    "coldfleet.cluster.results.results": "Results",
+    "coldfleet.cluster.results.summary": "summary",
+    "coldfleet.cluster.results.query": "run_query",
+    "coldfleet.cluster.answers.study_comparison": "ComparedMetric ComparisonAnswer compare",
+    "coldfleet.cluster.answers.study_capacity": "Bottleneck CapacityAnswer PolicyCapacity capacity",
+    "coldfleet.cluster.answers.study_map": "MapAnswer MapPoint MapRegion policy_map",
+    "coldfleet.cluster.validation.replays": "ReplayAnswer StepDifference replay",
+    "coldfleet.host": "list_policies simulate_host",
+    "coldfleet.hostsim.spec.host_spec": "ClockSpec CompressionSpec GuestResult GuestSpec HostResult HostSpec "
+    "NestedSpec PageCacheSpec VmSpec WorkloadSpec",
+    "coldfleet.hostsim.spec.errors": "UserError",
+    "coldfleet.policies": "Policy PolicyError get_policy",
+}
+"""Of each module, the public names that it defines."""
+
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest
+if TYPE_CHECKING:
+    from coldfleet.cluster.answers.study_capacity import Bottleneck, CapacityAnswer, PolicyCapacity, capacity
+    from coldfleet.cluster.answers.study_comparison import ComparedMetric, ComparisonAnswer, compare
+    from coldfleet.cluster.answers.study_map import MapAnswer, MapPoint, MapRegion, policy_map
+    from coldfleet.cluster.execution.interrupt import StoppedError
+    from coldfleet.cluster.execution.progress import Reporter
+    from coldfleet.cluster.execution.sweep import sweep
+    from coldfleet.cluster.results.query import run_query
+    from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.results.summary import summary
+    from coldfleet.cluster.study.plan import Cell, Plan, Run
+    from coldfleet.cluster.study.reader import StudySource, read_study
+    from coldfleet.cluster.validation.replays import ReplayAnswer, StepDifference, replay
+    from coldfleet.host import list_policies, simulate_host
+    from coldfleet.hostsim.spec.errors import UserError
+    from coldfleet.hostsim.spec.host_spec import (
+        ClockSpec,
+        CompressionSpec,
+        GuestResult,
+        GuestSpec,
+        HostResult,
+        HostSpec,
+        NestedSpec,
+        PageCacheSpec,
+        VmSpec,
+        WorkloadSpec,
+    )
+    from coldfleet.policies import Policy, PolicyError, get_policy
+
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> object:
+        """A public name, on its first use (PEP 562)."""
+        from importlib import import_module
+
+        if name == "__version__":
+            from importlib.metadata import PackageNotFoundError, version
+
+            try:
+                value: object = version("coldfleet")
+            except PackageNotFoundError:  # run from its sources
+                value = "0+unknown"
+        else:
+            home = next((module for module, names in _HOMES.items() if name in names.split()), None)
+            if home is None:
+                raise AttributeError(f"module 'coldfleet' has no attribute {name!r}")
+            value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -41,10 +41,11 @@ _SHOWN = 5  # replicates from which is told what binds
 class Bottleneck:
     """The SLO that gives way first, and the guest (or host) to blame for it.
 
-    ``value``: the SLO's figure, and ``bound`` its limit, in the metric's own unit. ``share_of_replicates``: in which it
-    is this SLO, 0..1. ``nested_share``: of these, those in which that guest runs a nested VM, 0..1. ``host``,
-    ``guest``, ``nested``, ``replicate``: who it is in the first of them; an SLO on hosts has no guest. ``reasons``: by
-    metric, how many times as much it has as the median guest. ``who`` and ``text``: it in words.
+    ``slo``: as it was given. ``value``: its figure, and ``bound`` its limit, in the metric's own unit.
+    ``share_of_replicates``: in which it is this SLO, 0..1. ``nested_share``: of these, those in which that guest runs a
+    nested VM, 0..1. ``host``, ``guest``, ``nested``, ``replicate``: who it is in the first of them; an SLO on hosts has
+    no guest. ``reasons``: by metric, how many times as much it has as the median guest. ``who`` and ``text``: it in
+    words.
     """
 
     slo: str
@@ -65,12 +66,13 @@ class Bottleneck:
 class PolicyCapacity:
     """The capacity of one policy.
 
-    ``capacity``: the largest load that surely meets every SLO; None: there is none. ``interval``: that load, and the
-    lowest one that surely fails; the border lies between them, None is an end that wasn't found. ``unreachable``: even
-    the lowest load fails; ``always_met``: even the highest doesn't. ``met_above``: a load that meets every SLO though a
-    lower one fails. ``hosts``: that the fleet then needs; None: the load isn't about that. ``dram_pages``: memory that
-    the guests keep, ``dram_saved_pages`` less than under evict-only; in pages of 4 KiB. ``binding``: what stands in the
-    way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
+    ``policy``: its name. ``capacity``: the largest load that surely meets every SLO; None: there is none. ``interval``:
+    that load, and the lowest one that surely fails; the border lies between them, None is an end that wasn't found.
+    ``unreachable``: even the lowest load fails; ``always_met``: even the highest doesn't. ``met_above``: a load that
+    meets every SLO though a lower one fails. ``hosts``: that the fleet then needs; None: the load isn't about that.
+    ``dram_pages``: memory that the guests keep, ``dram_saved_pages`` less than under evict-only; in pages of 4 KiB.
+    ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
+    ``sentence``: the answer in words.
     """
 
     policy: str
@@ -91,9 +93,10 @@ class PolicyCapacity:
 class CapacityAnswer:
     """What :func:`capacity` found, as plain data.
 
-    ``confidence``: of each answer, in percent. ``runs``: that were simulated. ``vary``: the load's key; ``loads``: the
-    lowest and the highest. ``fleet_hosts``: hosts that the fleet fills without overcommit. ``policies``: those of the
-    study, and evict-only, against which the others are held.
+    ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that were simulated.
+    ``vary``: the load's key; ``loads``: the lowest and the highest. ``slos``: as they were given. ``fleet_hosts``:
+    hosts that the fleet fills without overcommit. ``policies``: those of the study, and evict-only, against which the
+    others are held.
     """
 
     study: str
@@ -125,12 +128,12 @@ def capacity(
 ) -> CapacityAnswer:
     """Finds the largest load that meets every SLO, for each policy of the study.
 
-    ``slo``: what every guest has to get, ``"promotion_rate<0.2%/min"``, one or several. The worst guest has to meet it;
-    with an ending such as ``_p95`` or ``_mean`` that percentile, or the mean, of all guests. ``vary``: the load, a key
-    with numbers, from ``low`` to ``high`` in steps of ``step``; None: as is usual for it. ``hosts``: size the answer
-    for a fleet that fills so many hosts; None: the study's. ``at``: keys to set to one value. ``confidence``: of each
-    answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs. ``executor``, ``workers``, ``progress``: as
-    in :func:`sweep`.
+    ``study``: a file, a mapping or a plan. ``slo``: what every guest has to get, ``"promotion_rate<0.2%/min"``, one or
+    several. The worst guest has to meet it; with an ending such as ``_p95`` or ``_mean`` that percentile, or the mean,
+    of all guests. ``vary``: the load, a key with numbers, from ``low`` to ``high`` in steps of ``step``; None: as is
+    usual for it. ``hosts``: size the answer for a fleet that fills so many hosts; None: the study's. ``at``: keys to
+    set to one value. ``confidence``: of each answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs.
+    ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; KeyboardInterrupt.
 

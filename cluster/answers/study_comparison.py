@@ -46,7 +46,8 @@ class ComparedMetric:
 class ComparisonAnswer:
     """What :func:`compare` found, as plain data.
 
-    ``confidence``: of every interval, in percent. ``runs``: that were simulated for it. ``comparisons``: one for each
+    ``study``, ``title``: the study's name and title. ``a``, ``b``: the policies. ``confidence``: of every interval, in percent.
+    ``runs``: that were simulated for it. ``comparisons``: one for each
     setting and metric, in the order of the study's grid.
     """
 
@@ -73,15 +74,16 @@ def compare(
     workers: int | None = None,
     progress: Reporter | bool = False,
 ) -> ComparisonAnswer:
-    """Compares two policies on identical accesses, for every setting of the study's grid.
+    """Compares the policies ``a`` and ``b`` on identical accesses, for every setting of the study's grid.
 
     Both run until the intervals of their differences are as narrow as asked, or the budget is spent. Whatever policies
     the study has, these two are compared.
 
-    ``at``: keys to set to one value, ``{"nested_ratio": 0.25}``; the end of a key's name is enough. ``metric``: names
-    of metrics, columns, sums or ratios, ``"pgsteal / pgscan"``; none: those of the summary. ``precision``: half an
-    interval, in percent of the larger mean, ``"2%"``, or a number in the metric's unit. ``confidence``: in percent.
-    ``budget``: a time, ``"5m"``, or a number of runs. ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
+    ``study``: a file, a mapping or a plan. ``at``: keys to set to one value, ``{"nested_ratio": 0.25}``; the end of a
+    key's name is enough. ``metric``: names of metrics, columns, sums or ratios, ``"pgsteal / pgscan"``; none: those of
+    the summary. ``precision``: half an interval, in percent of the larger mean, ``"2%"``, or a number in the metric's
+    unit. ``confidence``: in percent. ``budget``: a time, ``"5m"``, or a number of runs. ``executor``, ``workers``,
+    ``progress``: as in :func:`sweep`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; KeyboardInterrupt.
 

@@ -37,7 +37,7 @@ Range = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class MapPoint:
-    """A point of the map: the values of both keys there.
+    """A point of the map. ``x``, ``y``: the values of both keys there.
 
     ``possible``: the study allows it. ``simulated``: it was run; else ``winners`` are those of the nearest point that
     was. Several winners tie. ``means``: the metric's mean of each policy that competed here, and ``replicates`` over
@@ -55,7 +55,10 @@ class MapPoint:
 
 @dataclass(frozen=True)
 class MapRegion:
-    """Policies that win, or tie, somewhere, and the ``share`` of the possible points where they do, 0..1."""
+    """Policies that win, or tie, somewhere.
+
+    ``winners``: their names. ``share``: of the possible points, where they do, 0..1.
+    """
 
     winners: tuple[str, ...]
     share: float
@@ -65,10 +68,11 @@ class MapRegion:
 class MapAnswer:
     """What :func:`policy_map` found, as plain data.
 
-    ``confidence``: of each win over another policy, in percent. ``runs``: that were simulated. ``metric``,
-    ``metric_title``, ``unit``: what decides, its name for people, the unit of all means. ``x``, ``y``: the two keys.
-    ``size``: points along either side. ``regions``: the largest first. ``points``: size * size of them, column by
-    column from the left, each from the bottom up.
+    ``study``, ``title``: the study's name and title. ``confidence``: of each win over another policy, in percent. ``runs``:
+    that were simulated. ``metric``, ``metric_title``, ``unit``: what decides, its name for people, the unit of all
+    means; ``highest_wins``: else the lowest. ``x``, ``y``: the two keys. ``size``: points along either side.
+    ``regions``: the largest first. ``points``: size * size of them, column by column from the left, each from the
+    bottom up.
     """
 
     study: str
@@ -117,12 +121,12 @@ def policy_map(
     All policies compete on identical accesses, and the map becomes finer where the winner changes. Policies that can't
     be told apart tie.
 
-    ``x``, ``y``: two keys with numbers, from left to right and from bottom to top; ``x_range``, ``y_range``: (low,
-    high), of which None is what is usual for the key. ``metric``: what decides, a metric, a column, a sum or a ratio;
-    ``highest``: the highest figure wins, not the lowest. ``depth``: how often squares on a border are cut, 0 to 3: the
-    map has 5, 9, 17 or 33 points along each side. ``at``: keys to set to one value. ``confidence``: of each win over
-    another, in percent. ``budget``: when to stop refining: a time, ``"4m"``, or a number of runs. ``executor``,
-    ``workers``, ``progress``: as in :func:`sweep`.
+    ``study``: a file, a mapping or a plan. ``x``, ``y``: two keys with numbers, from left to right and from bottom to
+    top; ``x_range``, ``y_range``: (low, high), of which None is what is usual for the key. ``metric``: what decides, a
+    metric, a column, a sum or a ratio; ``highest``: the highest figure wins, not the lowest. ``depth``: how often
+    squares on a border are cut, 0 to 3: the map has 5, 9, 17 or 33 points along each side. ``at``: keys to set to one
+    value. ``confidence``: of each win over another, in percent. ``budget``: when to stop refining: a time, ``"4m"``, or
+    a number of runs. ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; KeyboardInterrupt.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,27 +112,11 @@ def _check_out(out: Path, files: list[Path]) -> None:
 
 
 def _as_json(result: Comparison) -> dict[str, object]:
-    first, header = result.first, result.recording.header
-    return {
-        "recording": str(result.recording.path),
-        "kernel": header.kernel,
-        "kind": header.label,
-        "mode": header.mode,
-        "steps": result.steps,
-        "exact_steps": result.exact,
-        "worst_pages": result.worst_pages,
-        "worst": result.worst,
-        "first_difference": None
-        if first is None
-        else {
-            "step": first.step,
-            "event": first.event,
-            "round": first.round,
-            "field": first.field,
-            "kernel": first.kernel,
-            "ours": first.ours,
-        },
-    }
+    from coldfleet.cluster.validation.replays import ReplayAnswer
+
+    data = asdict(ReplayAnswer.of(result))
+    del data["figures"]  # of every step: Python has them
+    return data
 
 
 def _print(results: list[Comparison], of: int) -> None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coldfleet.cluster.execution.batching import Batches
-from coldfleet.cluster.execution.executor import Executor
+from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.interrupt import INTERRUPTED, StoppedError, StopRequest
-from coldfleet.cluster.execution.progress import Reporter, Silent
+from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.results.journal import Journal
 from coldfleet.cluster.results.results import Results, clean_up, create, find_results, open_results_of
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.hostsim.spec.errors import UserError
 
 MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
@@ -23,29 +24,42 @@ _SAY_AFTER_S = 12.0  # Ray alone takes up to ten
 
 
 def sweep(
-    plan: Plan,
-    where: Results | Storage | Path | str,
-    executor: Executor,
-    reporter: Reporter | None = None,
+    study: StudySource,
+    out: Results | Storage | Path | str | None = None,
+    executor: Executor | str = "ray",
+    progress: Reporter | bool = False,
     *,
+    workers: int | None = None,
+    address: str | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
 ) -> Results:
-    """Runs what is missing of a plan and returns the results.
+    """Runs every cell x replicate of a study that isn't in its results yet, and returns the results.
 
-    ``where``: the results directory; or what :func:`cluster.results.results.find_results` found there, which is then
-    not read a second time. ``retry_failed``: runs that failed before are run again instead. ``fail_fast``: stops at the
-    first run that fails. Raises :class:`cluster.execution.interrupt.StoppedError` if it was interrupted or stopped, and
-    :class:`hostsim.spec.errors.UserError`, with nothing written, if the directory or the executor can't be used.
+    ``study``: a file, a mapping or a plan (:func:`read_study`). ``out``: the directory of the results, or a URI such as
+    ``"s3://bucket/study"``; None: ``results/<name of the study>``; or results that are open already, which are then not
+    read a second time. The same call goes on where an interrupted one stopped; where nothing is left to do, it reads
+    the results. ``executor``: "ray", in parallel, or "serial", in this process; the tables are the same. ``workers``: runs at a time, for "ray"; None: one for each CPU. ``address``:
+    HOST:PORT of a Ray cluster to join. ``progress``: True shows it on stderr; something with the methods of
+    :class:`coldfleet.Reporter` is told. ``retry_failed``: runs that failed before are run again instead. ``fail_fast``:
+    stops at the first run that fails; otherwise a failure is a row of ``results.failures``.
+
+    Raises UserError, with nothing written, if the study, the directory or the executor can't be used, and
+    :class:`coldfleet.StoppedError` if it was interrupted, or stopped by ``fail_fast``.
+
+        results = coldfleet.sweep("configs/quickstart.toml", executor="serial", progress=True)
+        print(results.table("cells").num_rows, "runs")
     """
-    reporter = reporter or Silent()
-    if isinstance(where, Results):
-        storage = where.storage
+    plan, executor, reporter = read_study(study), make_executor(executor, workers, address), make_reporter(progress)
+    found: Results | None
+    if isinstance(out, Results):
+        storage, found = out.storage, out
     else:
+        where = Path("results") / plan.name if out is None else out
         storage = where if isinstance(where, Storage) else open_storage(str(where))
-    results = where if isinstance(where, Results) else find_results(storage, plan)
-    if results is not None and not _to_do(results, retry_failed):
-        return results
+        found = find_results(storage, plan)
+    if found is not None and not _to_do(found, retry_failed):
+        return found
     with StopRequest("interrupted before the first run; the same command starts again") as stop:
         try:
             with executor:
@@ -55,7 +69,7 @@ def sweep(
                 stop.last_words = f"interrupted; continue with: coldfleet resume {storage}"
                 with Journal(storage) as journal:
                     # another sweep may have been at work until we got the journal
-                    results = open_results_of(plan, storage) if results is None else results.reread()
+                    results = open_results_of(plan, storage) if found is None else found.reread()
                     passes = _Passes(plan, storage, journal, executor, reporter, stop)
                     return passes.run(results, retry_failed, fail_fast)
         except KeyboardInterrupt:

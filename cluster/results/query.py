@@ -23,9 +23,13 @@ _CLOSED: dict[str, str | bool | int | float | list[str]] = {
 
 
 def run_query(results: Results, sql: str) -> pa.Table:
-    """The answer to one SELECT over the tables of what is done so far; each of them is a view of that name.
+    """The answer to one SELECT over the tables of ``results``, as a pyarrow table.
 
-    Raises :class:`UserError` if DuckDB isn't installed, and for anything but one good SELECT.
+    ``sql``: in DuckDB's dialect; the tables "cells", "hosts", "guests" and "epochs" of what is done so far are views of
+    these names, with the columns and units of docs/columns.md. Raises :class:`UserError` if DuckDB isn't installed, and
+    for anything but one good SELECT.
+
+        coldfleet.run_query(results, "SELECT policy, avg(pgmajfault) AS refaults FROM cells GROUP BY policy")
     """
     try:
         import duckdb

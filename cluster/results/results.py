@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -24,11 +24,15 @@ import pyarrow.dataset as ds
 from coldfleet.cluster.results.journal import PART_NAME, Journal, PartReceipt, RunReceipt, read_journal
 from coldfleet.cluster.results.parts import parquet_bytes
 from coldfleet.cluster.results.run_status import RunStatus
-from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, run_parameters, schema
+from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.plan import Plan
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
 
 FORMAT = "coldfleet results"
 _LEFTOVER = re.compile(rf"\.{PART_NAME.pattern}\.\d+\.tmp")
@@ -39,7 +43,16 @@ _PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
 class Results:
     """A results directory, read once: a snapshot of what was done when it was opened.
 
-    ``parts``: those that are named by a receipt, there, whole and unchanged. ``part_bytes``: their sizes by name.
+    ``plan``: the study. ``parts``: those files that are named by a receipt, there, whole and unchanged.
+    ``part_bytes``: their sizes by name.
+
+    Tables: "cells", a row for each run, sums over the fleet; "hosts" and "guests", a row for each of these; "epochs", a
+    row for each tick of each host, if the study has ``output.epochs``. Every field of a schema has "unit" and
+    "description" in its metadata (docs/columns.md).
+
+        results = coldfleet.Results.open("results/quickstart")
+        cells = results.table("cells", ["policy", "nested_ratio", "pgmajfault"])
+        print(len(results.missing), "runs to do,", len(results.failed), "failed")
     """
 
     storage: Storage
@@ -86,13 +99,38 @@ class Results:
         return [self.status.failures[index] for index in sorted(self.status.failures)]
 
     def table(self, name: str, columns: list[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
-        """One of TABLES, sorted by cell, replicate, host, and guest or tick; each run is there once."""
+        """One of the tables, sorted by cell, replicate, host, and guest or tick; each run is there once.
+
+        ``columns``: only these, in this order; None: all. ``filter``: an expression of pyarrow.compute that rows meet.
+        Raises UserError for a table or column that there isn't.
+        """
+        known = schema(name).names if name in TABLES else None
+        if known is None:
+            raise UserError(f"unknown table {name!r}{nearest(name, TABLES)}")
+        if unknown := [column for column in columns or () if column not in known]:
+            raise UserError(f"no column {unknown[0]!r} in {name}{nearest(unknown[0], known)}")
         wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
         table = self._files(name).to_table(columns=wanted, filter=filter)
         if self.status.repeats:
             table = _without_repeats(table, SORT_KEYS[name])
         table = table.sort_by([(key, "ascending") for key in SORT_KEYS[name]]).combine_chunks()
         return table if columns is None else table.select(columns)
+
+    def to_polars(self, name: str, columns: list[str] | None = None) -> polars.DataFrame:
+        """The same table for Polars; raises UserError if it isn't installed, too."""
+        try:
+            import polars
+        except ImportError:
+            raise UserError("this needs Polars: pip install 'coldfleet[frames]'") from None
+        return polars.DataFrame(self.table(name, columns))
+
+    def to_pandas(self, name: str, columns: list[str] | None = None) -> pandas.DataFrame:
+        """The same table for pandas; raises UserError if it isn't installed, too."""
+        try:
+            import pandas  # noqa: F401 - pyarrow imports it
+        except ImportError:
+            raise UserError("this needs pandas: pip install 'coldfleet[frames]'") from None
+        return self.table(name, columns).to_pandas()
 
     def dataset(self, name: str) -> ds.Dataset:
         """The rows of a table as a dataset, in any order; each run is there once."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldfleet.cluster.results.results import Results
@@ -44,11 +45,35 @@ def summarise(results: Results, most: int | None = None) -> list[SummaryRow]:
     rows = []
     for number, cell_id in enumerate(plan.cell_ids[:most]):
         if cell_id in values:
-            parameters = plan.cell(number).spec.parameters()
-            axes = {path: parameters[path] for path in ("policy", "nested_ratio", *plan.varied)}
+            spec = plan.cell(number).spec
+            axes = {path: spec.value(path) for path in ("policy", "nested_ratio", *plan.varied)}
             means = {key: mean_interval(numbers) for key, numbers in values[cell_id].items()}
             rows.append(SummaryRow(axes, len(values[cell_id]["refaults"]), means))
     return rows
+
+
+def summary(results: Results) -> pa.Table:
+    """The summary of ``results`` as a pyarrow table: a row for each cell that has some done, in the order of the plan.
+
+    Columns: ``policy`` (string), ``nested_ratio`` (float64, 0..1) and whatever else the study varies, amounts in pages
+    or ns, as in the table "cells"; ``replicates`` (int64), of which the figures are means; for each figure, a sum over
+    the fleet, its mean (float64) and ``<figure>_ci95``, half its 95 % interval (float64; null for a single replicate).
+    Figures: refaults (faults), missed_young and false_young (pages), notifier_calls (calls), mmu_lock_write
+    (acquisitions), reclaim_cpu_s (s); the unit is in the column's metadata.
+
+        print(coldfleet.summary(results).to_pandas())
+    """
+    rows = summarise(results)
+    paths = list(rows[0].axes) if rows else ["policy", "nested_ratio", *results.plan.varied]
+    columns = {column_of(path): pa.array([row.axes[path] for row in rows]) for path in dict.fromkeys(paths)}
+    fields = [pa.field(name, values.type) for name, values in columns.items()]
+    columns["replicates"] = pa.array([row.replicates for row in rows], pa.int64())
+    fields.append(pa.field("replicates", pa.int64(), metadata={"unit": "runs"}))
+    for metric in SUMMARY:
+        for name, part in ((metric.key, "mean"), (f"{metric.key}_ci95", "half_width")):
+            columns[name] = pa.array([getattr(row.means[metric.key], part) for row in rows], pa.float64())
+            fields.append(pa.field(name, pa.float64(), metadata={"unit": metric.unit}))
+    return pa.table(columns, pa.schema(fields))
 
 
 def as_json(results: Results) -> dict[str, Any]:

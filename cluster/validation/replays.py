@@ -1,22 +1,115 @@
-"""Replays many recordings, on all CPUs: a recording is read, replayed and compared in one process."""
+"""Replays recordings, one or many on all CPUs: each is read, replayed and compared in one process."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coldfleet.hostsim.spec.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from coldfleet.hostsim.replay.comparison import Comparison
 
 FEW = 4  # recordings: starting a process takes as long as replaying some twenty
 _AT_ONCE = 4  # recordings that a process is given at a time
+
+
+@dataclass(frozen=True)
+class StepDifference:
+    """A field of a step on which kernel and simulator disagree.
+
+    ``step``: its number in the recording, from 0; ``event``, ``round``: what it is. ``field``: which; ``kernel``,
+    ``ours``: its values, as the recording writes them (docs/truth.md).
+    """
+
+    step: int
+    event: str
+    round: int
+    field: str
+    kernel: Any
+    ours: Any
+
+
+@dataclass(frozen=True)
+class ReplayAnswer:
+    """How a recording fared, as plain data.
+
+    ``recording``: the file. ``kernel``, ``kind``, ``mode``: what was recorded, and where. ``exact_steps`` of ``steps``
+    have every figure of the kernel's. ``worst``: for each figure that was off, by how much in the worst step;
+    ``worst_pages``: the same of residency and generations, in pages. ``first_difference``: None if all steps are exact.
+    ``figures``: for "res" and "max", both in pages, and each counter of memory.stat since the start, the kernel's and
+    the simulator's value after every step; None where a step doesn't have one.
+    """
+
+    recording: str
+    kernel: str
+    kind: str
+    mode: str
+    steps: int
+    exact_steps: int
+    worst_pages: int
+    worst: Mapping[str, int]
+    first_difference: StepDifference | None
+    figures: Mapping[str, Sequence[tuple[int | None, int | None]]]
+
+    @classmethod
+    def of(cls, result: Comparison) -> ReplayAnswer:
+        """What a comparison found."""
+        from coldfleet.hostsim.replay.comparison import RANGED
+
+        first, header = result.first, result.recording.header
+        measured = [zip(kernel, ours, strict=True) for kernel, ours in result.measured]
+        return cls(
+            recording=str(result.recording.path),
+            kernel=header.kernel,
+            kind=header.label,
+            mode=header.mode,
+            steps=result.steps,
+            exact_steps=result.exact,
+            worst_pages=result.worst_pages,
+            worst=result.worst,
+            first_difference=None
+            if first is None
+            else StepDifference(first.step, first.event, first.round, first.field, first.kernel, first.ours),
+            figures=dict(zip(RANGED, zip(*measured, strict=True), strict=True)),
+        )
+
+    def table(self) -> pa.Table:
+        """``figures`` as a pyarrow table.
+
+        Columns: step (int64, from 0), figure (string), kernel and ours (int64, null where a step doesn't have it).
+        """
+        import pyarrow as pa
+
+        rows = [
+            {"step": step, "figure": figure, "kernel": kernel, "ours": ours}
+            for figure, values in self.figures.items()
+            for step, (kernel, ours) in enumerate(values)
+        ]
+        types = {"step": pa.int64(), "figure": pa.string(), "kernel": pa.int64(), "ours": pa.int64()}
+        return pa.Table.from_pylist(rows, pa.schema(types.items()))
+
+
+def replay(recording: Path | str) -> ReplayAnswer:
+    """Replays a ``recording`` of a real kernel (``*.jsonl.gz``) and compares every step.
+
+    The schedule is made again from the recording's header and runs through the engine that sweeps use. Raises UserError
+    if the recording can't be read, is damaged, or can't be replayed.
+
+        answer = coldfleet.replay("tests/recordings/k6.12_host_hotcold_debugfs_r1.jsonl.gz")
+        print(answer.exact_steps, "of", answer.steps, "steps are exact")
+    """
+    (result,) = replay_all([Path(recording)])
+    if isinstance(result, Refusal):
+        raise UserError(result.reason)
+    return ReplayAnswer.of(result)
 
 
 @dataclass(frozen=True)
