@@ -93,10 +93,10 @@ class PolicyCapacity:
 class CapacityAnswer:
     """What :func:`capacity` found, as plain data.
 
-    ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that were simulated.
-    ``vary``: the load's key; ``loads``: the lowest and the highest. ``slos``: as they were given. ``fleet_hosts``:
-    hosts that the fleet fills without overcommit. ``policies``: those of the study, and evict-only, against which the
-    others are held.
+    ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that were
+    simulated. ``vary``: the load's key; ``loads``: the lowest and the highest. ``slos``: as they were given.
+    ``fleet_hosts``: hosts that the fleet fills without overcommit. ``policies``: those of the study, and evict-only,
+    against which the others are held.
     """
 
     study: str

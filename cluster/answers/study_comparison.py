@@ -46,9 +46,9 @@ class ComparedMetric:
 class ComparisonAnswer:
     """What :func:`compare` found, as plain data.
 
-    ``study``, ``title``: the study's name and title. ``a``, ``b``: the policies. ``confidence``: of every interval, in percent.
-    ``runs``: that were simulated for it. ``comparisons``: one for each
-    setting and metric, in the order of the study's grid.
+    ``study``, ``title``: the study's name and title. ``a``, ``b``: the policies. ``confidence``: of every interval, in
+    percent. ``runs``: that were simulated for it. ``comparisons``: one for each setting and metric, in the order of the
+    study's grid.
     """
 
     study: str

@@ -68,9 +68,9 @@ class MapRegion:
 class MapAnswer:
     """What :func:`policy_map` found, as plain data.
 
-    ``study``, ``title``: the study's name and title. ``confidence``: of each win over another policy, in percent. ``runs``:
-    that were simulated. ``metric``, ``metric_title``, ``unit``: what decides, its name for people, the unit of all
-    means; ``highest_wins``: else the lowest. ``x``, ``y``: the two keys. ``size``: points along either side.
+    ``study``, ``title``: the study's name and title. ``confidence``: of each win over another policy, in percent.
+    ``runs``: that were simulated. ``metric``, ``metric_title``, ``unit``: what decides, its name for people, the unit
+    of all means; ``highest_wins``: else the lowest. ``x``, ``y``: the two keys. ``size``: points along either side.
     ``regions``: the largest first. ``points``: size * size of them, column by column from the left, each from the
     bottom up.
     """
