@@ -20,12 +20,12 @@ from coldfleet.cluster.answers.question import (
     tick_seconds,
 )
 from coldfleet.cluster.answers.question import vary as with_values
-from coldfleet.cluster.answers.sizing import Binding, Fleet, binding
+from coldfleet.cluster.answers.sizing import Binding, FleetSize, binding
 from coldfleet.cluster.answers.slo import parse_slo
 from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Trial, Trials
-from coldfleet.cluster.results.metrics import SUMMARY
+from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.values import Scalar
@@ -151,7 +151,7 @@ def capacity(
     check_clock(plan, (each.metric for each in slos))
     path = find_path(vary, plan)
     only_policies(plan, [path])
-    fleet = Fleet.of(plan, hosts)
+    fleet = FleetSize.of(plan, hosts)
     loads = _loads(plan, path, low, high, step)
     policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
     plan = with_values(with_values(plan, "policy", policies), path, loads)
@@ -217,7 +217,7 @@ class _Sized:
 
     path: str
     loads: Sequence[float]
-    fleet: Fleet
+    fleet: FleetSize
 
     def answer(self, policy: str, found: Capacity, bound: Binding | None, baseline: float) -> PolicyCapacity:
         best, mine = self.load(found.best), self.dram(found)
@@ -232,7 +232,7 @@ class _Sized:
             dram_pages=mine,
             dram_saved_pages=baseline - mine,
             binding=None if bound is None else _bottleneck(bound),
-            judged={f"{self.loads[level]:g}": str(each) for level, each in sorted(found.verdicts.items())},
+            judged={f"{self.loads[level]:g}": str(each) for level, each in sorted(found.statuses.items())},
             sentence=self.sentence(found, bound),
         )
 

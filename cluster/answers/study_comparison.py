@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coldfleet.cluster.answers.comparison import PILOT, Comparison, Precision
+from coldfleet.cluster.answers.comparison import PILOT, PolicyComparison, Precision
 from coldfleet.cluster.answers.comparison import compare as find
 from coldfleet.cluster.answers.question import Budget, check_clock, check_confidence, set_keys, settings_of, vary
 from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Trial, Trials
-from coldfleet.cluster.results.metrics import SUMMARY, find_metric
+from coldfleet.cluster.results.metrics import find_metric
+from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.errors import UserError
@@ -130,7 +131,7 @@ def compare(
     return ComparisonAnswer(plan.name, plan.title, a, b, confidence, runs, tuple(figures))
 
 
-def _figures(setting: Mapping[str, Scalar], found: Comparison) -> ComparedMetric:
+def _figures(setting: Mapping[str, Scalar], found: PolicyComparison) -> ComparedMetric:
     return ComparedMetric(
         setting=setting,
         metric=found.metric.key,

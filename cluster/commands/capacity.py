@@ -78,7 +78,7 @@ def _print(answer: CapacityAnswer) -> None:
     from coldfleet.cluster.answers.study_capacity import BASELINE
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.results.summary import WIDTH
-    from coldfleet.hostsim.spec.host_spec import PAGE_BYTES
+    from coldfleet.hostsim.spec.units import PAGE_BYTES
 
     output.print_text(answer.title or answer.study)
     output.print_text(f"the largest {answer.vary} at which {' and '.join(answer.slos)}")

@@ -39,10 +39,11 @@ def sweep(
     ``study``: a file, a mapping or a plan (:func:`read_study`). ``out``: the directory of the results, or a URI such as
     ``"s3://bucket/study"``; None: ``results/<name of the study>``; or results that are open already, which are then not
     read a second time. The same call goes on where an interrupted one stopped; where nothing is left to do, it reads
-    the results. ``executor``: "ray", in parallel, or "serial", in this process; the tables are the same. ``workers``: runs at a time, for "ray"; None: one for each CPU. ``address``:
-    HOST:PORT of a Ray cluster to join. ``progress``: True shows it on stderr; something with the methods of
-    :class:`coldfleet.Reporter` is told. ``retry_failed``: runs that failed before are run again instead. ``fail_fast``:
-    stops at the first run that fails; otherwise a failure is a row of ``results.failures``.
+    the results. ``executor``: "ray", in parallel, or "serial", in this process; the tables are the same. ``workers``:
+    runs at a time, for "ray"; None: one for each CPU. ``address``: HOST:PORT of a Ray cluster to join. ``progress``:
+    True shows it on stderr; something with the methods of :class:`coldfleet.Reporter` is told. ``retry_failed``: runs
+    that failed before are run again instead. ``fail_fast``: stops at the first run that fails; otherwise a failure is a
+    row of ``results.failures``.
 
     Raises UserError, with nothing written, if the study, the directory or the executor can't be used, and
     :class:`coldfleet.StoppedError` if it was interrupted, or stopped by ``fail_fast``.
