@@ -1,4 +1,4 @@
-"""How much load a fleet bears: the largest at which every SLO is met, and how sure that is.
+"""How much load a fleet can take: the largest at which every SLO is met, and how sure that is.
 
 Loads are levels in ascending order. A level is judged by replicates, which are added in fixed numbers until its SLOs
 are seen to be met or broken, so that levels far from the border cost little. First a few levels over the whole range

@@ -178,6 +178,6 @@ def _result(one: Arguable, future: Future[list[dict[str, Any]]]) -> list[dict[st
     try:
         return future.result()
     except BrokenProcessPool:
-        raise UserError("a worker process was killed, maybe for want of memory: try --workers 1") from None
+        raise UserError("a worker process was killed, perhaps because memory ran out: try --workers 1") from None
     except Exception as error:
         raise UserError(f"{one.study}: a run failed: {type(error).__name__}: {error}") from None

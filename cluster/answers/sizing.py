@@ -1,4 +1,4 @@
-"""What a capacity is worth, in hosts and DRAM, and which guest stands in the way of more."""
+"""What a capacity is worth, in hosts and DRAM, and which guest limits it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FleetSize:
 
 @dataclass(frozen=True)
 class Binding:
-    """The SLO that gives way first, and the guest that is to blame.
+    """The SLO that is broken first, and the guest that breaks it.
 
     ``share``: of the replicates in which it is this SLO. ``nested_share``: of those in which the guest runs a nested
     VM. ``row``: that guest's row in the first of them. ``reasons``: what it has more of than the median guest.

@@ -251,14 +251,14 @@ class _Sized:
             return f"every SLO is met up to {self.path} {highest:g}, the highest that was tried"
         if broken is None:
             if best is None:
-                return "nothing is sure: more replicates are needed than the budget paid for"
-            return f"every SLO is met up to {self.path} {best:g}; where one is broken isn't sure"
+                return "nothing is certain: the budget is too small for the replicates that this needs"
+            return f"every SLO is met up to {self.path} {best:g}; where one is broken is not certain"
         assert bound is not None  # something fails
         why = _bottleneck(bound).text
         if found.unreachable:
             return f"out of reach: even at {self.path} {lowest:g} {why}"
         if best is None:
-            return f"no {self.path} is sure to meet every SLO; at {broken:g} {why}"
+            return f"no {self.path} certainly meets every SLO; at {broken:g} {why}"
         text = f"every SLO is met up to {self.path} {best:g}; at {broken:g} {why}"
         if found.met_above is not None:
             above = self.load(found.met_above)

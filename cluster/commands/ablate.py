@@ -166,7 +166,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
     output.print_rich(table, WIDTH)
     output.print_text("")
     if not found.named:
-        output.print_text("no group of features carries it")
+        output.print_text("no group of features explains it")
     else:
         names = ", ".join(effect.name for effect in found.named)
         carried, taken = found.part(found.carried), found.part(found.taken_back)

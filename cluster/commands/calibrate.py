@@ -10,10 +10,12 @@ import typer
 
 def calibrate(
     what: Annotated[str, typer.Argument(help="published: access_tracking_perf_test, as CSV.", metavar="published")],
-    data: Annotated[Path | None, typer.Option(help="Another CSV file than the v4 cover letter's table.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A CSV file to use instead of the v4 cover letter's table.")] = None,
     hold_out: Annotated[
         list[int] | None,
-        typer.Option(help="Don't fit the rows with so many vCPUs; may be repeated.  [default: 4, of our table]"),
+        typer.Option(
+            help="Leave rows with this many vCPUs out of the fit; may be repeated.  [default: 4, of our table]"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this file, for calibration = ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -45,7 +45,19 @@ def columns(
     return 0
 
 
-def _described(declared: pa.Schema) -> dict[str, Any]:
+class _Column(TypedDict):
+    name: str
+    type: str
+    unit: str
+    meaning: str
+
+
+class _Table(TypedDict):
+    meaning: str
+    columns: list[_Column]
+
+
+def _described(declared: pa.Schema) -> _Table:
     from coldfleet.cluster.results.reference import arrow_name
 
     return {

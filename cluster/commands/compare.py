@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def compare(
     a: Annotated[str, typer.Argument(help="A policy.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="The policy to hold against it.", metavar="B")],
+    b: Annotated[str, typer.Argument(help="The policy to compare it with.", metavar="B")],
     study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
     metric: Annotated[
         list[str] | None,
@@ -26,7 +26,7 @@ def compare(
     at: Annotated[list[str] | None, typer.Option(help="Set a key: KEY=VALUE. May be repeated.")] = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of the intervals, in percent.")] = 95.0,
     precision: Annotated[
-        str, typer.Option(help="Half an interval: in percent of the larger figure, or in the metric's unit.")
+        str, typer.Option(help="Half width of the intervals: in percent of the larger figure, or in the metric's unit.")
     ] = "2%",
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "5m",
     executor: ExecutorOption = ExecutorName.RAY,

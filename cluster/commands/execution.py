@@ -100,5 +100,5 @@ def failure_lines(results: Results) -> list[str]:
     return [
         *lines,
         f"{len(failed)} of {len(results.plan)} runs failed; to see one: {see}",
-        f"after the mend: coldfleet retry {results.storage} --failed",
+        f"once the cause is fixed: coldfleet retry {results.storage} --failed",
     ]

@@ -27,7 +27,7 @@ def explain(
     trace: Annotated[Path | None, typer.Option(help="Write what reclaim did to this file, for Perfetto.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Tell the life of one page: touches, Accessed bits, generations, evictions, and whether they were right.
+    """Show the history of one page: touches, Accessed bits, generations, evictions, and whether they were right.
 
     The host is simulated again, and must give the rows that the sweep wrote, bit for bit.
 

@@ -25,7 +25,7 @@ def job(
     address: Annotated[str, typer.Option(help="Ray's dashboard.")] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option("--follow", help="logs: until the job ends.")] = False,
 ) -> int:
-    """Look after jobs that `coldfleet submit` has sent.
+    """Show, follow or stop jobs that `coldfleet submit` has sent.
 
     Exit code of status and logs --follow: 0: the job runs or ended well; 1: it failed or was stopped.
 

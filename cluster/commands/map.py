@@ -86,7 +86,7 @@ def _range(text: str) -> Range:
     try:
         low, high = (float(end) if end.strip() else None for end in text.split(":"))
     except ValueError:
-        raise UserError(f"{text!r} is no range: write FROM:TO, such as 0.1:0.9") from None
+        raise UserError(f"{text!r} is not a range: write FROM:TO, such as 0.1:0.9") from None
     return low, high
 
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def plan(
     study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
     sample: Annotated[int, typer.Option(min=0, help="Cells to run and time; 0: none.")] = 8,
-    workers: Annotated[int | None, typer.Option(min=1, help="Workers to reckon with.  [default: all CPUs]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Workers to assume.  [default: all CPUs]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> int:
-    """Tell how large a sweep is and what it will take.
+    """Show how large a sweep is and what it will cost.
 
     Counts cells and runs, checks every cell, and runs a few cells to estimate core-hours, memory and disk. Writes
     nothing.

@@ -90,7 +90,7 @@ def _described_in_words(policy: Policy) -> str:
     lines += [f"  {number}. {step.text}" for number, step in enumerate(policy.steps, 1)]
     lines += ["", "MGLRU asks:"]
     for site, calls in _sites(policy):
-        lines.append(f"  {site + ':':<13} {'; then '.join(map(str, calls)) or 'nobody: the primary MMU decides'}")
+        lines.append(f"  {site + ':':<13} {'; then '.join(map(str, calls)) or 'not at all: the primary MMU decides'}")
     lines += [
         f"  A page found young at eviction leads to a look-around if {_enter(policy)}.",
     ]

@@ -16,7 +16,7 @@ def query(
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
 ) -> int:
-    """Ask a sweep's results in SQL, and print the rows.
+    """Query a sweep's results in SQL, and print the rows.
 
     DuckDB answers (pip install 'coldfleet[query]'). A query reads the tables and can't read or write anything else;
     `coldfleet columns` lists what they have.

@@ -41,7 +41,7 @@ def retry(
     from coldfleet.hostsim.spec.errors import UserError
 
     if not failed:
-        raise UserError("retry: say --failed")
+        raise UserError("retry needs --failed")
     chosen = make_executor(executor, workers, address)
     results = Results.open(directory)
     check_engine(results)

@@ -56,7 +56,7 @@ def find_cell(plan: Plan, beginning: str) -> int:
         example = plan.cell_ids[0]
         raise UserError(f"no cell {beginning!r} among the {plan.cell_count} of {plan.name}; the first is {example}")
     if len(found) > 1:
-        raise UserError(f"{beginning!r} begins the ids of {len(found)} cells: write more of it")
+        raise UserError(f"{beginning!r} begins the ids of {len(found)} cells: give more characters")
     return found[0]
 
 

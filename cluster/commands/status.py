@@ -6,7 +6,7 @@ from coldfleet.cluster.commands.execution import Directory, Json
 
 
 def status(directory: Directory, json: Json = False) -> int:
-    """Tell how far a sweep is, and what to do next.
+    """Show how far a sweep is, and what to do next.
 
     Reads only, and may be used while the sweep runs. Exit code 0: complete; 1: runs failed, or are missing.
 
@@ -45,5 +45,5 @@ def status(directory: Directory, json: Json = False) -> int:
         for line in failure_lines(results):
             output.print_text(line)
         if missing:
-            output.print_text(f"go on with: coldfleet resume {results.storage}")
+            output.print_text(f"continue with: coldfleet resume {results.storage}")
     return 1 if missing or results.failed else 0

@@ -46,6 +46,6 @@ def sweep(
     found = find_results(storage, plan)
     if found is not None:
         done = len(plan) - len(found.missing)
-        going_on = f"{storage}: going on after {done} runs" if found.missing else f"{storage} is complete"
+        going_on = f"{storage}: continuing after {done} runs" if found.missing else f"{storage} is complete"
         make_reporter().say(going_on)
     return run_and_report(plan, found or storage, chosen, json, fail_fast=fail_fast)

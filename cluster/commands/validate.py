@@ -34,7 +34,7 @@ class Tdp(StrEnum):
 
 def validate(
     vcpus: Annotated[
-        int | None, typer.Option(min=1, max=MAX_VCPUS, help="Only the benchmark, with so many vCPUs of 1 GiB each.")
+        int | None, typer.Option(min=1, max=MAX_VCPUS, help="Only the benchmark, with this many vCPUs of 1 GiB each.")
     ] = None,
     policy: Annotated[
         Aging | None, typer.Option(help="With --vcpus: how MGLRU ages meanwhile.  [default: no-aging]")

@@ -54,7 +54,7 @@ class RayExecutor:
         self._workers = workers
         self._address = address
         self._ray: Any = None
-        self._plan: Any = None
+        self._plan: Plan  # once it is started
         self._plan_ref: Any = None
         self._pool: list[_Slot] = []
         self._again: deque[Batch] = deque()

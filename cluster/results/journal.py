@@ -4,7 +4,7 @@ A line is a batch's receipt, so a torn last line loses a whole batch, never half
 journal says so *and* the parts that its receipt names are there with the hashes that it names.
 
 On a local file system the journal is ``journal.jsonl``, which one sweep at a time may hold. Object stores can't
-append: there each sweep has files of its own, ``journal-<id>-<n>.jsonl``, and writes the last of them anew, whole,
+append: there each sweep has files of its own, ``journal-<id>-<n>.jsonl``, and rewrites the last of them, whole,
 until it has :data:`SEGMENT_LINES` lines. So two sweeps can't spoil each other's receipts, only repeat work.
 """
 

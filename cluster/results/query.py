@@ -49,7 +49,7 @@ def run_query(results: Results, sql: str) -> pa.Table:
 
 
 def _in_one_line(message: str) -> str:
-    """DuckDB's message without its drawings; what isn't known gets the nearest of our names."""
+    """DuckDB's message in one line; an unknown name gets the nearest of ours."""
     columns = dict.fromkeys(name for table in TABLES for name in schema(table).names)
     for what, pattern in _UNKNOWN:
         found = pattern.search(message)

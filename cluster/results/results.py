@@ -4,7 +4,7 @@ study.json        the frozen study, its seed, and what wrote it
 plan.parquet      every run of the sweep
 parts/            <table>-<batch>.parquet, written by the workers
 journal.jsonl     receipts: which run is done, and where its rows are
-failures.parquet  the runs that failed, if any did; made anew at the end of each sweep
+failures.parquet  the runs that failed, if any did; written again at the end of each sweep
 """
 
 from __future__ import annotations

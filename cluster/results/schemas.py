@@ -35,7 +35,7 @@ _WHAT = {
     "hosts": "one row for each host of a run: counters summed over its guests",
     "guests": "one row for each guest of a run",
     "epochs": "with output.epochs on, one row for each tick of each host: its counters from the start to the end of it",
-    "failures": "one row for each run that failed, with all that it takes to see it again",
+    "failures": "one row for each run that failed, with all parameters that are needed to repeat it",
 }
 
 
@@ -105,7 +105,7 @@ def _parameters() -> Iterable[pa.Field]:
     for path, definition in walk_keys():
         yield _field(column_of(path), _ARROW[scalar_type(definition)], unit_of(definition), str(definition.description))
         if path == "policy":
-            yield _field("policy_digest", pa.string(), "", "a hash of what the policy does, whatever its name")
+            yield _field("policy_digest", pa.string(), "", "a hash of what the policy does, regardless of its name")
     yield _field(
         "fleet_classes", pa.string(), "", "classes of hosts and guests as JSON, memory in pages; empty: all are alike"
     )

@@ -1,4 +1,4 @@
-"""Is a results directory what it says it is? Every file is read, and everything odd is a line that says the fix."""
+"""Is a results directory what it says it is? Every file is read, and each problem is a line with its fix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def verify(results: Results) -> Iterator[str]:
         strangers = [run for run in batch.runs if results.plan.index_of(run.cell_id, run.replicate) < 0]
         if strangers:
             yield (
-                f"journal: batch {batch.batch} speaks of cell {strangers[0].cell_id}, which isn't in the plan: "
+                f"journal: batch {batch.batch} names cell {strangers[0].cell_id}, which isn't in the plan: "
                 "the receipt is another study's; nothing is taken from it, you may delete its line"
             )
         damage = [line for part in batch.parts for line in _verify_part(storage, part, held)]
@@ -51,7 +51,7 @@ def verify(results: Results) -> Iterator[str]:
 
 def _verify_plan(results: Results) -> Iterator[str]:
     storage, plan = results.storage, results.plan
-    fix = f"delete it, then `coldfleet resume {storage}` writes it anew"
+    fix = f"delete it, then `coldfleet resume {storage}` writes it again"
     try:
         with storage.filesystem.open_input_file(storage.path("plan.parquet")) as file:
             rows = 0
@@ -62,7 +62,7 @@ def _verify_plan(results: Results) -> Iterator[str]:
                         return
                     rows += 1
     except FileNotFoundError:
-        yield f"plan.parquet: missing: `coldfleet resume {storage}` writes it anew"
+        yield f"plan.parquet: missing: `coldfleet resume {storage}` writes it again"
     except (pa.ArrowException, OSError) as error:
         yield f"plan.parquet: can't be read ({str(error).splitlines()[0]}): {fix}"
     else:

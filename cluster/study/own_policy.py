@@ -41,7 +41,7 @@ class PolicyTable(Table):
 
     summary: str = table_key("one line, shown by `coldfleet policies --study`", default="")
     steps: list[StepText] = table_key("what KVM does when it is asked, a step a line")
-    walk: CallsText = table_key("how the aging walk asks; empty: it asks nobody", default="")
+    walk: CallsText = table_key("how the aging walk asks; empty: it doesn't ask", default="")
     look_around: CallsText = table_key("how the look-around asks for neighbours", default="")
     evict: CallsText = table_key("how the eviction check asks")
     enter: Literal["young", "primary", "primary or fast", "fast", "fast notifier", "never"] = table_key(

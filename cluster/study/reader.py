@@ -268,7 +268,7 @@ class _StudyReader:
         lengths = {path: len(values) for path, values in lists.items()}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
-            self.refuse(("zip",), f"the lists of [zip] go together, so they must be of one length: {told}")
+            self.refuse(("zip",), f"the lists of [zip] go together, so they must have the same length: {told}")
         rows = tuple(zip(*(written[path] for path in lists), strict=True))
         for number, row in enumerate(rows):
             if row in rows[:number]:
@@ -285,7 +285,7 @@ class _StudyReader:
     def complain_first(self, error: ValidationError, *tables: str) -> NoReturn:
         """Says one thing that is wrong in these tables: an unknown key is most often the cause of whatever else is.
 
-        Classes of guests repeat what is wrong with [guest]: what stands in the file is to blame.
+        Classes of guests repeat what is wrong with [guest]: what the file says comes first.
         """
         first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", e["loc"] not in self.lines))
         self.complain({**first, "loc": (*tables, *first["loc"])})
@@ -325,7 +325,7 @@ class _StudyReader:
             table, _, key = other.rpartition(".")
             if key == name:
                 return what + (f": it belongs in [{table}]" if table else ": it belongs at the top, before any [table]")
-        return what + ": it knows " + ", ".join(siblings)
+        return what + ": known are " + ", ".join(siblings)
 
     def where_to_put(self, path: tuple[str, ...]) -> str:
         if len(path) == 1 and path[0] in ("fleet", "guest"):

@@ -88,7 +88,9 @@ class Sampling:
         low, high = (float(quantity.parse(end) if quantity else end) for end in ends)  # type: ignore[arg-type]
         at = ("sample", *path.split("."))
         if low >= high:
-            self._reader.refuse(at, f"sample.{path}: from {ends[0]} to {ends[1]} is no range: the first has to be less")
+            self._reader.refuse(
+                at, f"sample.{path}: from {ends[0]} to {ends[1]} is not a range: the first must be smaller"
+            )
         log = table.get("scale") == "log"
         if log and low <= 0:
             self._reader.refuse(at, f"sample.{path}: a logarithmic scale can't begin at {ends[0]}")

@@ -154,7 +154,7 @@ def test_the_highest_can_win(study: Path, coldfleet: Command) -> None:
         (("--x", "overcommit", "--y", "exposed_share"), "the study varies nested_ratio: choose one value"),
         (("--x", "nested_ratio", "--y", "kernel"), "kernel can't be graded"),
         (("--x", "nested_ratio", "--y", "skew"), "guest.workload.skew: say from where to where"),
-        (("--x", "nested_ratio", "--y", "skew", "--y-range", "low"), "'low' is no range: write FROM:TO"),
+        (("--x", "nested_ratio", "--y", "skew", "--y-range", "low"), "'low' is not a range: write FROM:TO"),
         (("--x", "nested_ratio", "--y", "skew", "--y-range", "2:1"), "guest.workload.skew from 2 to 1 is no range"),
         (("--x", "nested_ratio", "--y", "exposed_share", "--metric", "refault"), "unknown metric 'refault'"),
         (("--x", "nested_ratio", "--y", "exposed_share", "--at", "policy=evict-only"), "a map needs several"),

@@ -113,7 +113,7 @@ DAMAGES: dict[Callable[[Path], None], tuple[int, str]] = {
     shorten_the_plan: (1, "plan.parquet: has 5 runs, study.json has 18: it is another study's: delete it"),
     lose_the_plan: (1, "plan.parquet: missing: `coldfleet resume"),
     spoil_the_plan: (1, "plan.parquet: can't be read"),
-    add_a_receipt_of_another_study: (2, "speaks of cell 0123456789ab, which isn't in the plan"),
+    add_a_receipt_of_another_study: (2, "names cell 0123456789ab, which isn't in the plan"),
 }
 
 
@@ -217,7 +217,7 @@ def test_status_of_half_a_sweep(done: Path, coldfleet: Command) -> None:
     said = coldfleet("status", done)
     assert said.code == 1
     assert "16 runs done, 0 failed, 2 to do" in said.out
-    assert f"go on with: coldfleet resume {done}" in said.out
+    assert f"continue with: coldfleet resume {done}" in said.out
     data = json.loads(coldfleet("status", done, "--json").out)
     assert (data["runs"], data["done"], data["missing"], data["failed"]) == (18, 16, 2, [])
 
@@ -311,7 +311,7 @@ def test_fail_fast_stops_at_the_first_failure(
     said = coldfleet("sweep", study_file, "--out", tmp_path / "out", "--executor", "serial", "--fail-fast")
     assert said.code == 1
     assert "stopped at a failed run" in said.err
-    assert f"go on with: coldfleet resume {tmp_path / 'out'}" in said.err
+    assert f"continue with: coldfleet resume {tmp_path / 'out'}" in said.err
     results = Results.open(tmp_path / "out")
     assert len(results.failed) == 1
     assert results.missing

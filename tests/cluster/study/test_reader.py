@@ -1,4 +1,4 @@
-"""A study file is checked once, and every mistake in it is one line with file, line and mend."""
+"""A study file is checked once, and every mistake in it is one line with file, line and how to fix it."""
 
 from __future__ import annotations
 
