@@ -68,16 +68,18 @@ def range_of(path: str, low: float | None, high: float | None, plan: Plan) -> tu
     """
     values = plan.values(path)
     if any(isinstance(value, str) for value in values) or quantity_at(path):
-        raise UserError(f"{path} can't be graded: choose a key with numbers, such as overcommit or nested_ratio")
+        raise UserError(
+            f"{path} has no range of numbers: choose a key with numbers, such as overcommit or nested_ratio"
+        )
     usual = (0.0, 1.0) if path.endswith(("share", "ratio")) else _USUAL.get(path)
     if usual is None and len(values) > 1:
         usual = min(map(float, values)), max(map(float, values))
     if usual is None and (low is None or high is None):
-        raise UserError(f"{path}: say from where to where it is to go")
+        raise UserError(f"{path}: give its range, from where to where")
     first = usual[0] if low is None and usual else float(low or 0)
     last = usual[1] if high is None and usual else float(high or 0)
     if first >= last:
-        raise UserError(f"{path} from {first:g} to {last:g} is no range: the first has to be less")
+        raise UserError(f"{path} from {first:g} to {last:g} is not a range: the first must be smaller")
     return first, last
 
 

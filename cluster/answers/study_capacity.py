@@ -207,7 +207,7 @@ def _loads(plan: Plan, path: str, low: float | None, high: float | None, step: f
     grade = step or (1.0 if whole else (last - first) / _GRADES)
     count = int(round((last - first) / grade, 6)) + 1 if grade > 0 else 0
     if not 2 <= count <= _MOST_LOADS or (whole and not (first.is_integer() and float(grade).is_integer())):
-        raise UserError(f"step {grade:g}: it has to grade {path} from {first:g} to {last:g}")
+        raise UserError(f"step {grade:g}: it must divide {path} from {first:g} to {last:g} into steps")
     return [int(first + n * grade) if whole else round(first + n * grade, 9) for n in range(count)]
 
 
