@@ -48,9 +48,9 @@ def end_tick(m: Machine, v: VCpus) -> None:
         traffic += events.pswpin + events.pswpout
         _count_locks(m, v, g)
         times.mmu_lock_hold_ns += int(np.rint(guest.new_locks[2] * rules.aging_hold_ns * rules.scale))
-        resident = resident_pages(m, g)
+        resident = resident_pages(m, g) + events.cached_pages
         events.resident_page_ticks += resident
-        times.resident_page_ms += (resident + events.cached_pages) * tick_ns // MS_NS
+        times.resident_page_ms += resident * tick_ns // MS_NS
         swapped = events.pgsteal - events.pgsteal_file - events.pswpin
         in_pool = v.pool.pages[g] if len(v.pool.pages) else 0.0
         times.pool_page_ms += int(np.rint(in_pool)) * tick_ns // MS_NS

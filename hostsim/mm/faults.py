@@ -242,6 +242,7 @@ def touch_own_pages(m: Machine, g: int) -> None:
         m.bits[page >> 6, PRIMARY] |= bit
         m.bits[page >> 6, TOUCHED] |= bit
         m.bits[page >> 6, DIRTY] |= bit
+    m.events[g].accesses += mm.own_pages
 
 
 @compiled

@@ -142,3 +142,4 @@ def access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
             _access_by_mapping(m, g, page, write)
         else:
             _access_by_call(m, g, page, write)
+    m.events[g].accesses += len(accesses)
