@@ -19,7 +19,7 @@ _TIMED = frozenset(column.name for column in (*TIMES, *GAUGES))
 
 @dataclass(frozen=True)
 class Metric:
-    """A sum of ``columns`` less that of ``less``, over one of ``over`` less ``over_less`` if there are any, times a scale.
+    """A sum of ``columns`` less ``less``, over one of ``over`` less ``over_less`` if there are any, times a scale.
 
     ``key`` names it on the command line and in JSON, ``title`` in tables. ``unit``: of the figure. ``per_tick``: it is
     a rate, in units a tick.
@@ -92,14 +92,14 @@ DERIVED = (
 )
 """Figures that have a name. Shares lie between 0 and 1, but for throughput and slowdown.
 
-precision: of the pages that the policy took for young, the share that had been touched. recall: of the touched pages, the
-share that it took for young. needless_failures: of the pages that answered "failed", the share that was not young in the
-shadow MMU alone. fault_rate: the share of all accesses, those of devices included, that are refaults. promotion_rate:
-refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the SLO of
-software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency: pages in
-memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses take without
-reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean length of an
-aging pass."""
+precision: of the pages that the policy took for young, the share that had been touched. recall: of the touched pages,
+the share that it took for young. needless_failures: of the pages that answered "failed", the share that was not young
+in the shadow MMU alone. fault_rate: the share of all accesses, those of devices included, that are refaults.
+promotion_rate: refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the
+SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
+pages in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses take
+without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
+length of an aging pass."""
 
 
 def names_of(columns: Collection[str]) -> list[str]:

@@ -57,7 +57,9 @@ def guest_rows(tmp_path: Path, more: str, policy: str = "fast-only-v5", head: st
 @pytest.mark.parametrize("policy", ["fast-only-v5", "bitmap-v1", "evict-only"])
 def test_shares_lie_between_0_and_1(more: str, policy: str, tmp_path: Path) -> None:
     shares = [metric for metric in DERIVED if metric.unit == "share" and not metric.needs_clock]
-    assert {"fault_rate", "promotion_rate", "needless_failures", "precision", "recall"} <= {metric.key for metric in shares}
+    assert {"fault_rate", "promotion_rate", "needless_failures", "precision", "recall"} <= {
+        metric.key for metric in shares
+    }
     for row in guest_rows(tmp_path, more, policy):
         for metric in shares:
             assert 0 <= metric.value(row) <= 1, metric.key
