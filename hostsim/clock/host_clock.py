@@ -24,7 +24,7 @@ from coldfleet.hostsim.clock.cost_model import new_cost_model, read_costs
 from coldfleet.hostsim.clock.kernel_threads import KernelThread
 from coldfleet.hostsim.clock.latency import latency_gauges
 from coldfleet.hostsim.clock.psi import Psi
-from coldfleet.hostsim.clock.tick_end import end_tick, start
+from coldfleet.hostsim.clock.tick_end import MS_NS, end_tick, start
 from coldfleet.hostsim.clock.time_account import Thread
 from coldfleet.hostsim.clock.vcpu_state import new_vcpus
 from coldfleet.hostsim.clock.vcpus import (
@@ -47,7 +47,6 @@ from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.host_spec import ClockSpec
 from coldfleet.hostsim.swap.devices import SwapDevice
 from coldfleet.hostsim.swap.queue import end_writes
-from coldfleet.hostsim.swap.zram import Pool
 from coldfleet.hostsim.workload.access_queues import AccessQueues
 from coldfleet.hostsim.workload.batches import DRAW, NONE_LEFT
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
@@ -70,8 +69,8 @@ class GuestTick:
 class HostClock:
     """Runs the guests of a host from tick 1 on; to be made when they have populated their memory, which was free.
 
-    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue`` and ``pool``: the swap
-    device's (hostsim.swap.queue, hostsim.swap.zram). ``scale``: pages that a page stands for. ``calibration``: the
+    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue``: the swap
+    device's (hostsim.swap.queue). ``scale``: pages that a page stands for. ``calibration``: the
     cost of work. ``monitor``: the access monitor, which works every ``monitor_every_ticks``.
     """
 
@@ -85,7 +84,6 @@ class HostClock:
         vcpus: Sequence[int],
         device: SwapDevice,
         queue: npt.NDArray[np.void],
-        pool: Pool,
         scale: float = 1.0,
         calibration: Calibration = DEFAULT,
         monitor: AccessMonitor | None = None,
@@ -101,7 +99,7 @@ class HostClock:
         rules = (spec.tick_ns, spec.access_ns, spec.free, scale, aging_hold_ns(calibration), *limits)
         has_kswapd = memory.has_watermarks and not spec.free
         workers = 1 + has_kswapd + bool(monitor)
-        self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, pool, self.cost_model.fault_ps)
+        self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, self.cost_model.fault_ps)
         records = iter(self.vcpus.threads[sum(vcpus) :])
         self.aging_thread = AgingThread(Thread(next(records)))
         self.kswapd = KernelThread(Thread(next(records)), len(vcpus)) if has_kswapd else None
@@ -164,6 +162,7 @@ class HostClock:
         """The guests in their order, as far as equal shares of the CPUs reach; then whoever wants more of the rest."""
         tick_ns = self.spec.tick_ns
         slices = self._count_slices() if self.kswapd else 1
+        self.memory.set_time((self.now_ns + level_ns // slices) // MS_NS)
         for g in range(len(self.guest_ticks)):
             self._run_guest_tick(g, tick, level_ns // slices)
         if self.monitor and self.monitor_thread:
@@ -190,6 +189,7 @@ class HostClock:
 
     def _run_all(self, tick: int, level_ns: int) -> None:
         """Everybody works until this point of the tick."""
+        self.memory.set_time((self.now_ns + level_ns) // MS_NS)
         for g in range(len(self.guest_ticks)):
             self._run_guests(g, g + 1, tick, level_ns, NO_GUEST)
             self._run_kswapd(level_ns)
@@ -308,7 +308,8 @@ class HostClock:
             own = {name: int(times[name]) for name in no_time()}
             spent = self.vcpus.threads["spent"][guest["first"] : guest["first"] + guest["vcpus"]].sum(axis=0)
             own.update({name: int(spent[cause]) for cause, (name, _) in CAUSES.items()})
-            own["behind_ticks"] = tick - int(self.queues.state.guests[g]["tick"])
+            killed = self.memory.oom_reason(g)
+            own["behind_ticks"] = 0 if killed else tick - int(self.queues.state.guests[g]["tick"])
             for name, thread in (("kswapd_cpu_ns", self.kswapd), ("monitor_cpu_ns", self.monitor_thread)):
                 own[name] = thread.spent_ns[g] if thread else 0
             found.append(own)

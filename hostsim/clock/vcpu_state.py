@@ -10,7 +10,6 @@ import numpy.typing as npt
 from coldfleet.hostsim.clock import psi, time_account
 from coldfleet.hostsim.clock.latency import BUCKETS
 from coldfleet.hostsim.counters.timing import TIMES, Cause
-from coldfleet.hostsim.swap import zram
 
 TIME = np.dtype([(time.name, np.int64) for time in TIMES], align=True)
 RULES = np.dtype(
@@ -58,7 +57,7 @@ class VCpus(NamedTuple):
     ``tasks``: int64 (vCPUs, 2), what each did in the last tick, for PSI; ``seen``: int64 (vCPUs, causes), what they
     had done before. ``times``: TIME of each guest. ``latencies``: int64 (guests, latency.BUCKETS).
     ``psis``: psi.PSI of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 3), scratch.
-    ``queue``: hostsim.swap.queue.SWAP (1,). ``pool``: zram's.
+    ``queue``: hostsim.swap.queue.SWAP (1,).
     ``fault_ps``: int64 (1,), what a fault costs now: CostModel.fault_ps.
     """
 
@@ -72,7 +71,6 @@ class VCpus(NamedTuple):
     psis: npt.NDArray[Any]
     pressure: npt.NDArray[np.float64]
     queue: npt.NDArray[Any]
-    pool: zram.Pool
     fault_ps: npt.NDArray[np.int64]
 
 
@@ -82,7 +80,6 @@ def new_vcpus(
     pcpus: int,
     rules: tuple[Any, ...],
     queue: npt.NDArray[Any],
-    pool: zram.Pool,
     fault_ps: npt.NDArray[np.int64],
 ) -> VCpus:
     """The guests' ``vcpus`` and so many kernel threads, that have done nothing yet; ``pcpus`` 0: one for each vCPU."""
@@ -101,6 +98,5 @@ def new_vcpus(
         np.zeros(len(vcpus) + 1, psi.PSI),
         np.zeros((pcpus or count, 3)),
         queue,
-        pool,
         fault_ps,
     )

@@ -65,6 +65,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("pgdeactivate", "pages", "pages that the classic LRU moved from the active to the inactive list"),
     Counter("reclaim_write_waits", "pages", "pages for whose write to end a reclaim waited"),
     Counter("limit_hits", "events", "times that a charge ran into memory.max (memory.events max)"),
+    Counter("oom_kills", "guests", "guests that the OOM killer killed: of a guest 0 or 1"),
     Counter("agings", "passes", "steps of max_seq"),
     Counter("mm_walks", "passes", "agings that walked the page tables"),
     Counter("walk_tables", "page tables", "PTE tables that the walks scanned"),

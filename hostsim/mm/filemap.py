@@ -41,9 +41,13 @@ FAULT_AROUND_PAGES = 16  # fault_around_bytes of mm/memory.c, 64 KiB
 
 
 @compiled
-def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool) -> None:
-    """filemap_add_folio: charges the page, looks at its shadow unless it is overwritten, and puts it on the lists."""
-    alloc_page(m, g)
+def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool) -> bool:
+    """filemap_add_folio: charges the page, looks at its shadow unless it is overwritten, and puts it on the lists.
+
+    False if the guest was killed for it.
+    """
+    if not alloc_page(m, g):
+        return False
     row = page_row(m, page)
     row.state = ACTIVE if in_fault else 0
     row.flags = FILE_PAGE | IN_PAGE_CACHE
@@ -59,6 +63,7 @@ def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: boo
     m.cpus[m.mms[g].cpu].added = 0  # a simplification: it takes the CPU's batch with it to the lists
     add_page(m, g, page, FILE)
     m.events[g].cached_pages += 1
+    return True
 
 
 @inlined
@@ -97,7 +102,8 @@ def _fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         return
     if not page_row(m, page).flags & IN_PAGE_CACHE:
         m.events[g].pgmajfault += 1
-        _add_to_page_cache(m, g, page, True, False)
+        if not _add_to_page_cache(m, g, page, True, False):
+            return
     _map(m, g, page)
 
 
@@ -108,6 +114,8 @@ def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
     bit = np.uint64(1) << np.uint64(page & 63)
     if not _is_mapped(m, page):
         _fault_in(m, g, page, write)
+        if m.mms[g].oom_reason:
+            return
     elif write and not row.flags & WRITABLE:
         m.events[g].pgfault += 1
     if write:
@@ -124,22 +132,29 @@ def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
 def _access_by_call(m: Machine, g: int, page: int, write: bool) -> None:
     """filemap_read, generic_perform_write: the page is marked accessed once a call."""
     row = page_row(m, page)
-    if not row.flags & IN_PAGE_CACHE:
-        _add_to_page_cache(m, g, page, False, write)
+    if not row.flags & IN_PAGE_CACHE and not _add_to_page_cache(m, g, page, False, write):
+        return
     row.state = marked_accessed(m.features[0], row.state)
     if write:
         mark_dirty(row)
 
 
 @compiled
-def access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
-    """Accesses to the guest's file in order: page of the file, ACCESS_MMAP, ACCESS_WRITE."""
+def access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
+    """Accesses to the guest's file in order: page of the file, ACCESS_MMAP, ACCESS_WRITE. Returns how many were made:
+    all unless it was killed."""
     first = m.mms[g].file_first
-    for access in accesses:
+    made = len(accesses)
+    for i in range(len(accesses)):
+        access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         write = access & ACCESS_WRITE != 0
         if access & ACCESS_MMAP:
             _access_by_mapping(m, g, page, write)
         else:
             _access_by_call(m, g, page, write)
-    m.events[g].accesses += len(accesses)
+        if m.mms[g].oom_reason:
+            made = i
+            break
+    m.events[g].accesses += made
+    return made

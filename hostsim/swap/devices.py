@@ -33,6 +33,7 @@ class SwapDevice:
     asynchronous: bool
 
 
+NO_SWAP = "none"
 IO_SUBMIT_NS = 2000.0  # assumed: CPU time of building and submitting one request
 
 DEVICES = {
@@ -47,6 +48,8 @@ DEVICES = {
         # Another host's memory by RDMA over 25 Gbit/s: 5 us a page through the swap path (assumed; of the order that
         # Infiniswap, NSDI 2017, and Fastswap, EuroSys 2020, report).
         SwapDevice("remote", 5_000.0, 0.3, IO_SUBMIT_NS, 25e9 / 8 / PAGE_BYTES, 32, False, True),
+        # No swap at all.
+        SwapDevice(NO_SWAP, 0.0, 0.0, 0.0, 0.0, 1, False, False),
     )
 }
 
