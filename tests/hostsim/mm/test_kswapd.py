@@ -93,11 +93,14 @@ def test_the_memcg_lru_takes_turns_between_memcgs_that_are_aged(kernel: str) -> 
 def test_the_oom_killer_is_called_when_all_memory_is_younger_than_min_ttl(kernel: str) -> None:
     young = host(kernel, min_ttl_ms=1000)
     write(young, 0, 0, 5000)
-    assert young.machine.node[0]["oom_kills"] > 0
+    assert young.events(0)["oom_kills"] == 1
+    assert young.oom_reason(0) == "min_ttl"
+    assert FREE - MARKS.low - 20 < young.events(0)["accesses"] < FREE - MARKS.low
+    assert free_pages(young) == FREE
     old = host(kernel, min_ttl_ms=1000)
     old.machine.node[0]["now_ms"] = 1001  # the generations of a fresh lruvec were opened at 0
     write(old, 0, 0, 3700)
-    assert old.machine.node[0]["oom_kills"] == 0
+    assert old.events(0)["oom_kills"] == 0
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
