@@ -187,8 +187,8 @@ def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[...,
         made.append(make_memory(*arguments, **options))
         return made[-1]
 
-    who = {"seed": run.cell.seed, "replicate": run.replicate, "host": host}
-    result = simulate_host(spec, run.cell.policy, **who, make_memory=keep)
+    seed, replicate = run.cell.seed, run.replicate
+    result = simulate_host(spec, run.cell.policy, seed=seed, replicate=replicate, host=host, make_memory=keep)
     for stored, again in zip(stored_guests(results, run, host), guest_rows(host, spec, result), strict=True):
         for name, value in again.items():
             if stored[name] != value:

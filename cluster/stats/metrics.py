@@ -74,6 +74,9 @@ SUMMARY = (
 """The figures of every summary. missed_young: touched pages that the policy took for old, whether it asked and did not
 see them (missed_not_seen) or did not ask (missed_not_asked); a page counts each time that it is taken for old."""
 
+OOM_KILLS = Metric("oom_kills", "OOM kills", ("oom_kills",), unit="guests")
+"""Guests that the OOM killer killed. A summary and a report have a line about it where there are any."""
+
 _BUSY = tuple(name for cause, (name, _) in CAUSES.items() if cause != Cause.IDLE)
 _IN_MEMORY = ("resident_page_ticks", "pgsteal")
 
