@@ -154,7 +154,8 @@ MM = np.dtype(
         ("had_rmaps", np.int64),  # sticky: a shadow root was made once
         ("indirect_shadow_pages", np.int64),
         ("unmapped", np.int64),  # pages that reclaim took out of this mm: KVM's notifier sequence
-        ("memcg_seq", np.int64),  # the half of the memcg LRU that its memcg is in
+        ("memcg_seq", np.int64),  # the half of the memcg LRU that its memcg is in ...
+        ("memcg_tail", np.int64),  # ... and that it was too small there once (MEMCG_LRU_TAIL)
         ("tables", np.int64),  # PTE tables made so far
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none

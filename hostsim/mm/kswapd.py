@@ -17,6 +17,7 @@ from coldfleet.hostsim.mm.min_ttl import age_node
 from coldfleet.hostsim.mm.pid import is_evictable
 from coldfleet.hostsim.mm.reclaim import (
     DEF_PRIORITY,
+    lruvec_sizes,
     should_run_aging,
     shrink_lruvec,
     wait_for_io,
@@ -145,7 +146,8 @@ def begin_pass(m: Machine, reclaim: Record) -> None:
 def visit_next(m: Machine, reclaim: Record) -> int:
     """The next visit of a pass; returns the guest that it was to. NOBODY: the pass is over.
 
-    A lruvec that was aged moves to the younger half of the memcg LRU; there a pass ends once it has enough.
+    A lruvec that was aged moves to the younger half of the memcg LRU, and so does one that is too small for the second
+    time (shrink_one); there a pass ends once it has enough.
     """
     node = m.node[0]
     guests = len(m.mms)
@@ -160,8 +162,13 @@ def visit_next(m: Machine, reclaim: Record) -> int:
             continue
         agings = m.events[g].agings
         _shrink_one(m, g, reclaim)
-        if m.events[g].agings > agings:
+        aged = m.events[g].agings > agings
+        too_small = not aged and lruvec_sizes(m.lruvecs[g], get_swappiness(m, g))[0] >> reclaim.priority == 0
+        if aged or (too_small and m.mms[g].memcg_tail):
             m.mms[g].memcg_seq = node.memcg_seq + 1
+            m.mms[g].memcg_tail = 0
+        elif too_small:
+            m.mms[g].memcg_tail = 1
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
             node.memcg_position = (g + 1) % guests
             reclaim.visited = guests
