@@ -100,8 +100,8 @@ the share that it took for young. needless_failures: of the pages that answered 
 in the shadow MMU alone. fault_rate: the share of all accesses, those of devices included, that are refaults.
 promotion_rate: refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the
 SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
-pages in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses take
-without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
+pages in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses
+take without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
 length of an aging pass."""
 
 

@@ -209,7 +209,7 @@ def test_incompressible_pages_save_nothing(clock: ClockSpec | None, device: str)
 def test_what_a_policy_never_finds_old_cannot_be_reclaimed() -> None:
     """Accessed bits that are only tested stay: every page is young for ever."""
     names = {"summary": "", "source": "", "date": "", "status": ""}
-    never = policy("never", **names, steps=("test tdp",), walk="", look_around="", evict="test", enter=Enter.YOUNG)
+    never = policy("never", **names, steps=("test tdp",), walk="", look_around="", evict="test", enter=Enter.YOUNG)  # type: ignore[arg-type]
     spec = HostSpec("6.12", (GuestSpec("g", 1024, limit_pages=700, accesses_per_tick=1),), ticks=1)
     result = simulate_host(spec, never, seed=1, replicate=0, host=0, audit=True)
     assert result.guests[0].oom_reason == "memcg"
