@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import MEMORY
 
 
-@dataclass
+@dataclass(frozen=True)
 class HostResources:
-    """What a host has left, in pages and vCPUs; at first all that it may be given, overcommit included."""
+    """What a host may be given, in pages and vCPUs, overcommit included."""
 
     memory_pages: float
     vcpus: float
@@ -27,10 +30,6 @@ class Request:
     memory_pages: int
     vcpus: int
 
-    def fits(self, host: HostResources) -> bool:
-        """Whether a host has room for it."""
-        return self.memory_pages <= host.memory_pages and self.vcpus <= host.vcpus
-
 
 def place(
     hosts: list[HostResources], requests: list[Request], rule: str, rank: Callable[..., bytes]
@@ -42,20 +41,21 @@ def place(
     reasons if a guest fits nowhere.
     """
     guests: list[list[tuple[str, int]]] = [[] for _ in hosts]
+    pages = np.array([host.memory_pages for host in hosts], np.float64)
+    vcpus = np.array([host.vcpus for host in hosts], np.float64)
     for placed, request in enumerate(requests):
-        room = [number for number, host in enumerate(hosts) if request.fits(host)]
-        if not room:
-            raise UserError(_why_not(request, hosts, placed, len(requests)))
+        room = np.flatnonzero((request.memory_pages <= pages) & (request.vcpus <= vcpus))
+        if not len(room):
+            raise UserError(_why_not(request, pages, vcpus, placed, len(requests)))
         if rule == "random":
             chosen = int.from_bytes(rank(request.name, request.number)) % len(room)
-            host = room[chosen]
         elif rule == "first-fit":
-            host = room[0]
+            chosen = 0
         else:
-            sign = 1 if rule == "best-fit" else -1
-            host = min(room, key=lambda number: sign * hosts[number].memory_pages)
-        hosts[host].memory_pages -= request.memory_pages
-        hosts[host].vcpus -= request.vcpus
+            chosen = int((np.argmin if rule == "best-fit" else np.argmax)(pages[room]))
+        host = room[chosen]
+        pages[host] -= request.memory_pages
+        vcpus[host] -= request.vcpus
         guests[host].append((request.name, request.number))
     return guests
 
@@ -77,13 +77,14 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
     return math.ceil(max(pages, cpus)) + 1
 
 
-def _why_not(request: Request, hosts: list[HostResources], placed: int, total: int) -> str:
-    memory = sum(request.memory_pages > host.memory_pages for host in hosts)
-    vcpus = sum(request.vcpus > host.vcpus for host in hosts)
-    largest = MEMORY.format(int(max(host.memory_pages for host in hosts)))
+def _why_not(
+    request: Request, pages: npt.NDArray[np.float64], vcpus: npt.NDArray[np.float64], placed: int, total: int
+) -> str:
+    """Why there is no room, from what hosts have left."""
     guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
     return (
-        f"after {placed} of {total} guests none of the {len(hosts)} hosts has room for {guest}: "
-        f"{memory} lack memory (at most {largest} is left), {vcpus} lack vCPUs: "
+        f"after {placed} of {total} guests none of the {len(pages)} hosts has room for {guest}: "
+        f"{np.count_nonzero(request.memory_pages > pages)} lack memory (at most {MEMORY.format(int(pages.max()))} is "
+        f"left), {np.count_nonzero(request.vcpus > vcpus)} lack vCPUs: "
         "add hosts, or raise overcommit or fleet.vcpus_per_cpu"
     )

@@ -25,6 +25,11 @@ from coldfleet.cluster.study.values import (
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import CompressionSpec
 
+MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
+MAX_GUESTS = 1_000_000  # of a fleet
+MAX_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 is at most 8192
+MAX_ACCESSES_PER_TICK = 1 << 26  # of a guest: they are drawn at once, 256 MiB
+
 
 def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
@@ -72,7 +77,9 @@ class Guest(Table):
     """A guest; all of a fleet's guests are alike, but touch their own pages at random."""
 
     memory: Memory = table_key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
-    accesses_per_tick: Count = table_key("accesses that a guest makes in one tick", "accesses", 8192)
+    accesses_per_tick: int = table_key(
+        "accesses that a guest makes in one tick", "accesses", 8192, ge=1, le=MAX_ACCESSES_PER_TICK
+    )
     workload: Workload = Workload()
     page_cache: PageCache = PageCache()
 
@@ -112,7 +119,7 @@ class GuestClass(Guest):
     """Guests that are alike: a table ``[fleet.guest.NAME]``. What it doesn't say is as in [guest] and [nested]."""
 
     count: Count = table_key("guests of this class", "guests")
-    vcpus: Count = table_key("virtual CPUs of such a guest", "vCPUs", 1)
+    vcpus: int = table_key("virtual CPUs of such a guest", "vCPUs", 1, ge=1, le=MAX_CPUS)
     nested_ratio: Share = table_key("share of these guests that run a nested VM", "share", 0.0)
     nested: Nested = Nested()
 
@@ -140,6 +147,11 @@ class Fleet(Table):
                 raise UserError(f"fleet.{key} {both} classes [fleet.{one}.NAME]: give one of the two")
         if bool(self.host) != bool(self.guest):
             raise UserError("there are classes [fleet.host.NAME] or [fleet.guest.NAME], but not both: give both")
+        hosts = self.hosts or sum(each.count for each in self.host.values())
+        guests = self.hosts * self.guests_per_host or sum(each.count for each in self.guest.values())
+        for what, count, most in (("hosts", hosts, MAX_HOSTS), ("guests", guests, MAX_GUESTS)):
+            if count > most:
+                raise UserError(f"the fleet has {count:,} {what}; at most {most:,} are simulated")
         return self
 
 
@@ -288,9 +300,19 @@ class Clock(Table):
     access: Time = table_key(
         'vCPU time of an access and of the work between it and the next, such as "1 us"', "ns", 1000
     )
-    vcpus: Count = table_key("virtual CPUs of a guest; classes of guests have a key of their own", "vCPUs", 1)
-    pcpus: Tick = table_key("CPUs of a host, which vCPUs and kernel threads share; 0: one for each thread", "CPUs", 0)
-    batch: Count = table_key("accesses that a vCPU makes at a time; their latency is measured", "accesses", 1024)
+    vcpus: int = table_key(
+        "virtual CPUs of a guest; classes of guests have a key of their own", "vCPUs", 1, ge=1, le=MAX_CPUS
+    )
+    pcpus: int = table_key(
+        "CPUs of a host, which vCPUs and kernel threads share; 0: one for each thread", "CPUs", 0, ge=0, le=MAX_CPUS
+    )
+    batch: int = table_key(
+        "accesses that a vCPU makes at a time; their latency is measured",
+        "accesses",
+        1024,
+        ge=1,
+        le=MAX_ACCESSES_PER_TICK,
+    )
 
 
 class Host(Table):
