@@ -198,7 +198,7 @@ def _refuse(path: Path, complaints: Iterator[str]) -> None:
 
 def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any]]) -> Header:
     def number(name: str, least: int, most: int, default: int | None = None) -> int:
-        value = raw.get(name, default)
+        value: Any = raw.get(name, default)
         if not _is_number(value, least, most):
             raise UserError(f"{path}: header field {name!r} is {short(value)}, not a number from {least} to {most}")
         return int(value)
