@@ -59,7 +59,7 @@ def sweep(
         where = Path("results") / plan.name if out is None else out
         storage = where if isinstance(where, Storage) else open_storage(str(where))
         found = find_results(storage, plan)
-    if found is not None and not _to_do(found, retry_failed):
+    if found is not None and not found.damage and not _to_do(found, retry_failed):
         return found
     with StopRequest("interrupted before the first run; the same command starts again") as stop:
         try:
