@@ -26,12 +26,14 @@ from coldfleet.hostsim.clock.latency import BUCKETS, latency_gauges
 from coldfleet.hostsim.counters.columns import of_sum
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.counters.timing import GAUGES
+from coldfleet.hostsim.spec.damon_spec import PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostResult, HostSpec, NestedSpec
 
 _TINY_PAGES = 1024
 _TINY_SAMPLE = 2
 _TINY_TICK_NS = 10_000_000  # long enough for all accesses of a tiny guest
+_ALL_OF_IT = PageoutSpec(min_age=0, max_nr_accesses=1, wmarks_low=0, wmarks_mid=1000, wmarks_high=1000)
 _SAME_CODE = ("policy", "calibration")  # keys whose values are data to compiled code
 
 
@@ -200,6 +202,7 @@ def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
         period_ticks=2,
         flush_every_ticks=2,
         monitor_every_ticks=2,
+        damon=replace(host.damon, samples_per_aggregation=1, pageout=_ALL_OF_IT if host.damon.pageout else None),
         sample=_TINY_SAMPLE if host.sample > 1 else 1,
     )
     if host.clock is None:

@@ -92,6 +92,8 @@ DERIVED = (
     Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
     Metric("slowdown", "slowdown", _BUSY, over=("unreclaimed_ns",), unit="share", less=("unreclaimed_ns",)),
     Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
+    Metric("damon_error", "DAMON error", ("damon_rate_error",), over=("damon_samples",), unit="share"),
+    Metric("damon_hot_error", "DAMON hot error", ("damon_hot_rate_error",), over=("damon_hot_accesses",), unit="share"),
 )
 """Figures that have a name. Shares lie between 0 and 1, but for throughput and slowdown.
 
@@ -100,9 +102,10 @@ the share that it took for young. needless_failures: of the pages that answered 
 in the shadow MMU alone. fault_rate: the share of all accesses, those of devices included, that are refaults.
 promotion_rate: refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the
 SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
-pages in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses
-take without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
-length of an aging pass."""
+pages in memory, the mean over all ticks but 0. damon_error: how far DAMON's access counts are from the truth, over all
+pages; damon_hot_error: the same of the hot pages, over their true accesses. The others need a clock. throughput: the
+time that the same accesses take without reclaim, over the time that they took; slowdown: how much longer they took, as a
+share. aging_pass_ms: mean length of an aging pass."""
 
 
 def names_of(columns: Collection[str]) -> list[str]:

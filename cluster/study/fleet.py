@@ -235,6 +235,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
     pages = spec.host.memory
     if reclaim.mode == "host" and not pages:
         pages = class_pages or sum(guest.limit_pages for guest in guests)
+    every_ticks, samples = spec.monitor.intervals(spec.clock)
     return HostSpec(
         kernel=spec.kernel,
         guests=tuple(guests),
@@ -254,7 +255,8 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         min_ttl_ms=reclaim.min_ttl_ms,
         compression=_compression(spec),
         monitor="" if spec.monitor.kind == "none" else spec.monitor.kind,
-        monitor_every_ticks=spec.monitor.every_ticks,
+        monitor_every_ticks=every_ticks,
+        damon=spec.monitor.damon(samples),
         clock=_clock(spec),
         sample=int(spec.host.sample.rpartition("/")[2]),
         calibration=parse_calibration(spec.calibration),

@@ -159,6 +159,11 @@ class CellSpec(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_monitor(self) -> CellSpec:
+        self.monitor.intervals(self.clock)
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, data: Any) -> Any:

@@ -50,7 +50,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
         resident = resident_pages(m, g) + events.cached_pages
         events.resident_page_ticks += resident
         times.resident_page_ms += resident * tick_ns // MS_NS
-        swapped = 0 if m.mms[g].exited else events.pgsteal - events.pgsteal_file - events.pswpin
+        swapped = 0 if m.mms[g].exited else events.pgsteal - events.pgsteal_file + events.damos_applied - events.pswpin
         in_pool = m.mms[g].pool_units / POOL_UNIT
         times.pool_page_ms += int(np.rint(in_pool)) * tick_ns // MS_NS
         times.reclaimed_page_ms += int(np.rint(swapped - in_pool)) * tick_ns // MS_NS

@@ -100,6 +100,16 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("collapse_candidates", "page tables", "page tables that khugepaged found young enough to collapse"),
     Counter("damon_samples", "page samples", "samples that DAMON took, each standing for all pages of its region"),
     Counter("damon_rate_error", "page samples", "how far its access counts were from the truth, regions added up"),
+    Counter(
+        "damon_hot_accesses",
+        "page samples",
+        "samples in which hot pages were touched; hot: touched in at least half of the samples of an aggregation",
+    ),
+    Counter(
+        "damon_hot_rate_error", "page samples", "how far their regions' access counts were from these, pages added up"
+    ),
+    Counter("damos_tried", "pages", "pages of the regions that DAMOS set out to page out, in memory or not"),
+    Counter("damos_applied", "pages", "of these, pages that it freed; they are not in pgsteal"),
     Counter("notifier_failed", "calls", "calls that answered 'failed, can't tell'"),
     Counter("failed_pages", "pages", "pages that these calls were about: one each, or those of a batch"),
     Counter(

@@ -255,6 +255,7 @@ RECLAIM = np.dtype(
         ("unqueued_dirty", np.int64),  # ... and those that were dirty and not being written
         ("walk_aged", np.int64),  # ... and an aging has filled it in
         ("swappiness", np.int64),
+        ("ignore_references", np.int64),  # its pages go, young or not (hostsim.mm.pageout)
         ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
         ("may_deactivate", np.int64),  # classic LRU: active pages may be made inactive
         ("skipped_deactivate", np.int64),  # ... and some were spared because they may not
