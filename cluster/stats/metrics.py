@@ -104,8 +104,8 @@ promotion_rate: refaults over the pages that were in memory in a tick, at its en
 SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
 pages in memory, the mean over all ticks but 0. damon_error: how far DAMON's access counts are from the truth, over all
 pages; damon_hot_error: the same of the hot pages, over their true accesses. The others need a clock. throughput: the
-time that the same accesses take without reclaim, over the time that they took; slowdown: how much longer they took, as a
-share. aging_pass_ms: mean length of an aging pass."""
+time that the same accesses take without reclaim, over the time that they took; slowdown: how much longer they took, as
+a share. aging_pass_ms: mean length of an aging pass."""
 
 
 def names_of(columns: Collection[str]) -> list[str]:

@@ -34,7 +34,9 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_metric(text, UNITS)
 
 
-@pytest.mark.parametrize("text", ["refaults", "pgsteal", "pgsteal + pgrotated / pgscan", "fault_rate", "damon_hot_error"])
+@pytest.mark.parametrize(
+    "text", ["refaults", "pgsteal", "pgsteal + pgrotated / pgscan", "fault_rate", "damon_hot_error"]
+)
 def test_every_use_reads_the_same_metric(text: str) -> None:
     metric = find_metric(text)
     assert find_metric(text, "guests") == metric

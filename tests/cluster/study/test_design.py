@@ -155,7 +155,7 @@ def test_constraint_on_the_wrong_kind_of_value_is_one_line() -> None:
 
 
 MISTAKES = {
-    "zip of unequal lengths": (ZIP.replace(", 2]", "]"), "", "must have the same length: overcommit has 2, guest.memory"),
+    "zip of unequal lengths": (ZIP.replace(", 2]", "]"), "", "have the same length: overcommit has 2, guest.memory"),
     "zip row twice": ("[zip]\novercommit = [1.2, 1.2]", "", "twice"),
     "grid and zip": ('[zip]\npolicy = ["was-fast"]', "", "policy is both in [grid] and in [zip]"),
     "not Sobol's number": (SAMPLE.replace("32", "30"), "", "Sobol takes powers of two: 16 or 32"),
