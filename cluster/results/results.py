@@ -38,6 +38,7 @@ from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES,
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.terminal import visible
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Results:
         if results.damage:
             more = f" and {len(results.damage) - 1} more" if len(results.damage) > 1 else ""
             said = f"coldfleet: {storage}: damaged receipt {results.damage[0]}{more}: it doesn't count; "
-            print(f"{said}`coldfleet resume {storage}` runs again what is missing", file=sys.stderr)
+            print(visible(f"{said}`coldfleet resume {storage}` runs again what is missing"), file=sys.stderr)
         return results
 
     def reread(self) -> Results:

@@ -22,8 +22,8 @@ from coldfleet.cluster.study.own_policy import PolicyTable
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
 from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
+from coldfleet.cluster.study.terminal import visible, waiting
 from coldfleet.cluster.study.values import Scalar
-from coldfleet.cluster.study.waiting import waiting
 from coldfleet.hostsim.spec.calibration import read_calibration
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.toml import check_values, find_line, key_lines, read_toml
@@ -112,7 +112,7 @@ class _StudyReader:
             self.lines.setdefault(tuple(_RENAMED.get(name, name) for name in at), line)
         if found:
             told = ", ".join(f'"{old}" is now called "{new}"' for old, new in _RENAMED.items() if old in found)
-            print(f"coldfleet: {self.where}: {told}", file=sys.stderr)
+            print(visible(f"coldfleet: {self.where}: {told}"), file=sys.stderr)
 
     def _rename_in(self, table: dict[str, Any]) -> list[str]:
         """Renames the keys of one table, which may be dotted; returns the old names that it had."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coldfleet.cluster.study import waiting
+from coldfleet.cluster.study import terminal
 from coldfleet.cluster.study.azure import read_trace
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.reader import read_study
@@ -153,8 +153,8 @@ def test_fleets_are_counted_before_they_are_placed(
 def test_a_grid_that_takes_long_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert waiting.SAY_AFTER_S < 2
-    monkeypatch.setattr(waiting, "SAY_AFTER_S", 0.001)
+    assert terminal.SAY_AFTER_S < 2
+    monkeypatch.setattr(terminal, "SAY_AFTER_S", 0.001)
     text = STUDY.replace("nested_ratio = [0, 0.5]", f"ticks = {list(range(1, 101))}").replace("ticks = 4\n", "")
     assert not outcome(written(tmp_path, text))
     assert "checking 200 cells" in capsys.readouterr().err
