@@ -16,7 +16,7 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 
 
 def visible(text: str) -> str:
-    """A text from any input, safe to print: what a terminal would obey is written as ``\\x1b``, but \\n and \\t stay."""
+    """A text from any input, safe to print: what a terminal would obey is written as ``\\x1b``, all but \\n and \\t."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

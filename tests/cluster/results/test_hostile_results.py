@@ -162,7 +162,7 @@ def test_a_link_where_something_is_written_is_replaced_or_refused(
     target = tmp_path / "precious"
     target.write_text("precious")
     (done / name).symlink_to(target)
-    for command, *more in (*COMMANDS, ("report",)):
+    for command, *more in [*COMMANDS, *([("report",)] if name == "report.html" else [])]:
         assert coldfleet(command, done, *more).code in (0, 1, 2)
         assert target.read_text() == "precious"
 
