@@ -48,6 +48,10 @@ class PartReceipt:
             raise ValueError(f"{self.name!r} is not the name of a part")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
 @dataclass(frozen=True)
 class RunReceipt:
     """How one run ended: "done" or "failed", its rows in each table, the time it took, why it failed."""
@@ -61,6 +65,10 @@ class RunReceipt:
     error: str = ""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for a receipt of no kind of run."""
+        numbers = (self.replicate, self.wall_s, self.cpu_s, *self.rows.values())
+        if not all(isinstance(each, str) for each in (self.cell_id, self.error)) or not all(map(_is_number, numbers)):
+            raise ValueError("a run's texts and numbers are not texts and numbers")
         if self.status == "failed":
             return
         if self.status != "done" or self.rows.get("cells") != 1 or not set(self.rows) <= set(TABLES):
@@ -84,6 +92,9 @@ class BatchReceipt:
         """Raises ValueError for a receipt that can't be: of no run, or whose parts don't hold what its runs wrote."""
         if not self.runs:
             raise ValueError("it names no run")
+        numbers = (self.rss_bytes, *(part.rows for part in self.parts))
+        if not isinstance(self.worker, str) or not all(map(_is_number, numbers)):
+            raise ValueError("its texts and numbers are not texts and numbers")
         promised = {table: sum(run.rows.get(table, 0) for run in self.runs if run.status == "done") for table in TABLES}
         held = {part.table: part.rows for part in self.parts}
         if len(held) < len(self.parts) or held != {table: rows for table, rows in promised.items() if rows}:
