@@ -1,11 +1,12 @@
 """What can be asked of a run: figures with names and units, made of the tables' columns.
 
-A metric is a sum of columns, or one sum over another, so it can be taken of a guest, of a host or of a whole fleet: the
-columns are added up first. Every numeric column is a metric of its own.
+A metric is a sum of columns, some taken off, or one such sum over another. So it can be taken of a guest, of a host or of
+a whole fleet: the columns are added up first. Every numeric column is a metric of its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,7 @@ def names_of(columns: Collection[str]) -> list[str]:
 
 
 def parse_metric(text: str, columns: Mapping[str, str]) -> Metric:
-    """A metric by its name, a column, a sum ``a + b``, or one sum over another: ``a + b / c + d``; raises UserError.
+    """A metric by its name, a column, a sum ``a + b - c``, or one over another: ``a + b / c - d``; raises UserError.
 
     ``columns``: those that there are, each with its unit.
     """
@@ -122,16 +123,20 @@ def parse_metric(text: str, columns: Mapping[str, str]) -> Metric:
         if text.strip() == metric.key and set(metric.needs) <= columns.keys():
             return metric
     above, slash, below = text.partition("/")
-    names, over = _summands(above, columns, text), _summands(below, columns, text) if slash else ()
-    units = {columns[name] for name in names}
+    names, less = _summands(above, columns, text)
+    over, over_less = _summands(below, columns, text) if slash else ((), ())
+    units = {columns[name] for name in (*names, *less)}
     unit = units.pop() if len(units) == 1 and not over else ""
-    return Metric(text, text.replace("_", " "), names, over=over, unit=unit)
+    return Metric(text, text.replace("_", " "), names, over=over, unit=unit, less=less, over_less=over_less)
 
 
-def _summands(text: str, columns: Mapping[str, str], whole: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split("+"))
-    for name in names:
+def _summands(text: str, columns: Mapping[str, str], whole: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that are added and those that are taken off: the first is always added."""
+    names: dict[str, list[str]] = {"+": [], "-": []}
+    for sign, part in re.findall(r"(^|[+-])([^+-]*)", text):
+        name = part.strip()
         if name not in columns:
             what = f"unknown metric {name!r}" if name == whole.strip() else f"unknown column {name!r} in {whole!r}"
             raise UserError(f"{what}{nearest(name, names_of(columns))}")
-    return names
+        names[sign or "+"].append(name)
+    return tuple(names["+"]), tuple(names["-"])
