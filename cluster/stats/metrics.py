@@ -1,7 +1,7 @@
 """What can be asked of a run: figures with names and units, made of the tables' columns.
 
-A metric is a sum of columns, some taken off, or one such sum over another. So it can be taken of a guest, of a host or of
-a whole fleet: the columns are added up first. Every numeric column is a metric of its own.
+A metric is a sum of columns, some taken off, or one such sum over another. So it can be taken of a guest, of a host or
+of a whole fleet: the columns are added up first. Every numeric column is a metric of its own.
 """
 
 from __future__ import annotations
