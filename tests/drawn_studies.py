@@ -65,7 +65,9 @@ VMS = st.fixed_dictionaries(
     optional={
         "tdp": SWITCH,
         "accessed_bits": SWITCH,
-        "subscribers": st.lists(st.sampled_from(SUBSCRIBERS), min_size=1, max_size=3, unique=True).map(", ".join),
+        "subscribers": st.lists(st.sampled_from(SUBSCRIBERS), min_size=1, max_size=3, unique=True).map(
+            lambda names: ", ".join(dict.fromkeys([*names, "kvm"]))
+        ),
         "device_share": MAYBE,
         "shared_share": MAYBE,
         "shared_by": st.integers(2, 5),
@@ -159,7 +161,7 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
         "replicates": 1,
         "seed": draw(st.integers(0, 5)),
         "ticks": draw(st.integers(1, 6)),
-        "kernel": draw(st.sampled_from(list(KERNELS))),
+        "kernel": draw(st.sampled_from([*KERNELS, "6.12 with two_touch of 6.18"])),
         "policy": draw(st.sampled_from(["kernel", *POLICIES])),
         "overcommit": draw(st.sampled_from([1.0, 1.1, 1.5, 2.0, 4.0])),
         "truth": draw(st.sampled_from(["off", "off", "on"])),

@@ -91,7 +91,8 @@ class CellSpec(Table):
 
     @model_validator(mode="after")
     def _check_memory(self) -> CellSpec:
-        if self.reclaim.lru == "classic" and (self.swap.device not in ("zram", "none") or self.guest.page_cache.memory):
+        files = any(guest.page_cache.memory for guest in self.fleet.guest.values() or [self.guest])
+        if self.reclaim.lru == "classic" and (self.swap.device not in ("zram", "none") or files):
             raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
         if self.reclaim.lru == "classic" and self.host.memory:
             raise UserError('lru = "classic" is modelled without kswapd: leave host.memory out')

@@ -21,7 +21,7 @@ from coldfleet.hostsim.spec.laws import LawBrokenError
 from tests.cluster.conftest import Said
 from tests.drawn_studies import studies
 
-MANY = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+QUIET = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def run_audited(study: dict[str, Any]) -> None:
@@ -34,14 +34,14 @@ def run_audited(study: dict[str, Any]) -> None:
         simulate_run(run, audit=True)
 
 
-@settings(max_examples=30, derandomize=True, **MANY)
+@settings(QUIET, max_examples=30, derandomize=True)
 @given(study=studies())
 def test_no_study_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, **MANY)
+@settings(QUIET, max_examples=2000)
 @given(study=studies())
 def test_no_study_of_many_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)
