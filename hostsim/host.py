@@ -107,7 +107,7 @@ def simulate_host(
         free_pages=max(spec.memory_pages - sum(slot.kernel_pages for slot in slots), 0),
         watermarks=_watermarks(spec),
         swap_pages=0 if device.name == NO_SWAP else spec.swap_pages or None,
-        compressed_swap=device.compresses and bool(spec.clock or spec.memory_pages or spec.pool_pages),
+        compressed_swap=device.compresses,
         pool_limit=spec.pool_pages,
         scale=round(spec.scale),
         call_scale=spec.call_scale,

@@ -79,6 +79,7 @@ OOM_KILLS = Metric("oom_kills", "OOM kills", ("oom_kills",), unit="guests")
 """Guests that the OOM killer killed. A summary and a report have a line about it where there are any."""
 
 _BUSY = tuple(name for cause, (name, _) in CAUSES.items() if cause != Cause.IDLE)
+_DRAM = ("resident_page_ticks", "pool_page_ticks", "kernel_page_ticks")
 _IN_MEMORY = ("resident_page_ticks", "pgsteal")
 
 DERIVED = (
@@ -90,6 +91,7 @@ DERIVED = (
     Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses", "device_accesses"), unit="share"),
     Metric("promotion_rate", "promotion rate", ("pgmajfault",), over=_IN_MEMORY, unit="share", per_tick=True),
     Metric("residency", "residency", ("resident_page_ticks",), over=("ticks",), unit="pages"),
+    Metric("dram_pages", "DRAM used", _DRAM, over=("ticks",), unit="pages"),
     Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
     Metric("slowdown", "slowdown", _BUSY, over=("unreclaimed_ns",), unit="share", less=("unreclaimed_ns",)),
     Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
@@ -103,10 +105,11 @@ the share that it took for young. needless_failures: of the pages that answered 
 in the shadow MMU alone. fault_rate: the share of all accesses, those of devices included, that are refaults.
 promotion_rate: refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the
 SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
-pages in memory, the mean over all ticks but 0. damon_error: how far DAMON's access counts are from the truth, over all
-pages; damon_hot_error: the same of the hot pages, over their true accesses. The others need a clock. throughput: the
-time that the same accesses take without reclaim, over the time that they took; slowdown: how much longer they took, as
-a share. aging_pass_ms: mean length of an aging pass."""
+pages in memory, the mean over all ticks but 0; dram_pages: the same with what is in zram's pool, and kernel memory.
+damon_error: how far DAMON's access counts are from the truth, over all pages; damon_hot_error: the same of the hot
+pages, over their true accesses. The others need a clock. throughput: the time that the same accesses take without
+reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean length of
+an aging pass."""
 
 
 def names_of(columns: Collection[str]) -> list[str]:

@@ -88,14 +88,16 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
     return math.ceil(max(pages, cpus)) + 1
 
 
-class Need(NamedTuple):
+@dataclass(frozen=True)
+class Need:
     """Guests that are alike: what each needs, and how many there are."""
 
     amounts: Amounts
     count: int
 
 
-class Room(NamedTuple):
+@dataclass(frozen=True)
+class Room:
     """Hosts that are alike, and how many of them are taken before those of the next kind."""
 
     amounts: Amounts
@@ -155,7 +157,7 @@ def pack(needs: Sequence[Need], rooms: Sequence[Room]) -> Packing:
     for kind in range(len(RESOURCES)):
         mean = sum(room.amounts[kind] * room.count for room in rooms) / sum(room.count for room in rooms)
         alone[kind] = sum(need.amounts[kind] * need.count for need in needs) / mean
-    rules = [lambda size, _, weights=weights: _dot(size, weights) for weights in ((1, 0, 0), (0, 1, 0), (1, 1, 0))]
+    rules = [_largest_by(weights) for weights in ((1, 0, 0), (0, 1, 0), (1, 1, 0))]
     found = [_fill(needs, rooms, sizes, rule) for rule in (*rules, _dot)]
     best = min(found, key=lambda loads: sum(load.hosts for load in loads))
     return Packing(tuple(best), (alone[0], alone[1], alone[2]))
@@ -166,6 +168,10 @@ _Rule = Callable[[Sequence[float], Sequence[float]], float]
 
 def _dot(size: Sequence[float], weights: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(size, weights, strict=True))
+
+
+def _largest_by(weights: Sequence[float]) -> _Rule:
+    return lambda size, free: _dot(size, weights)
 
 
 def _fill(

@@ -36,6 +36,12 @@ COUNTERS: tuple[Counter, ...] = (
         "page ticks",
         "pages in memory, the file's included, at the end of each tick but 0, summed over these ticks",
     ),
+    Counter("pool_page_ticks", "page ticks", "memory that the guest takes of zram's pool then, summed in the same way"),
+    Counter(
+        "kernel_page_ticks",
+        "page ticks",
+        "kernel memory that it takes then: page tables of the primary MMU and KVM, and what is charged to it; summed",
+    ),
     Counter("cached_pages", "pages", "pages of the guest's file in the page cache at the end"),
     Counter("file_reads", "pages", "pages read into the page cache: the true refaults of the file, and first reads"),
     Counter("file_writes", "pages", "dirty pages of the page cache that the flusher wrote"),

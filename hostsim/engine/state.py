@@ -95,6 +95,7 @@ MAX_SWAPPINESS = 200  # one more means, since 6.14, anonymous pages only
 PTRS_PER_PTE = 512  # PTEs of one table
 WORDS_PER_TABLE = PTRS_PER_PTE // 64
 UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
+SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
 NO_TASK = -1  # instead of a guest: another process
 MAX_PAGEVEC = 31  # pages of the per-CPU lru_activate batch (15 up to 6.1)

@@ -407,7 +407,7 @@ class HostMemory:
         return int(ground_truth.resident_pages(self.machine, guest))
 
     def count_tick(self) -> None:
-        """A tick has passed, for ``resident_page_ticks``."""
+        """A tick has passed, for what counts memory over ticks (``resident_page_ticks``)."""
         ground_truth.count_tick(self.machine)
 
     def in_memory(self, guest: int) -> int:

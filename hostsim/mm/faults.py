@@ -24,6 +24,7 @@ from coldfleet.hostsim.engine.state import (
     REFERENCED,
     SHADOW,
     SHADOW_MAPPED,
+    SHADOW_UPPER_LEVELS,
     SWAPCACHE,
     TDP,
     TDP_MAPPED,
@@ -42,7 +43,6 @@ from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot, swap_i
 from coldfleet.hostsim.mm.workingset import NEVER, refault
 
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
-SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 
 
 @compiled

@@ -28,7 +28,9 @@ def fewest_hosts(needs: list[Need], room: Room, most: int) -> int:
     """By mixed-integer programming: x[need, host] guests on hosts that are used or not; ``most``: hosts that do."""
     kinds = len(needs)
     variables = kinds * most + most
-    rows, low, high = [], [], []
+    rows: list[np.ndarray] = []
+    low: list[float] = []
+    high: list[float] = []
     for number, need in enumerate(needs):
         row = np.zeros(variables)
         row[number * most : (number + 1) * most] = 1
