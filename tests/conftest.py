@@ -22,4 +22,5 @@ def audited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if is_cheap or request.config.getoption("audit"):
         from coldfleet.hostsim.host import simulate_host  # imports the compiler
 
+        assert simulate_host.__kwdefaults__ is not None
         monkeypatch.setitem(simulate_host.__kwdefaults__, "audit", True)

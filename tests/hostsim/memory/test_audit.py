@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -183,7 +183,8 @@ BREACHES = [
 
 def test_every_law_of_memory_has_a_breach_and_every_law_a_sentence() -> None:
     assert {law for _, law in BREACHES} == set(MEMORY_LAWS)
-    for law in (*MEMORY_LAWS.values(), *GUEST_LAWS.values(), *HOST_LAWS.values()):
+    laws: dict[str, Callable[..., Iterator[str]]] = {**MEMORY_LAWS, **GUEST_LAWS, **HOST_LAWS}
+    for law in laws.values():
         assert statement(law).endswith(".")
         assert statement(law).count(". ") == 0
 
