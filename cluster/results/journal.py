@@ -67,7 +67,8 @@ class RunReceipt:
     def __post_init__(self) -> None:
         """Raises ValueError for a receipt of no kind of run."""
         numbers = (self.replicate, self.wall_s, self.cpu_s, *self.rows.values())
-        if not all(isinstance(each, str) for each in (self.cell_id, self.error)) or not all(map(_is_number, numbers)):
+        typed = all(isinstance(each, str) for each in (self.cell_id, self.error)) and isinstance(self.replicate, int)
+        if not typed or not all(map(_is_number, numbers)):
             raise ValueError("a run's texts and numbers are not texts and numbers")
         if self.status == "failed":
             return
