@@ -22,5 +22,6 @@ def audited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if is_cheap or request.config.getoption("audit"):
         from coldfleet.hostsim.host import simulate_host  # imports the compiler
 
-        assert simulate_host.__kwdefaults__ is not None
-        monkeypatch.setitem(simulate_host.__kwdefaults__, "audit", True)
+        defaults = simulate_host.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "audit", True)

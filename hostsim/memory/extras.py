@@ -75,12 +75,12 @@ def set_up(m: Machine, guest: int, spec: VmSpec, *, key: np.uint64, host: int, n
 
 
 @inlined
-def _note_touch(m: Machine, g: int, page: int, present: bool) -> None:
-    """Writes down when the page was touched; a refault that a memory of this size could have avoided is counted."""
+def _note_touch(m: Machine, g: int, page: int, present: bool) -> bool:
+    """Writes down when the page was touched; true if it is a refault that a memory of this size could have avoided."""
     vm = m.vms[g]
-    if not present and page_row(m, page).shadow != NEVER and m.last_touch[page] > vm.hot_since:
-        m.events[g].wrong_evictions += 1
+    wrong = not present and page_row(m, page).shadow != NEVER and m.last_touch[page] > vm.hot_since
     m.last_touch[page] = vm.tick
+    return wrong
 
 
 @inlined
@@ -112,7 +112,7 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
         if chancy:
             number = np.uint64((first_number + i) & 0xFFFFFFFF)
             tlb_number, race_number, _, _ = philox(vm.key, number, _ACCESS, np.uint64(vm.host), np.uint64(vm.guest))
-        _note_touch(m, g, page, m.bits[word, PRESENT] & bit != 0)
+        wrong = _note_touch(m, g, page, m.bits[word, PRESENT] & bit != 0)
         shadow = False
         if not mm.notifiers:
             accessed, mapped = PRIMARY, PRESENT
@@ -125,13 +125,14 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
         if not m.bits[word, mapped] & bit:
             if mm.notifiers:
                 fault_in_vm(m, g, page, shadow, write)
-                if shadow and m.extra_bits[word, MANY_SPTES] & bit:
-                    events.shadow_faults += vm.rmap_entries - 1
             else:
                 fault_in_process(m, g, page, write)
             if mm.oom_reason:
                 made = i
                 break
+            events.wrong_evictions += wrong
+            if shadow and m.extra_bits[word, MANY_SPTES] & bit:
+                events.shadow_faults += vm.rmap_entries - 1
         elif not m.bits[word, accessed] & bit:
             hidden = _is_hidden(m, g, word, bit, tlb_number)
             without_ad = not vm.accessed_mask or (shadow and m.extra_bits[word, NO_AD] & bit)
@@ -162,12 +163,13 @@ def touch_by_device(m: Machine, g: int, device: int, accesses: npt.NDArray[np.ui
         word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
         present = m.bits[word, PRESENT] & bit != 0
-        _note_touch(m, g, page, present)
+        wrong = _note_touch(m, g, page, present)
         if not present:
             fault_in_process(m, g, page, True)
             if m.mms[g].oom_reason:
                 exit_mmap(m, g)
                 return
+            m.events[g].wrong_evictions += wrong
         m.extra_bits[word, column] |= bit
         m.bits[word, TOUCHED] |= bit
         m.events[g].device_accesses += 1

@@ -12,7 +12,6 @@ from coldfleet.hostsim.counters.timing import CAUSES, KINDS, WINDOWS, Cause
 from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
 from coldfleet.hostsim.spec.host_spec import GuestResult, GuestSpec, HostResult, HostSpec
 from coldfleet.hostsim.spec.laws import Broken, hold
-from coldfleet.hostsim.swap.devices import get_device
 
 GuestLaw = Callable[[HostSpec, GuestSpec, GuestResult], Broken]
 HostLaw = Callable[[HostSpec, HostResult], Broken]
@@ -84,7 +83,7 @@ def _parts(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
 def _swap_reads(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
     """A page that comes back from swap was evicted, and, on a device that keeps no copy of what was read, written."""
     counters = result.counters
-    if not get_device(spec.swap_device).asynchronous and counters["pswpin"] > counters["pswpout"]:
+    if spec.swap_device == "zram" and counters["pswpin"] > counters["pswpout"]:
         yield f"pswpin {counters['pswpin']} is more than pswpout {counters['pswpout']}"
     if spec.swap_device == "none" and counters["pswpout"]:
         yield f"pswpout is {counters['pswpout']} without swap"

@@ -95,7 +95,7 @@ def leaky(monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(memory: HostMemory) -> None:
         count_tick(memory)
         if memory.tick == 3:
-            memory.machine.mms["charged"][1] += 1
+            memory.machine.mms["charged"][-1] += 1
 
     monkeypatch.setattr(HostMemory, "count_tick", lose)
 
