@@ -47,6 +47,40 @@ def test_no_study_of_many_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)
 
 
+KILLED: dict[str, Any] = {
+    "replicates": 1,
+    "ticks": 2,
+    "kernel": "7.3",
+    "policy": "six-steps",
+    "overcommit": 1.0,
+    "truth": "on",
+    "guest": {"memory": "2500 KiB", "accesses_per_tick": 1500},
+    "swap": {"device": "async", "size": "1500 pages"},
+    "host": {"memory": "6 MiB", "sample": "1/4"},
+    "fleet": {"hosts": 1, "guests_per_host": 4},
+}
+
+
+def test_the_fault_that_kills_a_guest_is_no_refault() -> None:
+    """Studies drawn at random found one more wrong eviction than refaults."""
+    run_audited(KILLED)
+
+
+def test_the_classic_lru_refuses_a_class_with_a_file() -> None:
+    study = {
+        **KILLED,
+        "swap": {},
+        "host": {},
+        "reclaim": {"lru": "classic"},
+        "fleet": {
+            "host": {"small": {"count": 1, "memory": "8 MiB", "cpus": 2}},
+            "guest": {"web": {"count": 1, "page_cache": {"memory": "2 MiB"}}},
+        },
+    }
+    with pytest.raises(UserError, match="no page_cache"):
+        read_study(study)
+
+
 def test_audited_rows_are_the_same(plan: Plan) -> None:
     run = plan.run(2)
     assert simulate_run(run, audit=True) == simulate_run(run)
