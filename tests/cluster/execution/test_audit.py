@@ -49,15 +49,46 @@ def test_no_study_of_many_breaks_a_law(study: dict[str, Any]) -> None:
 
 KILLED: dict[str, Any] = {
     "replicates": 1,
+    "seed": 1,
     "ticks": 2,
     "kernel": "7.3",
     "policy": "six-steps",
     "overcommit": 1.0,
     "truth": "on",
-    "guest": {"memory": "2500 KiB", "accesses_per_tick": 1500},
+    "output": {"epochs": "on"},
+    "guest": {"memory": "2500 KiB", "accesses_per_tick": 1500, "workload": {}},
+    "reclaim": {"psi_target": 50.0, "mode": "pressure"},
     "swap": {"device": "async", "size": "1500 pages"},
+    "vm": {},
+    "clock": {"mode": "timed", "pcpus": 1, "vcpus": 2},
     "host": {"memory": "6 MiB", "sample": "1/4"},
-    "fleet": {"hosts": 1, "guests_per_host": 4},
+    "fleet": {
+        "placement": "first-fit",
+        "host": {"small": {"count": 1, "memory": "16 MiB", "cpus": 2}},
+        "guest": {
+            "web": {
+                "count": 2,
+                "memory": "2500 KiB",
+                "workload": {
+                    "skew": 0.9,
+                    "write_share": 0.25,
+                    "hot_access_share": 0.5,
+                    "kind": "hotcold",
+                    "hot_share": 0.0,
+                    "phase_ticks": 2,
+                    "layout": "shuffled",
+                },
+                "vcpus": 1,
+                "accesses_per_tick": 1500,
+                "nested": {},
+                "nested_ratio": 0.1,
+                "page_cache": {"memory": "1 pages"},
+            },
+            "db": {"count": 2},
+        },
+    },
+    "nested_ratio": 0.0,
+    "nested": {},
 }
 
 
