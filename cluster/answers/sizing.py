@@ -239,7 +239,7 @@ def _binding(packed: Packing, plain: Packing) -> str:
     hosts = min(packed.hosts, plain.hosts)
     if hosts == 1:
         return "one host"
-    return "fragmentation" if packed.fragmentation > _LOST * hosts else packed.scarcest
+    return "fragmentation" if hosts - packed.least > _LOST * hosts else packed.scarcest
 
 
 @dataclass(frozen=True)

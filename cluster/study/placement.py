@@ -128,9 +128,9 @@ class Packing:
         return sum(load.hosts for load in self.loads)
 
     @property
-    def fragmentation(self) -> int:
-        """Hosts beyond what the scarcest resource asks for, as guests can't be cut in pieces."""
-        return self.hosts - math.ceil(max(self.alone) - _ROUNDING)
+    def least(self) -> int:
+        """Hosts that would do if guests could be cut in pieces: there are more because of fragmentation."""
+        return math.ceil(max(self.alone) - _ROUNDING)
 
     @property
     def scarcest(self) -> str:

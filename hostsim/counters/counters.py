@@ -40,7 +40,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(
         "kernel_page_ticks",
         "page ticks",
-        "kernel memory that it takes then: page tables of the primary MMU and KVM, and what is charged to it; summed",
+        "what else it takes then: page tables of the primary MMU and KVM, and whatever is charged to it; summed",
     ),
     Counter("cached_pages", "pages", "pages of the guest's file in the page cache at the end"),
     Counter("file_reads", "pages", "pages read into the page cache: the true refaults of the file, and first reads"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled, page_row, popcount
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, popcount
 from coldfleet.hostsim.engine.state import (
     ACTIVE,
     ANON,
@@ -98,36 +98,50 @@ def resident_pages(m: Machine, g: int) -> int:
 
 
 @compiled
-def kernel_pages(m: Machine, g: int) -> int:
-    """Kernel memory that a guest takes: what is charged to it, and KVM's page tables.
+def kvm_tables(m: Machine, g: int) -> int:
+    """Page tables that KVM has for a guest, in pages; nobody charges them.
 
     The TDP MMU has a table for every 2 MiB that it mapped once, and keeps it; those of the shadow MMU are counted as
-    they come. In a sample the tables above them, of which a guest has a few however large it is, are left out.
+    they come.
     """
     mm = m.mms[g]
-    if not mm.tables:
-        return mm.kernel_pages + mm.indirect_shadow_pages
-    leaves = 0
+    tables = 0
     if mm.notifiers and mm.tdp:
         first = mm.first // PTRS_PER_PTE
         for table in range(first, first + (mm.pages + PTRS_PER_PTE - 1) // PTRS_PER_PTE):
-            leaves += m.pmds[table] & PMD_POPULATED != 0
-    above = UPPER_LEVELS * (leaves > 0)
-    if m.features[0].scale > 1:
-        above = -UPPER_LEVELS
-        if mm.indirect_shadow_pages:
-            above -= SHADOW_UPPER_LEVELS
-    return mm.kernel_pages + mm.indirect_shadow_pages + leaves + above
+            tables += m.pmds[table] & PMD_POPULATED != 0
+    if tables:
+        tables += UPPER_LEVELS
+    return tables + mm.indirect_shadow_pages
+
+
+@inlined
+def _tables_above(m: Machine, g: int) -> int:
+    """Of a guest's page tables, those above the leaves: a few, however large it is."""
+    mm = m.mms[g]
+    above = 0
+    if mm.tables:
+        above += UPPER_LEVELS * (1 + (mm.notifiers and mm.tdp))
+    if mm.indirect_shadow_pages:
+        above += SHADOW_UPPER_LEVELS
+    return above
 
 
 @compiled
 def count_memory(m: Machine, g: int) -> int:
-    """A tick has passed with what a guest has in memory now; returns its own pages, those of its file included."""
-    events = m.events[g]
+    """A tick has passed with what a guest has in memory now; returns its own pages, those of its file included.
+
+    What else is charged to it is kernel memory, but for a page or two in the swap cache and those of its VMM. A sample
+    leaves out the tables above the leaves, which would count many times.
+    """
+    mm, events = m.mms[g], m.events[g]
     resident = resident_pages(m, g) + events.cached_pages
+    kernel = mm.charged - mm.stock - resident + kvm_tables(m, g)
+    if m.features[0].scale > 1:
+        kernel -= _tables_above(m, g)
     events.resident_page_ticks += resident
-    events.pool_page_ticks += int(np.rint(m.mms[g].pool_units / POOL_UNIT))
-    events.kernel_page_ticks += kernel_pages(m, g)
+    events.pool_page_ticks += int(np.rint(mm.pool_units / POOL_UNIT))
+    events.kernel_page_ticks += kernel
     return resident
 
 

@@ -68,15 +68,16 @@ def test_a_device_that_is_no_memory_takes_none() -> None:
 def test_kernel_memory_is_the_page_tables_of_the_primary_mmu_and_of_kvm() -> None:
     leaves, above = PAGES // PER_TABLE, 2
     plain = run(host())[0]
-    assert mean(plain, "kernel") == 2 * (leaves + above)  # primary MMU and TDP MMU
+    assert mean(plain, "kernel") == pytest.approx(2 * (leaves + above), abs=1), "primary MMU and TDP MMU"
     nested = run(host(nested_ratio=1, nested={"exposed_share": 1.0}))[0]
-    assert mean(nested, "kernel") == pytest.approx(2 * (leaves + above) + nested.counters["indirect_shadow_pages"])
+    assert mean(nested, "kernel") == pytest.approx(2 * (leaves + above) + leaves + 3, abs=1)
     assert nested.counters["indirect_shadow_pages"] == leaves + 3
 
 
 def test_used_and_free_memory_are_the_host_s() -> None:
-    spec = replace(host(reclaim={"mode": "host"}, output={"epochs": "on"}), compression=CompressionSpec(2.0, 0.0, 0.0))
+    spec = host(overcommit=1.3, reclaim={"mode": "host"}, output={"epochs": "on"})
     result = simulate_host(spec, get_policy("lockless-6.15"), seed=1, replicate=0, host=0, audit=True)
+    assert not any(guest.oom_reason for guest in result.guests)
     used = sum(mean(guest, what) for guest in result.guests for what in ("resident", "pool", "kernel"))
     free = sum(epoch.free_pages for epoch in result.epochs) / TICKS
     tdp_tables = 2 * (PAGES // PER_TABLE + 2)  # the engine takes them from no host's memory
