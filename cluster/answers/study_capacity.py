@@ -184,7 +184,8 @@ def capacity(
     slos.append(NO_KILLS)
     path = find_path(vary, plan)
     only_policies(plan, [path])
-    loads, placement = _placeable(plan, path, _loads(plan, path, low, high, step))
+    wanted_loads = _loads(plan, path, low, high, step)
+    loads, placement = _placeable(plan, path, wanted_loads)
     fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
     policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
     plan = with_values(with_values(plan, "policy", policies), path, loads)
@@ -237,7 +238,7 @@ def capacity(
             if level is not None:
                 bound[policy] = binding(slos, [rows(policy, level, r) for r in range(_SHOWN)])
         spent = trials.runs
-        sized = _Sized(path, loads, confidence, placement)
+        sized = _Sized(path, loads, confidence, placed_up_to=loads[-1] < wanted_loads[-1])
         answers = tuple(sized.answer(each, found[each], bound[each], size) for each in policies)
     return CapacityAnswer(
         study=plan.name,
@@ -306,7 +307,7 @@ class _Sized:
     path: str
     loads: Sequence[float]
     confidence: float
-    placement: str
+    placed_up_to: bool = False  # the highest load: no higher one can be placed
 
     def answer(self, policy: str, found: Capacity, bound: Binding | None, size: _Size) -> PolicyCapacity:
         """The answer, a level lower whenever the run that checks it fails."""
@@ -354,7 +355,7 @@ class _Sized:
         lowest, highest = self.loads[0], self.loads[-1]
         best, broken = self.load(found.best), self.load(found.broken)
         if found.always_met:
-            last = self.placement or "the highest that was tried"
+            last = "where placement binds" if self.placed_up_to else "the highest that was tried"
             return f"every SLO is met up to {self.path} {highest:g}, {last}"
         if broken is None:
             if best is None:

@@ -101,7 +101,7 @@ def _print(answer: CapacityAnswer) -> None:
     output.print_rich(table, WIDTH)
     output.print_text("")
     for each in answer.policies:
-        more = ": --to tries more" if each.always_met else ""
+        more = ": --to tries more" if each.always_met and not answer.placement_binds else ""
         output.print_paragraph(f"{each.policy}: {each.sentence}{more}", WIDTH)
     fills = f"without overcommit the fleet fills {answer.fleet_hosts:g} hosts"
     output.print_text(f"borders with {answer.confidence:g} % confidence; {fills}")

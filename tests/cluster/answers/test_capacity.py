@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,9 +215,18 @@ def test_capacity_in_json_and_in_words(study: Path, coldfleet: Command) -> None:
     assert best["capacity"] > base["capacity"]
     assert best["judged"][f"{low:g}"] == "meets"
     assert best["judged"][f"{high:g}"] == "fails"
-    assert best["hosts"] == -(-1000 // low)
-    assert best["dram_saved_pages"] == pytest.approx(1000 * 2 * 1024 * (1 / base["capacity"] - 1 / low))
-    assert base["dram_saved_pages"] == 0
+    for each in (best, base):
+        promised, used, saved = (each[f"dram_{what}pages"] for what in ("", "used_", "saved_"))
+        assert promised > 1000 * 2 * 1024, "with kernel memory"
+        assert 0 < saved == pytest.approx(promised - used) < promised * (1 - 1 / each["capacity"]), (
+            "the pool takes some"
+        )
+        assert each["dram_saved_interval"][0] < saved < each["dram_saved_interval"][1]
+        assert each["checked"] is True
+        assert each["check_free_pages"] > 0
+    assert found["fleet_hosts"] == best["hosts_without_overcommit"] == 1000
+    assert best["hosts"] == 1000, "hosts of 8 MiB keep 768 pages free: no third guest fits"
+    assert best["hosts_binding"] == "fragmentation"
     assert best["binding"]["slo"] == "fault_rate_mean<18%"
     assert best["binding"]["value"] > 0.18
     assert best["binding"]["nested"] is True
@@ -243,6 +253,7 @@ def test_density_can_be_the_load(study: Path, coldfleet: Command) -> None:
     )
     data = json.loads(coldfleet(*ask, "--slo", "fault_rate<99%", "--json").out)
     assert all(each["always_met"] and each["hosts"] == 1 for each in data["policies"])  # 2 guests fit where 3 do
+    assert all(each["hosts_binding"] == "one host" for each in data["policies"])
     said = coldfleet(*ask, "--slo", "fault_rate<0.01%").out
     assert "out of reach: even at fleet.guests_per_host 1 fault_rate<0.01% is broken" in " ".join(said.split())
 
@@ -281,3 +292,82 @@ def test_a_mistake_is_one_line(study: Path, coldfleet: Command, arguments: tuple
     said = coldfleet("capacity", study, *arguments)
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert why in said.err
+
+
+TINY = """\
+seed = 3
+ticks = 8
+overcommit = 2.0
+policy = "evict-only"
+[guest]
+memory = "4 MiB"
+accesses_per_tick = 2048
+"""
+ALIKE = "[fleet]\nhosts = 1\nguests_per_host = 8\n"
+CLASSES = """\
+[fleet]
+vcpus_per_cpu = 1
+[fleet.host.h]
+count = 2
+memory = "32 MiB"
+cpus = 8
+[fleet.guest.w]
+count = 16
+memory = "4 MiB"
+"""
+
+
+@pytest.fixture
+def ask(tmp_path: Path, coldfleet: Command) -> Callable[..., dict[str, Any]]:
+    """The first policy's answer about a tiny study."""
+
+    def call(more: str, *arguments: object, slo: str = "fault_rate<99%") -> dict[str, Any]:
+        path = tmp_path / "tiny.toml"
+        path.write_text(TINY + more)
+        said = coldfleet("capacity", path, "--slo", slo, "--json", *SERIAL, *arguments)
+        assert said.code == 0, said.err
+        data: dict[str, Any] = json.loads(said.out)
+        return {**data["policies"][0], "placement_binds": data["placement_binds"]}
+
+    return call
+
+
+FAR = ("--from", 1, "--to", 3, "--step", 2, "--hosts", 100)
+
+
+def test_a_better_compression_ratio_never_saves_less_and_none_saves_nothing(ask: Callable[..., dict[str, Any]]) -> None:
+    saved = [
+        ask(f"{ALIKE}[swap]\n{swap}\n", *FAR)
+        for swap in ("incompressible_share = 1.0", "ratio = 1.5", "ratio = 3", "ratio = 6")
+    ]
+    pages = [each["dram_saved_pages"] / each["dram_pages"] for each in saved]
+    assert pages[0] < 0.001
+    assert pages == sorted(pages)
+    assert pages[3] < 1 - 1 / 3, "what stays resident is not saved"
+    hosts = [each["hosts"] for each in saved]
+    assert hosts[0] == 100
+    assert hosts == sorted(hosts, reverse=True)
+    assert all(each["checked"] for each in saved)
+
+
+def test_no_host_is_saved_where_vcpus_bind_and_counts_end_where_placement_does(
+    ask: Callable[..., dict[str, Any]],
+) -> None:
+    by_overcommit = ask(CLASSES, *FAR)
+    assert (by_overcommit["hosts"], by_overcommit["hosts_binding"]) == (100, "vCPUs")
+    by_count = ask(CLASSES, "--vary", "fleet.guest.w.count", "--from", 8, "--to", 32, "--step", 8)
+    assert (by_count["capacity"], by_count["always_met"]) == (16, True)
+    assert by_count["placement_binds"].startswith("placement binds at fleet.guest.w.count 16: ")
+    assert by_count["sentence"].startswith("every SLO is met up to fleet.guest.w.count 16, where placement binds")
+
+
+def test_a_metric_that_falls_with_the_load_is_answered_as_it_is(ask: Callable[..., dict[str, Any]]) -> None:
+    answer = ask(ALIKE, "--vary", "skew", "--from", 0.2, "--to", 1.8, "--step", 0.4, slo="fault_rate<12%")
+    assert answer["capacity"] is None
+    assert f"every SLO is met from guest.workload.skew {answer['met_above']:g} on; at 0.2" in answer["sentence"]
+
+
+def test_a_killed_guest_breaks_every_slo(ask: Callable[..., dict[str, Any]]) -> None:
+    answer = ask(f'{ALIKE}[reclaim]\nmode = "host"\nswappiness = 0\n', *FAR)
+    assert answer["judged"]["3"] != "meets", "without anything to evict guests are killed"
+    assert answer["judged"]["1"] == "meets" or answer["capacity"] is None

@@ -198,7 +198,7 @@ def sized(statuses: dict[int, SloStatus], fits_up_to: int) -> Any:
     }
     causes = {name: 0 for metric in _needs() for name in metric}
     bound = binding([slo, NO_KILLS], [{"guests": [{**causes, **row}]}])
-    levels = _Sized("overcommit", [1.0, 1.5, 2.0, 2.5], 95.0, "")
+    levels = _Sized("overcommit", [1.0, 1.5, 2.0, 2.5], 95.0)
     return levels.answer("p", Capacity(4, statuses), bound, size)
 
 
