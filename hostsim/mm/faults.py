@@ -278,6 +278,7 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
         if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
                 kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
+                m.events[g].nested_faults += access >> 31
             m.bits[word, accessed] |= bit
             m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:
