@@ -111,9 +111,10 @@ class HostClock:
     ) -> None:
         self.memory, self.queues, self.guest_ticks, self.is_due = memory, queues, guest_ticks, is_due
         self.spec, self.scale, self.calibration = spec, scale, calibration
-        model = partial(new_cost_model, scale=scale, free=spec.free, calibration=calibration)
-        self.cost_model = model(memory, write_cpu_ns=device.write_cpu_ns)
-        self.baseline_cost_model = model(queues.baseline or memory, write_cpu_ns=0.0)
+        model = partial(new_cost_model, scale=scale, calibration=calibration)
+        self.cost_model = model(memory, write_cpu_ns=device.write_cpu_ns, free=spec.free)
+        no_faults = spec.free or queues.baseline is None  # without reclaim: all is mapped in tick 0
+        self.baseline_cost_model = model(queues.baseline or memory, write_cpu_ns=0.0, free=no_faults)
         serial = sum(serial_ns(calibration).values())
         limits = calibration.fault_ns, serial, calibration.coherency_ns
         rules = (

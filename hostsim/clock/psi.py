@@ -57,8 +57,8 @@ def pressure_of_cpus(pressure: npt.NDArray[np.float64], tasks: npt.NDArray[np.in
         none[NEITHER] *= 1 - (stalled + running)
     for cpu in range(cpus):
         none = pressure[cpu]
-        none[FULL] -= none[NEITHER]
         none[SOME] = 1 - none[SOME]
+        none[FULL] = min(none[FULL] - none[NEITHER], none[SOME])  # it can be more by a rounding error
         none[NONIDLE] = 1 - none[NONIDLE]
 
 

@@ -99,7 +99,7 @@ def writes_under_way(m: Machine, g: int, kind: int) -> int:
     """Pages of a guest that are being written; ``kind``: as :func:`end_writeback`."""
     mm = m.mms[g]
     if kind == EITHER:
-        return mm.under_writeback  # type: ignore[no-any-return]
+        return mm.under_writeback
     return mm.file_under_writeback if kind == FILE else mm.under_writeback - mm.file_under_writeback
 
 

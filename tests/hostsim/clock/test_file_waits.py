@@ -111,5 +111,6 @@ def test_a_refault_of_l2_costs_more_than_one_of_l1() -> None:
     l1, l2 = (
         run(HostSpec("6.12", (each,), 4, clock=CLOCK)).totals() for each in (guest, replace(guest, nested=shares))
     )
+    assert l1["unreclaimed_ns"] == l2["unreclaimed_ns"] == l1["run_ns"]
     assert l1["nested_faults"] == 0 < l2["nested_faults"] == l2["shadow_faults"]
     assert l2["fault_stall_ns"] / l2["pgfault"] == pytest.approx(2.05 * l1["fault_stall_ns"] / l1["pgfault"], rel=0.01)
