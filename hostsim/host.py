@@ -17,6 +17,7 @@ from coldfleet.hostsim.engine.hybrids import get_kernel
 from coldfleet.hostsim.engine.philox import study_key
 from coldfleet.hostsim.engine.state import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, MONITOR, YOUNG
 from coldfleet.hostsim.engine.streams import SAMPLE_STARTS, Source, guest_word
+from coldfleet.hostsim.memory.audit import check_memory, check_result
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
@@ -24,9 +25,9 @@ from coldfleet.hostsim.sampling import scale_up, simulate_sampled
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import FILE_DEVICES, Epoch, GuestResult, GuestSpec, HostResult, HostSpec
-from coldfleet.hostsim.swap.devices import get_device
+from coldfleet.hostsim.swap.devices import NO_SWAP, get_device
 from coldfleet.hostsim.swap.queue import SWAP, new_queue
-from coldfleet.hostsim.swap.zram import Pool, new_pool, no_pool, update_pool, with_compression
+from coldfleet.hostsim.swap.zram import fill_in_sizes, with_compression
 from coldfleet.hostsim.workload.access_queues import AccessQueues, GuestSource, Stream
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
 from coldfleet.hostsim.workload.scenario import RecordedStream
@@ -45,22 +46,33 @@ def simulate_host(
     replicate: int,
     host: int,
     make_memory: Callable[..., HostMemory] = HostMemory,
+    audit: bool = False,
 ) -> HostResult:
     """Runs a host for ``spec.ticks`` ticks; the same arguments give the same result, bit for bit.
 
     ``make_memory``: what the host runs on; a :class:`HostMemory` that also watches what is done to it.
-    Raises UserError for an unknown kernel or mode, a host without guests, or kswapd with the classic LRU.
+    ``audit``: checks the laws of hostsim.memory.audit after every tick, and of the result.
+    Raises UserError for an unknown kernel or mode, a host without guests, kswapd with the classic LRU, or min_ttl_ms
+    without a clock.
     """
     kernel = replace(get_kernel(spec.kernel), lru_gen=spec.lru_gen)
     if spec.memory_pages and not spec.lru_gen:
         raise UserError("kswapd is modelled for MGLRU: leave the host's memory out under the classic LRU")
+    if spec.min_ttl_ms and not spec.clock:
+        raise UserError("min_ttl_ms is a time, and without a clock there is none")
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
     if spec.sample > 1:
         key = int(study_key(seed, replicate))
         random = np.random.Generator(np.random.Philox(key=key, counter=[0, SAMPLE_STARTS, host, 0]))
         again = partial(
-            simulate_host, policy=policy, seed=seed, replicate=replicate, host=host, make_memory=make_memory
+            simulate_host,
+            policy=policy,
+            seed=seed,
+            replicate=replicate,
+            host=host,
+            make_memory=make_memory,
+            audit=audit,
         )
         return simulate_sampled(spec, random, again)
     limited = spec.mode == "limit"
@@ -80,29 +92,35 @@ def simulate_host(
         for guest in spec.guests
     ]
     parent_limit = spec.parent_pages if limited else 0
+    device = get_device(spec.swap_device)
     memory = make_memory(
         slots,
         kernel,
         policy,
         parent_max_pages=parent_limit,
         shared_cpu=spec.scenario,
-        async_swap=get_device(spec.swap_device).asynchronous,
-        free_pages=spec.memory_pages,
+        async_swap=device.asynchronous,
+        free_pages=max(spec.memory_pages - sum(slot.kernel_pages for slot in slots), 0),
         watermarks=_watermarks(spec),
+        swap_pages=0 if device.name == NO_SWAP else spec.swap_pages or None,
+        compressed_swap=device.compresses and bool(spec.clock or spec.memory_pages or spec.pool_pages),
+        pool_limit=spec.pool_pages,
         scale=round(spec.scale),
         call_scale=spec.call_scale,
     )
     who = seed, replicate, host
     queues = _access_queues(memory, spec, policy, who)
     guest_ticks = [_guest_tick(memory, spec, g, who) for g in range(len(spec.guests))]
-    pool = _pool(memory, spec, who)
+    if len(memory.machine.size_classes):
+        numbers = [guest_word(Source.ACCESSES, g, guest.part) for g, guest in enumerate(spec.guests)]
+        fill_in_sizes(memory, spec.compression, study_key(seed, replicate), host, numbers)
     clock = None
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
     monitor = make_monitor(memory, spec, key=study_key(seed, replicate), host=host) if spec.monitor else None
     together = not (
-        monitor or memory.has_io or memory.watched or spec.epochs
+        monitor or memory.has_io or memory.watched or spec.epochs or audit
     )  # nothing happens between ticks that takes no time
     epochs: list[Epoch] = []
     tick = 0
@@ -113,8 +131,6 @@ def simulate_host(
         else:
             for g, guest_tick in enumerate(guest_ticks):
                 _run_tick(queues, g, guest_tick, tick)
-            if spec.memory_pages:
-                update_pool(memory.machine, pool)
             if monitor is not None and tick and tick % spec.monitor_every_ticks == 0:
                 for _ in monitor():
                     pass
@@ -123,15 +139,21 @@ def simulate_host(
         else:
             memory.complete_io()
         if spec.clock and not tick:
-            clock = _clock(memory, queues, guest_ticks, pool, monitor, spec, who)
+            clock = _clock(memory, queues, guest_ticks, monitor, spec, who)
+            memory.protect_generations(spec.min_ttl_ms)
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
         if tick and clock is None:
             memory.count_tick()
         if tick and spec.epochs:
             epochs.append(_epoch(tick, memory, spec, _results(memory, policy, spec, queues, clock, tick)))
+        if audit:
+            check_memory(memory)
         tick += 1
-    return replace(_results(memory, policy, spec, queues, clock, spec.ticks), epochs=tuple(epochs))
+    result = replace(_results(memory, policy, spec, queues, clock, spec.ticks), epochs=tuple(epochs))
+    if audit:
+        check_result(result)
+    return result
 
 
 def _results(
@@ -231,20 +253,10 @@ def _run_tick(queues: AccessQueues, g: int, guest_tick: GuestTick, tick: int) ->
         guest_tick.extras.end(tick)
 
 
-def _pool(memory: HostMemory, spec: HostSpec, who: tuple[int, int, int]) -> Pool:
-    """The swap device's pool, if it has one and somebody looks: a clock, or kswapd at the host's free memory."""
-    if not get_device(spec.swap_device).compresses or not (spec.clock or spec.memory_pages):
-        return no_pool()
-    seed, replicate, host = who
-    numbers = [guest_word(Source.ACCESSES, g, guest.part) for g, guest in enumerate(spec.guests)]
-    return new_pool(memory, spec.compression, study_key(seed, replicate), host, numbers)
-
-
 def _clock(
     memory: HostMemory,
     queues: AccessQueues,
     guest_ticks: list[GuestTick],
-    pool: Pool,
     monitor: AccessMonitor | None,
     spec: HostSpec,
     who: tuple[int, int, int],
@@ -270,7 +282,6 @@ def _clock(
         queue_of(device),
         np.concatenate(file_queues or [np.zeros(1, SWAP)]),
         [kinds.index(name) if name else 0 for name in files],
-        pool,
         spec.scale,
         spec.calibration,
         monitor,
@@ -288,6 +299,8 @@ def _result(
         access_hash=queues.access_hash(g),
         counters=collect(memory, g, times, spec.calibration),
         step_pages=tuple(int(n) for n in memory.machine.step_pages[g][: len(policy.steps)]),
+        oom_tick=memory.oom_tick(g),
+        oom_reason=memory.oom_reason(g),
     )
     return scale_up(result, guest, *queues.made(g)) if guest.sample else result
 

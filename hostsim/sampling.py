@@ -9,6 +9,9 @@ A reclaim call frees 64 pages however many there are, and a part has fewer. It c
 fewer pages, or calls as large, but fewer: the neighbourhood of a page is then as the kernel sees it, but for few pages
 such calls are coarse. In two parts calls are smaller, in the other two there are fewer. Which page tables were taken
 shows in how the parts of a pair differ, what depends on the size of calls in how the pairs do.
+
+A guest counts as killed by the OOM killer if it was killed in any part, in the first tick in which that happened; its
+other counters are the means over all parts nevertheless.
 """
 
 from __future__ import annotations
@@ -21,8 +24,7 @@ import numpy as np
 
 from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.timing import TIMES
-from coldfleet.hostsim.engine.state import MIN_LRU_BATCH, PTRS_PER_PTE
-from coldfleet.hostsim.mm.faults import UPPER_LEVELS
+from coldfleet.hostsim.engine.state import MIN_LRU_BATCH, PTRS_PER_PTE, UPPER_LEVELS
 from coldfleet.hostsim.mm.reclaim import DEF_PRIORITY
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestResult, GuestSpec, HostResult, HostSpec, PageCacheSpec, SampleOf
@@ -33,7 +35,7 @@ SAFETY = 1.5  # on what the pairs differ by, as both may be wrong on the same si
 COMMON = 0.01  # of the value: what all parts have in common, whose lists and limits are short and in whole pages
 _PER_PAGE_TIMES = ("resident_page_ms", "pool_page_ms", "reclaimed_page_ms")
 _TIMES = {time.name for time in TIMES}
-_ALIKE = {"agings", "mm_walks", *(_TIMES - set(_PER_PAGE_TIMES))}
+_ALIKE = {"agings", "mm_walks", "oom_kills", *(_TIMES - set(_PER_PAGE_TIMES))}
 """Counters that a sample has as the whole does: passes over the memory, and times, whose costs are scaled already."""
 
 
@@ -64,6 +66,8 @@ def _part_of_host(spec: HostSpec, number: int, start: float, step: int, smaller_
         guests=guests,
         parent_pages=_limit(part, spec.parent_pages, scale),
         memory_pages=round(spec.memory_pages / scale),
+        swap_pages=math.ceil(spec.swap_pages / scale),
+        pool_pages=math.ceil(spec.pool_pages / scale),
     )
 
 
@@ -106,7 +110,10 @@ def combine(parts: Sequence[HostResult]) -> HostResult:
     guests = []
     for g, guest in enumerate(first.guests):
         counters = [part.guests[g].counters for part in parts]
-        guests.append(replace(guest, counters=_means(counters), ci95=_intervals(counters)))
+        kills = [(each.oom_tick, each.oom_reason) for part in parts if (each := part.guests[g]).oom_reason]
+        tick, reason = min(kills, default=(guest.oom_tick, guest.oom_reason))
+        estimate = replace(guest, counters=_means(counters), ci95=_intervals(counters))
+        guests.append(replace(estimate, oom_tick=tick, oom_reason=reason))
     epochs = (
         replace(epochs[0], counters=_means([epoch.counters for epoch in epochs]))
         for epochs in zip(*(part.epochs for part in parts), strict=True)
@@ -116,9 +123,10 @@ def combine(parts: Sequence[HostResult]) -> HostResult:
 
 
 def _means(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    return {
+    means = {
         name: n if name in _TIMES else round(sum(part[name] for part in parts) / PARTS) for name, n in parts[0].items()
     }
+    return means | {"oom_kills": max(part["oom_kills"] for part in parts)}
 
 
 def _intervals(parts: Sequence[Mapping[str, int]]) -> dict[str, float]:

@@ -66,8 +66,11 @@ def explain(
     output.print_text(f"host {host}, guest {found.guest} ({found.guest_name}), page {found.life.page}: {found.why}")
     output.print_text(
         f"{len(found.life.touches)} touches, {len(found.judged)} evictions, {wrong} of them wrong; "
-        "the simulation gave the stored rows again, bit for bit\n"
+        "the simulation gave the stored rows again, bit for bit"
     )
+    for fates in found.fates:
+        output.print_text(f"the guest: {fates}")
+    output.print_text("")
     lines = in_words(found)
     for line in lines[:_MOST_LINES]:
         output.print_text(line)

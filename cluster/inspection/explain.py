@@ -20,7 +20,7 @@ from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import schema
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.plan import Run
-from coldfleet.hostsim.engine.state import ACCESS_PAGE
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.memory.watch import Eviction, Instant, Life, Moment, Operation, PageWatch, Touch
 from coldfleet.hostsim.spec.errors import UserError
@@ -61,8 +61,35 @@ class JudgedEviction:
 
 
 @dataclass(frozen=True)
+class Fates:
+    """What became of a guest's evicted pages: the evictions after tick 0 of the pages that one level touched last.
+
+    ``idle_ticks``: the median time since that touch. ``wanted_ticks``: the median time until the next one; None if
+    fewer than half were touched again. ``wanted_in_a_tick``: share that was, within the time of a tick, 0..1. Times
+    are in ticks, over which a tick's accesses are spread evenly.
+    """
+
+    by_l2: bool
+    evictions: int
+    idle_ticks: float
+    wanted_ticks: float | None
+    wanted_in_a_tick: float
+
+    def __str__(self) -> str:
+        again = "never" if self.wanted_ticks is None else f"after {self.wanted_ticks:.2f} ticks"
+        return (
+            f"{self.evictions:,} evictions of pages that {'L2' if self.by_l2 else 'L1'} touched last, "
+            f"{self.idle_ticks:.2f} ticks before; wanted again {again} (medians), "
+            f"{self.wanted_in_a_tick:.0%} of them within a tick"
+        )
+
+
+@dataclass(frozen=True)
 class Explanation:
-    """The life of a page. ``why``: it was chosen; ``steps``: what aging and reclaim did on the host meanwhile."""
+    """The life of a page. ``why``: it was chosen; ``steps``: what aging and reclaim did on the host meanwhile.
+
+    ``fates``: of all evicted pages of the guest.
+    """
 
     run: Run
     host: int
@@ -73,6 +100,7 @@ class Explanation:
     judged: list[JudgedEviction]
     steps: list[Operation]
     accesses: dict[int, int]
+    fates: list[Fates]
 
     def as_json(self) -> dict[str, Any]:
         """All but the steps as plain data."""
@@ -83,6 +111,7 @@ class Explanation:
             "guest": self.guest,
             "page": self.life.page,
             "why": self.why,
+            "fates": [asdict(fates) for fates in self.fates],
             "touches": [{**touch._asdict(), "when": touch.when._asdict()} for touch in self.life.touches],
             "moments": [
                 {
@@ -134,7 +163,9 @@ def explain(
     for tick, accesses in watch.drawn:
         made[tick] += len(accesses)
     judged = judge(life, watch, limit)
-    return Explanation(run, host, guest, rows[guest]["name"], why, life, judged, watch.operations, dict(made))
+    return Explanation(
+        run, host, guest, rows[guest]["name"], why, life, judged, watch.operations, dict(made), fates(watch)
+    )
 
 
 def _follow(results: Results, run: Run, host: int, guest: int, page: int | None) -> PageWatch:
@@ -156,8 +187,8 @@ def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[...,
         made.append(make_memory(*arguments, **options))
         return made[-1]
 
-    who = {"seed": run.cell.seed, "replicate": run.replicate, "host": host}
-    result = simulate_host(spec, run.cell.policy, **who, make_memory=keep)
+    seed, replicate = run.cell.seed, run.replicate
+    result = simulate_host(spec, run.cell.policy, seed=seed, replicate=replicate, host=host, make_memory=keep)
     for stored, again in zip(stored_guests(results, run, host), guest_rows(host, spec, result), strict=True):
         for name, value in again.items():
             if stored[name] != value:
@@ -204,17 +235,45 @@ def choose(watch: PageWatch, limit_pages: int) -> tuple[int, str]:
 def _regretted(watch: PageWatch, pages: npt.NDArray[np.int64], limit_pages: int) -> list[Eviction]:
     """The evictions that were certainly wrong: the guest made fewer accesses between two of the page than it may keep
     pages."""
-    starts = _starts(watch)
+    last, after = _uses(watch, pages)
+    soon = (last >= 0) & (after >= 0) & (after - last <= limit_pages)
+    return [watch.evictions[number] for number in np.flatnonzero(soon)]
+
+
+def _uses(watch: PageWatch, pages: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each eviction the numbers of the page's accesses before and after it; -1 where there is none."""
     order = np.argsort(pages, kind="stable")  # by page, then by time
     keys = pages[order] * len(pages) + order
     evicted = np.array([eviction.page for eviction in watch.evictions])
-    places = np.array([_place(starts, eviction.when) for eviction in watch.evictions])
-    following = np.searchsorted(keys, evicted * len(pages) + places)
-    within = (following > 0) & (following < len(keys))
-    following = np.where(within, following, 1)
-    last, after = order[following - 1], order[following]
-    within &= (pages[last] == evicted) & (pages[after] == evicted) & (after - last <= limit_pages)
-    return [watch.evictions[number] for number in np.flatnonzero(within)]
+    following = np.searchsorted(keys, evicted * len(pages) + _places(watch))
+    uses = []
+    for places in (following - 1, following):
+        numbers = order[np.clip(places, 0, len(order) - 1)]
+        uses.append(np.where((places >= 0) & (places < len(order)) & (pages[numbers] == evicted), numbers, -1))
+    return uses[0], uses[1]
+
+
+def fates(watch: PageWatch) -> list[Fates]:
+    """What became of the guest's evicted pages, by the level that touched them last."""
+    if not watch.evictions:
+        return []
+    pages, starts = _accessed(watch), _starts(watch)
+    last, after = _uses(watch, pages)
+    by_l2 = np.concatenate([accesses & np.uint32(ACCESS_L2) for _, accesses in watch.drawn]) != 0
+    numbers = np.vstack([last, _places(watch), np.where(after < 0, len(pages), after)])
+    last_time, time, next_time = np.interp(numbers, starts, np.arange(len(starts)))
+    next_time[after < 0] = np.inf
+    after_populating = (last >= 0) & (_places(watch) >= starts[1])
+    found = []
+    for level in (False, True):
+        some = after_populating & (by_l2[last] == level)
+        if some.any():
+            wanted = next_time[some] - time[some]
+            middle = float(np.sort(wanted)[(len(wanted) - 1) // 2])
+            idle = float(np.median(time[some] - last_time[some]))
+            share = float(np.mean(wanted < 1))
+            found.append(Fates(level, int(some.sum()), idle, middle if np.isfinite(middle) else None, share))
+    return found
 
 
 def _most_common(evictions: list[Eviction]) -> tuple[int, str]:
@@ -236,6 +295,12 @@ def _starts(watch: PageWatch) -> npt.NDArray[np.int64]:
     for tick, accesses in watch.drawn:
         made[tick + 1] += len(accesses)
     return np.cumsum(made)
+
+
+def _places(watch: PageWatch) -> npt.NDArray[np.int64]:
+    """For each eviction the number of the access in the course of which it happened, or before which."""
+    starts = _starts(watch)
+    return np.array([_place(starts, eviction.when) for eviction in watch.evictions], np.int64)
 
 
 def _place(starts: npt.NDArray[np.int64], when: Instant) -> int:

@@ -15,6 +15,7 @@ from coldfleet.cluster.report.charts import Picture, pictures, styled
 from coldfleet.cluster.report.figures import Figures, read_figures
 from coldfleet.cluster.report.host import HostStory, watch_host
 from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.summary import kills_line
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.stats.statistics import grouped_means
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -61,6 +62,7 @@ def page(results: Results, cell: int | None = None) -> str:
         pictures=shown,
         charts=charts,
         no_story=why,
+        kills=kills_line(results),
         facts=_provenance(results),
         metrics=[{"title": metric.title, "of": " + ".join(metric.columns)} for metric in figures.metrics],
         cells=packed_cells(figures, results.plan.cell_ids),

@@ -151,6 +151,14 @@ def _guest() -> list[pa.Field]:
         _field("nested", pa.bool_(), "", "whether the guest runs a nested VM"),
         _field("memory_pages", pa.int64(), "pages", "memory of the guest"),
         _field("limit_pages", pa.int64(), "pages", "what it may keep in memory"),
+        _field("oom_tick", pa.int32(), "", "the tick in which the OOM killer killed it; -1: it lives"),
+        _field(
+            "oom_reason",
+            pa.string(),
+            "",
+            "why: its memory.max (memcg), that of the memcg above it (parent), the host had no page (host), all memory "
+            "was younger than min_ttl_ms (min_ttl); empty: it lives",
+        ),
     ]
 
 

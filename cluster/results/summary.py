@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldfleet.cluster.results.results import Results
-from coldfleet.cluster.stats.metrics import SUMMARY
+from coldfleet.cluster.stats.metrics import OOM_KILLS, SUMMARY
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.model import column_of, quantity_at
 from coldfleet.cluster.study.values import Scalar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDTH = 100
+_METRICS = (*SUMMARY, OOM_KILLS)
 MOST_CELLS = 200  # more than anyone reads in a terminal
 
 
@@ -34,13 +35,13 @@ class SummaryRow:
 def summarise(results: Results, most: int | None = None) -> list[SummaryRow]:
     """The rows in the order of the plan, without cells of which nothing is done; only of the first ``most`` cells."""
     plan = results.plan
-    columns = sorted({name for metric in SUMMARY for name in metric.needs})
+    columns = sorted({name for metric in _METRICS for name in metric.needs})
     chosen = None if most is None else pc.field("cell_id").isin(plan.cell_ids[:most])
     table = results.table("cells", ["cell_id", *columns], chosen)
     values: dict[str, dict[str, list[float]]] = {}
     for row in table.to_pylist():
-        of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in SUMMARY})
-        for metric in SUMMARY:
+        of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in _METRICS})
+        for metric in _METRICS:
             of_cell[metric.key].append(metric.value(row))
     rows = []
     for number, cell_id in enumerate(plan.cell_ids[:most]):
@@ -129,9 +130,22 @@ def as_table(results: Results) -> RenderableType:
         name = "" if last.get(caption) == policy else str(policy)
         last[caption] = policy
         tables[caption].add_row(name, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in SUMMARY))
+    if line := kills_line(results):
+        parts.append(Text(f"\n{line}", style="bold"))
     if (more := results.plan.cell_count - MOST_CELLS) > 0:
         parts.append(Text(f'\nand {more:,} more cells: table "cells" has them all (docs/results.md)'))
     return Group(*parts)
+
+
+def kills_line(results: Results) -> str:
+    """A sentence about the guests that the OOM killer killed in all runs; empty: it killed none."""
+    kills = results.table("cells", ["oom_kills"])["oom_kills"].to_numpy()
+    if not kills.sum():
+        return ""
+    return (
+        f"memory ran out: the OOM killer killed {kills.sum():,} guests in {(kills > 0).sum():,} of {len(kills):,} runs "
+        "(oom_kills, oom_tick and oom_reason); what a killed guest did not do is in no figure"
+    )
 
 
 def as_read(path: str, value: Scalar) -> str:

@@ -19,7 +19,7 @@ _TIMED = frozenset(column.name for column in (*TIMES, *GAUGES))
 
 @dataclass(frozen=True)
 class Metric:
-    """A sum of ``columns`` less that of ``less``, over a sum of the columns ``over`` if there are any, times a scale.
+    """A sum of ``columns`` less ``less``, over one of ``over`` less ``over_less`` if there are any, times a scale.
 
     ``key`` names it on the command line and in JSON, ``title`` in tables. ``unit``: of the figure. ``per_tick``: it is
     a rate, in units a tick.
@@ -33,11 +33,12 @@ class Metric:
     unit: str = ""
     per_tick: bool = False
     less: tuple[str, ...] = ()
+    over_less: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """All columns that it is made of."""
-        return (*self.columns, *self.over, *self.less)
+        return (*self.columns, *self.over, *self.less, *self.over_less)
 
     @property
     def needs_clock(self) -> bool:
@@ -47,7 +48,9 @@ class Metric:
     def amounts(self, row: Mapping[str, Any]) -> tuple[Any, Any]:
         """What is divided, times the scale, and by what (1.0: by nothing), of one row; or of columns as arrays."""
         total = sum(row[name] for name in self.columns) - sum(row[name] for name in self.less)
-        return self.scale * total, sum(row[name] for name in self.over) if self.over else 1.0
+        if not self.over:
+            return self.scale * total, 1.0
+        return self.scale * total, sum(row[name] for name in self.over) - sum(row[name] for name in self.over_less)
 
     def value(self, row: Mapping[str, Any]) -> float:
         """The figure of one row of a table; nothing over nothing is 0."""
@@ -55,32 +58,50 @@ class Metric:
         return float(above / below) if below else 0.0
 
 
+_YOUNG = tuple(f"young_{site}" for site in _SITES)
+_FALSE = tuple(f"false_young_{site}" for site in _SITES)
+_NOT_SEEN = tuple(f"missed_young_{site}" for site in _SITES)
+_MISSED = (*_NOT_SEEN, "missed_young_skipped")
+
 SUMMARY = (
     Metric("refaults", "refaults", ("pgmajfault",), unit="faults"),
-    Metric("missed_young", "missed young", tuple(f"missed_young_{site}" for site in _SITES), unit="pages"),
-    Metric("false_young", "false young", tuple(f"false_young_{site}" for site in _SITES), unit="pages"),
+    Metric("missed_young", "missed young", _MISSED, unit="pages"),
+    Metric("false_young", "false young", _FALSE, unit="pages"),
     Metric("notifier_calls", "notifier calls", tuple(f"notifier_calls_{site}" for site in _SITES), unit="calls"),
     Metric("mmu_lock_write", "mmu_lock writes", ("mmu_lock_write_acquisitions",), unit="acquisitions"),
     Metric("reclaim_cpu_s", "reclaim CPU s", ("reclaim_cpu_ns",), 1e-9, unit="s"),
 )
-"""The figures of every summary."""
+"""The figures of every summary. missed_young: touched pages that the policy took for old, whether it asked and did not
+see them (missed_not_seen) or did not ask (missed_not_asked); a page counts each time that it is taken for old."""
+
+OOM_KILLS = Metric("oom_kills", "OOM kills", ("oom_kills",), unit="guests")
+"""Guests that the OOM killer killed. A summary and a report have a line about it where there are any."""
 
 _BUSY = tuple(name for cause, (name, _) in CAUSES.items() if cause != Cause.IDLE)
+_IN_MEMORY = ("resident_page_ticks", "pgsteal")
 
 DERIVED = (
-    Metric(
-        "promotion_rate", "promotion rate", ("pgmajfault",), over=("resident_page_ticks",), unit="share", per_tick=True
-    ),
+    Metric("missed_not_seen", "missed, not seen", _NOT_SEEN, unit="pages"),
+    Metric("missed_not_asked", "missed, not asked", ("missed_young_skipped",), unit="pages"),
+    Metric("precision", "precision of young", _YOUNG, over=_YOUNG, unit="share", less=_FALSE),
+    Metric("recall", "recall of young", _YOUNG, over=(*_YOUNG, *_MISSED), unit="share", less=_FALSE, over_less=_FALSE),
+    Metric("needless_failures", "needless failures", ("failed_needlessly",), over=("failed_pages",), unit="share"),
+    Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses", "device_accesses"), unit="share"),
+    Metric("promotion_rate", "promotion rate", ("pgmajfault",), over=_IN_MEMORY, unit="share", per_tick=True),
+    Metric("residency", "residency", ("resident_page_ticks",), over=("ticks",), unit="pages"),
     Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
     Metric("slowdown", "slowdown", _BUSY, over=("unreclaimed_ns",), unit="share", less=("unreclaimed_ns",)),
     Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
-    Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses",), unit="share"),
-    Metric("residency", "residency", ("resident_page_ticks",), over=("ticks",), unit="pages"),
 )
-"""Ratios that have a name. promotion_rate: refaults over the pages in memory, the SLO of software-defined far memory
-(Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. fault_rate: refaults an access. residency: pages
-in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses take
-without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
+"""Figures that have a name. Shares lie between 0 and 1, but for throughput and slowdown.
+
+precision: of the pages that the policy took for young, the share that had been touched. recall: of the touched pages,
+the share that it took for young. needless_failures: of the pages that answered "failed", the share that was not young
+in the shadow MMU alone. fault_rate: the share of all accesses, those of devices included, that are refaults.
+promotion_rate: refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the
+SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
+pages in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses
+take without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
 length of an aging pass."""
 
 

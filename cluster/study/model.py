@@ -44,7 +44,7 @@ from coldfleet.cluster.study.values import (
 )
 from coldfleet.hostsim.spec.calibration import PUBLISHED
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.units import Quantity
+from coldfleet.hostsim.spec.units import MEMORY, Quantity
 
 
 class CellSpec(Table):
@@ -89,7 +89,7 @@ class CellSpec(Table):
 
     @model_validator(mode="after")
     def _check_memory(self) -> CellSpec:
-        if self.reclaim.lru == "classic" and (self.swap.device != "zram" or self.guest.page_cache.memory):
+        if self.reclaim.lru == "classic" and (self.swap.device not in ("zram", "none") or self.guest.page_cache.memory):
             raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
         if self.reclaim.lru == "classic" and self.host.memory:
             raise UserError('lru = "classic" is modelled without kswapd: leave host.memory out')
@@ -98,6 +98,30 @@ class CellSpec(Table):
 
             if not get_kernel(self.kernel).swappiness_anon_only:
                 raise UserError(f"reclaim.swappiness {self.reclaim.swappiness} is only known since 6.14: at most 200")
+        return self
+
+    @model_validator(mode="after")
+    def _check_watermarks(self) -> CellSpec:
+        sizes = {"host.memory": self.host.memory}
+        if self.reclaim.mode == "host" and not self.host.memory:
+            sizes = {f"fleet.host.{name}.memory": each.memory for name, each in self.fleet.host.items()}
+        for key, pages in sizes.items():
+            if not pages:
+                continue
+            from coldfleet.hostsim.memory.watermarks import kernel_watermarks
+
+            kept = kernel_watermarks(pages, self.host.watermark_scale_factor).high
+            if pages <= kept:
+                raise UserError(
+                    f"{key} {MEMORY.format(pages)} is no more than the {MEMORY.format(kept)} that the kernel keeps "
+                    "free (its high watermark): give a host more"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_min_ttl(self) -> CellSpec:
+        if self.reclaim.min_ttl_ms and self.clock.mode != "timed":
+            raise UserError('reclaim.min_ttl_ms is a time: set clock.mode = "timed"')
         return self
 
     @model_validator(mode="after")

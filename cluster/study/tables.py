@@ -203,6 +203,14 @@ class Reclaim(Table):
         ge=0,
         le=201,
     )
+    min_ttl_ms: int = table_key(
+        "lru_gen/min_ttl_ms: kswapd calls the OOM killer when all memory of a host is younger; 0: never. Needs a "
+        "clock, and counts from its start",
+        "ms",
+        0,
+        ge=0,
+        lt=2**31,
+    )
     flush_every_ticks: Count = table_key(
         "the flusher writes dirty pages of files this often, and whenever reclaim meets nothing else", "ticks", 4
     )
@@ -223,10 +231,18 @@ class Reclaim(Table):
 class Swap(Table):
     """Where anonymous memory goes."""
 
-    device: Literal["zram", "async", "nvme", "remote", "disk"] = table_key(
+    device: Literal["zram", "async", "nvme", "remote", "disk", "none"] = table_key(
         "zram: written and freed at once; async (a SATA SSD), nvme, remote (another host's memory), disk: a page is "
-        "freed only after its write has ended",
+        "freed only after its write has ended; none: there is no swap",
         default="zram",
+    )
+    size: AnyMemory = table_key(
+        'swap space of a host, such as "8 GiB", zram\'s disksize; "0 pages": as much as is needed', "pages", 0
+    )
+    pool_limit: AnyMemory = table_key(
+        'zram: memory of a host that the compressed pages may take (mem_limit); "0 pages": as much as they need',
+        "pages",
+        0,
     )
     ratio: float = table_key(
         "zram: size of a page over the mean size of a compressible one when it is compressed",
@@ -252,6 +268,14 @@ class Swap(Table):
         "share",
         CompressionSpec.same_filled_share,
     )
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Swap:
+        if self.size and self.device == "none":
+            raise UserError('size is there, but device = "none" is no swap at all: leave one of the two out')
+        if self.pool_limit and self.device != "zram":
+            raise UserError(f'pool_limit is of zram, but device = "{self.device}": leave it out')
+        return self
 
     @model_validator(mode="after")
     def _check_shares(self) -> Swap:

@@ -25,7 +25,7 @@ from coldfleet.hostsim.clock.cost_model import new_cost_model, read_costs
 from coldfleet.hostsim.clock.kernel_threads import KernelThread
 from coldfleet.hostsim.clock.latency import latency_gauges
 from coldfleet.hostsim.clock.psi import Psi
-from coldfleet.hostsim.clock.tick_end import end_tick, start
+from coldfleet.hostsim.clock.tick_end import MS_NS, end_tick, start
 from coldfleet.hostsim.clock.time_account import Thread
 from coldfleet.hostsim.clock.vcpu_state import new_vcpus
 from coldfleet.hostsim.clock.vcpus import (
@@ -48,7 +48,6 @@ from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.host_spec import ClockSpec
 from coldfleet.hostsim.swap.devices import SwapDevice
 from coldfleet.hostsim.swap.queue import end_writes
-from coldfleet.hostsim.swap.zram import Pool
 from coldfleet.hostsim.workload.access_queues import AccessQueues
 from coldfleet.hostsim.workload.batches import DRAW, NONE_LEFT
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
@@ -85,9 +84,9 @@ class _Writer:
 class HostClock:
     """Runs the guests of a host from tick 1 on; to be made when they have populated their memory, which was free.
 
-    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue`` and ``pool``: the swap
-    device's (hostsim.swap.queue, hostsim.swap.zram). ``file_queues``: one for each kind of device for files, and
-    ``file_queue_of`` each guest which of them. ``scale``: pages that a page stands for. ``calibration``: the
+    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue``: the swap device's
+    (hostsim.swap.queue). ``file_queues``: one for each kind of device for files, and ``file_queue_of`` each guest which
+    of them. ``scale``: pages that a page stands for. ``calibration``: the
     cost of work. ``monitor``: the access monitor, which works every ``monitor_every_ticks``.
     """
 
@@ -103,7 +102,6 @@ class HostClock:
         queue: npt.NDArray[np.void],
         file_queues: npt.NDArray[np.void],
         file_queue_of: Sequence[int],
-        pool: Pool,
         scale: float = 1.0,
         calibration: Calibration = DEFAULT,
         monitor: AccessMonitor | None = None,
@@ -128,9 +126,7 @@ class HostClock:
         )
         has_kswapd = memory.has_watermarks and not spec.free
         workers = 1 + has_kswapd + bool(monitor)
-        self.vcpus = new_vcpus(
-            list(vcpus), workers, spec.pcpus, rules, queue, file_queues, pool, self.cost_model.fault_ps
-        )
+        self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, file_queues, self.cost_model.fault_ps)
         self.vcpus.guests["file_queue"] = file_queue_of
         records = iter(self.vcpus.threads[sum(vcpus) :])
         self.aging_thread = AgingThread(Thread(next(records)))
@@ -210,6 +206,7 @@ class HostClock:
         """The guests in their order, as far as equal shares of the CPUs reach; then whoever wants more of the rest."""
         tick_ns = self.spec.tick_ns
         slices = self._count_slices() if self.kswapd else 1
+        self.memory.set_time((self.now_ns + level_ns // slices) // MS_NS)
         for g in range(len(self.guest_ticks)):
             self._run_guest_tick(g, tick, level_ns // slices)
         if self.monitor and self.monitor_thread:
@@ -236,6 +233,7 @@ class HostClock:
 
     def _run_all(self, tick: int, level_ns: int) -> None:
         """Everybody works until this point of the tick."""
+        self.memory.set_time((self.now_ns + level_ns) // MS_NS)
         for g in range(len(self.guest_ticks)):
             self._run_guests(g, g + 1, tick, level_ns, NO_GUEST)
             self._run_kswapd(level_ns)
@@ -354,7 +352,8 @@ class HostClock:
             own = {name: int(times[name]) for name in no_time()}
             spent = self.vcpus.threads["spent"][guest["first"] : guest["first"] + guest["vcpus"]].sum(axis=0)
             own.update({name: int(spent[cause]) for cause, (name, _) in CAUSES.items()})
-            own["behind_ticks"] = tick - int(self.queues.state.guests[g]["tick"])
+            killed = self.memory.oom_reason(g)
+            own["behind_ticks"] = 0 if killed else tick - int(self.queues.state.guests[g]["tick"])
             for name, thread in (("kswapd_cpu_ns", self.kswapd), ("monitor_cpu_ns", self.monitor_thread)):
                 own[name] = thread.spent_ns[g] if thread else 0
             found.append(own)

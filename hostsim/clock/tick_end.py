@@ -14,8 +14,8 @@ from coldfleet.hostsim.counters.timing import RESOURCES, Cause
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.state import LOCKS, MONITOR, Machine, Record
 from coldfleet.hostsim.memory.ground_truth import resident_pages
+from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.swap import queue as swap_queue
-from coldfleet.hostsim.swap import zram
 from coldfleet.policies import Lock
 
 MS_NS = 1_000_000
@@ -43,7 +43,6 @@ def end_tick(m: Machine, v: VCpus) -> None:
     rules = v.rules[0]
     tick_ns = rules.tick_ns
     traffic = faulting_ns = 0
-    zram.update_pool(m, v.pool)
     for g in range(len(v.guests)):
         guest, times, events = v.guests[g], v.times[g], m.events[g]
         for number in range(guest.first, guest.first + guest.vcpus):
@@ -54,11 +53,11 @@ def end_tick(m: Machine, v: VCpus) -> None:
         traffic += events.pswpin + events.pswpout
         _count_locks(m, v, g)
         times.mmu_lock_hold_ns += int(np.rint(guest.new_locks[2] * rules.aging_hold_ns * rules.scale))
-        resident = resident_pages(m, g)
+        resident = resident_pages(m, g) + events.cached_pages
         events.resident_page_ticks += resident
-        times.resident_page_ms += (resident + events.cached_pages) * tick_ns // MS_NS
-        swapped = events.pgsteal - events.pgsteal_file - events.pswpin
-        in_pool = v.pool.pages[g] if len(v.pool.pages) else 0.0
+        times.resident_page_ms += resident * tick_ns // MS_NS
+        swapped = 0 if m.mms[g].exited else events.pgsteal - events.pgsteal_file - events.pswpin
+        in_pool = m.mms[g].pool_units / POOL_UNIT
         times.pool_page_ms += int(np.rint(in_pool)) * tick_ns // MS_NS
         times.reclaimed_page_ms += int(np.rint(swapped - in_pool)) * tick_ns // MS_NS
     for number in range(v.tasks.shape[1], len(v.threads)):

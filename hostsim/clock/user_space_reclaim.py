@@ -21,15 +21,19 @@ def is_due(spec: HostSpec, tick: int) -> bool:
 
 
 def user_space_reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int, psi: Psi | None) -> Job:
-    """What user space does to a guest after its tick; ``psi``: its memory.pressure, None where nothing takes time."""
-    if spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
+    """What user space does to a guest after its tick; ``psi``: its memory.pressure, None where nothing takes time.
+
+    Nobody ages one that was killed, or reclaims its memory.
+    """
+    killed = memory.oom_reason(g) != ""
+    if not killed and spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         yield from _age(memory, spec, g, force_scan=False)
     if spec.scenario:
         memory.drain()
     memory.flush_stats()  # the kernel does it every 2 s, or when someone reads memory.stat
     if spec.parent_pages:
         yield from _reclaim_parent(memory, spec)
-    else:
+    elif not killed:
         yield from _reclaim(memory, spec, g, tick)
         if tick and tick % spec.period_ticks == 0:
             yield from _reclaim_cold(memory, spec, g, psi)

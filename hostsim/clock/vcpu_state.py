@@ -10,7 +10,6 @@ import numpy.typing as npt
 from coldfleet.hostsim.clock import psi, time_account
 from coldfleet.hostsim.clock.latency import BUCKETS
 from coldfleet.hostsim.counters.timing import RESOURCES, TIMES, Cause
-from coldfleet.hostsim.swap import zram
 
 TIME = np.dtype([(time.name, np.int64) for time in TIMES], align=True)
 RULES = np.dtype(
@@ -64,7 +63,7 @@ class VCpus(NamedTuple):
     ``psis``: psi.PSI (guests + 1, RESOURCES) of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 4),
     scratch.
     ``queue``: hostsim.swap.queue.SWAP (1,). ``file_queues``: the same of each kind of device for files; without files,
-    of one that takes no time. ``pool``: zram's.
+    of one that takes no time.
     ``fault_ps``: int64 (1,), what a fault costs now: CostModel.fault_ps.
     """
 
@@ -79,7 +78,6 @@ class VCpus(NamedTuple):
     pressure: npt.NDArray[np.float64]
     queue: npt.NDArray[Any]
     file_queues: npt.NDArray[Any]
-    pool: zram.Pool
     fault_ps: npt.NDArray[np.int64]
 
 
@@ -90,7 +88,6 @@ def new_vcpus(
     rules: tuple[Any, ...],
     queue: npt.NDArray[Any],
     file_queues: npt.NDArray[Any],
-    pool: zram.Pool,
     fault_ps: npt.NDArray[np.int64],
 ) -> VCpus:
     """The guests' ``vcpus`` and so many kernel threads, that have done nothing yet; ``pcpus`` 0: one for each vCPU."""
@@ -110,6 +107,5 @@ def new_vcpus(
         np.zeros((pcpus or count, 4)),
         queue,
         file_queues,
-        pool,
         fault_ps,
     )

@@ -62,6 +62,7 @@ def run_guests(
     ``starting``: EVERY_GUEST, BUT_THE_FIRST or NO_GUEST. Returns ``last`` and NONE_LEFT, or else the guest that needs
     more, and what.
     """
+    w.m.node[0].tick = tick
     for g in range(first, last):
         if w.v.guests[g].has_work and (starting == EVERY_GUEST or (starting == BUT_THE_FIRST and g > first)):
             w.m.mms[g].used = 1

@@ -12,7 +12,11 @@ from coldfleet.hostsim.counters.columns import Counter
 from coldfleet.hostsim.counters.timing import TIMES
 
 COUNTERS: tuple[Counter, ...] = (
-    Counter("accesses", "accesses", "accesses made by the guest, L1 and L2"),
+    Counter(
+        "accesses",
+        "accesses",
+        "accesses made by the guest, L1 and L2, and by its process to its file and its own memory",
+    ),
     Counter("l2_accesses", "accesses", "accesses made by its nested VM"),
     Counter("pgfault", "faults", "faults of the primary MMU on the guest's memory"),
     Counter("pgmajfault", "faults", "of these, those that read a page from swap (the true refaults) or from a file"),
@@ -35,7 +39,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(
         "resident_page_ticks",
         "page ticks",
-        "pages in memory at the end of each tick but 0, summed over the ticks: over their number, the mean residency",
+        "pages in memory, the file's included, at the end of each tick but 0, summed over these ticks",
     ),
     Counter("cached_pages", "pages", "pages of the guest's file in the page cache at the end"),
     Counter("file_reads", "pages", "pages read into the page cache: the true refaults of the file, and first reads"),
@@ -75,6 +79,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("reclaim_write_waits", "pages", "pages for whose write to end a reclaim waited"),
     Counter("reclaim_file_write_waits", "pages", "of these, pages of files"),
     Counter("limit_hits", "events", "times that a charge ran into memory.max (memory.events max)"),
+    Counter("oom_kills", "guests", "guests that the OOM killer killed: of a guest 0 or 1"),
     Counter("agings", "passes", "steps of max_seq"),
     Counter("mm_walks", "passes", "agings that walked the page tables"),
     Counter("walk_tables", "page tables", "PTE tables that the walks scanned"),
@@ -91,7 +96,9 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("missed_young_look_around", "pages", "the same for the neighbours of look-around"),
     Counter("missed_young_evict", "pages", "the same for the eviction check: hot pages lost"),
     Counter(
-        "missed_young_skipped", "pages", "touched pages in the tables that an aging did not walk (PMD, Bloom filter)"
+        "missed_young_skipped",
+        "pages",
+        "touched pages that an aging took for old without asking: in tables that it did not walk (PMD, Bloom filter)",
     ),
     Counter("false_young_walk", "pages", "pages reported young by the walk though not touched since last asked"),
     Counter("false_young_look_around", "pages", "the same for the neighbours of look-around"),
@@ -108,7 +115,12 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("damon_samples", "page samples", "samples that DAMON took, each standing for all pages of its region"),
     Counter("damon_rate_error", "page samples", "how far its access counts were from the truth, regions added up"),
     Counter("notifier_failed", "calls", "calls that answered 'failed, can't tell'"),
-    Counter("failed_needlessly", "pages", "pages of such calls that the TDP MMU alone knew all about"),
+    Counter("failed_pages", "pages", "pages that these calls were about: one each, or those of a batch"),
+    Counter(
+        "failed_needlessly",
+        "pages",
+        "of these, pages that were not young in the shadow MMU alone: a look at the TDP MMU would have said the same",
+    ),
     Counter("rmap_sptes", "SPTEs", "shadow SPTEs that aging looked at"),
     Counter("rcu_walks", "acquisitions", "walks under RCU"),
     Counter("rmap_lock_acquisitions", "acquisitions", "locks of one rmap"),

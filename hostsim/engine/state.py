@@ -94,6 +94,9 @@ FILE = 1
 MAX_SWAPPINESS = 200  # one more means, since 6.14, anonymous pages only
 PTRS_PER_PTE = 512  # PTEs of one table
 WORDS_PER_TABLE = PTRS_PER_PTE // 64
+UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
+PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
+NO_TASK = -1  # instead of a guest: another process
 MAX_PAGEVEC = 31  # pages of the per-CPU lru_activate batch (15 up to 6.1)
 
 # --- an access, as one uint32: page of the guest, and how ----------------------------------------------
@@ -158,7 +161,8 @@ MM = np.dtype(
         ("had_rmaps", np.int64),  # sticky: a shadow root was made once
         ("indirect_shadow_pages", np.int64),
         ("unmapped", np.int64),  # pages that reclaim took out of this mm: KVM's notifier sequence
-        ("memcg_seq", np.int64),  # the half of the memcg LRU that its memcg is in
+        ("memcg_seq", np.int64),  # the half of the memcg LRU that its memcg is in ...
+        ("memcg_tail", np.int64),  # ... and that it was too small there once (MEMCG_LRU_TAIL)
         ("tables", np.int64),  # PTE tables made so far
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
@@ -168,6 +172,11 @@ MM = np.dtype(
         ("all_tables", np.int64),  # PTE tables that its memory needs when all of it is there
         ("first_fault_pages", np.int64),  # kernel memory that its first fault takes beside page tables ...
         ("late_pages", np.int64),  # ... and the last quarter of its tables take
+        ("kernel_pages", np.int64),  # kernel memory that it has: page tables and all of the above
+        ("pool_units", np.int64),  # what its swapped-out pages take of the pool (hostsim.mm.swap_slots.POOL_UNIT)
+        ("oom_reason", np.int64),  # why the OOM killer killed it (hostsim.mm.oom_kill.OOM_REASONS), 0: it lives ...
+        ("oom_tick", np.int64),  # ... in which tick, -1: none ...
+        ("exited", np.int64),  # ... and its memory is free
     ],
     align=True,
 )
@@ -241,6 +250,7 @@ RECLAIM = np.dtype(
         ("proactive", np.int64),  # memory.reclaim
         ("walk", np.int64),  # a walk object exists: look-around moves pages at once
         ("task", np.int64),  # the guest in whose own fault this reclaim runs; -1: none
+        ("interrupts", np.int64),  # the guest whose fault waits for it, kswapd's too if that takes no time; -1: none
         ("checked", np.int64),  # pages checked since the last aging of this call
         ("kswapd", np.int64),  # it is kswapd's ...
         ("root", np.int64),  # ... or a task's, of all guests: the host is short of free pages
@@ -269,16 +279,23 @@ NODE = np.dtype(
     [
         ("now_ms", np.int64),  # the caller's clock
         ("min_ttl_ms", np.int64),  # /sys/kernel/mm/lru_gen/min_ttl_ms; 0: none
-        ("oom_kills", np.int64),  # times that kswapd called the OOM killer because of it
+        ("tick", np.int64),  # now, for whoever watches and for what is written down
         ("async_swap", np.int64),  # the swap device is asynchronous: a page is freed only after its I/O has ended
         ("flusher_woken", np.int64),  # reclaim met nothing but dirty file pages
         ("isolated", np.int64),  # pages of the present batch of eviction, in Machine.victims
+        ("memory_pages", np.int64),  # all that the guests, their kernel memory and the pool may take
         ("free_pages", np.int64),
+        ("swap_pages", np.int64),  # slots of the swap device ...
+        ("free_slots", np.int64),  # ... and those of them that are free
+        ("pool_units", np.int64),  # what the pool holds, in POOL_UNITs, ...
+        ("pool_pages", np.int64),  # ... in whole pages, ...
+        ("pool_limit", np.int64),  # ... and the most pages that it may take; 0: no limit
         ("min_pages", np.int64),  # watermarks: tasks reclaim below the min one if kswapd takes time,
         ("low_pages", np.int64),  # kswapd is woken below the low one, and reclaims up to the high one;
         ("high_pages", np.int64),  # 0: the host's memory is not limited
         ("kswapd_takes_time", np.int64),  # it runs on a clock, in time slices of its own
         ("kswapd_woken", np.int64),  # by guest n - 1; 0: it sleeps
+        ("kswapd_failures", np.int64),  # runs without any success, since anybody reclaimed a page
         ("goal_pages", np.int64),  # what kswapd sets out to reclaim in one pass
         ("memcgs_need_aging", np.int64),  # kswapd ages before it evicts (6.1)
         ("memcg_seq", np.int64),  # the memcg LRU's older half ...
@@ -306,6 +323,8 @@ class Machine(NamedTuple):
     ``victims``, ``neighbours``: scratch, the isolated pages of one batch and the young ones of one window.
     ``in_flight``: int32 a page: the pages under writeback in the order in which their I/O was started, each guest's
     in the part that belongs to its pages.
+    ``size_classes``: uint8 a page, the size class that it has in zram's pool; empty: there is none. ``class_units``:
+    int64 (classes), what a page of each class takes (hostsim.mm.swap_slots.POOL_UNIT).
     """
 
     bits: npt.NDArray[np.uint64]
@@ -333,3 +352,5 @@ class Machine(NamedTuple):
     victims: npt.NDArray[np.int32]
     neighbours: npt.NDArray[np.int32]
     in_flight: npt.NDArray[np.int32]
+    size_classes: npt.NDArray[np.uint8]
+    class_units: npt.NDArray[np.int64]

@@ -27,6 +27,7 @@ from coldfleet.hostsim.engine.state import (
     PRIMARY,
     SHADOW,
     SLOW_DEVICE,
+    TDP,
     TOUCHED,
     YOUNG,
     Machine,
@@ -111,7 +112,9 @@ def consult(
     counters[CALLS] += 1 if batched else popcount(pages)
     if failed:
         counters[FAILED] += 1 if batched else popcount(failed)
-        m.events[g].failed_needlessly += popcount(failed & ~m.bits[row, SHADOW])
+        by_shadow_alone = m.bits[row, SHADOW] & ~m.bits[row, TDP] & ~young
+        m.events[g].failed_pages += popcount(failed)
+        m.events[g].failed_needlessly += popcount(failed & ~by_shadow_alone)
     if flush:
         counters[FLUSHES] += popcount(young)
         if m.mms[g].extras:

@@ -37,6 +37,7 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.engine.streams import Purpose
 from coldfleet.hostsim.mm.faults import fault_in_process, fault_in_vm, mark_accessed
+from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.workingset import NEVER
 from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, VmSpec
 
@@ -93,13 +94,14 @@ def _is_hidden(m: Machine, g: int, word: np.uint64, bit: np.uint64, number: np.u
 
 
 @compiled
-def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], first_number: int) -> None:
-    """The accesses of a guest with extras, in order. ``first_number``: how many it made before."""
+def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], first_number: int) -> int:
+    """The accesses of a guest with extras, in order; returns how many it has made. ``first_number``: and before."""
     mm = m.mms[g]
     vm = m.vms[g]
     events = m.events[g]
     chancy = vm.tlb_hit or vm.race
     tlb_number = race_number = np.uint64(CERTAIN)
+    made = len(accesses)
     for i in range(len(accesses)):
         access = accesses[i]
         page = mm.first + np.int64(access & ACCESS_PAGE)
@@ -128,6 +130,9 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
                     events.shadow_faults += vm.rmap_entries - 1
             else:
                 fault_in_process(m, g, page, write)
+            if mm.oom_reason:
+                made = i
+                break
         elif not m.bits[word, accessed] & bit:
             hidden = _is_hidden(m, g, word, bit, tlb_number)
             without_ad = not vm.accessed_mask or (shadow and m.extra_bits[word, NO_AD] & bit)
@@ -142,7 +147,8 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
             m.bits[word, DIRTY] |= bit
         if mm.notifiers and by_l2:
             events.l2_accesses += 1
-    events.accesses += len(accesses)
+    events.accesses += made
+    return made
 
 
 @compiled
@@ -150,6 +156,8 @@ def touch_by_device(m: Machine, g: int, device: int, accesses: npt.NDArray[np.ui
     """A device reads and writes the guest's memory through its own MMU; a page that is away is faulted in."""
     column = DEVICE_BITS + device - SLOW_DEVICE
     first = m.mms[g].first
+    if m.mms[g].oom_reason:
+        return
     for access in accesses:
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
@@ -158,9 +166,12 @@ def touch_by_device(m: Machine, g: int, device: int, accesses: npt.NDArray[np.ui
         _note_touch(m, g, page, present)
         if not present:
             fault_in_process(m, g, page, True)
+            if m.mms[g].oom_reason:
+                exit_mmap(m, g)
+                return
         m.extra_bits[word, column] |= bit
         m.bits[word, TOUCHED] |= bit
-    m.events[g].device_accesses += len(accesses)
+        m.events[g].device_accesses += 1
 
 
 @compiled

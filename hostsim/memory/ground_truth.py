@@ -90,4 +90,4 @@ def resident_pages(m: Machine, g: int) -> int:
 def count_tick(m: Machine) -> None:
     """A tick has passed with what is in memory now."""
     for g in range(len(m.mms)):
-        m.events[g].resident_page_ticks += resident_pages(m, g)
+        m.events[g].resident_page_ticks += resident_pages(m, g) + m.events[g].cached_pages

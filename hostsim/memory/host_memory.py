@@ -23,9 +23,11 @@ from coldfleet.hostsim.engine.state import (
     MAX_NR_GENS,
     MIN_LRU_BATCH,
     MM,
+    NO_TASK,
     NODE,
     PAGE,
     PARENT,
+    PARENT_MEMCG,
     PTRS_PER_PTE,
     RECLAIM,
     SITE_COLUMNS,
@@ -37,10 +39,14 @@ from coldfleet.hostsim.engine.state import (
 from coldfleet.hostsim.memory import access, ground_truth
 from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lru, min_ttl, reclaim, writeback
 from coldfleet.hostsim.mm.lru import list_tail
+from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
+from coldfleet.hostsim.mm.swap_slots import UNLIMITED
 from coldfleet.policies import Policy, Site
 
 FIRST_SEQ = 3  # max_seq of a fresh lruvec
 GENERATION_COLUMNS = 2
+NEVER_KILLED = -1  # a tick
+SIZE_CLASSES = 256  # of zram's pool, one byte a page
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,10 @@ class HostMemory:
 
     ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
     to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
-    ``free_pages``, ``watermarks``: the host's free memory at the start, and when kswapd runs; None: as much as needed.
+    ``free_pages``, ``watermarks``: the host's free memory at the start, beside the guests' ``kernel_pages``, and when
+    kswapd runs; None: as much as needed. ``swap_pages``: slots of the swap device (None: as many as needed).
+    ``compressed_swap``: what it stores takes the host's memory (hostsim.swap.zram says how much), at most
+    ``pool_limit`` pages (0: no limit). ``min_ttl_ms``: of kswapd (hostsim.mm.min_ttl).
     ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
     ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
     Raises ValueError for files or asynchronous swap under the classic LRU, which reclaims anonymous pages to zram only.
@@ -109,6 +118,9 @@ class HostMemory:
         free_pages: int = 0,
         watermarks: Watermarks | None = None,
         min_ttl_ms: int = 0,
+        swap_pages: int | None = None,
+        compressed_swap: bool = False,
+        pool_limit: int = 0,
         scale: int = 1,
         call_scale: int = 1,
     ) -> None:
@@ -123,7 +135,6 @@ class HostMemory:
         code = policy.encode()
         with_extras = any(slot.extras for slot in slots)
         self.kernel = kernel
-        self.tick = 0  # now, for whoever watches
         self.has_io = async_swap or any(slot.file_pages for slot in slots)
         rows = np.zeros(pages + list_heads, PAGE)
         rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
@@ -153,9 +164,14 @@ class HostMemory:
             victims=np.zeros(MIN_LRU_BATCH, np.int32),
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
             in_flight=np.zeros(pages, np.int32),
+            size_classes=np.zeros(pages if compressed_swap else 0, np.uint8),
+            class_units=np.zeros(SIZE_CLASSES, np.int64),
         )
         node = self.machine.node[0]
         node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages
+        node["memory_pages"] = free_pages + sum(slot.kernel_pages for slot in slots)
+        node["swap_pages"] = node["free_slots"] = UNLIMITED if swap_pages is None else swap_pages
+        node["pool_limit"] = pool_limit
         node["memcgs_need_aging"] = 1
         if watermarks:
             node["low_pages"], node["high_pages"], node["goal_pages"], node["min_pages"] = watermarks
@@ -185,7 +201,8 @@ class HostMemory:
             vm = self.machine.vms[g]
             vm["accessed_mask"] = vm["subscribers"] = vm["rmap_entries"] = 1
             mm["tdp"] = slot.tdp
-            mm["charged"] = slot.kernel_pages
+            mm["charged"] = mm["kernel_pages"] = slot.kernel_pages
+            mm["oom_tick"] = NEVER_KILLED
             if kernel.stock_of_many_memcgs or not shared_cpu or g == len(slots) - 1:
                 mm["stock"] = -slot.kernel_pages % batch
                 mm["charged"] += mm["stock"]
@@ -198,6 +215,32 @@ class HostMemory:
             mm["seq"] = FIRST_SEQ - 1
             self.machine.parent[0]["charged"] += mm["charged"]
             first += (tables[g] + own_tables[g] + file_tables[g]) * PTRS_PER_PTE
+
+    @property
+    def tick(self) -> int:
+        """Now."""
+        return int(self.machine.node[0]["tick"])
+
+    @tick.setter
+    def tick(self, tick: int) -> None:
+        self.machine.node[0]["tick"] = tick
+
+    def oom_reason(self, guest: int) -> str:
+        """Why the OOM killer killed the guest, one of hostsim.mm.oom_kill.OOM_REASONS; empty: it lives."""
+        return OOM_REASONS[self.machine.mms[guest]["oom_reason"]]
+
+    def oom_tick(self, guest: int) -> int:
+        """The tick in which it did; NEVER_KILLED: it lives."""
+        return int(self.machine.mms[guest]["oom_tick"])
+
+    def protect_generations(self, min_ttl_ms: int) -> None:
+        """Time begins, and with it min_ttl_ms: what there is by now is old enough."""
+        self.machine.node[0]["min_ttl_ms"] = min_ttl_ms
+        self.machine.lruvecs["timestamps"] = -min_ttl_ms
+
+    def set_time(self, now_ms: int) -> None:
+        """How long time has gone by, for what min_ttl_ms protects."""
+        self.machine.node[0]["now_ms"] = now_ms
 
     def switch_to(self, guest: int) -> None:
         """A CPU switches to the guest's process, as it does before its accesses: its mm is worth a walk again."""
@@ -320,7 +363,7 @@ class HostMemory:
 
     def age_node(self, priority: int) -> bool:
         """What kswapd does at a priority before it evicts; True if it called the OOM killer (min_ttl_ms)."""
-        return bool(min_ttl.age_node(self.machine, priority))
+        return bool(min_ttl.age_node(self.machine, priority, NO_TASK))
 
     def evict(self, guest: int, seq: int, swappiness: int, nr_pages: int) -> int:
         """`-` of the debugfs file: evicts generations up to ``seq``; returns the pages reclaimed."""
@@ -332,7 +375,7 @@ class HostMemory:
 
     def memory_reclaim_parent(self, nr_pages: int) -> int:
         """memory.reclaim of the memcg above all guests'; returns the pages reclaimed."""
-        return reclaim.memory_reclaim(self.machine, reclaim.PARENT_MEMCG, nr_pages)
+        return reclaim.memory_reclaim(self.machine, PARENT_MEMCG, nr_pages)
 
     def stop_nested(self, guest: int) -> None:
         """L1 stops its nested VM."""

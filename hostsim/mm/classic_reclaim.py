@@ -19,6 +19,7 @@ from coldfleet.hostsim.mm.classic import (
     take_off_list,
 )
 from coldfleet.hostsim.mm.lru import list_tail
+from coldfleet.hostsim.mm.swap_slots import give_slot, store, take_slot
 from coldfleet.policies import Site
 
 _EVICT = int(Site.EVICT)
@@ -35,8 +36,16 @@ def _is_young(m: Machine, g: int, page: int) -> bool:
 
 
 @inlined
-def _swap_out(m: Machine, g: int, page: int, reclaim: Record) -> None:
-    """Unmaps a page and writes it to zram, which is done at once."""
+def _swap_out(m: Machine, g: int, page: int, reclaim: Record) -> bool:
+    """Unmaps a page and writes it to zram, which is done at once; false if there is no room for it.
+
+    A simplification: it stays mapped then, where the kernel would leave it in the swap cache if zram's pool is full.
+    """
+    if not take_slot(m):
+        return False
+    if not store(m, g, page):
+        give_slot(m)
+        return False
     leave_shadow(m, page, reclaim.target)
     unmap(m, page)
     page_row(m, page).state = 0
@@ -50,6 +59,7 @@ def _swap_out(m: Machine, g: int, page: int, reclaim: Record) -> None:
     m.mms[g].charged -= 1
     m.parent[0].charged -= 1
     reclaim.nr_reclaimed += 1
+    return True
 
 
 @compiled
@@ -64,13 +74,14 @@ def shrink_inactive(m: Machine, g: int, nr_pages: int, reclaim: Record) -> None:
             break
         scanned += 1
         take_off_list(m, g, page)
-        if not _is_young(m, g, page):
-            _swap_out(m, g, page, reclaim)
+        young = _is_young(m, g, page)
+        if not young and _swap_out(m, g, page, reclaim):
             continue
-        if page_row(m, page).state & REFERENCED:
-            page_row(m, page).state |= ACTIVE
+        row = page_row(m, page)
+        if not young or row.state & REFERENCED:
+            row.state |= ACTIVE
             m.events[g].pgactivate += 1
-        page_row(m, page).state |= REFERENCED
+        row.state = row.state | REFERENCED if young else row.state & ~REFERENCED
         m.victims[kept] = page
         kept += 1
     for i in range(kept):

@@ -44,6 +44,7 @@ from coldfleet.hostsim.mm.lru import (
 )
 from coldfleet.hostsim.mm.pid import get_tier_idx, get_type_to_scan, is_evictable
 from coldfleet.hostsim.mm.refs import checked_young, forget, is_saturated, page_tier
+from coldfleet.hostsim.mm.swap_slots import give_slot, store, swap_is_full, take_slot
 from coldfleet.hostsim.mm.workingset import carry_over, count_activated, evicted
 from coldfleet.hostsim.mm.writeback import carry_dirty_bit, start_writeback
 
@@ -235,6 +236,9 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
         row.state |= REFERENCED
     if activated:
         _activate(m, g, page)
+        if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and swap_is_full(m):
+            row.flags &= ~(SWAPCACHE | PG_DIRTY)
+            give_slot(m)
     return True
 
 
@@ -259,6 +263,8 @@ def _write_cached(m: Machine, g: int, page: int) -> bool:
     if row.flags & BUSY:
         return False
     if row.flags & PG_DIRTY:
+        if not store(m, g, page):
+            return False
         m.events[g].pswpout += 1
         if m.node[0].async_swap:
             row.flags |= PG_RECLAIM
@@ -272,12 +278,15 @@ def _unmap_and_write(m: Machine, g: int, page: int) -> bool:
     """Unmaps a page that is not young, and writes it if it must be; true if it can be freed at once.
 
     A synchronous swap device has written it at once. What a CPU's batch holds can't be freed: it stays, in the swap
-    cache or page cache.
+    cache or page cache. A page for which swap has no slot is activated.
     """
     row = page_row(m, page)
     if row.flags & (FILE_PAGE | SWAPCACHE):
         return _write_cached(m, g, page)
-    if m.node[0].async_swap or row.flags & BUSY:
+    if not take_slot(m):
+        _activate(m, g, page)
+        return False
+    if m.node[0].async_swap or row.flags & BUSY or not store(m, g, page):
         row.flags |= SWAPCACHE | PG_DIRTY
         return _write_cached(m, g, page)
     m.events[g].pswpout += 1
@@ -361,6 +370,8 @@ def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) 
             _put_back(m, g, page, kind)
     if retried:
         _retry(m, g, kind, reclaim, retried)
+    if reclaim.freed:
+        m.node[0].kswapd_failures = 0
     reclaim.nr_reclaimed += reclaim.freed
     events.pgsteal += reclaim.freed
     m.node[0].free_pages += reclaim.freed

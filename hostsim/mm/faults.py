@@ -28,18 +28,20 @@ from coldfleet.hostsim.engine.state import (
     TDP,
     TDP_MAPPED,
     TOUCHED,
+    UPPER_LEVELS,
     WORKINGSET,
     WRITABLE,
     Machine,
 )
 from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.mm.lru import add_page, fills_batch
+from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.page_alloc import alloc_page
 from coldfleet.hostsim.mm.refs import marked_accessed
+from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot, swap_is_full
 from coldfleet.hostsim.mm.workingset import NEVER, refault
 
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
-UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
 SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 
 
@@ -58,16 +60,17 @@ def make_table(m: Machine, g: int, table: int) -> None:
     if mm.tables == mm.all_tables * 3 // 4 + 1:
         pages += mm.late_pages
     for _ in range(pages):
-        alloc_page(m, g)
+        mm.kernel_pages += alloc_page(m, g)
 
 
 @inlined
 def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool) -> None:
     """Puts a page on its list as it is when its CPU's batch is full: the one that fills it is still in the swap cache,
-    the fault of the others is over."""
+    the fault of the others is over, and has kept their slot if the device is asynchronous and swap has enough."""
     row = page_row(m, page)
     flags = row.flags
-    in_cache = (fills_batch(m, g) or (m.node[0].async_swap and not write)) and swapped
+    keeps_slot = m.node[0].async_swap and not write and not swap_is_full(m)
+    in_cache = (fills_batch(m, g) or keeps_slot) and swapped
     row.flags = SWAPCACHE if in_cache else 0
     add_page(m, g, page, ANON)
     row.flags = flags
@@ -77,7 +80,7 @@ def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool) -
 def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young.
 
-    A page that is still in the swap cache is only mapped again.
+    A page that is still in the swap cache is only mapped again. A guest that is killed for a page does not get it.
     """
     events = m.events[g]
     events.pgfault += 1
@@ -86,11 +89,14 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     row = page_row(m, page)
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
     if not row.flags & SWAPCACHE:
-        alloc_page(m, g)
+        if not alloc_page(m, g):
+            return
         row.flags = 0
         if swapped:
             events.pgmajfault += 1
             events.pswpin += 1
+            if not m.node[0].async_swap:
+                give_back_swapped(m, g, page)
         if m.features[0].lru_gen:
             row.state = ACTIVE
             if swapped:
@@ -105,8 +111,9 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
                 add_page(m, g, page, ANON)
         else:
             classic.fault_page(m, g, page)
-    if write and row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE:
+    if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and (write or swap_is_full(m)):
         row.flags &= ~(SWAPCACHE | PG_DIRTY)  # folio_free_swap: the copy will be out of date, nobody shares it
+        give_slot(m)
     if write or not swapped or m.features[0].read_swapin_writable:
         row.flags |= WRITABLE
     bit = np.uint64(1) << np.uint64(page & 63)
@@ -185,6 +192,8 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     if not m.bits[word, PRESENT] & bit:
         unmapped = m.mms[g].unmapped
         fault_in(m, g, page, write)
+        if m.mms[g].oom_reason:
+            return
         _mark_by_gup(m, g, page)
         # the notifier sequence may have moved on meanwhile: then KVM tries again
         again = m.features[0].stale_fault_marks != 0 and m.mms[g].unmapped != unmapped
@@ -238,37 +247,50 @@ def touch_own_pages(m: Machine, g: int) -> None:
         bit = np.uint64(1) << np.uint64(page & 63)
         if not m.bits[page >> 6, PRESENT] & bit:
             fault_in(m, g, page, True)
+            if mm.oom_reason:
+                exit_mmap(m, g)
+                return
         m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
         m.bits[page >> 6, PRIMARY] |= bit
         m.bits[page >> 6, TOUCHED] |= bit
         m.bits[page >> 6, DIRTY] |= bit
+    m.events[g].accesses += mm.own_pages
 
 
 @compiled
-def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
+    """A process' accesses in order; returns how many it has made, all unless it was killed."""
     first = m.mms[g].first
-    for access in accesses:
+    made = len(accesses)
+    for i in range(len(accesses)):
+        access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
         if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, PRESENT] & bit:
                 fault_in(m, g, page, access & ACCESS_WRITE != 0)
+                if m.mms[g].oom_reason:
+                    made = i
+                    break
             m.bits[word, PRIMARY] |= bit
             m.bits[word, TOUCHED] |= bit
         m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
         if access & ACCESS_WRITE:
             m.bits[word, DIRTY] |= bit
-    m.events[g].accesses += len(accesses)
+    m.events[g].accesses += made
+    return made
 
 
 @compiled
-def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
+def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     """The same by a VM's vCPUs: L1 through the TDP MMU if there is one, L2 through the shadow MMU."""
     first = m.mms[g].first
     without_tdp = m.mms[g].tdp == 0
     level2_count = 0
-    for access in accesses:
+    made = len(accesses)
+    for i in range(len(accesses)):
+        access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
@@ -279,9 +301,14 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
             if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
                 kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
                 m.events[g].nested_faults += access >> 31
+                if m.mms[g].oom_reason:
+                    level2_count -= access >> 31
+                    made = i
+                    break
             m.bits[word, accessed] |= bit
             m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:
             m.bits[word, DIRTY] |= bit
     m.events[g].l2_accesses += level2_count
-    m.events[g].accesses += len(accesses)
+    m.events[g].accesses += made
+    return made

@@ -79,13 +79,16 @@ def _fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         make_table(m, g, page // PTRS_PER_PTE)
     if page_row(m, page).flags & IN_PAGE_CACHE:
         meet_by_mapping(m, g, page)
+        if m.mms[g].oom_reason:
+            return
     if not write:
         _fault_around(m, g, page)
     if _is_mapped(m, page):
         return
     if not page_row(m, page).flags & IN_PAGE_CACHE:
         m.events[g].pgmajfault += 1
-        miss_by_mapping(m, g, page)
+        if not miss_by_mapping(m, g, page):
+            return
     _map(m, g, page)
 
 
@@ -96,6 +99,8 @@ def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
     bit = np.uint64(1) << np.uint64(page & 63)
     if not _is_mapped(m, page):
         _fault_in(m, g, page, write)
+        if m.mms[g].oom_reason:
+            return
     elif write and not row.flags & WRITABLE:
         m.events[g].pgfault += 1
     if write:
@@ -113,23 +118,31 @@ def _access_by_call(m: Machine, g: int, page: int, write: bool) -> None:
     """filemap_read, generic_perform_write: the page is marked accessed once a call."""
     row = page_row(m, page)
     if write:
-        if not row.flags & IN_PAGE_CACHE:
-            add_to_page_cache(m, g, page, False, True)
-    else:
-        read_by_call(m, g, page)
+        if not row.flags & IN_PAGE_CACHE and not add_to_page_cache(m, g, page, False, True):
+            return
+    elif not read_by_call(m, g, page):
+        return
     row.state = marked_accessed(m.features[0], row.state)
     if write:
         mark_dirty(row)
 
 
 @compiled
-def access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> None:
-    """Accesses to the guest's file in order: page of the file, ACCESS_MMAP, ACCESS_WRITE."""
+def access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
+    """Accesses to the guest's file in order: page of the file, ACCESS_MMAP, ACCESS_WRITE. Returns how many were made:
+    all unless it was killed."""
     first = m.mms[g].file_first
-    for access in accesses:
+    made = len(accesses)
+    for i in range(len(accesses)):
+        access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         write = access & ACCESS_WRITE != 0
         if access & ACCESS_MMAP:
             _access_by_mapping(m, g, page, write)
         else:
             _access_by_call(m, g, page, write)
+        if m.mms[g].oom_reason:
+            made = i
+            break
+    m.events[g].accesses += made
+    return made

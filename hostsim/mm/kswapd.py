@@ -11,18 +11,18 @@ from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import KSWAPD, MIN_NR_GENS, Machine, Record
+from coldfleet.hostsim.engine.state import KSWAPD, MIN_NR_GENS, NO_TASK, PARENT_MEMCG, Machine, Record
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.mm.min_ttl import age_node
 from coldfleet.hostsim.mm.pid import is_evictable
 from coldfleet.hostsim.mm.reclaim import (
     DEF_PRIORITY,
-    NO_TASK,
-    PARENT_MEMCG,
+    lruvec_sizes,
     should_run_aging,
     shrink_lruvec,
     wait_for_io,
 )
+from coldfleet.hostsim.mm.swap_slots import get_swappiness
 
 LEAST_PRIORITY = DEF_PRIORITY // 2  # set_initial_priority starts no lower
 NOBODY = -1  # instead of a guest: there is no visit left
@@ -44,6 +44,7 @@ def begin_balance(m: Machine, task: int) -> None:
     m.mms[task].used = 1
     m.events[task].kswapd_runs += 1
     reclaim.task = NO_TASK
+    reclaim.interrupts = NO_TASK if m.node[0].kswapd_takes_time else task
     reclaim.proactive = 0
     reclaim.checked = 0
     reclaim.kswapd = reclaim.root = 1
@@ -56,8 +57,9 @@ def begin_balance(m: Machine, task: int) -> None:
 def balance_part(m: Machine) -> int:
     """kswapd's next visit; returns the guest that it was to. NOBODY: it goes to sleep.
 
-    It does when the free pages are above the high watermark after a pass, or at the last priority. After a pass that
-    freed nothing it waits for what is being written (reclaim_throttle with VMSCAN_THROTTLE_WRITEBACK).
+    It does when the free pages are above the high watermark after a pass, or at the last priority: then it has failed
+    if that freed nothing. After a pass that freed nothing it waits for what is being written (reclaim_throttle with
+    VMSCAN_THROTTLE_WRITEBACK).
     """
     reclaim = m.reclaim[KSWAPD]
     while True:
@@ -69,6 +71,7 @@ def balance_part(m: Machine) -> int:
         if not reclaim.nr_reclaimed:
             wait_for_io(m, PARENT_MEMCG)
         if not _begin_next_pass(m, reclaim):
+            m.node[0].kswapd_failures += reclaim.priority < 1 and not reclaim.nr_reclaimed
             return NOBODY
 
 
@@ -77,7 +80,7 @@ def _begin_next_pass(m: Machine, reclaim: Record) -> bool:
     node = m.node[0]
     if reclaim.priority < 1 or node.free_pages >= node.high_pages:
         return False
-    _prepare(m, reclaim.priority)
+    _prepare(m, reclaim)
     reclaim.nr_reclaimed = reclaim.scanned = 0
     begin_pass(m, reclaim)
     return True
@@ -89,8 +92,9 @@ def initial_priority(m: Machine, nr_to_reclaim: int) -> int:
     inactive = 0
     for g in range(len(m.mms)):
         lruvec = m.lruvecs[g]
+        swappiness = get_swappiness(m, g)
         for kind in range(2):
-            if is_evictable(kind, lruvec.swappiness):
+            if is_evictable(kind, swappiness):
                 for seq in range(lruvec.min_seq[kind], lruvec.max_seq - MIN_NR_GENS + 1):
                     inactive += max(lruvec.nr_pages[gen_of(seq), kind], 0)
     priority = _bits(inactive) - 1 - _bits(nr_to_reclaim - 1)
@@ -108,7 +112,7 @@ def _bits(number: int) -> int:
 
 
 @compiled
-def _prepare(m: Machine, priority: int) -> None:
+def _prepare(m: Machine, reclaim: Record) -> None:
     """What kswapd does before it evicts; ages (6.1) unless the last eviction found enough without.
 
     A process runs between any two agings of kswapd's, which is another task; the recordings of guests don't show it.
@@ -119,7 +123,7 @@ def _prepare(m: Machine, priority: int) -> None:
     if m.features[0].kswapd_ages_first and not node.memcgs_need_aging:
         node.memcgs_need_aging = 1
     else:
-        age_node(m, priority)
+        age_node(m, reclaim.priority, reclaim.interrupts)
 
 
 @compiled
@@ -142,7 +146,8 @@ def begin_pass(m: Machine, reclaim: Record) -> None:
 def visit_next(m: Machine, reclaim: Record) -> int:
     """The next visit of a pass; returns the guest that it was to. NOBODY: the pass is over.
 
-    A lruvec that was aged moves to the younger half of the memcg LRU; there a pass ends once it has enough.
+    A lruvec that was aged moves to the younger half of the memcg LRU, and so does one that is too small for the second
+    time (shrink_one); there a pass ends once it has enough.
     """
     node = m.node[0]
     guests = len(m.mms)
@@ -157,8 +162,13 @@ def visit_next(m: Machine, reclaim: Record) -> int:
             continue
         agings = m.events[g].agings
         _shrink_one(m, g, reclaim)
-        if m.events[g].agings > agings:
+        aged = m.events[g].agings > agings
+        too_small = not aged and lruvec_sizes(m.lruvecs[g], get_swappiness(m, g))[0] >> reclaim.priority == 0
+        if aged or (too_small and m.mms[g].memcg_tail):
             m.mms[g].memcg_seq = node.memcg_seq + 1
+            m.mms[g].memcg_tail = 0
+        elif too_small:
+            m.mms[g].memcg_tail = 1
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
             node.memcg_position = (g + 1) % guests
             reclaim.visited = guests
@@ -168,7 +178,7 @@ def visit_next(m: Machine, reclaim: Record) -> int:
 
 @compiled
 def _shrink_one(m: Machine, g: int, reclaim: Record) -> None:
-    reclaim.swappiness = m.lruvecs[g].swappiness
+    reclaim.swappiness = get_swappiness(m, g)
     before = reclaim.nr_reclaimed
     agings = should_run_aging(m.features[0], m.lruvecs[g], reclaim.swappiness)[0]
     shrink_lruvec(m, g, reclaim)

@@ -1,17 +1,19 @@
 """min_ttl_ms: the generations that kswapd shall not evict, and what it does instead (mm/vmscan.c lru_gen_age_node).
 
 Nothing keeps eviction itself from a young generation. kswapd only looks, before it evicts, whether any lruvec of the
-node has an oldest generation of at least that age; if none has, it calls the OOM killer.
+node has an oldest generation of at least that age; if none has, it calls the OOM killer. Reclaim of a memcg doesn't.
 """
 
 from __future__ import annotations
 
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import FILE, Machine
+from coldfleet.hostsim.engine.state import FILE, PARENT_MEMCG, Machine
 from coldfleet.hostsim.mm.aging import age
 from coldfleet.hostsim.mm.evict import oldest_evictable
 from coldfleet.hostsim.mm.lru import gen_of
+from coldfleet.hostsim.mm.oom_kill import OOM_MIN_TTL, out_of_memory
 from coldfleet.hostsim.mm.reclaim import lruvec_sizes, should_run_aging
+from coldfleet.hostsim.mm.swap_slots import get_swappiness
 
 
 @compiled
@@ -26,19 +28,19 @@ def min_ttl_protects(m: Machine, g: int, priority: int) -> bool:
     min_ttl_ms = m.node[0].min_ttl_ms
     if not min_ttl_ms:
         return False
-    total, _, _ = lruvec_sizes(lruvec, lruvec.swappiness)
+    swappiness = get_swappiness(m, g)
+    total, _, _ = lruvec_sizes(lruvec, swappiness)
     if total >> priority == 0:
         return True
-    oldest = oldest_evictable(f, lruvec, lruvec.swappiness) if f.min_seq_independent else lruvec.min_seq[FILE]
+    oldest = oldest_evictable(f, lruvec, swappiness) if f.min_seq_independent else lruvec.min_seq[FILE]
     return m.node[0].now_ms - lruvec.timestamps[gen_of(oldest)] < min_ttl_ms
 
 
 @compiled
-def age_node(m: Machine, priority: int) -> bool:
+def age_node(m: Machine, priority: int, task: int) -> bool:
     """lru_gen_age_node, for an allocation of order 0: true if it called the OOM killer, as every lruvec is protected.
 
-    6.1 ages here, too, every lruvec that needs it and is not protected. Whom the OOM killer kills is not modelled:
-    it is counted.
+    6.1 ages here, too, every lruvec that needs it and is not protected. ``task``: the guest whose fault waits for this.
     """
     all_protected = True
     for g in range(len(m.mms)):
@@ -46,10 +48,10 @@ def age_node(m: Machine, priority: int) -> bool:
             continue
         all_protected = False
         if m.features[0].kswapd_ages_first:
-            lruvec = m.lruvecs[g]
-            needs_aging, _ = should_run_aging(m.features[0], lruvec, lruvec.swappiness)
+            swappiness = get_swappiness(m, g)
+            needs_aging, _ = should_run_aging(m.features[0], m.lruvecs[g], swappiness)
             if needs_aging:
-                age(m, g, lruvec.swappiness, False)
+                age(m, g, swappiness, False)
     if all_protected:
-        m.node[0].oom_kills += 1
+        out_of_memory(m, PARENT_MEMCG, task, OOM_MIN_TTL)
     return all_protected

@@ -1,8 +1,8 @@
 """A page for a guest, on a host whose memory may be limited (mm/page_alloc.c, __alloc_pages_slowpath).
 
-Below the low watermark kswapd is woken. Where nothing takes time it is done at once, and no task ever has to reclaim
-for itself. On a clock kswapd comes when it has a CPU, and who allocates below the min watermark meanwhile reclaims
-directly.
+Below the low watermark kswapd is woken, unless it has failed too often. Where nothing takes time it is done at once,
+and a task reclaims for itself only if kswapd finds nothing. On a clock kswapd comes when it has a CPU, and who
+allocates below the min watermark meanwhile reclaims directly. When that fails, too, the OOM killer comes.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import TASK, Machine
+from coldfleet.hostsim.engine.state import ANON, FILE, MAX_NR_GENS, PARENT_MEMCG, TASK, Machine
 from coldfleet.hostsim.mm.kswapd import NOBODY, balance_pgdat, begin_pass, initial_priority, visit_next
 from coldfleet.hostsim.mm.memcontrol import charge
-from coldfleet.hostsim.mm.reclaim import DEF_PRIORITY, PARENT_MEMCG, wait_for_flusher, wait_for_io
+from coldfleet.hostsim.mm.oom_kill import OOM_HOST, out_of_memory
+from coldfleet.hostsim.mm.reclaim import DEF_PRIORITY, MAX_RECLAIM_RETRIES, wait_for_flusher, wait_for_io
 
 
 @inlined
-def alloc_page(m: Machine, g: int) -> None:
+def alloc_page(m: Machine, g: int) -> bool:
     """A page for a guest: charged to its memcg and, where the host's memory is limited, taken from the free ones.
 
-    If nothing can be reclaimed it is there nevertheless: there is no OOM killer here.
+    False if the guest was killed for it: then it has none, and what was charged is given back as it exits.
     """
     charge(m, g)
     node = m.node[0]
@@ -29,24 +30,48 @@ def alloc_page(m: Machine, g: int) -> None:
         node.free_pages -= 1
         if node.free_pages < node.low_pages:
             _alloc_slowly(m, g)
+    if m.mms[g].oom_reason:
+        node.free_pages += node.high_pages != 0
+        return False
+    return True
 
 
 @apart(int64)
 def _alloc_slowly(m: Machine, g: int) -> None:
     """An allocation of guest ``g`` below the low watermark."""
     node = m.node[0]
-    if not node.kswapd_takes_time:
-        balance_pgdat(m, g)
-        return
-    if not node.kswapd_woken:
-        node.kswapd_woken = g + 1
-    if node.free_pages < node.min_pages:
-        _reclaim_directly(m, g)
+    if node.kswapd_failures < MAX_RECLAIM_RETRIES:
+        if not node.kswapd_takes_time:
+            balance_pgdat(m, g)
+        elif not node.kswapd_woken:
+            node.kswapd_woken = g + 1
+    fruitless = 0
+    while node.free_pages < node.min_pages and not m.mms[g].oom_reason:
+        fruitless = 0 if _reclaim_directly(m, g) else fruitless + 1
+        if node.free_pages >= node.min_pages:
+            break
+        if fruitless > MAX_RECLAIM_RETRIES or not _may_suffice(m):
+            if not out_of_memory(m, PARENT_MEMCG, g, OOM_HOST):
+                break
+            fruitless = 0
 
 
 @compiled
-def _reclaim_directly(m: Machine, task: int) -> None:
-    """try_to_free_pages of the guest ``task``: 32 pages, whosever they are."""
+def _may_suffice(m: Machine) -> bool:
+    """should_reclaim_retry: whether the min watermark could be reached if all reclaimable pages were free."""
+    node = m.node[0]
+    pages = node.free_pages
+    for lruvec in m.lruvecs:
+        for gen in range(MAX_NR_GENS):
+            pages += max(lruvec.nr_pages[gen, FILE], 0)
+            if node.free_slots > 0:
+                pages += max(lruvec.nr_pages[gen, ANON], 0)
+    return pages >= node.min_pages
+
+
+@compiled
+def _reclaim_directly(m: Machine, task: int) -> int:
+    """try_to_free_pages of the guest ``task``: 32 pages, whosever they are; returns how many."""
     f = m.features[0]
     reclaim = m.reclaim[TASK]
     m.events[task].allocstall += 1
@@ -70,3 +95,4 @@ def _reclaim_directly(m: Machine, task: int) -> None:
     reclaim.root = 0
     if not reclaim.nr_reclaimed:
         wait_for_flusher(m, PARENT_MEMCG)
+    return reclaim.nr_reclaimed

@@ -24,9 +24,13 @@ NO_PAGE = -1
 
 
 @compiled
-def add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool) -> None:
-    """filemap_add_folio: charges the page, looks at its shadow unless it is overwritten, and puts it on the lists."""
-    alloc_page(m, g)
+def add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool) -> bool:
+    """filemap_add_folio: charges the page, looks at its shadow unless it is overwritten, and puts it on the lists.
+
+    False if the guest was killed for it.
+    """
+    if not alloc_page(m, g):
+        return False
     row = page_row(m, page)
     row.state = ACTIVE if in_fault else 0
     row.flags = FILE_PAGE | IN_PAGE_CACHE
@@ -42,6 +46,7 @@ def add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool
     m.cpus[m.mms[g].cpu].added = 0  # a simplification: it takes the CPU's batch with it to the lists
     add_page(m, g, page, FILE)
     m.events[g].cached_pages += 1
+    return True
 
 
 @inlined
@@ -87,11 +92,11 @@ def _read_pages(m: Machine, g: int, start: int, pages: int, wanted: int, in_faul
             in_request = True
         events.file_readahead_pages += wanted == NO_PAGE
         if index != wanted:
-            add_to_page_cache(m, g, first + index, in_fault, False)
+            if not add_to_page_cache(m, g, first + index, in_fault, False):
+                return
             if wanted == NO_PAGE and index == start:
                 events.thrashing_waits += page_row(m, first + index).state & WORKINGSET != 0
-    if wanted != NO_PAGE:
-        add_to_page_cache(m, g, first + wanted, in_fault, False)
+    if wanted != NO_PAGE and add_to_page_cache(m, g, first + wanted, in_fault, False):
         events.thrashing_waits += page_row(m, first + wanted).state & WORKINGSET != 0
 
 
@@ -121,16 +126,19 @@ def _cached_before(m: Machine, g: int, index: int, most: int) -> int:
 
 
 @compiled
-def read_by_call(m: Machine, g: int, page: int) -> None:
-    """filemap_get_pages: read(2) of a page, whether it is in the page cache or not (page_cache_sync_ra)."""
+def read_by_call(m: Machine, g: int, page: int) -> bool:
+    """filemap_get_pages: read(2) of a page, whether it is in the page cache or not (page_cache_sync_ra).
+
+    False if the guest was killed for it.
+    """
     mm = m.mms[g]
     index = page - mm.file_first
     most = mm.ra_pages
     before, mm.ra_prev = mm.ra_prev, index
-    if page_row(m, page).flags & IN_PAGE_CACHE:
-        if index == marked_page(mm, BY_CALL):
-            _read_next_window(m, g, BY_CALL, False)
-        return
+    if page_row(m, page).flags & IN_PAGE_CACHE and index == marked_page(mm, BY_CALL):
+        _read_next_window(m, g, BY_CALL, False)
+    if page_row(m, page).flags & IN_PAGE_CACHE or mm.oom_reason:
+        return not mm.oom_reason
     size = 1
     if most > 1 and (index == 0 or 0 <= index - before <= 1):
         size = _first_window(most)
@@ -141,21 +149,23 @@ def read_by_call(m: Machine, g: int, page: int) -> None:
             size = min((2 * history if history == index else history) + 1, most)
             _set_window(mm, BY_CALL, index, size, 1)
     _read_pages(m, g, index, size, index, False)
+    return not mm.oom_reason
 
 
 @compiled
-def miss_by_mapping(m: Machine, g: int, page: int) -> None:
-    """do_sync_mmap_readahead: a fault on a page that the page cache lacks."""
+def miss_by_mapping(m: Machine, g: int, page: int) -> bool:
+    """do_sync_mmap_readahead: a fault on a page that the page cache lacks; False if the guest was killed for it."""
     mm = m.mms[g]
     index = page - mm.file_first
     if mm.mmap_miss < 10 * MMAP_LOTSAMISS:
         mm.mmap_miss += 1
     if not mm.ra_pages or mm.mmap_miss > MMAP_LOTSAMISS:
         _read_pages(m, g, index, 1, index, True)
-        return
+        return not mm.oom_reason
     start = max(index - mm.ra_pages // 2, 0)
     _set_window(mm, BY_MAPPING, start, mm.ra_pages, mm.ra_pages // 4)
     _read_pages(m, g, start, mm.ra_pages, index, True)
+    return not mm.oom_reason
 
 
 @compiled

@@ -6,19 +6,18 @@ from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import RECLAIM_RECORD, apart
 from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
-from coldfleet.hostsim.engine.state import MIN_NR_GENS, TASK, Machine, Record
+from coldfleet.hostsim.engine.state import MIN_NR_GENS, NO_TASK, PARENT_MEMCG, TASK, Machine, Record
 from coldfleet.hostsim.mm import classic_reclaim
 from coldfleet.hostsim.mm.aging import age
 from coldfleet.hostsim.mm.classic_reclaim import share_to_scan
 from coldfleet.hostsim.mm.evict import evict_pages, oldest_evictable
 from coldfleet.hostsim.mm.lru import drain, gen_of
 from coldfleet.hostsim.mm.pid import is_evictable
+from coldfleet.hostsim.mm.swap_slots import get_swappiness
 from coldfleet.hostsim.mm.writeback import flush, wait_for_writes
 
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
-PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
-NO_TASK = -1  # memory.reclaim: another process asks
 
 
 @inlined
@@ -125,8 +124,11 @@ def _shrink_in_batches(m: Machine, g: int, reclaim: Record) -> None:
 
 @apart(int64, RECLAIM_RECORD)
 def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
-    """lru_gen_shrink_lruvec: one visit to a lruvec at one priority."""
+    """lru_gen_shrink_lruvec: one visit to a lruvec at one priority. Of a guest that was killed only files are left."""
     f = m.features[0]
+    if m.mms[g].exited and not m.events[g].cached_pages:
+        return
+    reclaim.swappiness = get_swappiness(m, g)
     if not f.lru_gen:
         classic_reclaim.shrink_lruvec(m, g, reclaim)
         return
@@ -196,7 +198,8 @@ def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
 def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
     """try_to_free_mem_cgroup_pages: priorities 12 to 0 until at least 32 pages are reclaimed; returns how many.
 
-    ``target``: a guest's memcg, or PARENT_MEMCG. ``task``: the guest in whose fault this happens, or NO_TASK.
+    ``target``: a guest's memcg, or PARENT_MEMCG. ``task``: the guest in whose fault this happens; NO_TASK: this is
+    memory.reclaim.
     """
     reclaim = m.reclaim[TASK]
     reclaim.nr_to_reclaim = max(nr_pages, m.features[0].swap_cluster_max)
@@ -206,7 +209,6 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
     reclaim.proactive = task < 0
     reclaim.target = target
     reclaim.skipped_deactivate = reclaim.force_deactivate = 0
-    reclaim.swappiness = m.lruvecs[max(target, 0)].swappiness
     again = True
     while again:
         reclaim.priority = DEF_PRIORITY

@@ -21,9 +21,9 @@ from coldfleet.hostsim.engine.state import (
     MIN_NR_GENS,
     PTRS_PER_PTE,
     SWAP_CLUSTER_MAX,
+    UPPER_LEVELS,
 )
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
-from coldfleet.hostsim.mm.faults import UPPER_LEVELS
 from coldfleet.hostsim.replay.observe import memory_stat, observe
 from coldfleet.hostsim.replay.recording import Header, RecordedGuest, Recording
 from coldfleet.hostsim.spec.errors import UserError

@@ -22,8 +22,8 @@ MIX_WORKLOADS = ("mix-hotcold", "mix-zipf")
 RECORDED_LAYOUTS = ("perm", "ident")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.engine.state.KVM and those after it
 MONITORS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
-SWAP_DEVICES = ("zram", "async", "nvme", "remote", "disk")
-FILE_DEVICES = SWAP_DEVICES
+SWAP_DEVICES = ("zram", "async", "nvme", "remote", "disk", "none")
+FILE_DEVICES = ("zram", "async", "nvme", "remote", "disk")
 RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
 
 
@@ -252,8 +252,11 @@ class HostSpec:
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
     ``scenario``: the guests share one CPU, whose batches are drained after every guest's tick.
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
-    waits for. ``compression``: what zram makes of pages. Dirty file pages are written in the tick after the one in
-    which the flusher was woken, and every ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
+    waits for; "none": there is no swap. ``swap_pages``: its slots, zram's disksize (0: as many as are needed).
+    ``pool_pages``: what zram may take of the host's memory, its mem_limit (0: as much as it needs). ``compression``:
+    what zram makes of pages. ``min_ttl_ms``: kswapd calls the OOM killer when all memory is younger; needs a clock,
+    and counts from its start: what populated the memory is old. Dirty file pages are written in the tick after the one
+    in which the flusher was woken, and every ``flush_every_ticks`` ticks. ``swappiness``: vm.swappiness of all memcgs.
     ``clock``: None for a replay.
     ``sample``: one page table in so many is simulated (hostsim.sampling); 1: all. ``scale``: what a page of a host that
     is such a sample itself stands for; ``call_scale``: how much smaller its reclaim calls are. ``calibration``: the
@@ -276,6 +279,9 @@ class HostSpec:
     monitor_every_ticks: int = 1
     swap_device: str = "zram"
     compression: CompressionSpec = CompressionSpec()
+    swap_pages: int = 0
+    pool_pages: int = 0
+    min_ttl_ms: int = 0
     swappiness: int = 60
     flush_every_ticks: int = 4
     clock: ClockSpec | None = None
@@ -299,6 +305,8 @@ class GuestResult:
     ``step_pages``: for each step of the policy, the number of pages that it acted on. ``gauges``: figures that can't be
     added up, hostsim.counters.timing.GAUGES. ``ci95``: half the widths of the 95 % intervals of
     hostsim.counters.columns.HEADLINE counters, from sampling alone. ``latencies``: how many batches took how long.
+    ``oom_tick``, ``oom_reason``: when and why the OOM killer killed it (hostsim.mm.oom_kill.OOM_REASONS); -1 and "":
+    it lives.
     """
 
     name: str
@@ -309,6 +317,8 @@ class GuestResult:
     gauges: dict[str, float] = field(default_factory=no_gauges)
     ci95: dict[str, float] = field(default_factory=no_ci95)
     latencies: tuple[int, ...] = ()
+    oom_tick: int = -1
+    oom_reason: str = ""
 
 
 @dataclass(frozen=True)

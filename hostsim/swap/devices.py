@@ -40,6 +40,7 @@ class SwapDevice:
         return PAGE_BYTES / self.bytes_per_s * 1e9 if self.bytes_per_s else 0.0
 
 
+NO_SWAP = "none"
 IO_SUBMIT_NS = 2000.0  # assumed: CPU time of building and submitting one request
 
 DEVICES = {
@@ -59,6 +60,8 @@ DEVICES = {
         # A disk of 7200 rpm: half a turn, 4.2 ms, and a seek of 8.3 ms, before each request; 160 MB/s (assumed, as data
         # sheets have it). So it serves 80 a second, one at a time: its own sorting of requests is left out.
         SwapDevice("disk", 12_500_000.0, 0.3, IO_SUBMIT_NS, 80.0, 1, False, True, 160e6),
+        # No swap at all.
+        SwapDevice(NO_SWAP, 0.0, 0.0, 0.0, 0.0, 1, False, False),
     )
 }
 

@@ -3,7 +3,8 @@
 What is in a page nobody simulates. So each page has a compressed size of its own for as long as it lives, drawn by
 guest and page: log-normal around a mean, and of some pages nothing is saved, or nothing is left. The pool is zsmalloc:
 objects of one size class share chains of pages, and what is too large for any class takes a whole page
-(mm/zsmalloc.c; drivers/block/zram/zram_drv.c zram_write_page). Chains are taken as full: without fragmentation.
+(mm/zsmalloc.c; drivers/block/zram/zram_drv.c zram_write_page). Chains are taken as full: without fragmentation. What
+is in the pool at a time is counted by hostsim.mm.swap_slots.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.costs.constants import SWAP_IN_NS, SWAP_OUT_NS
-from coldfleet.hostsim.engine.jit import compiled, lowest_bit, page_row
+from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.philox import philox
-from coldfleet.hostsim.engine.state import PRESENT, SWAPCACHE, Machine
 from coldfleet.hostsim.engine.streams import Purpose
 from coldfleet.hostsim.memory.host_memory import HostMemory
-from coldfleet.hostsim.mm.workingset import NEVER
+from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.spec.host_spec import CompressionSpec
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.swap.devices import SwapDevice
@@ -86,49 +85,20 @@ def with_compression(device: SwapDevice, compression: CompressionSpec) -> SwapDe
     )
 
 
-class Pool(NamedTuple):
-    """The pool of a host, which knows how small every page would be; without one, all are empty.
-
-    ``classes``: uint8, the size class of each page of the host's memslots, by its number. ``taken``: float64, pages
-    that one of each class takes. ``pages``: float64, for each guest, what its swapped-out pages take, at the last
-    :func:`update_pool`; ``charged``: int64 (1,), what is taken from the host's free memory for it.
-    """
-
-    classes: npt.NDArray[np.uint8]
-    taken: npt.NDArray[np.float64]
-    pages: npt.NDArray[np.float64]
-    charged: npt.NDArray[np.int64]
-
-
-def no_pool() -> Pool:
-    """Of a device that keeps nothing in memory."""
-    return Pool(np.zeros(0, np.uint8), np.zeros(0), np.zeros(0), np.zeros(1, np.int64))
-
-
-def new_pool(
+def fill_in_sizes(
     memory: HostMemory, compression: CompressionSpec, key: np.uint64, host: int, numbers: Sequence[int]
-) -> Pool:
-    """An empty pool; ``numbers``: what names each guest's random numbers, ``key`` and ``host`` likewise
-    (hostsim.engine.philox.study_key)."""
-    classes = np.zeros(len(memory.machine.in_flight), np.uint8)
+) -> None:
+    """Says how small every page of the guests' memslots would be; the memory was made with ``compressed_swap``.
+
+    ``numbers``: what names each guest's random numbers, as ``key`` and ``host`` do (hostsim.engine.philox.study_key).
+    """
+    machine = memory.machine
+    machine.class_units[:] = np.rint(bytes_of_classes() / PAGE_BYTES * POOL_UNIT)
     same = round(compression.same_filled_share * _CERTAIN)
     huge = same + round(compression.incompressible_share * _CERTAIN)
     for guest, number in enumerate(numbers):
-        own = classes[memory.pages(guest)]
+        own = machine.size_classes[memory.pages(guest)]
         draw_classes(own, key, (host, number), same, huge, classes_of(compression))
-    return Pool(classes, bytes_of_classes() / PAGE_BYTES, np.zeros(len(numbers)), np.zeros(1, np.int64))
-
-
-@compiled
-def update_pool(m: Machine, pool: Pool) -> None:
-    """Adds up what is swapped out now; the host has that much less free memory."""
-    total = 0.0
-    for g in range(len(pool.pages)):
-        pool.pages[g] = _pages_in_pool(m, g, pool)
-        total += pool.pages[g]
-    takes = math.ceil(total)
-    m.node[0].free_pages -= takes - pool.charged[0]
-    pool.charged[0] = takes
 
 
 @compiled
@@ -152,22 +122,3 @@ def draw_classes(
             out[i] = HUGE
         else:
             out[i] = quantiles[size * np.uint64(len(quantiles)) >> np.uint64(32)]
-
-
-@compiled
-def _pages_in_pool(m: Machine, g: int, pool: Pool) -> float:
-    """What the swapped-out pages of a guest's memslot take."""
-    mm = m.mms[g]
-    total = 0.0
-    for word in range(mm.first >> 6, (mm.first + mm.pages + 63) >> 6):
-        absent = ~m.bits[word, PRESENT]
-        left = mm.first + mm.pages - word * 64
-        if left < 64:
-            absent &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
-        while absent:
-            page = word * 64 + lowest_bit(absent)
-            absent &= absent - np.uint64(1)
-            row = page_row(m, page)
-            if row.shadow != NEVER and not row.flags & SWAPCACHE:
-                total += pool.taken[pool.classes[page]]
-    return total

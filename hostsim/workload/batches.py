@@ -65,8 +65,10 @@ class QueueState(NamedTuple):
 def find_batch(m: Machine, queues: QueueState, g: int, until: int) -> int:
     """Goes on to the guest's next access, if it is of a tick up to ``until``: NONE_LEFT, READY or DRAW.
 
-    A CPU switches to the guest at the begin of a chunk.
+    A CPU switches to the guest at the begin of a chunk. A guest that was killed does nothing more.
     """
+    if m.mms[g].oom_reason:
+        return NONE_LEFT
     guest = queues.guests[g]
     while guest.position == guest.end:
         if guest.chunk == guest.chunks:
@@ -97,27 +99,25 @@ def make_batch(m: Machine, baseline: Machine, queues: QueueState, g: int, access
     guest = queues.guests[g]
     begin = guest.begin + guest.position
     batch = queues.accesses[begin : begin + batch_length(guest)]
+    count = len(batch)
     if not accessed:
-        _access(m, g, batch, guest.to_file)
+        count = _access(m, g, batch, guest.to_file)
     if guest.baseline >= 0:
-        _access(baseline, guest.baseline, batch, guest.to_file)
-    made = len(batch) * guest.weight
+        _access(baseline, guest.baseline, batch[:count], guest.to_file)
+    made = count * guest.weight
     guest.position += len(batch)
     guest.made += made
     if guest.l2_weight:
         by_l2 = 0
-        for one in batch:
+        for one in batch[:count]:
             by_l2 += one >= ACCESS_L2
         guest.made_by_l2 += by_l2 * guest.l2_weight
     return made
 
 
 @inlined
-def _access(m: Machine, g: int, batch: npt.NDArray[np.uint32], to_file: int) -> None:
-    if to_file:
-        access_file(m, g, batch)
-    else:
-        access(m, g, batch)
+def _access(m: Machine, g: int, batch: npt.NDArray[np.uint32], to_file: int) -> int:
+    return access_file(m, g, batch) if to_file else access(m, g, batch)
 
 
 @compiled

@@ -6,12 +6,12 @@ from typing import Any
 
 from coldfleet.hostsim.engine.state import GEN_MASK
 from coldfleet.hostsim.mm.classic import PARENT
-from tests.hostsim.side_by_side import Reference, SideBySide
+from tests.hostsim.side_by_side import SideBySide
 from tests.reference.classic import ClassicHost
 from tests.reference.reclaim import ScanControl
 
 
-class ClassicReference(Reference, ClassicHost):
+class ClassicReference(ClassicHost):
     """The classic reference model. Its statistics are flushed where the engine does: when a charge failed twice."""
 
     failed_calls = 0

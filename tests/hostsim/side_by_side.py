@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -37,13 +39,13 @@ from coldfleet.hostsim.engine.state import (
     WRITABLE,
     YOUNG,
 )
+from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
-from coldfleet.hostsim.mm import faults, filemap
 from coldfleet.hostsim.replay.observe import page_states
 from coldfleet.policies import Lock, Site, get_policy
 from tests.reference import ReferenceHost
 from tests.reference.constants import FIRST_MAX_SEQ
-from tests.reference.reclaim import ScanControl
+from tests.reference.host import OomKilledError
 
 COUNTERS = (
     *("pgfault", "pgmajfault", "pswpin", "pswpout", "file_reads", "file_writes", "pgscan", "pgscan_file", "pgsteal"),
@@ -57,14 +59,8 @@ FLAGS = {BUSY: "busy", SWAPCACHE: "swapcache", IN_PAGE_CACHE: "cached", PG_DIRTY
          PG_RECLAIM: "reclaim"}  # fmt: skip
 LOCK_NAMES = {Lock.RCU: "rcu", Lock.RMAP: "rmap", Lock.MMU_WRITE: "mmu_lock_write"}
 
-MAX_FRUITLESS = 17  # reclaims that free nothing, after which the engine lets a charge through
-
 Operation = tuple[Any, ...]
 """The name of a method of :class:`SideBySide` and its arguments."""
-
-
-class NothingToReclaim(Exception):  # noqa: N818 - the end of a comparison, not an error
-    """memory.max is reached and nothing can be reclaimed: the models' answers differ from here on."""
 
 
 class Shape(NamedTuple):
@@ -80,25 +76,15 @@ class Shape(NamedTuple):
     file_pages: int = 0
     async_swap: bool = False
     min_ttl_ms: int = 0
-
-
-class Reference(ReferenceHost):
-    """The reference model, where reclaim under memory.max that stays fruitless ends."""
-
-    fruitless = 0
-
-    def shrink(self, sc: ScanControl) -> None:
-        super().shrink(sc)
-        self.fruitless = 0 if sc.nr_reclaimed else self.fruitless + (sc.priority == 0)
-        if self.fruitless >= MAX_FRUITLESS and not sc.proactive:
-            raise NothingToReclaim
+    swap_pages: int | None = None
 
 
 class SideBySide:
     """One guest in the engine and the same one in the reference model."""
 
     lru_gen = True
-    reference_class: type[Reference] = Reference
+    reference_class: type[ReferenceHost] = ReferenceHost
+    killed = False
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -114,7 +100,12 @@ class SideBySide:
         )
         kernel = replace(KERNELS[shape.kernel], lru_gen=self.lru_gen)
         self.engine = HostMemory(
-            [slot], kernel, get_policy(shape.policy), async_swap=shape.async_swap, min_ttl_ms=shape.min_ttl_ms
+            [slot],
+            kernel,
+            get_policy(shape.policy),
+            async_swap=shape.async_swap,
+            min_ttl_ms=shape.min_ttl_ms,
+            swap_pages=shape.swap_pages,
         )
         self.reference = self.reference_class(
             shape.pages,
@@ -126,6 +117,7 @@ class SideBySide:
             extra_pages=shape.own_pages,
             file_pages=shape.file_pages,
             async_swap=shape.async_swap,
+            swap_pages=shape.swap_pages,
         )
         self.reference.swappiness = shape.swappiness
         self.reference.min_ttl_ms = shape.min_ttl_ms
@@ -158,15 +150,14 @@ class SideBySide:
         by_mapping, write = random.random(count) < mapped, random.random(count) < writes
         if switch:
             self.reference.mm.used = True
-        for page, *how in zip(pages.tolist(), by_mapping.tolist(), write.tolist(), strict=True):
-            self.reference.access_file(page, *how)
+        with self._until_killed():
+            for page, *how in zip(pages.tolist(), by_mapping.tolist(), write.tolist(), strict=True):
+                self.reference.access_file(page, *how)
         pages[by_mapping] |= np.uint32(ACCESS_MMAP)
         pages[write] |= np.uint32(ACCESS_WRITE)
         if switch:
             self.engine.switch_to(0)
-            self.engine.access_file(0, pages)
-        else:
-            filemap.access_file(self.engine.machine, 0, pages)
+        self.engine.access_file(0, pages)
 
     def flush(self) -> None:
         self.engine.flush()
@@ -183,15 +174,20 @@ class SideBySide:
 
     def touch_own(self) -> None:
         self.engine.touch_own(0)
-        for folio in self.reference.mm.extra:
-            self.reference.touch(folio, "host", write=True)
+        with self._until_killed():
+            for folio in self.reference.mm.extra:
+                self.reference.touch(folio, "host", write=True)
 
     def age(self, swappiness: int, force_scan: bool) -> None:
         self.engine.age(0, swappiness, force_scan)
         self.reference.age(swappiness, force_scan)
 
     def age_node(self, priority: int) -> None:
-        assert self.engine.age_node(priority) == self.reference.age_node(priority)
+        kills = self.reference.age_node(priority)
+        assert self.engine.age_node(priority) == kills
+        with self._until_killed():
+            if kills:
+                raise OomKilledError
 
     def evict(self, generations_left: int, swappiness: int, nr_pages: int) -> None:
         seq = self.reference.max_seq - generations_left
@@ -209,10 +205,7 @@ class SideBySide:
     def _touch(
         self, pages: npt.NDArray[np.uint32], writes: npt.NDArray[np.bool_], l2: npt.NDArray[np.bool_], switch: bool
     ) -> None:
-        """The reference goes first: it raises NothingToReclaim where the engine lets a charge through.
-
-        The first access to a page is a write: a read would map the zero page, which is on no list.
-        """
+        """The first access to a page is a write: a read would map the zero page, which is on no list."""
         writes = writes | ~self.written[pages]
         self.written[pages] = True
         via = {"process": ("host", "host"), "vm": ("l1", "l1"), "nested": ("l1", "l2"), "shadow": ("l2", "l2")}
@@ -220,18 +213,24 @@ class SideBySide:
         l2 = l2 & (self.shape.kind == "nested")
         if switch:
             self.reference.mm.used = True
-        for page, write, by_l2 in zip(pages.tolist(), writes.tolist(), l2.tolist(), strict=True):
-            self.reference.access(page, accessors[by_l2], write)
+        with self._until_killed():
+            for page, write, by_l2 in zip(pages.tolist(), writes.tolist(), l2.tolist(), strict=True):
+                self.reference.access(page, accessors[by_l2], write)
         accesses = pages & np.uint32(ACCESS_PAGE)
         accesses[writes] |= np.uint32(ACCESS_WRITE)
         accesses[l2] |= np.uint32(ACCESS_L2)
-        mm = self.engine.machine.mms[0]
         if switch:
-            self.engine.touch(0, accesses)
-        elif mm["notifiers"]:
-            faults.touch_guest(self.engine.machine, 0, accesses)
-        else:
-            faults.touch_process(self.engine.machine, 0, accesses)
+            self.engine.switch_to(0)
+        self.engine.access(0, accesses)
+
+    @contextmanager
+    def _until_killed(self) -> Iterator[None]:
+        """The OOM killer may end what the reference model does, and the guest in it."""
+        try:
+            yield
+        except OomKilledError:
+            self.killed = True
+            self.reference.exit_mmap()
 
     # The comparison.
     def differences(self) -> dict[str, tuple[Any, Any]]:
@@ -281,6 +280,9 @@ class SideBySide:
                 np.flatnonzero(m.filters[:, seq]).tolist() if mm["filter_made"][seq] else None for seq in (0, 1)
             ],
             "charge": (int(mm["charged"]), int(mm["stock"])) if shape.limit else None,
+            "killed": bool(mm["oom_reason"]) and bool(mm["exited"]),
+            "limit_hits": int(events["limit_hits"]),
+            "slots": int(m.node[0]["swap_pages"] - m.node[0]["free_slots"]),
             "writable": np.flatnonzero((m.pages["flags"][numbers] & WRITABLE != 0) & present).tolist(),
         }
         seen |= {name: np.flatnonzero(_bits(m.bits[:, column])[numbers]).tolist() for column, name in BITS.items()}
@@ -326,6 +328,9 @@ class SideBySide:
                 for members in lruvec.filters
             ],
             "charge": (host.charged, host.stock) if self.shape.limit else None,
+            "killed": self.killed,
+            "limit_hits": host.counters["max"],
+            "slots": host.device.slots_used,
             "writable": [names[id(f)] for f in folios if f.writable and f.present],
         }
         seen |= {name: [names[id(f)] for f in folios if getattr(f, name)] for name in (*BITS.values(), *FLAGS.values())}
@@ -341,9 +346,9 @@ def check_after_each(both: SideBySide, operations: list[Operation]) -> None:
     """Engine and reference agree at the start, and after the memory is populated and each operation that follows."""
     assert not both.differences(), "at the start"
     for number, (name, *arguments) in enumerate([("populate", 1.0), *operations]):
-        try:
-            getattr(both, name)(*arguments)
-        except NothingToReclaim:
-            event("ended early: memory.max with nothing to reclaim")
-            return
+        getattr(both, name)(*arguments)
         assert not both.differences(), f"after operation {number}, {name} {arguments}"
+        check_memory(both.engine)
+        if both.killed:
+            event(f"ended early: killed, {both.engine.oom_reason(0)}")
+            return

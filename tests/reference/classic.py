@@ -67,6 +67,8 @@ class ClassicLruvec:
 class ClassicHost(ReferenceHost):
     """A memcg whose kernel runs with MGLRU off."""
 
+    least_free_slots = 1
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.classic = ClassicLruvec(self.kernel)
@@ -89,6 +91,9 @@ class ClassicHost(ReferenceHost):
                 self.cpu.activate(self, folio)
             folio.referenced = False
             self.classic.nonresident_age += 1
+
+    def take_off_lists(self, folio: Folio) -> None:
+        self.classic.remove(folio)
 
     def activate_now(self, folio: Folio) -> None:
         if folio.gen < 0 or folio.active:
@@ -134,6 +139,7 @@ class ClassicHost(ReferenceHost):
 
     def shrink(self, sc: ScanControl) -> None:
         """One visit at one priority."""
+        sc.swappiness = self.effective_swappiness()
         nr = self.scan_counts(sc)
         reclaimed = 0
         while nr[False]:
@@ -191,6 +197,11 @@ class ClassicHost(ReferenceHost):
                 if referenced:
                     folio.active = True
                     self.counters["pgactivate"] += 1
+                kept.append(folio)
+                continue
+            if not self.device.take_slot():
+                folio.active = True
+                self.counters["pgactivate"] += 1
                 kept.append(folio)
                 continue
             self.mm.unmap(folio)

@@ -1,4 +1,4 @@
-"""The devices under swap and files: what is being written, and what its end leads to (sections 3, 4 and 7.5).
+"""The devices under swap and files: swap slots, what is being written, and what its end leads to (3, 4 and 7.5).
 
 I/O is instantaneous on a synchronous swap device. Otherwise it is under way until the caller, or a reclaim that
 waits for it, says that it has ended.
@@ -17,11 +17,30 @@ if TYPE_CHECKING:
 class Device:
     """One memcg's writes under way, in the order in which they were started."""
 
-    def __init__(self, host: ReferenceHost, async_swap: bool) -> None:
+    def __init__(self, host: ReferenceHost, async_swap: bool, swap_pages: int | None = None) -> None:
         self.host = host
         self.async_swap = async_swap
+        self.swap_pages = swap_pages
+        self.slots_used = 0
         self.in_flight: list[Folio] = []
         self.flusher_woken = False
+
+    def free_slots(self) -> float:
+        return float("inf") if self.swap_pages is None else self.swap_pages - self.slots_used
+
+    def take_slot(self) -> bool:
+        """A slot for a page that enters the swap cache."""
+        if self.free_slots() == 0:
+            return False
+        self.slots_used += 1
+        return True
+
+    def free_swap(self, folio: Folio, *, wanted: bool = False) -> None:
+        """A page in memory gives up its slot, if it is ``wanted`` or more than half of swap is in use."""
+        crowded = self.swap_pages is not None and self.slots_used * 2 > self.swap_pages
+        if folio.swapcache and not folio.busy and not folio.writeback and (wanted or crowded):
+            folio.swapcache = folio.dirty = False
+            self.slots_used -= 1
 
     def start(self, folio: Folio) -> None:
         folio.dirty = False

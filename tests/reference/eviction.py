@@ -159,8 +159,12 @@ def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
     if folio_referenced(host, folio):
         if activates(host, folio):
             activate(host, folio)
+            host.device.free_swap(folio)
         return False
     if folio.kind == ANON and not folio.swapcache:
+        if not host.device.take_slot():
+            activate(host, folio)
+            return False
         folio.swapcache = True
         folio.mark_dirty()
     host.mm.unmap(folio)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from .aging import try_to_inc_max_seq
-from .constants import MEMCG_CHARGE_BATCH
+from .constants import ANON, MAX_RECLAIM_RETRIES, MEMCG_CHARGE_BATCH, MIN_LRU_BATCH
 from .cpu import Cpu
 from .device import Device
 from .filemap import access_mapped, read_or_write
@@ -29,12 +29,19 @@ from .workingset import workingset_refault
 UPPER_LEVELS = 2
 
 
+class OomKilledError(Exception):
+    """The process is killed in the middle of a fault, for a page that could not be charged."""
+
+
 class ReferenceHost:
     """A memcg's anonymous memory under one kernel and one aging policy.
 
     ``kind`` "host" is an ordinary process, "vm" one with KVM's notifiers; swap is synchronous zram.
     ``extra_pages`` belong to the process too (its stack ...), outside the numbered mapping.
     """
+
+    least_free_slots = MIN_LRU_BATCH
+    """Of swap: with fewer reclaim does not look at anonymous pages."""
 
     def __init__(
         self,
@@ -49,12 +56,13 @@ class ReferenceHost:
         cpu: Cpu | None = None,
         file_pages: int = 0,
         async_swap: bool = False,
+        swap_pages: int | None = None,
     ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
         self.kind = kind
         self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
-        self.device = Device(self, async_swap)
+        self.device = Device(self, async_swap, swap_pages)
         self.now_ms = 0
         self.min_ttl_ms = 0
         self.effective_policy = self.policy if self.mm.has_notifiers else no_notifiers
@@ -171,12 +179,12 @@ class ReferenceHost:
             if folio.swapped:
                 self.counters["pgmajfault"] += 1
                 self.counters["pswpin"] += 1
+                self.device.slots_used -= not self.device.async_swap
                 folio.swapcache = self.device.async_swap or self.kernel.swapin_through_cache
                 self.refault(folio)
             self.folio_add_lru(folio)
             folio.swapcache &= self.device.async_swap
-        if write and folio.swapcache and not folio.busy and not folio.writeback:
-            folio.swapcache = folio.dirty = False  # its only user will change it: the slot is freed
+        self.device.free_swap(folio, wanted=write)  # its only user will change it
         folio.writable = write or not folio.swapped or self.kernel.read_swapin_writable
         folio.swapped = False
         folio.present = folio.p = True
@@ -192,6 +200,29 @@ class ReferenceHost:
 
     def drain(self) -> None:
         self.cpu.drain()
+
+    def effective_swappiness(self) -> int:
+        """0 where swap has hardly a slot left (section 7.1)."""
+        return self.swappiness if self.device.free_slots() >= self.least_free_slots else 0
+
+    def exit_mmap(self) -> None:
+        """The process is gone: what it had is free, but for the page cache of its file."""
+        self.device.end_all()
+        self.drain()
+        for folio in self.mm.every_folio():
+            if folio.kind == ANON:
+                self.device.slots_used -= folio.swapcache or folio.swapped
+                if folio.gen >= 0:
+                    self.take_off_lists(folio)
+                folio.reset_flags()
+                folio.swapcache = folio.swapped = False
+                folio.shadow = None
+            folio.present = folio.writable = folio.pte_dirty = False
+            folio.p = folio.t = folio.s = folio.t_mapped = folio.s_mapped = False
+        for table in self.mm.tables:
+            table.populated = table.pmd_young = False
+        self.mm.stop_l2()
+        self.charged, self.stock = sum(folio.cached for folio in self.mm.file), 0
 
     # What the LRU in use makes of it; the classic LRU has its own answers.
     def refault(self, folio: Folio) -> None:
@@ -209,6 +240,9 @@ class ReferenceHost:
 
     def add_to_lists(self, folio: Folio) -> None:
         self.lruvec.add_folio(folio)
+
+    def take_off_lists(self, folio: Folio) -> None:
+        self.lruvec.del_folio(folio)
 
     def activate_now(self, folio: Folio) -> None:
         if folio.gen < 0:
@@ -237,6 +271,8 @@ class ReferenceHost:
             return
         batch = MEMCG_CHARGE_BATCH
         limit = self.limit_pages
+        drained = killed = False
+        retries = MAX_RECLAIM_RETRIES
         while limit is not None and self.charged + batch > limit:
             if batch > nr:
                 batch = nr
@@ -244,7 +280,17 @@ class ReferenceHost:
             self.counters["max"] += 1
             if self.counters["pgfault"] - self.aged_at_fault >= self.kernel.switch_after_faults:
                 self.context_switch()
-            try_to_free_mem_cgroup_pages(self, nr, proactive=False)
+            got = try_to_free_mem_cgroup_pages(self, nr, proactive=False)
+            if self.charged + nr <= limit:
+                continue
+            if not drained:
+                drained = True
+            elif not got and retries:
+                retries -= 1
+            elif not got and killed:
+                raise OomKilledError
+            elif not got:
+                killed, retries = True, MAX_RECLAIM_RETRIES
         self.charged += batch
         self.stock += batch - nr
 

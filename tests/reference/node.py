@@ -17,10 +17,10 @@ def is_reclaimable(host: ReferenceHost, priority: int) -> bool:
     if not host.min_ttl_ms:
         return True
     lruvec = host.lruvec
-    total, _, _ = lruvec_sizes(host, host.swappiness)
+    total, _, _ = lruvec_sizes(host, host.effective_swappiness())
     oldest = lruvec.min_seq[FILE]
     if host.kernel.min_seq_independent:
-        oldest = lruvec.oldest_evictable_seq(host.swappiness)
+        oldest = lruvec.oldest_evictable_seq(host.effective_swappiness())
     born = lruvec.timestamps[oldest % MAX_NR_GENS]
     return total >> priority > 0 and host.now_ms >= born + host.min_ttl_ms
 
@@ -29,6 +29,6 @@ def age_node(hosts: list[ReferenceHost], priority: int) -> bool:
     """True if the OOM killer is called: nothing that is old enough is left anywhere."""
     reclaimable = [host for host in hosts if is_reclaimable(host, priority)]
     for host in reclaimable:
-        if host.kernel.kswapd_ages_first and should_run_aging(host, host.swappiness)[0]:
-            try_to_inc_max_seq(host, host.swappiness, False)
+        if host.kernel.kswapd_ages_first and should_run_aging(host, host.effective_swappiness())[0]:
+            try_to_inc_max_seq(host, host.effective_swappiness(), False)
     return not reclaimable

@@ -124,6 +124,7 @@ def shrink_by_goal(host: ReferenceHost, sc: ScanControl) -> None:
 def shrink_lruvec(host: ReferenceHost, sc: ScanControl) -> None:
     """One visit of one memcg: drain, then evict batches until enough was scanned."""
     host.drain()
+    sc.swappiness = host.effective_swappiness()
     host.has_walk = sc.proactive and host.kernel.proactive_has_walk
     scanned = 0
     max_seq = host.max_seq

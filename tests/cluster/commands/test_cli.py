@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,22 +20,17 @@ NAMES = [command.__name__ for command in COMMANDS]
 
 
 @pytest.mark.parametrize("name", ["", *NAMES])
-def test_help_answers_at_once(name: str) -> None:
+def test_help_imports_nothing_slow(name: str) -> None:
+    """What takes a second to import would keep a person waiting for a line of help."""
     code = (
         "import sys; from coldfleet.cluster.commands.cli import run_command; code = run_command(sys.argv[1:]);"
         "slow = {'numpy', 'numba', 'pyarrow', 'ray'} & set(sys.modules); print(code, sorted(slow))"
     )
     arguments = [name, "--help"] if name else ["--help"]
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=60
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.splitlines()[-1] == "0 []"
-    assert min(spent) < 0.5
 
 
 @pytest.mark.parametrize("name", NAMES)

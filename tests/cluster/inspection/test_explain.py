@@ -12,11 +12,11 @@ import pytest
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import guest_rows
-from coldfleet.cluster.inspection.explain import choose, explain, judge, rerun_host
+from coldfleet.cluster.inspection.explain import choose, explain, fates, judge, rerun_host
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
-from coldfleet.hostsim.engine.state import ACCESS_PAGE
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.memory.watch import PageWatch
 from coldfleet.hostsim.spec.errors import UserError
@@ -41,6 +41,7 @@ def test_tells_the_life_of_a_page(swept: Results, coldfleet: Command, tmp_path: 
     said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--replicate", 1, "--trace", trace)
     assert said.code == 0
     assert "bit for bit" in said.out
+    assert "evictions of pages that L2 touched last" in said.out
     assert "mapped for the first time" in said.out
     assert "evicted from generation" in said.out
     events = json.loads(trace.read_text())["traceEvents"]
@@ -99,6 +100,36 @@ def test_evictions_are_judged_by_what_lru_would_have_done(swept: Results) -> Non
             assert eviction.right == (not in_lru[whens.index(eviction.next_touch) - 1])
     assert judge(watch.lives[found.life.page], watch, limit) == found.judged
     assert choose(watch, limit) == (found.life.page, found.why)
+
+
+def test_fates_are_those_of_all_evictions(swept: Results) -> None:
+    watch = watched(swept, 1, 0)
+    per_tick = 2048  # as the study says
+    accesses = [(tick + n / per_tick, int(a)) for tick, drawn in watch.drawn[1:] for n, a in enumerate(drawn)]
+    populated = {int(a) & ACCESS_PAGE: int(a) for _, drawn in watch.drawn[:1] for a in drawn}
+    waits: dict[bool, list[float]] = {False: [], True: []}
+    for eviction in watch.evictions:
+        if eviction.when.tick:
+            now = eviction.when.tick + eviction.when.access / per_tick
+            touches = [(when, a) for when, a in accesses if a & ACCESS_PAGE == eviction.page]
+            last = [a for when, a in touches if when < now] or [populated[eviction.page]]
+            waits[bool(last[-1] & ACCESS_L2)].append(
+                min((when for when, _ in touches if when >= now), default=99) - now
+            )
+    found = fates(watch)
+    assert {each.by_l2: each.evictions for each in found} == {level: len(some) for level, some in waits.items()}
+    for each in found:
+        some = sorted(waits[each.by_l2])
+        middle = some[(len(some) - 1) // 2]
+        assert each.wanted_ticks == (pytest.approx(middle) if middle < 50 else None)
+        assert each.wanted_in_a_tick == pytest.approx(sum(wait < 1 for wait in some) / len(some))
+        assert 0 < each.idle_ticks < 5
+
+
+def test_a_guest_that_lost_nothing_has_no_fates(swept: Results) -> None:
+    watch = watched(swept, 0, 0)
+    watch.evictions.clear()
+    assert fates(watch) == []
 
 
 def watched(results: Results, guest: int, page: int) -> PageWatch:

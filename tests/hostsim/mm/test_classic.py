@@ -43,7 +43,8 @@ def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
     pages = draw(SIZES)
     limit = draw(st.sampled_from([0, pages // 2, pages * 3 // 4])) if pages >= 448 else 0
     swappiness = draw(st.sampled_from([0, 1, 60, 100, 200])) if not limit else 60
-    return Shape(kernel, policy, kind, pages, draw(st.sampled_from([0, 1, 5])), limit, swappiness)
+    own_pages, swap_pages = draw(st.sampled_from([0, 1, 5])), draw(st.sampled_from([None, None, 0, 40, pages]))
+    return Shape(kernel, policy, kind, pages, own_pages, limit, swappiness, swap_pages=swap_pages)
 
 
 def check_many(kernel: str, policy: str, examples: int) -> None:

@@ -51,7 +51,11 @@ def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
         st.sampled_from([0, 1, 60, 100, 150, 199, 200, *([201] if KERNELS[kernel].swappiness_anon_only else [])])
     )
     min_ttl = draw(st.sampled_from([0, 0, 1000, 4000]))
-    return Shape(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, draw(st.booleans()), min_ttl)
+    swap_pages = draw(st.sampled_from([None, None, None, 0, 63, 100, pages // 4, pages]))
+    return Shape(
+        *(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, draw(st.booleans()), min_ttl),
+        swap_pages=swap_pages,
+    )
 
 
 def check(shape: Shape, operations: list[Operation]) -> None:

@@ -7,18 +7,18 @@ import pytest
 
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import ACCESS_WRITE, PRESENT
+from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.spec.host_spec import CompressionSpec
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.swap.devices import get_device
 from coldfleet.hostsim.swap.zram import (
     HUGE,
     SAME_FILLED,
-    Pool,
     bytes_of_classes,
     classes_of,
-    new_pool,
-    update_pool,
+    fill_in_sizes,
     with_compression,
 )
 from coldfleet.policies import get_policy
@@ -43,15 +43,22 @@ def test_sizes_are_spread_around_the_ratio(ratio: float, spread: float) -> None:
     assert (len(set(sizes)) == 1) == (spread == 0)
 
 
-def host(compression: CompressionSpec, **options: object) -> tuple[HostMemory, Pool]:
+def host(compression: CompressionSpec, number: int = 0, **options: object) -> HostMemory:
     """Two guests of 4096 pages, of which 1000 fit each."""
     slots = [Memslot(4096, max_pages=1000), Memslot(4096, max_pages=1000, kvm=False)]
-    memory = HostMemory(slots, KERNELS["6.12"], get_policy("six-steps"), **options)  # type: ignore[arg-type]
-    pool = new_pool(memory, compression, KEY, 0, (0, 1))
+    policy = get_policy("six-steps")
+    memory = HostMemory(slots, KERNELS["6.12"], policy, compressed_swap=True, **options)  # type: ignore[arg-type]
+    fill_in_sizes(memory, compression, KEY, number, (0, 1))
     for guest in range(2):
         memory.touch(guest, np.arange(4096, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
         memory.drain()
-    return memory, pool
+    check_memory(memory)
+    return memory
+
+
+def pool_pages(memory: HostMemory) -> list[float]:
+    """What each guest's pages take of the pool."""
+    return (memory.machine.mms["pool_units"] / POOL_UNIT).tolist()
 
 
 @pytest.mark.parametrize(
@@ -64,38 +71,38 @@ def host(compression: CompressionSpec, **options: object) -> tuple[HostMemory, P
     ],
 )
 def test_the_pool_is_the_sum_over_what_is_swapped_out_now(compression: CompressionSpec, pages_each: float) -> None:
-    memory, pool = host(compression)
-    assert pool.pages.tolist() == [0.0, 0.0]
-    update_pool(memory.machine, pool)
+    memory = host(compression)
+    before = pool_pages(memory)
     for guest in range(2):
         swapped = int(memory.events(guest)["pgsteal"] - memory.events(guest)["pswpin"])
         assert swapped > 3000
-        assert pool.pages[guest] == pytest.approx(swapped * pages_each, rel=0.05)
-    before = pool.pages.tolist()
+        assert before[guest] == pytest.approx(swapped * pages_each, rel=0.05)
     memory.machine.mms["max_pages"][0] = 0
     memory.touch(0, np.arange(4096, dtype=np.uint32))
-    update_pool(memory.machine, pool)
     assert memory.machine.bits[memory.words(0), PRESENT].all()
-    assert pool.pages.tolist() == [0.0, before[1]]
+    assert pool_pages(memory) == [0.0, before[1]]
+    check_memory(memory)
 
 
-def test_a_page_keeps_its_size_and_guests_differ() -> None:
-    (memory, pool), (same, again) = host(CompressionSpec()), host(CompressionSpec())
-    update_pool(memory.machine, pool)
-    update_pool(same.machine, again)
-    assert pool.pages.tolist() == again.pages.tolist()
-    other = new_pool(memory, CompressionSpec(), KEY, 1, (0, 1))
-    update_pool(memory.machine, other)
-    assert other.pages.tolist() != pool.pages.tolist()
+def test_a_page_keeps_its_size_and_hosts_differ() -> None:
+    assert pool_pages(host(CompressionSpec())) == pool_pages(host(CompressionSpec()))
+    assert pool_pages(host(CompressionSpec())) != pool_pages(host(CompressionSpec(), 1))
 
 
-def test_the_pool_takes_free_memory_of_the_host() -> None:
-    memory, pool = host(CompressionSpec(), free_pages=10_000, watermarks=Watermarks(100, 150, 150))
-    free = int(memory.machine.node[0]["free_pages"])
-    update_pool(memory.machine, pool)
-    assert free - int(memory.machine.node[0]["free_pages"]) == int(np.ceil(sum(pool.pages)))
-    update_pool(memory.machine, pool)
-    assert free - int(memory.machine.node[0]["free_pages"]) == int(np.ceil(sum(pool.pages)))
+def test_the_pool_takes_free_memory_of_the_host_as_it_fills() -> None:
+    memory = host(CompressionSpec(), free_pages=10_000, watermarks=Watermarks(100, 150, 150))
+    node = memory.machine.node[0]
+    assert int(node["pool_pages"]) == int(np.ceil(sum(pool_pages(memory)))) > 2000
+    assert int(node["free_pages"]) == 10_000 - int(memory.machine.parent[0]["charged"]) - int(node["pool_pages"])
+
+
+@pytest.mark.parametrize("limit", [1, 37, 500])
+def test_a_pool_at_its_limit_takes_no_page_and_the_guests_die(limit: int) -> None:
+    memory = host(CompressionSpec(), pool_limit=limit)
+    assert [memory.oom_reason(guest) for guest in range(2)] == ["memcg", "memcg"]
+    written = int(memory.machine.events["pswpout"].sum())
+    assert written > limit  # each takes less than a page
+    assert memory.machine.node[0]["pool_pages"] == 0
 
 
 def test_what_saves_nothing_costs_cpu_time_on_its_way_out_and_little_on_its_way_back() -> None:

@@ -1,0 +1,275 @@
+"""Conservation laws: what holds of a host's memory after every tick, and of what a guest is said to have gone through.
+
+:func:`check_memory` counts the pages one by one and holds that against every account that the engine keeps of them;
+:func:`check_guest` and :func:`check_result` see results only. Each law is a function that yields what breaks it; all of
+them are in MEMORY_LAWS and GUEST_LAWS, by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from coldfleet.hostsim.engine.state import (
+    ANON,
+    FILE,
+    GEN_MASK,
+    IN_PAGE_CACHE,
+    MAX_NR_GENS,
+    PG_WRITEBACK,
+    PRESENT,
+    SWAPCACHE,
+)
+from coldfleet.hostsim.memory.host_memory import GENERATION_COLUMNS, HostMemory
+from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
+from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
+from coldfleet.hostsim.spec.host_spec import GuestResult, HostResult
+
+
+class LawBrokenError(AssertionError):
+    """A figure contradicts another; the text names the law."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """A guest's pages, counted one by one.
+
+    Of its anonymous pages (memslot and own): ``mapped``, ``unmapped`` (in memory, but only in the swap cache),
+    ``swapped_out``, ``cached`` with a slot (in memory, with SWAPCACHE). ``file``: pages of its file in the page cache.
+    ``pool_units``: stored sizes. ``on_lists``: by kind, pages that the links of the lists lead to. ``numbered``: int
+    (generations, kinds), pages by the generation that their state names. ``writeback``: pages being written.
+    """
+
+    mapped: int
+    unmapped: int
+    swapped_out: int
+    with_slot: int
+    file: int
+    pool_units: int
+    on_lists: tuple[int, int]
+    numbered: npt.NDArray[np.int64]
+    writeback: int
+
+    @property
+    def in_memory(self) -> int:
+        """Pages of memory that the guest has, without kernel memory."""
+        return self.mapped + self.unmapped + self.file
+
+
+def take_census(memory: HostMemory, guest: int) -> Census:
+    """Counts a guest's pages; batches of the CPUs may hold some of them."""
+    m, mm = memory.machine, memory.machine.mms[guest]
+    anon = slice(int(mm["first"]), int(mm["file_first"]))
+    file = slice(anon.stop, anon.stop + int(mm["file_pages"]))
+    words = np.ascontiguousarray(m.bits[anon.start // 64 : -(-anon.stop // 64), PRESENT])
+    present = np.unpackbits(words.view(np.uint8), bitorder="little")[: anon.stop - anon.start] == 1
+    flags, shadow = m.pages["flags"][anon], m.pages["shadow"][anon]
+    with_slot = flags & SWAPCACHE != 0
+    swapped_out = ~present & ~with_slot & (shadow != 0)
+    units = m.class_units[m.size_classes[anon]][swapped_out].sum() if len(m.size_classes) else 0
+    numbered = np.zeros((MAX_NR_GENS, GENERATION_COLUMNS), np.int64)
+    for kind, pages in ((ANON, anon), (FILE, file)):
+        gens = m.pages["state"][pages] & GEN_MASK
+        numbered[:, kind] = np.bincount(gens, minlength=MAX_NR_GENS + 1)[1 : MAX_NR_GENS + 1]
+    return Census(
+        mapped=int(present.sum()),
+        unmapped=int((~present & with_slot).sum()),
+        swapped_out=int(swapped_out.sum()),
+        with_slot=int(with_slot.sum()),
+        file=int((m.pages["flags"][file] & IN_PAGE_CACHE != 0).sum()),
+        pool_units=int(units),
+        on_lists=(_on_lists(memory, guest, ANON), _on_lists(memory, guest, FILE)),
+        numbered=numbered,
+        writeback=int((m.pages["flags"][anon.start : file.stop] & PG_WRITEBACK != 0).sum()),
+    )
+
+
+def _on_lists(memory: HostMemory, guest: int, kind: int) -> int:
+    lruvec = memory.lruvec(guest)
+    if memory.kernel.lru_gen:
+        return sum(len(memory.generation(guest, gen, kind)) for gen in range(MAX_NR_GENS))
+    if kind == FILE:
+        return 0
+    following = memory.machine.pages["towards_head"]
+    count = 0
+    for head in (int(lruvec["lists"]), int(lruvec["lists"]) + 1):
+        page = int(following[head])
+        while page != head:
+            count += 1
+            page = int(following[page])
+    return count
+
+
+Broken = Iterator[str]
+MemoryLaw = Callable[[HostMemory, list[Census]], Broken]
+GuestLaw = Callable[[GuestResult], Broken]
+
+
+def _free_memory(memory: HostMemory, census: list[Census]) -> Broken:
+    """0 <= free <= memory, and used + free is the host's memory: pages, kernel memory and pool are used."""
+    node = memory.machine.node[0]
+    if not memory.has_watermarks:
+        return
+    free, total, pool = (int(node[name]) for name in ("free_pages", "memory_pages", "pool_pages"))
+    if not 0 <= free <= total:
+        yield f"{free} of {total} pages are free"
+    pages = sum(each.in_memory for each in census)
+    kernel = int(memory.machine.mms["kernel_pages"].sum())
+    if free + pages + kernel + pool != total:
+        yield f"{pages} pages in memory, {kernel} of the kernel, {pool} in the pool and {free} free are not {total}"
+
+
+def _limits(memory: HostMemory, census: list[Census]) -> Broken:
+    """No memcg is above its memory.max, and what is charged is what the guest has, and its CPU's stock."""
+    m = memory.machine
+    for g, (mm, each) in enumerate(zip(m.mms, census, strict=True)):
+        if 0 < mm["max_pages"] < mm["charged"]:
+            yield f"guest {g} has {mm['charged']} pages charged, and may have {mm['max_pages']}"
+        has = each.in_memory + mm["kernel_pages"] + mm["stock"]
+        if mm["charged"] != has:
+            yield f"guest {g} has {mm['charged']} pages charged, but {has}"
+    parent = m.parent[0]
+    if 0 < parent["max_pages"] < parent["charged"]:
+        yield f"the parent has {parent['charged']} pages charged, and may have {parent['max_pages']}"
+    if parent["charged"] < m.mms["charged"].sum():
+        yield f"the parent has {parent['charged']} pages charged, its members {m.mms['charged'].sum()}"
+
+
+def _every_page_somewhere(memory: HostMemory, census: list[Census]) -> Broken:
+    """Living guests: what was evicted and not read again is swapped out; what is mapped is resident."""
+    for g, each in enumerate(census):
+        events = memory.events(g)
+        if memory.oom_reason(g):
+            continue
+        swapped_out = int(events["pgsteal"] - events["pgsteal_file"] - events["pswpin"])
+        if each.swapped_out != swapped_out:
+            yield f"guest {g} has {each.swapped_out} pages swapped out, but evicted {swapped_out} more than it read"
+        if each.mapped != events["resident_pages"]:
+            yield f"guest {g} has {each.mapped} pages mapped, and counts {events['resident_pages']}"
+        if each.file != events["cached_pages"]:
+            yield f"guest {g} has {each.file} pages of its file cached, and counts {events['cached_pages']}"
+
+
+def _lists(memory: HostMemory, census: list[Census]) -> Broken:
+    """Every page in memory is on one list; generations count what their number is in the pages' states."""
+    m = memory.machine
+    for g, each in enumerate(census):
+        expected = (each.mapped + each.unmapped, each.file)
+        if memory.kernel.lru_gen:
+            counted = m.lruvecs[g]["nr_pages"]
+            if (counted != each.numbered).any():
+                yield f"guest {g}: generations count {counted.tolist()}, its pages say {each.numbered.tolist()}"
+        else:
+            waiting = sum(
+                int(
+                    (cpu["added_guests"][: cpu["added_count"]] == g)[
+                        cpu["added_pages"][: cpu["added_count"]] >= 0
+                    ].sum()
+                )
+                for cpu in m.cpus
+            )
+            expected = (expected[0] - waiting, 0)
+        if each.on_lists != expected:
+            yield f"guest {g}: {each.on_lists} pages (anonymous, file) are on its lists, and {expected} in memory"
+        if each.writeback != m.mms[g]["under_writeback"]:
+            yield f"guest {g}: {each.writeback} pages are being written, {m.mms[g]['under_writeback']} under way"
+
+
+def _swap(memory: HostMemory, census: list[Census]) -> Broken:
+    """Every slot of the swap device is free, or held by one page."""
+    node = memory.machine.node[0]
+    held = sum(each.swapped_out + each.with_slot for each in census)
+    if node["free_slots"] < 0 or node["free_slots"] + held != node["swap_pages"]:
+        yield f"{held} slots are held and {node['free_slots']} free of {node['swap_pages']}"
+
+
+def _pool(memory: HostMemory, census: list[Census]) -> Broken:
+    """The pool is the sum of the stored sizes, and no larger than its limit."""
+    node, mms = memory.machine.node[0], memory.machine.mms
+    for g, each in enumerate(census):
+        if each.pool_units != mms[g]["pool_units"]:
+            yield f"guest {g} has stored {each.pool_units} units, and counts {mms[g]['pool_units']}"
+    total = sum(each.pool_units for each in census)
+    if total != node["pool_units"] or -(-total // POOL_UNIT) != node["pool_pages"]:
+        yield f"{total} units are stored; the pool counts {node['pool_units']}, or {node['pool_pages']} pages"
+    if 0 < node["pool_limit"] < node["pool_pages"]:
+        yield f"the pool takes {node['pool_pages']} pages, and may take {node['pool_limit']}"
+
+
+def _the_dead(memory: HostMemory, census: list[Census]) -> Broken:
+    """A guest that was killed has nothing but the page cache of its file."""
+    for g, each in enumerate(census):
+        mm = memory.machine.mms[g]
+        if bool(mm["oom_reason"]) != bool(mm["exited"]):
+            yield f"guest {g} was killed ({memory.oom_reason(g)!r}) and has not exited, or the other way round"
+        if mm["exited"] and (each.mapped or each.unmapped or each.swapped_out or mm["kernel_pages"]):
+            yield f"guest {g} was killed and still has memory: {each}"
+
+
+def _kills(guest: GuestResult) -> Broken:
+    """A guest dies once, at a time and for a reason, or lives."""
+    killed = guest.counters["oom_kills"]
+    if killed not in (0, 1) or guest.oom_reason not in OOM_REASONS:
+        yield f"{killed} kills, reason {guest.oom_reason!r}"
+    if bool(killed) != bool(guest.oom_reason) or bool(killed) != (guest.oom_tick >= 0):
+        yield f"{killed} kills in tick {guest.oom_tick} with the reason {guest.oom_reason!r}"
+
+
+PARTS_OF = (
+    ("l2_accesses", "accesses"),
+    ("pgmajfault", "pgfault"),
+    ("pgsteal", "pgscan"),
+    ("pgsteal_file", "pgsteal"),
+    ("pgscan_file", "pgscan"),
+    ("mm_walks", "agings"),
+)
+"""Counters of which the first is a part of the second."""
+
+
+def _parts(guest: GuestResult) -> Broken:
+    """No counter is negative, and none that is a part of another is more than that."""
+    for name, value in guest.counters.items():
+        if value < 0:
+            yield f"{name} is {value}"
+    for part, whole in PARTS_OF:
+        if guest.counters[part] > guest.counters[whole]:
+            yield f"{part} {guest.counters[part]} is more than {whole} {guest.counters[whole]}"
+    evicted = guest.counters["pgsteal"] - guest.counters["pgsteal_file"]
+    if guest.counters["pswpin"] > evicted:
+        yield f"{guest.counters['pswpin']} pages came back from swap, of {evicted} that went there"
+
+
+MEMORY_LAWS: dict[str, MemoryLaw] = {
+    "free memory": _free_memory,
+    "limits": _limits,
+    "every page is somewhere": _every_page_somewhere,
+    "lists": _lists,
+    "swap slots": _swap,
+    "pool": _pool,
+    "the dead": _the_dead,
+}
+GUEST_LAWS: dict[str, GuestLaw] = {"OOM kills": _kills, "parts and wholes": _parts}
+
+
+def check_memory(memory: HostMemory) -> None:
+    """Raises LawBrokenError unless all MEMORY_LAWS hold of a host's memory while nothing is under way in it."""
+    census = [take_census(memory, guest) for guest in range(len(memory.machine.mms))]
+    for name, law in MEMORY_LAWS.items():
+        for broken in law(memory, census):
+            raise LawBrokenError(f"{name}, after tick {memory.tick}: {broken}")
+
+
+def check_guest(guest: GuestResult) -> None:
+    """Raises LawBrokenError unless all GUEST_LAWS hold of what a guest went through."""
+    for name, law in GUEST_LAWS.items():
+        for broken in law(guest):
+            raise LawBrokenError(f"{name}, guest {guest.name}: {broken}")
+
+
+def check_result(result: HostResult) -> None:
+    """The same of all guests of a host."""
+    for guest in result.guests:
+        check_guest(guest)

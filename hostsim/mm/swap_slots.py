@@ -1,0 +1,90 @@
+"""Swap space: its slots, the pool in which zram keeps what was written, and what reclaim does when there is none left.
+
+Without a free slot an anonymous page can't be evicted (mm/swapfile.c folio_alloc_swap), and with hardly any left MGLRU
+doesn't look at them (mm/vmscan.c get_swappiness). A slot is held by a page that is swapped out, and by one in the swap
+cache. zram may have a slot and no room: its pool is limited (mem_limit), or the host has no free page for it; then the
+write fails, and the page stays in the swap cache (drivers/block/zram/zram_drv.c zram_write_page).
+"""
+
+from __future__ import annotations
+
+from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.state import MIN_LRU_BATCH, Machine
+
+UNLIMITED = 1 << 48  # slots: as many as are needed
+POOL_UNIT = 1 << 20  # parts of a page, in which the pool is counted exactly
+
+
+@inlined
+def get_swappiness(m: Machine, g: int) -> int:
+    """The swappiness that reclaim of a guest goes by: 0 if swap is all but full, else its memcg's.
+
+    MGLRU wants a batch of free slots, the classic LRU one (can_reclaim_anon_pages).
+    """
+    least = MIN_LRU_BATCH if m.features[0].lru_gen else 1
+    return m.lruvecs[g].swappiness if m.node[0].free_slots * m.features[0].scale >= least else 0
+
+
+@inlined
+def take_slot(m: Machine) -> bool:
+    """get_swap_page: true if there was a free slot."""
+    if m.node[0].free_slots < 1:
+        return False
+    m.node[0].free_slots -= 1
+    return True
+
+
+@inlined
+def give_slot(m: Machine) -> None:
+    """The slot of a page whose copy, if there is one, takes no memory."""
+    m.node[0].free_slots += 1
+
+
+@inlined
+def swap_is_full(m: Machine) -> bool:
+    """vm_swap_full: more than half of it is used, so that pages in memory shall not keep their slots."""
+    return m.node[0].free_slots * 2 < m.node[0].swap_pages
+
+
+@inlined
+def give_back_swapped(m: Machine, g: int, page: int) -> None:
+    """A page that was swapped out gives back its slot, and what it takes of the pool."""
+    give_slot(m)
+    if len(m.size_classes):
+        _unstore(m, g, page)
+
+
+@inlined
+def store(m: Machine, g: int, page: int) -> bool:
+    """A page is written to the swap device; false if the device's pool has no room for it."""
+    return len(m.size_classes) == 0 or _store(m, g, page)
+
+
+@compiled
+def _store(m: Machine, g: int, page: int) -> bool:
+    node = m.node[0]
+    units = m.class_units[m.size_classes[page]]
+    takes = _whole_pages(node.pool_units + units)
+    more = takes - node.pool_pages
+    if more and ((node.pool_limit and takes > node.pool_limit) or (node.high_pages and more > node.free_pages)):
+        return False
+    node.pool_units += units
+    node.pool_pages = takes
+    node.free_pages -= more
+    m.mms[g].pool_units += units
+    return True
+
+
+@compiled
+def _unstore(m: Machine, g: int, page: int) -> None:
+    node = m.node[0]
+    units = m.class_units[m.size_classes[page]]
+    node.pool_units -= units
+    m.mms[g].pool_units -= units
+    node.free_pages += node.pool_pages - _whole_pages(node.pool_units)
+    node.pool_pages = _whole_pages(node.pool_units)
+
+
+@inlined
+def _whole_pages(units: int) -> int:
+    return (units + POOL_UNIT - 1) // POOL_UNIT

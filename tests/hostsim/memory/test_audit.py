@@ -1,0 +1,189 @@
+"""The laws hold of every host that can be drawn, and each of them can be broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, SWAPCACHE
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.memory.audit import LawBrokenError, check_guest, check_memory
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.spec.host_spec import (
+    ClockSpec,
+    CompressionSpec,
+    GuestSpec,
+    HostSpec,
+    NestedSpec,
+    PageCacheSpec,
+    VmSpec,
+    WorkloadSpec,
+)
+from coldfleet.policies import POLICIES, get_policy
+
+SIZES = st.sampled_from([512, 600, 1024])
+FEW = st.sampled_from([0, 1, 64, 200, 700])
+
+
+@st.composite
+def guests(draw: st.DrawFn, classic: bool) -> GuestSpec:
+    pages = draw(SIZES)
+    kind = draw(st.sampled_from(["vm", "vm", "process"]))
+    cache = None
+    if not classic and draw(st.booleans()):
+        cache = PageCacheSpec(draw(st.sampled_from([40, 300])), 0.3, "zipf", draw(st.sampled_from([0.0, 0.5])), 0.3)
+    return GuestSpec(
+        "g",
+        pages,
+        limit_pages=round(pages * draw(st.sampled_from([0.3, 0.6, 0.9]))),
+        accesses_per_tick=draw(st.sampled_from([100, 1500])),
+        kind=kind,
+        workload=WorkloadSpec(draw(st.sampled_from(["zipf", "scan", "hotcold"])), write_share=0.3),
+        nested=NestedSpec() if kind == "vm" and draw(st.booleans()) else None,
+        own_pages=draw(st.sampled_from([0, 3])),
+        kernel_pages=draw(st.sampled_from([0, 0, 70])),
+        page_cache=cache,
+        vm=VmSpec(truth=draw(st.booleans())),
+    )
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> HostSpec:
+    classic = draw(st.integers(0, 4)) == 0
+    each = tuple(replace(draw(guests(classic)), name=f"g{number}") for number in range(draw(st.integers(1, 3))))
+    memory = sum(guest.memory_pages for guest in each)
+    mode = draw(st.sampled_from(["limit", "proactive"] if classic else ["limit", "proactive", "debugfs", "host"]))
+    limited = not classic and (mode == "host" or draw(st.booleans()))
+    clock = draw(st.sampled_from([None, ClockSpec(), ClockSpec(tick_ns=2_000_000, pcpus=1)]))
+    device = draw(st.sampled_from(["zram", "none"] if classic else ["zram", "zram", "nvme", "none"]))
+    return HostSpec(
+        draw(st.sampled_from(list(KERNELS))),
+        each,
+        ticks=4,
+        mode=mode,
+        lru_gen=not classic,
+        memory_pages=round(memory * draw(st.sampled_from([0.5, 0.7, 1.2]))) + 200 if limited else 0,
+        parent_pages=round(memory * 0.7) if mode in ("limit", "proactive") and draw(st.booleans()) else 0,
+        swap_device=device,
+        swap_pages=draw(FEW) if device != "none" else 0,
+        pool_pages=draw(FEW) if device == "zram" else 0,
+        compression=CompressionSpec(incompressible_share=draw(st.sampled_from([0.0, 0.1, 1.0]))),
+        swappiness=draw(st.sampled_from([0, 1, 60, 200])),
+        aging_every_ticks=0 if classic else draw(st.sampled_from([0, 2])),
+        min_ttl_ms=draw(st.sampled_from([0, 1, 1000])) if clock and not classic else 0,
+        clock=clock,
+        sample=draw(st.sampled_from([1, 1, 1, 2])),
+        epochs=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@given(spec=hosts(), policy=st.sampled_from(list(POLICIES)))
+def test_no_law_is_broken(spec: HostSpec, policy: str) -> None:
+    result = simulate_host(spec, get_policy(policy), seed=1, replicate=0, host=0, audit=True)
+    for guest in result.guests:
+        event(f"killed: {guest.oom_reason}" if guest.oom_reason else "alive")
+    if spec.sample == 1:
+        assert all(0 <= epoch.free_pages <= spec.memory_pages for epoch in result.epochs)
+
+
+def memory() -> HostMemory:
+    """A guest that has pages everywhere: in memory, in its file, and in zram."""
+    marks = Watermarks(low=20, high=30, goal=30)
+    slot = Memslot(1024, max_pages=700, file_pages=64)
+    host = HostMemory(
+        [slot],
+        KERNELS["6.12"],
+        get_policy("locked-6.12"),
+        free_pages=2000,
+        watermarks=marks,
+        swap_pages=900,
+        compressed_swap=True,
+    )
+    host.machine.size_classes[:], host.machine.class_units[:] = 1, 1 << 19
+    host.touch(0, np.arange(1024, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    host.access_file(0, np.arange(40, dtype=np.uint32))
+    host.drain()
+    return host
+
+
+def lose_a_free_page(host: HostMemory) -> None:
+    host.machine.node["free_pages"] -= 1
+
+
+def charge_too_much(host: HostMemory) -> None:
+    host.machine.mms["charged"] += 1
+
+
+def forget_a_swapped_page(host: HostMemory) -> None:
+    swapped = np.flatnonzero(host.machine.pages["shadow"][:1024])
+    host.machine.pages["shadow"][swapped[0]] = 0
+
+
+def count_a_generation_twice(host: HostMemory) -> None:
+    host.machine.lruvecs["nr_pages"][0, 0, 0] += 1
+
+
+def lose_a_slot(host: HostMemory) -> None:
+    host.machine.node["free_slots"] -= 1
+
+
+def inflate_the_pool(host: HostMemory) -> None:
+    host.machine.node["pool_units"] += 1
+
+
+def kill_without_burying(host: HostMemory) -> None:
+    host.machine.mms["oom_reason"] = 1
+
+
+def keep_a_slot_twice(host: HostMemory) -> None:
+    resident = np.flatnonzero(host.machine.pages["shadow"][:1024] == 0)
+    host.machine.pages["flags"][resident[0]] |= SWAPCACHE
+
+
+@pytest.mark.parametrize(
+    ("breach", "law"),
+    [
+        (lose_a_free_page, "free memory"),
+        (charge_too_much, "limits"),
+        (forget_a_swapped_page, "every page is somewhere"),
+        (count_a_generation_twice, "lists"),
+        (lose_a_slot, "swap slots"),
+        (keep_a_slot_twice, "swap slots"),
+        (inflate_the_pool, "pool"),
+        (kill_without_burying, "the dead"),
+    ],
+)
+def test_every_law_of_memory_can_be_broken(breach: Callable[[HostMemory], None], law: str) -> None:
+    host = memory()
+    check_memory(host)
+    breach(host)
+    with pytest.raises(LawBrokenError, match=law):
+        check_memory(host)
+
+
+@pytest.mark.parametrize(
+    ("changes", "law"),
+    [
+        ({"oom_reason": "host"}, "OOM kills"),
+        ({"oom_tick": 3}, "OOM kills"),
+        ({"pgsteal": 1 << 40}, "parts and wholes: guest g: pgsteal"),
+        ({"pswpin": 1 << 40}, "parts and wholes"),
+        ({"accesses": -1}, "parts and wholes"),
+    ],
+)
+def test_every_law_of_a_guest_can_be_broken(changes: dict[str, Any], law: str) -> None:
+    spec = HostSpec("6.12", (GuestSpec("g", 512, accesses_per_tick=100),), ticks=1)
+    guest = simulate_host(spec, get_policy("locked-6.12"), seed=1, replicate=0, host=0, audit=True).guests[0]
+    check_guest(guest)
+    fields = {name: value for name, value in changes.items() if name.startswith("oom_")}
+    counters = {**guest.counters, **{name: value for name, value in changes.items() if name not in fields}}
+    with pytest.raises(LawBrokenError, match=law.split(":")[0]):
+        check_guest(replace(guest, counters=counters, **fields))
