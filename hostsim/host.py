@@ -17,8 +17,9 @@ from coldfleet.hostsim.engine.hybrids import get_kernel
 from coldfleet.hostsim.engine.philox import study_key
 from coldfleet.hostsim.engine.state import CALLS, FAILED, FALSE, FLUSHES, LOCKS, MISSED, MONITOR, YOUNG
 from coldfleet.hostsim.engine.streams import SAMPLE_STARTS, Source, guest_word
-from coldfleet.hostsim.memory.audit import check_memory, check_result
+from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.memory.result_laws import check_result
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
 from coldfleet.hostsim.sampling import scale_up, simulate_sampled
@@ -51,7 +52,8 @@ def simulate_host(
     """Runs a host for ``spec.ticks`` ticks; the same arguments give the same result, bit for bit.
 
     ``make_memory``: what the host runs on; a :class:`HostMemory` that also watches what is done to it.
-    ``audit``: checks the laws of hostsim.memory.audit after every tick, and of the result.
+    ``audit``: checks the laws of hostsim.memory.audit after every tick, and those of hostsim.memory.result_laws at the
+    end; raises LawBrokenError. The result is the same.
     Raises UserError for an unknown kernel or mode, a host without guests, kswapd with the classic LRU, or min_ttl_ms
     without a clock.
     """
@@ -74,7 +76,10 @@ def simulate_host(
             make_memory=make_memory,
             audit=audit,
         )
-        return simulate_sampled(spec, random, again)
+        estimate = simulate_sampled(spec, random, again)
+        if audit:
+            check_result(spec, estimate, host)
+        return estimate
     limited = spec.mode == "limit"
     slots = [
         Memslot(
@@ -103,7 +108,7 @@ def simulate_host(
         free_pages=max(spec.memory_pages - sum(slot.kernel_pages for slot in slots), 0),
         watermarks=_watermarks(spec),
         swap_pages=0 if device.name == NO_SWAP else spec.swap_pages or None,
-        compressed_swap=device.compresses and bool(spec.clock or spec.memory_pages or spec.pool_pages),
+        compressed_swap=device.compresses,
         pool_limit=spec.pool_pages,
         scale=round(spec.scale),
         call_scale=spec.call_scale,
@@ -148,11 +153,11 @@ def simulate_host(
         if tick and spec.epochs:
             epochs.append(_epoch(tick, memory, spec, _results(memory, policy, spec, queues, clock, tick)))
         if audit:
-            check_memory(memory)
+            check_memory(memory, host)
         tick += 1
     result = replace(_results(memory, policy, spec, queues, clock, spec.ticks), epochs=tuple(epochs))
     if audit:
-        check_result(result)
+        check_result(spec, result, host)
     return result
 
 

@@ -77,6 +77,17 @@ class Capacity:
         above = [n for n, status in self.statuses.items() if status is SloStatus.MEETS and n > (self.broken or 0)]
         return min(above, default=None) if self.broken is not None else None
 
+    @property
+    def met_from_there_on(self) -> bool:
+        """Whether every level that was judged from ``met_above`` on meets every SLO."""
+        since = self.met_above
+        return since is not None and all(s is SloStatus.MEETS for n, s in self.statuses.items() if n >= since)
+
+    def next_lower(self, level: int) -> int | None:
+        """The next level below that was judged and meets every SLO; None: there is none."""
+        below = (n for n, status in self.statuses.items() if status is SloStatus.MEETS and n < level)
+        return max(below, default=None)
+
     def gaps(self) -> list[int]:
         """The levels to judge next: in the middle of what isn't known on either side of the border."""
         low = -1 if self.best is None else self.best

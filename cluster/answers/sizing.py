@@ -1,4 +1,10 @@
-"""What a capacity is worth, in hosts and DRAM, and which guest limits it."""
+"""What the guests' memory really takes of DRAM, how many hosts they need, and which guest limits a capacity.
+
+DRAM used is resident pages, zram's pool and kernel memory, the mean over the ticks of a run. Guests that do the same
+(of a class, nested or not) are a kind. What a host has to have for a guest is the mean of its kind over all of them and
+all replicates, times the spread: how much more than its guests' means a host used at the 95th percentile of hosts and
+replicates.
+"""
 
 from __future__ import annotations
 
@@ -6,50 +12,234 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from coldfleet.cluster.answers.slo import Slo
+from coldfleet.cluster.answers.slo import NO_KILLS, Slo
 from coldfleet.cluster.stats.metrics import SUMMARY, Metric
+from coldfleet.cluster.stats.statistics import Interval, t_interval
 from coldfleet.cluster.study.fleet import build_hosts
+from coldfleet.cluster.study.placement import Need, Packing, Room, pack
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.engine.state import PTRS_PER_PTE, SHADOW_UPPER_LEVELS, UPPER_LEVELS
+from coldfleet.hostsim.memory.watermarks import kernel_watermarks
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec
 
-OVERCOMMIT = "overcommit"
 DENSITY = "fleet.guests_per_host"
+DRAM = ("resident_page_ticks", "pool_page_ticks", "kernel_page_ticks")
+_KERNEL = DRAM[-1:]
+_SPREAD = 95  # percent of hosts and replicates that use no more
+_MANY = 1000  # fleets, to see how many hosts one needs on average
+_LOST = 0.05  # of the hosts: fragmentation that takes more is what binds
 _CAUSES = tuple(metric for metric in SUMMARY if metric.key in ("missed_young", "false_young"))
 _STANDS_OUT = 1.2  # times the median guest: less is not called a reason
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def kind_of(guest: GuestSpec) -> GuestSpec:
+    """What all guests that do the same have in common."""
+    return replace(guest, name="", limit_pages=0)
+
+
+def memory_of(guest: GuestSpec) -> int:
+    """Pages that a guest is promised: its memory, and its file in the page cache."""
+    return guest.memory_pages + (guest.page_cache.pages if guest.page_cache else 0)
+
+
+@dataclass(frozen=True)
+class DramAccount:
+    """DRAM of a fleet at one load, in pages. ``promised``, ``used``: of the fleet, in each replicate.
+
+    Promised is the guests' memory, their files included, and the kernel memory that they take. ``guests``: by kind, how
+    many there are. ``means``: by kind, what a guest used. ``spread``: as above, 1 at least.
+    """
+
+    promised: tuple[float, ...]
+    used: tuple[float, ...]
+    guests: Mapping[GuestSpec, int]
+    means: Mapping[GuestSpec, float]
+    spread: float
+
+    @classmethod
+    def of(cls, runs: Sequence[tuple[Sequence[HostSpec], Rows]]) -> DramAccount:
+        """The account of replicates: each its hosts and the rows of all guests."""
+        promised, used = [], []
+        by_kind: dict[GuestSpec, list[float]] = {}
+        by_host: list[tuple[float, Counter[GuestSpec]]] = []
+        for hosts, rows in runs:
+            kinds: list[Counter[GuestSpec]] = [Counter() for _ in hosts]
+            spent = [0.0] * len(hosts)
+            promised.append(0.0)
+            for row in rows:
+                spec = hosts[row["host"]]
+                guest = spec.guests[row["guest"]]
+                dram = sum(row[name] for name in DRAM) / spec.ticks
+                promised[-1] += memory_of(guest) + sum(row[name] for name in _KERNEL) / spec.ticks
+                spent[row["host"]] += dram
+                kinds[row["host"]][kind_of(guest)] += 1
+                by_kind.setdefault(kind_of(guest), []).append(dram)
+            used.append(sum(spent))
+            by_host += zip(spent, kinds, strict=True)
+        means = {kind: statistics.fmean(values) for kind, values in by_kind.items()}
+        ratios = sorted(spent / sum(means[kind] * n for kind, n in kinds.items()) for spent, kinds in by_host if spent)
+        spread = max(ratios[math.ceil(_SPREAD / 100 * len(ratios)) - 1], 1.0) if ratios else 1.0
+        guests = Counter(kind_of(guest) for host in runs[0][0] for guest in host.guests)
+        return cls(tuple(promised), tuple(used), guests, means, spread)
+
+    @property
+    def saved(self) -> float:
+        """Promised less used, the mean over replicates; 0 if more is used than promised."""
+        return max(statistics.fmean(self.promised) - statistics.fmean(self.used), 0.0)
+
+    def saved_interval(self, confidence: float) -> Interval:
+        """Of what is saved, at a confidence in percent."""
+        saved = [a - b for a, b in zip(self.promised, self.used, strict=True)]
+        low, high = t_interval(saved, confidence) if len(saved) > 1 else (saved[0], saved[0])
+        return Interval(max(low, 0.0), max(high, 0.0))
+
+
+@dataclass(frozen=True)
+class HostCount:
+    """Hosts that a fleet needs.
+
+    ``hosts``: with ``spare`` ones; ``without``: the same without overcommit. ``binding``: what asks for them.
+    ``guests``: by kind, those of a host of which there are most; its memory is ``host_pages``. ``fleets``: how many
+    like the one that was run.
+    """
+
+    hosts: int
+    spare: int
+    without: int
+    binding: str
+    guests: Mapping[GuestSpec, int] = field(default_factory=dict)
+    host_pages: float = 0.0
+    fleets: float = 1.0
+
+    @property
+    def saved(self) -> int:
+        """Hosts fewer than without overcommit."""
+        return self.without - self.hosts
+
+    @property
+    def text(self) -> str:
+        """It in words."""
+        binds = f"{self.binding} bind{'' if self.binding in ('vCPUs', 'guests per host') else 's'}"
+        spare = f", {self.spare} of them spare" if self.spare else ""
+        if not self.saved:
+            return f"No host is saved: {binds}"
+        return f"{self.hosts} hosts{spare} do for what fills {self.without} without overcommit: {binds}"
 
 
 @dataclass(frozen=True)
 class FleetSize:
-    """A fleet whose guests fill ``hosts`` hosts of ``host_pages`` without overcommit, ``density`` guests on each."""
+    """The hosts that guests are packed on, and how many fleets like the study's there are.
 
-    hosts: float
-    host_pages: float
-    density: float
+    ``rooms``: pages, vCPUs and guests of a host of each class. ``headroom``: share of the memory that is kept free.
+    ``spare``: hosts that have no guests, in case others fail. ``guests``: in the study's fleet.
+    ``watermark_scale_factor``: of the kernel, which keeps its high watermark free. ``scale``: times the study's fleet.
+    """
+
+    rooms: tuple[Room, ...]
+    headroom: float
+    spare: int
+    guests: Mapping[GuestSpec, int]
+    watermark_scale_factor: int
+    scale: float = 1.0
 
     @classmethod
-    def of(cls, plan: Plan, hosts: int | None) -> FleetSize:
-        """The study's fleet, or one of so many hosts that is like it."""
-        spec = plan.cell(0).spec
-        guests = [guest for host in build_hosts(plan.run(0)) for guest in host.guests]
-        pages = sum(guest.memory_pages + (guest.page_cache.pages if guest.page_cache else 0) for guest in guests)
-        classes = spec.fleet.host.values()
-        count = sum(each.count for each in classes) or spec.fleet.hosts
-        host_pages = sum(each.count * each.memory for each in classes) / count if classes else pages / count
-        return cls(hosts or pages / host_pages, host_pages, len(guests) / count)
+    def of(cls, plan: Plan, hosts: int | None, headroom: float = 0.0, spare: int = 0) -> FleetSize:
+        """The study's fleet, or one like it that fills so many hosts without overcommit.
 
-    def hosts_needed(self, path: str, load: float) -> int | None:
-        """Hosts for all of the guests at a load; None if that isn't what the load is about."""
-        if path == OVERCOMMIT:
-            return math.ceil(round(self.hosts / load, 9))
-        if path == DENSITY:
-            return math.ceil(round(self.hosts * self.density / load, 9))
-        return None
+        Hosts that are not of classes have the memory that the study gives them, or that their guests are promised, and
+        no limit of vCPUs unless the clock has CPUs (clock.pcpus).
+        """
+        spec, built = plan.cell(0).spec, build_hosts(plan.run(0))
+        guests = Counter(kind_of(guest) for host in built for guest in host.guests)
+        per_cpu = spec.fleet.vcpus_per_cpu
+        rooms = tuple(
+            Room((each.memory, each.cpus * per_cpu, math.inf), each.count) for each in spec.fleet.host.values()
+        )
+        if not rooms:
+            pages = spec.host.memory or max(sum(map(memory_of, host.guests)) for host in built)
+            timed = spec.clock.mode == "timed" and spec.clock.pcpus
+            rooms = (Room((pages, spec.clock.pcpus * per_cpu if timed else math.inf, math.inf), len(built)),)
+        fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor)
+        if hosts is None:
+            return fleet
+        many = {kind: count * _MANY for kind, count in guests.items()}
+        return replace(fleet, scale=hosts * _MANY / fleet._without_overcommit(many).hosts)
 
-    def dram_pages(self, path: str, load: float) -> float:
-        """Memory that the guests keep at a load."""
-        return self.hosts * self.host_pages / (load if path == OVERCOMMIT else 1)
+    @property
+    def hosts(self) -> int:
+        """Hosts that the guests fill if each has all of its memory, without spare ones."""
+        return self._without_overcommit(self._scaled(self.guests, self.scale)).hosts
+
+    def hosts_needed(self, account: DramAccount, most_guests: float = math.inf) -> HostCount:
+        """Hosts for the guests of an account, and for as many as in the study if a host has ``most_guests`` at a time.
+
+        Never more than without overcommit: then every guest can have its memory.
+        """
+        scale = self.scale
+        if most_guests < math.inf:
+            scale *= sum(self.guests.values()) / sum(account.guests.values())
+        guests = self._scaled(account.guests, scale)
+        plain = self._without_overcommit(guests)
+        needs = [Need((account.means[kind] * account.spread, kind.vcpus, 1.0), count) for kind, count in guests.items()]
+        packed = pack(needs, [self._usable(room, most_guests) for room in self.rooms])
+        chosen = packed if packed.hosts < plain.hosts else plain
+        load = max(chosen.loads)
+        on_it = {kind: n for kind, n in zip(guests, load.guests, strict=True) if n}
+        pages = self.rooms[load.room].amounts[0]
+        return HostCount(
+            chosen.hosts + self.spare,
+            self.spare,
+            plain.hosts + self.spare,
+            _binding(packed, plain),
+            on_it,
+            pages,
+            scale,
+        )
+
+    def checked_pages(self, count: HostCount) -> int:
+        """Memory of the host that is run as a check: less headroom, and less what the engine gives KVM for nothing.
+
+        That are KVM's page tables. Without overcommit kernel memory and what kswapd keeps free come on top.
+        """
+        tables = {
+            kind: UPPER_LEVELS + SHADOW_UPPER_LEVELS * bool(kind.nested) + -(-memory_of(kind) // PTRS_PER_PTE)
+            for kind in count.guests
+        }
+        kvm = sum((1 + bool(kind.nested)) * tables[kind] * n for kind, n in count.guests.items())
+        if not count.saved:
+            own = sum((tables[kind] + kind.kernel_pages + kind.own_pages) * n for kind, n in count.guests.items())
+            return round(count.host_pages) + own + 2 * self._high_watermark(count.host_pages)
+        return round(count.host_pages * (1 - self.headroom)) - kvm
+
+    def _without_overcommit(self, guests: Mapping[GuestSpec, int]) -> Packing:
+        needs = [Need((memory_of(kind), kind.vcpus, 1.0), count) for kind, count in guests.items()]
+        rooms = [Room((r.amounts[0] * (1 - self.headroom), *r.amounts[1:]), r.count) for r in self.rooms]
+        return pack(needs, rooms)
+
+    def _usable(self, room: Room, most_guests: float) -> Room:
+        pages, vcpus, _ = room.amounts
+        usable = pages * (1 - self.headroom) - self._high_watermark(pages)
+        return Room((max(usable, 1.0), vcpus, most_guests), room.count)
+
+    def _high_watermark(self, pages: float) -> int:
+        return kernel_watermarks(round(pages), self.watermark_scale_factor).high
+
+    @staticmethod
+    def _scaled(guests: Mapping[GuestSpec, int], scale: float) -> dict[GuestSpec, int]:
+        return {kind: max(round(count * scale), 1) for kind, count in guests.items()}
+
+
+def _binding(packed: Packing, plain: Packing) -> str:
+    """What keeps the number of hosts from falling: a resource, or that guests can't be cut in pieces."""
+    hosts = min(packed.hosts, plain.hosts)
+    if hosts == 1:
+        return "one host"
+    return "fragmentation" if packed.fragmentation > _LOST * hosts else packed.scarcest
 
 
 @dataclass(frozen=True)
@@ -85,7 +275,7 @@ class Binding:
 
 def binding(slos: Sequence[Slo], runs: Sequence[Mapping[str, list[dict[str, Any]]]]) -> Binding:
     """What binds in these replicates; each is the rows of its tables."""
-    worst = [max(slos, key=lambda slo: slo.excess(rows[slo.table])) for rows in runs]
+    worst = [_worst(slos, rows) for rows in runs]
     slo, times = Counter(worst).most_common(1)[0]
     chosen = [rows[slo.table] for rows, each in zip(runs, worst, strict=True) if each == slo]
     guests = [slo.binding(rows) for rows in chosen]
@@ -97,6 +287,13 @@ def binding(slos: Sequence[Slo], runs: Sequence[Mapping[str, list[dict[str, Any]
         guests[0],
         _reasons(guests[0], chosen[0]),
     )
+
+
+def _worst(slos: Sequence[Slo], rows: Mapping[str, list[dict[str, Any]]]) -> Slo:
+    """The SLO that is exceeded most; a guest that was killed comes before all."""
+    if NO_KILLS in slos and NO_KILLS.excess(rows[NO_KILLS.table]) > 0:
+        return NO_KILLS
+    return max((slo for slo in slos if slo is not NO_KILLS), key=lambda slo: slo.excess(rows[slo.table]))
 
 
 def _reasons(guest: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> tuple[tuple[Metric, float], ...]:

@@ -1,7 +1,7 @@
 """What a fleet's operator promises: ``promotion_rate<0.2%/min``, ``slowdown_p99 < 5%``.
 
 An SLO bounds a metric of every guest. The worst guest has to keep it, or, with an ending such as ``_p99`` or ``_mean``,
-that percentile or the mean of all guests.
+that percentile or the mean of all guests. Whatever is promised, no guest may be killed (NO_KILLS).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coldfleet.cluster.results.metrics import columns, find_metric
-from coldfleet.cluster.stats.metrics import Metric
+from coldfleet.cluster.stats.metrics import OOM_KILLS, Metric
 from coldfleet.hostsim.spec.errors import UserError
 
 _SLO = re.compile(
@@ -65,6 +65,10 @@ class Slo:
         percent = 100.0 if self.percent is None else self.percent
         order = sorted(range(len(values)), key=lambda place: values[place] if self.upper else -values[place])
         return order[max(math.ceil(percent / 100 * len(values)), 1) - 1]
+
+
+NO_KILLS = Slo("oom_kills<=0", OOM_KILLS, "guests", 100.0, True, 0.0, "", 1.0)
+"""No guest is killed by the OOM killer: part of every promise."""
 
 
 def parse_slo(text: str, tick_s: float | None = None) -> Slo:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+import statistics
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from coldfleet.cluster.answers.capacity import Capacity, Probe, find_capacities
+from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, find_capacities
+from coldfleet.cluster.answers.host_check import HostCheck, check_host
 from coldfleet.cluster.answers.question import (
     Budget,
     check_clock,
@@ -16,16 +21,16 @@ from coldfleet.cluster.answers.question import (
     only_policies,
     range_of,
     set_keys,
-    settings_of,
     tick_seconds,
 )
 from coldfleet.cluster.answers.question import vary as with_values
-from coldfleet.cluster.answers.sizing import Binding, FleetSize, binding
-from coldfleet.cluster.answers.slo import parse_slo
+from coldfleet.cluster.answers.sizing import DENSITY, DRAM, Binding, DramAccount, FleetSize, HostCount, binding
+from coldfleet.cluster.answers.slo import NO_KILLS, parse_slo
 from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Trial, Trials
 from coldfleet.cluster.stats.metrics import SUMMARY
+from coldfleet.cluster.study.fleet import build_hosts, check_fleets
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.values import Scalar
@@ -69,8 +74,16 @@ class PolicyCapacity:
     ``policy``: its name. ``capacity``: the largest load that surely meets every SLO; None: there is none. ``interval``:
     that load, and the lowest one that surely fails; the border lies between them, None is an end that wasn't found.
     ``unreachable``: even the lowest load fails; ``always_met``: even the highest doesn't. ``met_above``: a load that
-    meets every SLO though a lower one fails. ``hosts``: that the fleet then needs; None: the load isn't about that.
-    ``dram_pages``: memory that the guests keep, ``dram_saved_pages`` less than under evict-only; in pages of 4 KiB.
+    meets every SLO though a lower one fails.
+
+    At the capacity, in pages of 4 KiB and of the whole fleet, means over the replicates: ``dram_pages``: memory that
+    the guests are promised, files and kernel memory included; ``dram_used_pages``: that they really take, with zram's
+    pool; ``dram_saved_pages``: the difference, with ``dram_saved_interval``. ``hosts``: that the fleet then needs,
+    spare ones included, None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer:
+    "memory", "vCPUs", "guests per host", "fragmentation", "one host". ``checked``: whether a host of that size stayed
+    within its memory in a run, None: it wasn't run; ``check_host_memory_pages``: what it had, ``check_free_pages``: the
+    least that were free.
+
     ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
     ``sentence``: the answer in words.
     """
@@ -82,8 +95,15 @@ class PolicyCapacity:
     always_met: bool
     met_above: float | None
     hosts: int | None
+    hosts_without_overcommit: int | None
+    hosts_binding: str
     dram_pages: float
+    dram_used_pages: float
     dram_saved_pages: float
+    dram_saved_interval: tuple[float, float]
+    checked: bool | None
+    check_host_memory_pages: int | None
+    check_free_pages: int | None
     binding: Bottleneck | None
     judged: Mapping[str, str]
     sentence: str
@@ -94,9 +114,10 @@ class CapacityAnswer:
     """What :func:`capacity` found, as plain data.
 
     ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that were
-    simulated. ``vary``: the load's key; ``loads``: the lowest and the highest. ``slos``: as they were given.
-    ``fleet_hosts``: hosts that the fleet fills without overcommit. ``policies``: those of the study, and evict-only,
-    against which the others are held.
+    simulated. ``vary``: the load's key; ``loads``: the lowest and the highest that can be placed. ``slos``: as they
+    were given. ``fleet_hosts``: hosts that the fleet fills without overcommit. ``headroom``: percent of a host's memory
+    that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower one, can be placed on the
+    study's hosts; "": nothing does. ``policies``: those of the study, and evict-only for comparison.
     """
 
     study: str
@@ -107,6 +128,9 @@ class CapacityAnswer:
     loads: tuple[float, float]
     slos: tuple[str, ...]
     fleet_hosts: float
+    headroom: float
+    spare_hosts: int
+    placement_binds: str
     policies: tuple[PolicyCapacity, ...]
 
 
@@ -119,6 +143,8 @@ def capacity(
     high: float | None = None,
     step: float | None = None,
     hosts: int | None = None,
+    headroom: float = 0.0,
+    spare_hosts: int = 0,
     at: Mapping[str, Scalar] | None = None,
     confidence: float = 95.0,
     budget: str | int = "10m",
@@ -131,8 +157,9 @@ def capacity(
     ``study``: a file, a mapping or a plan. ``slo``: what every guest has to get, ``"promotion_rate<0.2%/min"``, one or
     several. The worst guest has to meet it; with an ending such as ``_p95`` or ``_mean`` that percentile, or the mean,
     of all guests. ``vary``: the load, a key with numbers, from ``low`` to ``high`` in steps of ``step``; None: as is
-    usual for it. ``hosts``: size the answer for a fleet that fills so many hosts; None: the study's. ``at``: keys to
-    set to one value. ``confidence``: of each answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs.
+    usual for it. ``hosts``: size the answer for a fleet that fills so many hosts; None: the study's. ``headroom``:
+    percent of a host's memory to keep free; ``spare_hosts``: hosts without guests (N+1). ``at``: keys to set to one
+    value. ``confidence``: of each answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs.
     ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; KeyboardInterrupt.
@@ -145,32 +172,57 @@ def capacity(
     check_confidence(confidence)
     chosen = make_executor(executor, workers)
     plan = set_keys(read_study(study), at or {})
+    if not 0 <= headroom < 100 or spare_hosts < 0:
+        raise UserError(
+            f"headroom {headroom:g}, spare_hosts {spare_hosts}: a percentage below 100, and a number of hosts"
+        )
     slos = [parse_slo(text, tick_seconds(plan)) for text in ([slo] if isinstance(slo, str) else slo)]
     if not slos:
         raise UserError("slo: give at least one, such as 'fault_rate<2%'")
     check_clock(plan, (each.metric for each in slos))
+    given = tuple(each.text for each in slos)
+    slos.append(NO_KILLS)
     path = find_path(vary, plan)
     only_policies(plan, [path])
-    fleet = FleetSize.of(plan, hosts)
-    loads = _loads(plan, path, low, high, step)
+    loads, placement = _placeable(plan, path, _loads(plan, path, low, high, step))
+    fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
     policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
     plan = with_values(with_values(plan, "policy", policies), path, loads)
-    cells = {(policy, values[0][1]): n for values, some in settings_of(plan).items() for policy, n in some.items()}
+    specs = [plan.cell(number).spec for number in range(plan.cell_count)]
+    cells = {(spec.policy, spec.value(path)): number for number, spec in enumerate(specs)}
     columns: dict[str, set[str]] = {each.table: {"host"} for each in slos}
     for each in slos:
         columns[each.table].update(each.metric.needs, *(metric.needs for metric in SUMMARY))
-        columns[each.table].update(("guest", "nested") if each.table == "guests" else ())
+    columns["guests"].update(("guest", "nested", *DRAM))
     with Trials(plan, chosen, make_reporter(progress), columns) as trials:
 
         def rows(policy: str, level: int, replicate: int) -> dict[str, list[dict[str, Any]]]:
             trial = Trial(cells[policy, loads[level]], replicate)
             return {table: trials.rows(table, trial) for table in columns}
 
+        judged_by: dict[tuple[str, int], int] = {}  # replicates
+
+        def size(policy: str, level: int) -> _Sizing:
+            number = cells[policy, loads[level]]
+            replicates = range(judged_by.get((policy, level), 1))
+            trials.run(Trial(number, r) for r in replicates)
+            runs = [trials.plan.run(r * trials.plan.cell_count + number) for r in replicates]
+            hosts_of = [(build_hosts(run), rows(policy, level, run.replicate)["guests"]) for run in runs]
+            mine = DramAccount.of(hosts_of)
+            count = fleet.hosts_needed(mine, loads[level] if path == DENSITY else math.inf)
+            like, cell = hosts_of[0][0][0], runs[0].cell
+            return (
+                mine,
+                count,
+                partial(check_host, like, count.guests, fleet.checked_pages(count), cell.policy, cell.seed),
+            )
+
         def evaluate(wanted: Mapping[Probe, range]) -> dict[Probe, list[Sequence[float]]]:
             trials.run(Trial(cells[str(p.who), loads[p.level]], r) for p, some in wanted.items() for r in some)
             found: dict[Probe, list[Sequence[float]]] = {}
             for probe, some in wanted.items():
                 runs = [rows(str(probe.who), probe.level, r) for r in some]
+                judged_by[str(probe.who), probe.level] = some.stop
                 found[probe] = [[each.excess(run[each.table]) for each in slos] for run in runs]
             return found
 
@@ -185,8 +237,8 @@ def capacity(
             if level is not None:
                 bound[policy] = binding(slos, [rows(policy, level, r) for r in range(_SHOWN)])
         spent = trials.runs
-    sized = _Sized(path, loads, fleet)
-    base = sized.dram(found[BASELINE])
+        sized = _Sized(path, loads, confidence, placement)
+        answers = tuple(sized.answer(each, found[each], bound[each], size) for each in policies)
     return CapacityAnswer(
         study=plan.name,
         title=plan.title,
@@ -194,9 +246,12 @@ def capacity(
         runs=spent,
         vary=path,
         loads=(loads[0], loads[-1]),
-        slos=tuple(each.text for each in slos),
-        fleet_hosts=fleet.hosts,
-        policies=tuple(sized.answer(policy, found[policy], bound[policy], base) for policy in policies),
+        slos=given,
+        fleet_hosts=hosts or fleet.hosts,
+        headroom=headroom,
+        spare_hosts=spare_hosts,
+        placement_binds=placement,
+        policies=answers,
     )
 
 
@@ -211,57 +266,113 @@ def _loads(plan: Plan, path: str, low: float | None, high: float | None, step: f
     return [int(first + n * grade) if whole else round(first + n * grade, 9) for n in range(count)]
 
 
+def _placeable(plan: Plan, path: str, loads: list[float]) -> tuple[list[float], str]:
+    """The loads under which the study's hosts have room for its guests, and why there are no others; "": there are.
+
+    Raises UserError if there are none. Room is taken to fall, or to grow, with the load.
+    """
+
+    def why_not(load: float) -> str:
+        at = with_values(with_values(plan, "policy", plan.values("policy")[:1]), path, [load])
+        at.cell(0)  # complains if that can't be
+        try:
+            check_fleets(replace(at, replicates=LOOKS[-1]))
+        except UserError as error:
+            return str(error)
+        return ""
+
+    if path != "overcommit" and not path.startswith("fleet."):
+        return loads, ""
+    too_low, too_high = why_not(loads[0]), why_not(loads[-1])
+    if too_low and too_high:
+        raise UserError(too_low)
+    if too_low:
+        first = bisect_left(loads, True, key=lambda load: not why_not(load))
+        return loads[first:], f"placement binds below {path} {loads[first]:g}: {why_not(loads[first - 1])}"
+    if too_high:
+        end = bisect_left(loads, True, key=lambda load: bool(why_not(load)))
+        return loads[:end], f"placement binds at {path} {loads[end - 1]:g}: {why_not(loads[end])}"
+    return loads, ""
+
+
+_Sizing = tuple[DramAccount, HostCount, Callable[[], HostCheck]]
+_Size = Callable[[str, int], _Sizing]
+
+
 @dataclass(frozen=True)
 class _Sized:
     """What a capacity, which is a level, comes to in loads, hosts and DRAM."""
 
     path: str
     loads: Sequence[float]
-    fleet: FleetSize
+    confidence: float
+    placement: str
 
-    def answer(self, policy: str, found: Capacity, bound: Binding | None, baseline: float) -> PolicyCapacity:
-        best, mine = self.load(found.best), self.dram(found)
+    def answer(self, policy: str, found: Capacity, bound: Binding | None, size: _Size) -> PolicyCapacity:
+        """The answer, a level lower whenever the run that checks it fails."""
+        best, text = found.best, self.sentence(found, bound)
+        account, count, run = size(policy, best or 0)
+        check = None if best is None else run()
+        while best is not None and check and check.passed is False:
+            text += f". But at {self.loads[best]:g} {check.text}"
+            best = found.next_lower(best)
+            if best is not None:
+                text += f", so the answer is {self.loads[best]:g}"
+                account, count, run = size(policy, best)
+                check = run()
+        promised, used = statistics.fmean(account.promised), statistics.fmean(account.used)
+        saved = account.saved_interval(self.confidence)
+        if best is not None and check:
+            text += f". {count.text}. {check.text}"
+        scale = count.fleets
         return PolicyCapacity(
             policy=policy,
-            capacity=best,
-            interval=(best, self.load(found.broken)),
+            capacity=self.load(best),
+            interval=(self.load(best), self.load(found.broken)),
             unreachable=found.unreachable,
             always_met=found.always_met,
             met_above=self.load(found.met_above),
-            hosts=None if best is None else self.fleet.hosts_needed(self.path, best),
-            dram_pages=mine,
-            dram_saved_pages=baseline - mine,
+            hosts=None if best is None else count.hosts,
+            hosts_without_overcommit=None if best is None else count.without,
+            hosts_binding="" if best is None else count.binding,
+            dram_pages=promised * scale,
+            dram_used_pages=(promised if best is None else used) * scale,
+            dram_saved_pages=0.0 if best is None else account.saved * scale,
+            dram_saved_interval=(0.0, 0.0) if best is None else (saved.low * scale, saved.high * scale),
+            checked=check.passed if check else None,
+            check_host_memory_pages=check.memory_pages if check else None,
+            check_free_pages=check.free_pages if check else None,
             binding=None if bound is None else _bottleneck(bound),
             judged={f"{self.loads[level]:g}": str(each) for level, each in sorted(found.statuses.items())},
-            sentence=self.sentence(found, bound),
+            sentence=text,
         )
 
     def load(self, level: int | None) -> float | None:
         return None if level is None else self.loads[level]
 
-    def dram(self, found: Capacity) -> float:
-        """What the fleet keeps in memory, in pages; without a capacity there is no overcommit."""
-        best = self.load(found.best)
-        return self.fleet.dram_pages(self.path, 1.0 if best is None else best)
-
     def sentence(self, found: Capacity, bound: Binding | None) -> str:
         lowest, highest = self.loads[0], self.loads[-1]
         best, broken = self.load(found.best), self.load(found.broken)
         if found.always_met:
-            return f"every SLO is met up to {self.path} {highest:g}, the highest that was tried"
+            last = self.placement or "the highest that was tried"
+            return f"every SLO is met up to {self.path} {highest:g}, {last}"
         if broken is None:
             if best is None:
                 return "nothing is certain: the budget is too small for the replicates that this needs"
             return f"every SLO is met up to {self.path} {best:g}; where one is broken is not certain"
         assert bound is not None  # something fails
         why = _bottleneck(bound).text
+        above = self.load(found.met_above)
+        if best is None and above is not None:
+            if found.met_from_there_on:
+                return f"every SLO is met from {self.path} {above:g} on; at {broken:g} {why}"
+            return f"every SLO is met at {self.path} {above:g}, but not from there on; at {broken:g} {why}"
         if found.unreachable:
             return f"out of reach: even at {self.path} {lowest:g} {why}"
         if best is None:
             return f"no {self.path} certainly meets every SLO; at {broken:g} {why}"
         text = f"every SLO is met up to {self.path} {best:g}; at {broken:g} {why}"
-        if found.met_above is not None:
-            above = self.load(found.met_above)
+        if above is not None:
             text += f". More is not always worse: at {above:g} every SLO is met again, which this answer doesn't use"
         return text
 

@@ -23,6 +23,8 @@ what is measured, and the bound that decides. The figures are means over the rep
 open if its interval reaches to both sides of the bound. `coldfleet argue C5` runs one of them again.
 
 Waiting for mmu_lock is not simulated: claims about contention are decided by how often the lock is taken.
+Some figures follow from a policy's steps, or are nearly a parameter of the study, and can't surprise; `decides` in the
+study says which.
 """
     + "\n"
 )

@@ -28,6 +28,8 @@ def capacity(
     hosts: Annotated[
         int | None, typer.Option(min=1, help="Reckon with a fleet that fills so many hosts.  [default: the study's]")
     ] = None,
+    headroom: Annotated[float, typer.Option(min=0, max=99, help="Percent of a host's memory to keep free.")] = 0.0,
+    spare_hosts: Annotated[int, typer.Option(min=0, help="Hosts to keep empty, in case one fails (N+1: 1).")] = 0,
     at: Annotated[list[str] | None, typer.Option(help="Set a key: KEY=VALUE. May be repeated.")] = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each answer, in percent.")] = 95.0,
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "10m",
@@ -38,8 +40,9 @@ def capacity(
     """Find the largest load that meets every SLO, for each policy.
 
     The worst guest has to meet it; with an ending such as _p95 or _mean that percentile, or the mean, of all guests.
-    Prints the load and where its true border lies, the hosts that the fleet then needs, the DRAM that is saved
-    against evict-only, and which guest stands in the way of more.
+    Prints the load and where its true border lies, the hosts that the fleet then needs and why not fewer, the DRAM
+    that is saved of what the guests are promised, and which guest stands in the way of more. A host of that size is
+    then run, to see that it stays within its memory.
 
     \b
     Examples:
@@ -59,6 +62,8 @@ def capacity(
         high=high,
         step=step,
         hosts=hosts,
+        headroom=headroom,
+        spare_hosts=spare_hosts,
         at=settings(at),
         confidence=confidence,
         budget=budget,
@@ -75,7 +80,6 @@ def capacity(
 
 def _print(answer: CapacityAnswer) -> None:
     """A table, and a sentence for each policy."""
-    from coldfleet.cluster.answers.study_capacity import BASELINE
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.results.summary import WIDTH
     from coldfleet.hostsim.spec.units import PAGE_BYTES
@@ -99,4 +103,7 @@ def _print(answer: CapacityAnswer) -> None:
     for each in answer.policies:
         more = ": --to tries more" if each.always_met else ""
         output.print_paragraph(f"{each.policy}: {each.sentence}{more}", WIDTH)
-    output.print_text(f"borders with {answer.confidence:g} % confidence; DRAM against {BASELINE}")
+    fills = f"without overcommit the fleet fills {answer.fleet_hosts:g} hosts"
+    output.print_text(f"borders with {answer.confidence:g} % confidence; {fills}")
+    if answer.placement_binds:
+        output.print_paragraph(answer.placement_binds, WIDTH)

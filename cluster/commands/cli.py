@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -78,6 +79,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+MAX_MESSAGE = 2000  # characters of a message: an input may be longer
 
 
 def main() -> None:
@@ -92,7 +94,8 @@ def run_command(arguments: list[str]) -> int:
     """Runs a command and returns its exit code."""
     try:
         code = app(arguments or ["--help"], prog_name="coldfleet", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as `>&-` has it
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
@@ -127,5 +130,10 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"coldfleet: {' '.join(message.split())}", file=sys.stderr)
+    from coldfleet.cluster.study.terminal import visible
+
+    text = visible(" ".join(message.split()))
+    text = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} ..."
+    with suppress(OSError, ValueError):  # stderr is closed
+        print(f"coldfleet: {text}", file=sys.stderr)
     return code

@@ -32,6 +32,9 @@ ExecutorOption = Annotated[
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time.  [default: all CPUs]")]
 Address = Annotated[str | None, typer.Option(help="Join the Ray cluster at HOST:PORT instead of starting a Ray here.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first run that fails.")]
+Audit = Annotated[
+    bool, typer.Option("--audit", help="Check the conservation laws of docs/laws.md in every run; slower.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 
@@ -56,6 +59,7 @@ def run_and_report(
     *,
     retry_failed: bool = False,
     fail_fast: bool = False,
+    audit: bool = False,
 ) -> int:
     """Does what is missing, prints the summary, and returns the exit code. ``where``: the results, if there are any."""
     from coldfleet.cluster.execution.interrupt import StoppedError
@@ -64,7 +68,7 @@ def run_and_report(
 
     reporter = make_reporter()
     try:
-        results = sweep(plan, where, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast)
+        results = sweep(plan, where, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast, audit=audit)
     except StoppedError as stopped:
         reporter.say(f"coldfleet: {stopped}")
         return stopped.code

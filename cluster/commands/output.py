@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from coldfleet.cluster.study.terminal import visible, visible_json
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -13,21 +15,23 @@ if TYPE_CHECKING:
 
 def print_json(data: Any) -> None:
     """Plain data, for scripts."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(visible_json(json.dumps(data, indent=2, ensure_ascii=False)))
 
 
 def print_text(text: str) -> None:
-    """A line as it is."""
-    print(text)
+    """A line, or some; what a terminal would obey is shown instead."""
+    print(visible(text))
 
 
 def print_rich(what: RenderableType, width: int) -> None:
-    """A table of rich, at most so wide; in a pipe without colours."""
+    """A table of rich, at most so wide; in a pipe without colours. Its texts are shown as they are, without markup."""
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
-    console = Console(width=width, highlight=False)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:  # rich would end the program if the pipe is closed
-        console.print(what)
+        shown = (Segment(visible(each.text), each.style, each.control) for each in console.render(what))
+        console.print(Segments(shown), end="", crop=False)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

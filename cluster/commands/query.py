@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coldfleet.cluster.commands.execution import Directory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WIDTH = 100
+MOST_COLUMNS = 12  # of a table that is wider than the screen, and folds
 
 
 def query(
@@ -35,19 +41,59 @@ def query(
         raise UserError("--json or --csv: choose one")
     table = run_query(Results.open(directory), sql)
     if json:
-        output.print_json([{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()])
+        names = table.column_names
+        output.print_json([dict(zip(names, map(_plain, row), strict=True)) for row in _rows(table)])
     elif csv:
-        from pyarrow.csv import write_csv
-
-        sys.stdout.flush()
-        write_csv(table, sys.stdout.buffer)
+        _write_csv(table)
     else:
         numbers = [field.name for field in table.schema if _is_number(field.type)]
-        shown = output.make_table(*table.column_names, numbers=numbers)
-        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            shown.add_row(*map(_for_people, row))
-        output.print_rich(shown, 100)
+        rows = [[_for_people(value) for value in row] for row in _rows(table)]
+        narrow = sum(max(map(len, column)) + 1 for column in zip(table.column_names, *rows, strict=True)) <= WIDTH
+        if narrow or len(table.column_names) <= MOST_COLUMNS:
+            shown = output.make_table(*table.column_names, numbers=numbers)
+            for row in rows:
+                shown.add_row(*row)
+            output.print_rich(shown, WIDTH)
+        else:  # too many columns for a table: a line for each value
+            for row in rows:
+                for name, value in zip(table.column_names, row, strict=True):
+                    output.print_text(f"{name}: {value}".rstrip())
+                output.print_text("")
     return 0
+
+
+def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    """The rows as Python values; what Python has no value for, such as far dates, as text."""
+    import pyarrow as pa
+
+    def values(column: pa.ChunkedArray) -> list[Any]:
+        try:
+            return list(column.to_pylist())
+        except (OverflowError, ValueError):
+            return list(column.cast(pa.string()).to_pylist())
+
+    return list(zip(*map(values, table.columns), strict=True))
+
+
+def _write_csv(table: pa.Table) -> None:
+    """Comma-separated values on stdout: lists as JSON; texts that a spreadsheet would run as formulas begin with '."""
+    import csv
+    from json import dumps
+
+    from coldfleet.cluster.study.terminal import visible
+
+    def cell(value: Any) -> Any:
+        value = _plain(value)
+        if isinstance(value, list | dict):
+            return dumps(value)
+        if not isinstance(value, str):
+            return {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value
+        text = visible(value)
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+    writer = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(map(cell, table.column_names))
+    writer.writerows([cell(value) for value in row] for row in _rows(table))
 
 
 def _is_number(kind: Any) -> bool:
@@ -62,11 +108,13 @@ def _plain(value: Any) -> Any:
     from math import isfinite
 
     if isinstance(value, Decimal):
-        return int(value) if value == int(value) else float(value)
+        return int(value) if value.is_finite() and value == int(value) else float(value)
     if isinstance(value, float) and not isfinite(value):
         return None
     if isinstance(value, list):
         return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
     return value if isinstance(value, str | int | float | None) else str(value)
 
 

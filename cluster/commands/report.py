@@ -62,6 +62,11 @@ def report(
         if results.storage.local is None:
             raise UserError(f"{results.storage} is no local directory: say where to write with --out FILE")
         out = results.storage.local / "report.html"
-    out.write_text(page(results, cell), encoding="utf-8")
-    output.print_text(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+        results.storage.exists("report.html")  # refuses a link that leads elsewhere
+    content = page(results, cell).encode()
+    if out.parent == results.storage.local:
+        results.storage.write(out.name, content)
+    else:
+        out.write_bytes(content)
+    output.print_text(f"{out}: {len(content) / 1e6:.1f} MB")
     return 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coldfleet.cluster.commands.execution import Audit
+
 if TYPE_CHECKING:
     from coldfleet.cluster.results.parts import Rows
     from coldfleet.cluster.study.plan import Plan
@@ -16,6 +18,7 @@ def run(
     study: Annotated[str, typer.Argument(help="The study file, or a sweep's results.", metavar="STUDY.toml|DIR")],
     cell: Annotated[str, typer.Option(help="The cell's id: column cell_id of the results. Its beginning is enough.")],
     replicate: Annotated[int, typer.Option(min=0, help="Which replicate, from 0.")] = 0,
+    audit: Audit = False,
     json: Annotated[bool, typer.Option("--json", help="Print the rows of all tables as JSON.")] = False,
 ) -> int:
     """Run one cell again, and print its rows.
@@ -39,7 +42,7 @@ def run(
     if replicate >= plan.replicates:
         raise UserError(f"replicate {replicate}: the study has 0 to {plan.replicates - 1}")
     chosen = plan.cell(number)
-    rows = simulate_run(Run(plan.index_of(chosen.cell_id, replicate), chosen, replicate))
+    rows = simulate_run(Run(plan.index_of(chosen.cell_id, replicate), chosen, replicate), audit)
     if json:
         output.print_json(rows)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coldfleet.cluster.commands.execution import Address, ExecutorName, ExecutorOption, FailFast, Json, Workers
+from coldfleet.cluster.commands.execution import Address, Audit, ExecutorName, ExecutorOption, FailFast, Json, Workers
 
 
 def sweep(
@@ -19,6 +19,7 @@ def sweep(
     workers: Workers = None,
     address: Address = None,
     fail_fast: FailFast = False,
+    audit: Audit = False,
     json: Json = False,
 ) -> int:
     """Run every cell of a study.
@@ -32,6 +33,7 @@ def sweep(
       coldfleet sweep configs/fast_only.toml --out /data/fast_only --workers 16
       coldfleet sweep configs/fast_only.toml --out s3://bucket/fast_only --address head:6379
       coldfleet sweep configs/quickstart.toml --executor serial --json
+      coldfleet sweep configs/quickstart.toml --out audited --audit
     """
     from coldfleet.cluster.commands.execution import run_and_report
     from coldfleet.cluster.execution.executor import make_executor
@@ -48,4 +50,4 @@ def sweep(
         done = len(plan) - len(found.missing)
         going_on = f"{storage}: continuing after {done} runs" if found.missing else f"{storage} is complete"
         make_reporter().say(going_on)
-    return run_and_report(plan, found or storage, chosen, json, fail_fast=fail_fast)
+    return run_and_report(plan, found or storage, chosen, json, fail_fast=fail_fast, audit=audit)

@@ -15,15 +15,18 @@ _MEMORY = 0.8  # weight of what was measured before, when a new time arrives
 class Batches(Iterator[Batch]):
     """Cuts runs into batches as they are asked for, by the run times measured so far.
 
-    ``run_s``: what a run took before; 0: not known, and it starts with single runs.
+    ``run_s``: what a run took before; 0: not known, and it starts with single runs. ``audit``: of the batches.
     """
 
-    def __init__(self, indices: Sequence[int], slots: int, first_number: int = 0, run_s: float = 0.0) -> None:
+    def __init__(
+        self, indices: Sequence[int], slots: int, first_number: int = 0, run_s: float = 0.0, audit: bool = False
+    ) -> None:
         self._indices = indices
         self._shares = 3 * max(slots, 1)  # no batch is more than this part of what is left
         self._next = 0
         self._number = first_number
         self.run_s = run_s
+        self._audit = audit
 
     def __next__(self) -> Batch:
         left = len(self._indices) - self._next
@@ -34,7 +37,7 @@ class Batches(Iterator[Batch]):
         chosen = self._indices[self._next : self._next + size]
         self._next += size
         self._number += 1
-        return Batch(self._number - 1, tuple(chosen))
+        return Batch(self._number - 1, tuple(chosen), audit=self._audit)
 
     def observe(self, receipt: BatchReceipt) -> None:
         """Learns how long runs take."""

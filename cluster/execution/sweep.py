@@ -33,6 +33,7 @@ def sweep(
     address: str | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
+    audit: bool = False,
 ) -> Results:
     """Runs every cell x replicate of a study that isn't in its results yet, and returns the results.
 
@@ -43,7 +44,8 @@ def sweep(
     runs at a time, for "ray"; None: one for each CPU. ``address``: HOST:PORT of a Ray cluster to join. ``progress``:
     True shows it on stderr; something with the methods of :class:`coldfleet.Reporter` is told. ``retry_failed``: runs
     that failed before are run again instead. ``fail_fast``: stops at the first run that fails; otherwise a failure is a
-    row of ``results.failures``.
+    row of ``results.failures``. ``audit``: checks the laws of docs/laws.md in every run that is made; a run that breaks
+    one fails. The tables are the same, and it takes longer.
 
     Raises UserError, with nothing written, if the study, the directory or the executor can't be used, and
     :class:`coldfleet.StoppedError` if it was interrupted, or stopped by ``fail_fast``.
@@ -59,7 +61,7 @@ def sweep(
         where = Path("results") / plan.name if out is None else out
         storage = where if isinstance(where, Storage) else open_storage(str(where))
         found = find_results(storage, plan)
-    if found is not None and not _to_do(found, retry_failed):
+    if found is not None and not found.damage and not _to_do(found, retry_failed):
         return found
     with StopRequest("interrupted before the first run; the same command starts again") as stop:
         try:
@@ -71,7 +73,7 @@ def sweep(
                 with Journal(storage) as journal:
                     # another sweep may have been at work until we got the journal
                     results = open_results_of(plan, storage) if found is None else found.reread()
-                    passes = _Passes(plan, storage, journal, executor, reporter, stop)
+                    passes = _Passes(plan, storage, journal, executor, reporter, stop, audit)
                     return passes.run(results, retry_failed, fail_fast)
         except KeyboardInterrupt:
             raise StoppedError(stop.last_words) from None
@@ -87,6 +89,7 @@ class _Passes:
     executor: Executor
     reporter: Reporter
     stop: StopRequest
+    audit: bool
 
     def run(self, results: Results, retry_failed: bool, fail_fast: bool) -> Results:
         """Has everything done that is to do, and looks whether it is there: if a part was lost meanwhile, once more."""
@@ -109,7 +112,7 @@ class _Passes:
 
     def _work(self, results: Results, indices: list[int], fail_fast: bool) -> int:
         """Has these runs done and their receipts written; returns how many of them are left."""
-        batches = Batches(indices, self.executor.slots, first_number=results.status.batches)
+        batches = Batches(indices, self.executor.slots, results.status.batches, audit=self.audit)
         left = len(indices)
         self.reporter.begin(len(self.plan) - left, len(self.plan))
         try:

@@ -130,7 +130,7 @@ class Trials:
         for part in receipt.parts:
             if part.table in self._columns:
                 name = f"parts/{part.name}"
-                with self._storage.filesystem.open_input_file(self._storage.path(name)) as file:
+                with self._storage.open(name) as file:
                     rows = pq.read_table(file, columns=self._columns[part.table]).to_pylist()
                 for row in rows:
                     self._rows[new[row["cell_id"], row["replicate"]]][part.table].append(row)

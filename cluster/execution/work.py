@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from coldfleet.cluster.results.journal import BatchReceipt, PartReceipt, RunReceipt
 from coldfleet.cluster.results.parts import Rows, write_part
+from coldfleet.cluster.results.row_laws import check_rows
 from coldfleet.cluster.results.schemas import TABLES, run_parameters
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.study.fleet import build_fleet, build_hosts
@@ -26,12 +28,14 @@ from coldfleet.hostsim.clock.latency import BUCKETS, latency_gauges
 from coldfleet.hostsim.counters.columns import of_sum
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.counters.timing import GAUGES
+from coldfleet.hostsim.spec.damon_spec import PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostResult, HostSpec, NestedSpec
 
 _TINY_PAGES = 1024
 _TINY_SAMPLE = 2
 _TINY_TICK_NS = 10_000_000  # long enough for all accesses of a tiny guest
+_ALL_OF_IT = PageoutSpec(min_age=0, max_nr_accesses=1, wmarks_low=0, wmarks_mid=1000, wmarks_high=1000)
 _SAME_CODE = ("policy", "calibration")  # keys whose values are data to compiled code
 
 
@@ -39,24 +43,29 @@ _SAME_CODE = ("policy", "calibration")  # keys whose values are data to compiled
 class Batch:
     """Runs, by their indices in the plan, that travel together and share their parts.
 
-    ``attempt`` counts the workers that died of it.
+    ``attempt`` counts the workers that died of it. ``audit``: the laws are checked in each run.
     """
 
     number: int
     runs: tuple[int, ...]
     attempt: int = 0
+    audit: bool = False
 
 
-def simulate_run(run: Run) -> Rows:
-    """The rows of one run. They depend on the run only, bit for bit: no clock, no process, no order."""
+def simulate_run(run: Run, audit: bool = False) -> Rows:
+    """The rows of one run. They depend on the run only, bit for bit: no clock, no process, no order.
+
+    ``audit``: checks the laws of docs/laws.md on the way, and raises LawBrokenError; the rows are the same.
+    """
     from coldfleet.hostsim.host import simulate_host  # compiled code, and slow to import
 
+    simulate = partial(simulate_host, audit=True) if audit else simulate_host
     rows: Rows = {table: [] for table in TABLES}
     who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
     parameters = run_parameters(run)
     latencies = np.zeros(BUCKETS, np.int64)
     for number, (host_class, spec) in enumerate(build_fleet(run)):
-        result = simulate_host(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
+        result = simulate(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
         for guest in result.guests:
             if guest.latencies:
                 latencies += guest.latencies
@@ -82,6 +91,8 @@ def simulate_run(run: Run) -> Rows:
     cell.update(latency_gauges(latencies))
     cell.update(of_sum(hosts))
     rows["cells"].append(cell)
+    if audit:
+        check_rows(rows)
     return rows
 
 
@@ -96,7 +107,7 @@ def run_batch(plan: Plan, batch: Batch, storage: Storage) -> BatchReceipt:
         run = plan.run(index)
         wall, cpu = time.perf_counter(), time.process_time()
         try:
-            new = simulate_run(run)
+            new = simulate_run(run, batch.audit)
         except Exception as error:  # whatever it is, it belongs to this run and must not stop the others
             receipts.append(failed(run, describe(error)))
             continue
@@ -200,6 +211,7 @@ def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
         period_ticks=2,
         flush_every_ticks=2,
         monitor_every_ticks=2,
+        damon=replace(host.damon, samples_per_aggregation=1, pageout=_ALL_OF_IT if host.damon.pageout else None),
         sample=_TINY_SAMPLE if host.sample > 1 else 1,
     )
     if host.clock is None:

@@ -92,7 +92,7 @@ def _pieces(storage: Storage, table: str, batch: BatchReceipt) -> Iterator[pa.Ta
     runs = [f"{run.cell_id} {run.replicate}" for run in batch.runs if run.status == "done"]
     for part in batch.parts:
         if part.table == table:
-            with storage.filesystem.open_input_file(storage.path(f"parts/{part.name}")) as file:
+            with storage.open(f"parts/{part.name}") as file:
                 rows = pq.read_table(file, schema=schema(table))
             who = pc.binary_join_element_wise(rows["cell_id"], rows["replicate"].cast(pa.string()), " ")
             yield rows.filter(pc.is_in(who, pa.array(runs, pa.string())))

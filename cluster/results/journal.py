@@ -1,7 +1,8 @@
 """The journal: one line of JSON for each batch that came back, appended and never changed.
 
-A line is a batch's receipt, so a torn last line loses a whole batch, never half of one. A run is done when the
-journal says so *and* the parts that its receipt names are there with the hashes that it names.
+A line is a batch's receipt, so a torn last line loses a whole batch, never half of one. It ends in a checksum of
+itself, so no changed bit passes. A run is done when the journal says so *and* the parts that its receipt names are
+there with the hashes that it names.
 
 On a local file system the journal is ``journal.jsonl``, which one sweep at a time may hold. Object stores can't
 append: there each sweep has files of its own, ``journal-<id>-<n>.jsonl``, and rewrites the last of them, whole,
@@ -10,7 +11,9 @@ until it has :data:`SEGMENT_LINES` lines. So two sweeps can't spoil each other's
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -18,14 +21,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 from uuid import uuid4
 
 from coldfleet.cluster.results.schemas import TABLES
-from coldfleet.cluster.results.storage import Storage
+from coldfleet.cluster.results.storage import Storage, create_here, open_here
 from coldfleet.hostsim.spec.errors import UserError
 
 SEGMENT_LINES = 64
+_LOCAL = "journal.jsonl"
 JOURNAL_NAME = re.compile(r"journal(-[0-9a-f]+-\d+)?\.jsonl")
 PART_NAME = re.compile(rf"({'|'.join(TABLES)})-\d+-[0-9a-f]+\.parquet")
 
@@ -44,6 +48,10 @@ class PartReceipt:
             raise ValueError(f"{self.name!r} is not the name of a part")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
 @dataclass(frozen=True)
 class RunReceipt:
     """How one run ended: "done" or "failed", its rows in each table, the time it took, why it failed."""
@@ -55,6 +63,16 @@ class RunReceipt:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     error: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a receipt of no kind of run."""
+        numbers = (self.replicate, self.wall_s, self.cpu_s, *self.rows.values())
+        if not all(isinstance(each, str) for each in (self.cell_id, self.error)) or not all(map(_is_number, numbers)):
+            raise ValueError("a run's texts and numbers are not texts and numbers")
+        if self.status == "failed":
+            return
+        if self.status != "done" or self.rows.get("cells") != 1 or not set(self.rows) <= set(TABLES):
+            raise ValueError(f"run {self.cell_id} {self.replicate} is {self.status!r}, with {self.rows} rows")
 
 
 @dataclass(frozen=True)
@@ -70,18 +88,60 @@ class BatchReceipt:
     worker: str = ""
     rss_bytes: int = 0
 
+    def _check(self) -> None:
+        """Raises ValueError for a receipt that can't be: of no run, or whose parts don't hold what its runs wrote."""
+        if not self.runs:
+            raise ValueError("it names no run")
+        numbers = (self.rss_bytes, *(part.rows for part in self.parts))
+        if not isinstance(self.worker, str) or not all(map(_is_number, numbers)):
+            raise ValueError("its texts and numbers are not texts and numbers")
+        promised = {table: sum(run.rows.get(table, 0) for run in self.runs if run.status == "done") for table in TABLES}
+        held = {part.table: part.rows for part in self.parts}
+        if len(held) < len(self.parts) or held != {table: rows for table, rows in promised.items() if rows}:
+            raise ValueError("its parts don't hold the rows that its runs have")
+
     def as_line(self) -> bytes:
-        """The receipt as a line of the journal."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode() + b"\n"
+        """The receipt as a line of the journal: JSON whose last field is a checksum of all before it."""
+        return signed_line(asdict(self))
 
     @classmethod
     def from_line(cls, line: bytes) -> BatchReceipt:
-        """Reads :meth:`as_line`; raises ValueError, KeyError or TypeError if it is damaged."""
-        data = json.loads(line)
-        parts = tuple(PartReceipt(**part) for part in data["parts"])
-        return cls(
-            data["batch"], parts, tuple(RunReceipt(**run) for run in data["runs"]), data["worker"], data["rss_bytes"]
-        )
+        """Reads :meth:`as_line`; raises ValueError if it is damaged in any bit, or says what can't be."""
+        body, sep, end = line.rpartition(b',"sum":"')
+        if not sep or end != _checksum(body) + b'"}\n':
+            raise ValueError("its checksum is not that of its text")
+        try:
+            data = json.loads(line)
+            parts = tuple(PartReceipt(**part) for part in data["parts"])
+            runs = tuple(RunReceipt(**run) for run in data["runs"])
+            receipt = cls(data["batch"], parts, runs, data["worker"], data["rss_bytes"])
+            receipt._check()
+            return receipt
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"it is not a receipt: {error!r}") from None
+
+
+def signed_line(data: dict[str, Any]) -> bytes:
+    """Plain data as a line of the journal."""
+    body = json.dumps(data, separators=(",", ":")).encode()[:-1]
+    return body + b',"sum":"' + _checksum(body) + b'"}\n'
+
+
+def _checksum(body: bytes) -> bytes:
+    """64 bits of the SHA-256 of a line's text, in hex."""
+    return hashlib.sha256(body).hexdigest()[:16].encode()
+
+
+@dataclass(frozen=True)
+class DamagedLine:
+    """A line of the journal that can't be trusted: ``number`` (from 1) of the file ``name``, and why."""
+
+    name: str
+    number: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.number}: {self.why}"
 
 
 class _Sink(Protocol):
@@ -97,7 +157,7 @@ class Journal:
 
     def __init__(self, storage: Storage) -> None:
         """Opens or makes it and cuts off a torn last line; raises :class:`UserError` if another sweep has it."""
-        self._sink: _Sink = _Segments(storage) if storage.local is None else _File(storage.local / "journal.jsonl")
+        self._sink: _Sink = _Segments(storage) if storage.local is None else _File(storage.local)
 
     def append(self, receipt: BatchReceipt) -> None:
         """Writes a receipt to disk before it returns."""
@@ -119,33 +179,35 @@ class Journal:
 class _File:
     """A local file under a lock."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # closed by close()
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._file = os.fdopen(open_here(root, _LOCAL, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._file.close()
-            raise UserError(f"{path.parent}: another sweep is writing there: wait for it, or stop it") from None
-        self._file.truncate(_whole_bytes(path))
+            raise UserError(f"{root}: another sweep is writing there: wait for it, or stop it") from None
+        self._file.truncate(_whole_bytes(self._file))
 
     def append(self, line: bytes) -> None:
         size = self._file.seek(0, os.SEEK_END)
         try:
             if self._file.write(line) != len(line):
-                raise OSError(28, "No space left on device", str(self._path))
+                raise OSError(errno.ENOSPC, "No space left on device", str(self._root / _LOCAL))
             os.fsync(self._file.fileno())
         except OSError:
             self._file.truncate(size)
             raise
 
     def replace(self, lines: list[bytes]) -> None:
-        beside = self._path.with_name(f".{self._path.name}.tmp")
-        with open(beside, "wb") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._path)
+        """The new file is locked before it has the journal's name, and is the one that is appended to from then on."""
+        file = os.fdopen(create_here(self._root, f".{_LOCAL}.tmp"), "r+b", buffering=0)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(b"".join(lines))
+        os.fsync(file.fileno())
+        os.replace(self._root / f".{_LOCAL}.tmp", self._root / _LOCAL)
+        self._file.close()
+        self._file = file
 
     def close(self) -> None:
         self._file.close()
@@ -178,29 +240,35 @@ class _Segments:
         pass
 
 
-def read_journal(storage: Storage) -> Iterator[BatchReceipt]:
-    """The receipts in order. Lines that can't be read are left out: what they spoke of isn't done."""
+def scan_journal(storage: Storage) -> Iterator[BatchReceipt | DamagedLine]:
+    """The receipts in order, and the lines that are none. A last line without end is being written, or was torn."""
     for name in _files(storage):
-        for line in storage.lines(name):
+        for number, line in enumerate(storage.lines(name), 1):
+            if not line.endswith(b"\n"):
+                continue
             try:
                 yield BatchReceipt.from_line(line)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
+            except ValueError as error:
+                yield DamagedLine(name, number, str(error))
+
+
+def read_journal(storage: Storage) -> Iterator[BatchReceipt]:
+    """The receipts in order. Damaged lines are left out: what they spoke of isn't done."""
+    return (receipt for receipt in scan_journal(storage) if isinstance(receipt, BatchReceipt))
 
 
 def _files(storage: Storage) -> list[str]:
     return [name for name in storage.sizes() if JOURNAL_NAME.fullmatch(name)]
 
 
-def _whole_bytes(path: Path) -> int:
+def _whole_bytes(file: BinaryIO) -> int:
     """The length of a file without a last line that has no end."""
-    with open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(end - (1 << 16), 0)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                return start + newline + 1
-            end = start
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(end - (1 << 16), 0)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
     return 0

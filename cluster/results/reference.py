@@ -11,8 +11,12 @@ from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES, schema
 from coldfleet.cluster.study.model import CellSpec, Study, quantity_of, scalar_type, unit_of, walk_keys
+from coldfleet.hostsim.memory.audit import MEMORY_LAWS
+from coldfleet.hostsim.memory.result_laws import GUEST_LAWS, HOST_LAWS
+from coldfleet.hostsim.spec.laws import statement
 from coldfleet.hostsim.spec.units import MEMORY
 
 _NOTE = "<!-- Made by `python -m coldfleet.cluster.results.reference docs`; a test compares it with the code. -->"
@@ -20,7 +24,7 @@ _NOTE = "<!-- Made by `python -m coldfleet.cluster.results.reference docs`; a te
 
 def pages() -> dict[str, str]:
     """The text of each generated file, by its name in docs/."""
-    return {"columns.md": columns_page(), "keys.md": keys_page()}
+    return {"columns.md": columns_page(), "keys.md": keys_page(), "laws.md": laws_page()}
 
 
 def columns_page() -> str:
@@ -49,6 +53,26 @@ def keys_page() -> str:
     for path, key in {**head, **cell_keys}.items():
         lines.append(f"| `{path}` | {_values(key)} | {_default(key)} | {_meaning(key)} |")
     lines.append("")
+    return "\n".join(lines)
+
+
+def laws_page() -> str:
+    """Every law that ``--audit`` checks."""
+    of = (
+        ("Of a host's memory, after every tick", MEMORY_LAWS),
+        ("Of what a guest went through, at the end", GUEST_LAWS),
+        ("Of a host's result", HOST_LAWS),
+        ("Of the rows of a run", ROW_LAWS),
+    )
+    lines = ["# Conservation laws", "", _NOTE, ""]
+    lines += ["`coldfleet sweep STUDY.toml --audit` and `coldfleet run DIR --cell ID --audit` check them in every"]
+    lines += ["run. A run that breaks one fails, and says which law, and where: the host, the guest, the tick. The"]
+    lines += ["tables are the same. At sampled scale every part of a sample is checked as a host of its own, and the"]
+    lines += ["estimate by those laws that rounding leaves in force.", ""]
+    for title, laws in of:
+        lines += [f"## {title}", "", "| law | what holds |", "| --- | --- |"]
+        lines += [f"| {name} | {statement(law)} |" for name, law in laws.items()]
+        lines.append("")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,13 +22,23 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from coldfleet.cluster.results.journal import PART_NAME, Journal, PartReceipt, RunReceipt, read_journal
+from coldfleet.cluster.results.journal import (
+    PART_NAME,
+    BatchReceipt,
+    DamagedLine,
+    Journal,
+    PartReceipt,
+    RunReceipt,
+    read_journal,
+    scan_journal,
+)
 from coldfleet.cluster.results.parts import parquet_bytes
 from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.terminal import visible
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -44,7 +55,8 @@ class Results:
     """A results directory, read once: a snapshot of what was done when it was opened.
 
     ``plan``: the study. ``parts``: those files that are named by a receipt, there, whole and unchanged.
-    ``part_bytes``: their sizes by name.
+    ``part_bytes``: their sizes by name. ``damage``: lines of the journal that can't be trusted, each as text; what they
+    spoke of isn't done, and the next sweep there does it again.
 
     Tables: "cells", a row for each run, sums over the fleet; "hosts" and "guests", a row for each of these; "epochs", a
     row for each tick of each host, if the study has ``output.epochs``. Every field of a schema has "unit" and
@@ -61,6 +73,7 @@ class Results:
     status: RunStatus
     parts: tuple[PartReceipt, ...]
     part_bytes: Mapping[str, int]
+    damage: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, where: Storage | Path | str, known: Plan | None = None) -> Results:
@@ -70,7 +83,12 @@ class Results:
         """
         storage = where if isinstance(where, Storage) else open_storage(str(where))
         plan, engine = _read_head(storage, known)
-        return cls(storage, plan, engine, RunStatus(plan), (), {}).reread()
+        results = cls(storage, plan, engine, RunStatus(plan), (), {}).reread()
+        if results.damage:
+            more = f" and {len(results.damage) - 1} more" if len(results.damage) > 1 else ""
+            said = f"coldfleet: {storage}: damaged receipt {results.damage[0]}{more}: it doesn't count; "
+            print(visible(f"{said}`coldfleet resume {storage}` runs again what is missing"), file=sys.stderr)
+        return results
 
     def reread(self) -> Results:
         """What is there now. The bytes of a part that was whole before are not read again, only its size is."""
@@ -78,12 +96,17 @@ class Results:
         sizes = self.storage.sizes("parts")
         checked = {part for part in self.parts if sizes.get(part.name, 0) == self.part_bytes.get(part.name)}
         parts: dict[PartReceipt, None] = {}
-        for batch in read_journal(self.storage):
-            if all(part in checked or self._is_whole(part) for part in batch.parts):
+        damage = []
+        for batch in scan_journal(self.storage):
+            if isinstance(batch, DamagedLine):
+                damage.append(str(batch))
+            elif stranger := _stranger(self.plan, batch):
+                damage.append(f"batch {batch.batch}: run {stranger.cell_id} {stranger.replicate} is none of the plan")
+            elif all(part in checked or self._is_whole(part) for part in batch.parts):
                 status.add(batch)
                 parts.update(dict.fromkeys(batch.parts))
         kept = {part.name: sizes[part.name] for part in parts if part.name in sizes}
-        return replace(self, status=status, parts=tuple(parts), part_bytes=kept)
+        return replace(self, status=status, parts=tuple(parts), part_bytes=kept, damage=tuple(damage))
 
     def _is_whole(self, part: PartReceipt) -> bool:
         return self.storage.sha256(f"parts/{part.name}") == part.sha256
@@ -110,7 +133,18 @@ class Results:
         if unknown := [column for column in columns or () if column not in known]:
             raise UserError(f"no column {unknown[0]!r} in {name}{nearest(unknown[0], known)}")
         wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
-        table = self._files(name).to_table(columns=wanted, filter=filter)
+        try:
+            table = self._files(name).to_table(columns=wanted, filter=filter)
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{self.storage}: a part of {name} can't be read ({str(error).splitlines()[0]}): "
+                f"`coldfleet verify {self.storage}` says which"
+            ) from None
+        if name == "cells" and filter is None and table.num_rows != self.status.done + self.status.repeats:
+            raise UserError(
+                f"{self.storage}: {table.num_rows} rows of cells, where the receipts have "
+                f"{self.status.done + self.status.repeats}: `coldfleet verify {self.storage}` says which part is wrong"
+            )
         if self.status.repeats:
             table = _without_repeats(table, SORT_KEYS[name])
         table = table.sort_by([(key, "ascending") for key in SORT_KEYS[name]]).combine_chunks()
@@ -151,6 +185,11 @@ class Results:
             who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
             rows.append({**run_parameters(run), **who, "error": receipt.error})
         return pa.Table.from_pylist(rows, schema("failures"))
+
+
+def _stranger(plan: Plan, batch: BatchReceipt) -> RunReceipt | None:
+    """A run that a receipt names and the plan doesn't."""
+    return next((run for run in batch.runs if plan.index_of(run.cell_id, run.replicate) < 0), None)
 
 
 def find_results(storage: Storage, plan: Plan) -> Results | None:
@@ -202,12 +241,15 @@ def create(storage: Storage, plan: Plan) -> None:
         storage.write("plan.parquet", parquet_bytes("plan", _plan_rows(plan)))
 
 
-def clean_up(results: Results, _journal: Journal) -> None:
-    """Deletes what a crash left in parts/, and writes failures.parquet. Only the holder of the journal may.
+def clean_up(results: Results, journal: Journal) -> None:
+    """Deletes what a crash left in parts/ and in the journal, and writes failures.parquet. Only its holder may.
 
     On an object store nothing is deleted, since another sweep may be at work there: `coldfleet compact` does that.
     """
     if results.storage.local is not None:
+        if results.damage:
+            sound = [each for each in read_journal(results.storage) if not _stranger(results.plan, each)]
+            journal.replace(sound)
         named = {part.name for part in results.parts}
         for name in results.storage.sizes("parts"):
             if _LEFTOVER.fullmatch(name) or (PART_NAME.fullmatch(name) and name not in named):
@@ -225,7 +267,9 @@ def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
         head = json.loads(storage.read("study.json"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{storage}: there are no results of a sweep in it (no study.json)") from None
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{storage}/study.json can't be read: {error}") from None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise UserError(f"{storage}/study.json is not the head of a sweep's results")
@@ -238,8 +282,8 @@ def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
         plan = known if known is not None and known == plan else plan
         _ = plan.numbers
         return plan, str(head["engine"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{storage}/study.json is damaged: {error!r}") from None
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise UserError(f"{storage}/study.json is damaged: {error!r:.300}") from None
 
 
 def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:

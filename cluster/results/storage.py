@@ -7,8 +7,10 @@ described in pyarrow's documentation of its file systems. Files appear whole or 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,28 +46,43 @@ class Storage:
         return self.uri
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return bool(self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File)
+        """Whether there is such a file; raises :class:`UserError` if something else has its name."""
+        if self.local is None:
+            return bool(self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File)
+        try:
+            os.close(open_here(self.local, name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def open(self, name: str) -> Any:
+        """A file, open for reading; raises FileNotFoundError, and :class:`UserError` for what isn't a file in here."""
+        if self.local is None:
+            return self.filesystem.open_input_file(self.path(name))
+        return os.fdopen(open_here(self.local, name), "rb")
 
     def read(self, name: str) -> bytes:
-        """A whole file; raises FileNotFoundError."""
-        with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
+        """A whole file; raises as :meth:`open`."""
+        with self.open(name) as stream:
             return bytes(stream.read())
 
     def lines(self, name: str) -> Iterator[bytes]:
         """The lines of a file with their ends, one at a time."""
-        with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
-            rest = b""
+        with self.open(name) as stream:
+            rest: list[bytes] = []
             while chunk := stream.read(_CHUNK):
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from (line + b"\n" for line in whole)
-            if rest:
-                yield rest
+                first, *others = chunk.split(b"\n")
+                rest.append(first)
+                for other in others:
+                    yield b"".join(rest) + b"\n"
+                    rest = [other]
+            if last := b"".join(rest):
+                yield last
 
     def sha256(self, name: str) -> str:
         """The hash of a file's bytes (hex), "" if there is no such file."""
         try:
-            with self.filesystem.open_input_stream(self.path(name), compression=None) as stream:
+            with self.open(name) as stream:
                 digest = hashlib.sha256()
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
@@ -74,7 +91,12 @@ class Storage:
             return ""
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        """The files of a folder, sorted by name, and their sizes in bytes; nothing if there is no such folder."""
+        """The files of a folder, sorted by name, and their sizes in bytes; nothing if there is no such folder.
+
+        Links are no files: they lead elsewhere.
+        """
+        if self.local is not None:
+            return _local_sizes(self.local, folder)
         selector = fs.FileSelector(f"{self.root}/{folder}".rstrip("/"), allow_not_found=True)
         found = self.filesystem.get_file_info(selector)
         return dict(sorted((info.base_name, info.size) for info in found if info.type == fs.FileType.File))
@@ -83,17 +105,25 @@ class Storage:
         """Makes the folder and its parts/; an object store needs none."""
         if self.local is not None:
             (self.local / "parts").mkdir(parents=True, exist_ok=True)
+            os.close(_open_folder(self.local, "parts"))
 
     def write(self, name: str, content: bytes | pa.Buffer) -> None:
         """Writes a file: readers and crashes see all of it or nothing."""
         if self.local is not None:
-            _write_and_rename(self.local / name, content)
+            write_here(self.local, name, content)
             return
         with self.filesystem.open_output_stream(self.path(name), compression=None) as stream:
             stream.write(content)  # an object appears when its upload is complete
 
     def delete(self, name: str) -> None:
-        """Removes a file that may be gone already."""
+        """Removes a file that may be gone already; of a link the link, never what it leads to."""
+        if self.local is not None:
+            folder, _, last = name.rpartition("/")
+            handle = _open_folder(self.local, folder)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(last, dir_fd=handle)
+            os.close(handle)
+            return
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self.path(name))
 
@@ -116,23 +146,98 @@ def _open_uri(where: str) -> Storage:
     return Storage(where.rstrip("/"), filesystem, root.rstrip("/"))
 
 
-def _write_and_rename(path: Path, content: bytes | pa.Buffer) -> None:
-    """Writes beside the file, flushes to disk, then renames, and makes the rename survive a power cut."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def open_here(root: Path, name: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file in a folder or its parts/; links are not followed, and nothing is waited for.
+
+    Raises FileNotFoundError, and :class:`UserError` for links, FIFOs, devices and folders: results lie in their own
+    directory only, and nobody else's files are read, written or removed.
+    """
+    folder, _, last = name.rpartition("/")
+    within = _open_folder(root, folder)
     try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+        handle = os.open(last, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=within)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise UserError(_not_ours(root, name)) from None
         raise
-    handle = os.open(path.parent, os.O_RDONLY)
+    finally:
+        os.close(within)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(_not_ours(root, name))
+    return handle
+
+
+def _not_ours(root: Path, name: str) -> str:
+    return f"{root}/{name} is a link or no regular file: results lie in their own directory only: put the file there"
+
+
+def _open_folder(root: Path, folder: str) -> int:
+    """A descriptor of the folder, or of one inside it, which may be no link."""
+    within = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not folder:
+        return within
     try:
-        os.fsync(handle)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise UserError(
+                f"{root}/{folder} is a link or no folder: results lie in their own directory only: "
+                "put the folder itself there"
+            ) from None
+        raise
+    finally:
+        os.close(within)
+
+
+def _local_sizes(root: Path, folder: str) -> dict[str, int]:
+    try:
+        handle = _open_folder(root, folder)
+    except FileNotFoundError:
+        return {}
+    try:
+        with os.scandir(handle) as entries:
+            found = {each.name: each.stat(follow_symlinks=False) for each in entries}
     finally:
         os.close(handle)
+    return {name: info.st_size for name, info in sorted(found.items()) if stat.S_ISREG(info.st_mode)}
+
+
+def write_here(root: Path, name: str, content: bytes | pa.Buffer) -> None:
+    """Writes beside the file, flushes to disk, then renames, and makes the rename survive a power cut."""
+    folder, _, last = name.rpartition("/")
+    within = _open_folder(root, folder)
+    beside = f".{last}.{os.getpid()}.tmp"
+    try:
+        try:
+            with os.fdopen(_create(within, beside), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, last, src_dir_fd=within, dst_dir_fd=within)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=within)
+            raise
+        os.fsync(within)
+    finally:
+        os.close(within)
+
+
+def create_here(root: Path, name: str) -> int:
+    """A descriptor of a new file in a folder, for reading and writing; what had its name is removed."""
+    within = _open_folder(root, "")
+    try:
+        return _create(within, name)
+    finally:
+        os.close(within)
+
+
+def _create(within: int, name: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=within)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o666, dir_fd=within)
 
 
 def _one_line(error: Exception) -> str:

@@ -20,15 +20,11 @@ def verify(results: Results) -> Iterator[str]:
     storage = results.storage
     resume = f"`coldfleet resume {storage}` runs them again"
     yield from _verify_plan(results)
+    for line in results.damage:
+        yield f"{line}: nothing is taken from this receipt: {resume}, and drops its line"
     held = storage.sizes("parts")
     seen: _Runs = Counter()
     for batch in read_journal(storage):
-        strangers = [run for run in batch.runs if results.plan.index_of(run.cell_id, run.replicate) < 0]
-        if strangers:
-            yield (
-                f"journal: batch {batch.batch} names cell {strangers[0].cell_id}, which isn't in the plan: "
-                "the receipt is another study's; nothing is taken from it, you may delete its line"
-            )
         damage = [line for part in batch.parts for line in _verify_part(storage, part, held)]
         if not damage:
             seen.update((run.cell_id, run.replicate) for run in batch.runs if run.status == "done")
@@ -53,7 +49,7 @@ def _verify_plan(results: Results) -> Iterator[str]:
     storage, plan = results.storage, results.plan
     fix = f"delete it, then `coldfleet resume {storage}` writes it again"
     try:
-        with storage.filesystem.open_input_file(storage.path("plan.parquet")) as file:
+        with storage.open("plan.parquet") as file:
             rows = 0
             for chunk in pq.ParquetFile(file).iter_batches(columns=["index", "cell_id", "replicate"]):
                 for index, cell_id, replicate in zip(*(column.to_pylist() for column in chunk.columns), strict=True):
@@ -83,8 +79,16 @@ def _verify_rows(storage: Storage, batch: BatchReceipt) -> Iterator[str]:
         promised: _Runs = Counter(
             {(run.cell_id, run.replicate): run.rows.get(part.table, 0) for run in batch.runs if run.status == "done"}
         )
-        with storage.filesystem.open_input_file(storage.path(f"parts/{part.name}")) as file:
-            table = pq.read_table(file, columns=["cell_id", "replicate"])
+        try:
+            with storage.open(f"parts/{part.name}") as file:
+                table = pq.read_table(file, columns=["cell_id", "replicate"])
+        except (pa.ArrowException, OSError) as error:
+            why = str(error).splitlines()[0]
+            yield (
+                f"parts/{part.name}: is what its receipt says, but no table ({why}): delete it, then "
+                f"`coldfleet resume {storage}` runs its cells again"
+            )
+            continue
         found: _Runs = Counter(zip(*(column.to_pylist() for column in table.columns), strict=True))
         if +found != +promised:
             cell_id, replicate = next(iter((found - promised) or (promised - found)))

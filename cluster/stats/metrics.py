@@ -1,11 +1,12 @@
 """What can be asked of a run: figures with names and units, made of the tables' columns.
 
-A metric is a sum of columns, or one sum over another, so it can be taken of a guest, of a host or of a whole fleet: the
-columns are added up first. Every numeric column is a metric of its own.
+A metric is a sum of columns, some taken off, or one such sum over another. So it can be taken of a guest, of a host or
+of a whole fleet: the columns are added up first. Every numeric column is a metric of its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,7 @@ OOM_KILLS = Metric("oom_kills", "OOM kills", ("oom_kills",), unit="guests")
 """Guests that the OOM killer killed. A summary and a report have a line about it where there are any."""
 
 _BUSY = tuple(name for cause, (name, _) in CAUSES.items() if cause != Cause.IDLE)
+_DRAM = ("resident_page_ticks", "pool_page_ticks", "kernel_page_ticks")
 _IN_MEMORY = ("resident_page_ticks", "pgsteal")
 
 DERIVED = (
@@ -89,9 +91,12 @@ DERIVED = (
     Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses", "device_accesses"), unit="share"),
     Metric("promotion_rate", "promotion rate", ("pgmajfault",), over=_IN_MEMORY, unit="share", per_tick=True),
     Metric("residency", "residency", ("resident_page_ticks",), over=("ticks",), unit="pages"),
+    Metric("dram_pages", "DRAM used", _DRAM, over=("ticks",), unit="pages"),
     Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
     Metric("slowdown", "slowdown", _BUSY, over=("unreclaimed_ns",), unit="share", less=("unreclaimed_ns",)),
     Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
+    Metric("damon_error", "DAMON error", ("damon_rate_error",), over=("damon_samples",), unit="share"),
+    Metric("damon_hot_error", "DAMON hot error", ("damon_hot_rate_error",), over=("damon_hot_accesses",), unit="share"),
 )
 """Figures that have a name. Shares lie between 0 and 1, but for throughput and slowdown.
 
@@ -100,9 +105,11 @@ the share that it took for young. needless_failures: of the pages that answered 
 in the shadow MMU alone. fault_rate: the share of all accesses, those of devices included, that are refaults.
 promotion_rate: refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the
 SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
-pages in memory, the mean over all ticks but 0. The others need a clock. throughput: the time that the same accesses
-take without reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean
-length of an aging pass."""
+pages in memory, the mean over all ticks but 0; dram_pages: the same with what is in zram's pool, and kernel memory.
+damon_error: how far DAMON's access counts are from the truth, over all pages; damon_hot_error: the same of the hot
+pages, over their true accesses. The others need a clock. throughput: the time that the same accesses take without
+reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean length of
+an aging pass."""
 
 
 def names_of(columns: Collection[str]) -> list[str]:
@@ -111,7 +118,7 @@ def names_of(columns: Collection[str]) -> list[str]:
 
 
 def parse_metric(text: str, columns: Mapping[str, str]) -> Metric:
-    """A metric by its name, a column, a sum ``a + b``, or one sum over another: ``a + b / c + d``; raises UserError.
+    """A metric by its name, a column, a sum ``a + b - c``, or one over another: ``a + b / c - d``; raises UserError.
 
     ``columns``: those that there are, each with its unit.
     """
@@ -119,16 +126,20 @@ def parse_metric(text: str, columns: Mapping[str, str]) -> Metric:
         if text.strip() == metric.key and set(metric.needs) <= columns.keys():
             return metric
     above, slash, below = text.partition("/")
-    names, over = _summands(above, columns, text), _summands(below, columns, text) if slash else ()
-    units = {columns[name] for name in names}
+    names, less = _summands(above, columns, text)
+    over, over_less = _summands(below, columns, text) if slash else ((), ())
+    units = {columns[name] for name in (*names, *less)}
     unit = units.pop() if len(units) == 1 and not over else ""
-    return Metric(text, text.replace("_", " "), names, over=over, unit=unit)
+    return Metric(text, text.replace("_", " "), names, over=over, unit=unit, less=less, over_less=over_less)
 
 
-def _summands(text: str, columns: Mapping[str, str], whole: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split("+"))
-    for name in names:
+def _summands(text: str, columns: Mapping[str, str], whole: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that are added and those that are taken off: the first is always added."""
+    names: dict[str, list[str]] = {"+": [], "-": []}
+    for sign, part in re.findall(r"(^|[+-])([^+-]*)", text):
+        name = part.strip()
         if name not in columns:
             what = f"unknown metric {name!r}" if name == whole.strip() else f"unknown column {name!r} in {whole!r}"
             raise UserError(f"{what}{nearest(name, names_of(columns))}")
-    return names
+        names[sign or "+"].append(name)
+    return tuple(names["+"]), tuple(names["-"])

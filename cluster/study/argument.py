@@ -44,7 +44,7 @@ class Check(Table):
 
     says: str = table_key("what it shows, in words")
     measure: Annotated[str, AfterValidator(_known_measure)] = table_key(
-        "a metric: a counter, a sum of some ('a + b'), or one sum over another ('a / b + c')"
+        "a metric: a name, a counter, a sum of some ('a + b - c'), or one sum over another ('a / b + c')"
     )
     of: dict[str, Scalar] = table_key("the cells: values of keys in the grid; several cells are added up", default={})
     guest: int | None = table_key("only this guest of each host", default=None)

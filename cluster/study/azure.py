@@ -8,7 +8,9 @@ and ``vmType`` (id, vmTypeId, machineId, core, memory, hdd, ssd, nic; as fractio
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +18,9 @@ from urllib.parse import quote
 import numpy as np
 
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.input_file import open_input
 
+MAX_SECONDS = 120  # that a trace may be read; Azure's takes some ten
 TABLE_PAGES = 512  # guests get whole page tables: 2 MiB
 _COLUMNS = {
     "vm": {"vmId", "vmTypeId", "starttime", "endtime"},
@@ -58,11 +62,15 @@ def read_trace(path: Path, at_day: float, machine: int, cpus: int) -> list[Size]
     ``weight`` is the number of VMs. Types that this machine can't run are left out. The file is only read.
     Raises :class:`UserError` if it isn't such a trace, or nothing is alive then.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    open_input(path).close()
     try:
-        with sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True) as trace:
+        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as trace:
+            deadline = time.monotonic() + MAX_SECONDS
+            trace.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
+            kinds = dict(trace.execute("SELECT name, type FROM sqlite_master"))
             for table, wanted in _COLUMNS.items():
+                if kinds.get(table, "table") != "table":
+                    raise UserError(f"{path}: not a packing trace: {table} is a {kinds[table]}, not a table")
                 found = {row[1] for row in trace.execute(f"PRAGMA table_info({table})")}
                 if missing := sorted(wanted - found):
                     raise UserError(f"{path}: not a packing trace: table {table} has no column {missing[0]}")
@@ -80,7 +88,19 @@ def read_trace(path: Path, at_day: float, machine: int, cpus: int) -> list[Size]
         raise UserError(f"{path}: has no machine {machine}: one of {known}")
     if not rows:
         raise UserError(f"{path}: no VM that machine {machine} can run is alive on day {at_day:g}: days are 0 to 14")
-    return [Size(f"type{kind}", memory, max(round(core * cpus), 1), count) for kind, memory, core, count in rows]
+    return [_size(path, cpus, *row) for row in rows]
+
+
+def _size(path: Path, cpus: int, kind: object, memory: object, core: object, count: int) -> Size:
+    """A type of VMs; raises :class:`UserError` unless its sizes are shares of a machine: SQLite holds anything."""
+    if not isinstance(kind, int):
+        raise UserError(f"{path}: table vmType has the vmTypeId {kind!r:.40}, not a whole number")
+    for column, share in (("memory", memory), ("core", core)):
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise UserError(f"{path}: table vmType, vmTypeId {kind}: {column} is {share!r:.40}, not a share above 0")
+    assert isinstance(memory, int | float)
+    assert isinstance(core, int | float)
+    return Size(f"type{kind}", memory, max(round(core * cpus), 1), count)
 
 
 def draw(sizes: list[Size], guests: int, seed: int) -> dict[Size, int]:

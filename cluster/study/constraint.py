@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -21,6 +22,7 @@ Values = Mapping[str, Any]
 
 _Term = Callable[[Values], Any]
 _MAX_LENGTH = 1000  # characters: more than anyone writes, little enough to be read without harm
+_LARGEST = 1 << 64  # as a whole number: study files have 64 bits
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -36,7 +38,7 @@ _CALCULATE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-}
+}  # of numbers only: texts and lists could be multiplied beyond all memory
 
 
 def read_constraint(text: str, keys: Collection[str]) -> Callable[[Values], bool]:
@@ -47,7 +49,8 @@ def read_constraint(text: str, keys: Collection[str]) -> Callable[[Values], bool
     try:
         if len(text) > _MAX_LENGTH:
             raise UserError(f"longer than {_MAX_LENGTH} characters")
-        term = _read(ast.parse(text, mode="eval").body, keys)
+        with warnings.catch_warnings(action="error", category=Warning):  # of Python: "1or x"
+            term = _read(ast.parse(text.strip(), mode="eval").body, keys)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = "not an expression" if isinstance(error, SyntaxError) else error
         raise UserError(f"{text!r}: {why}") from None
@@ -55,7 +58,7 @@ def read_constraint(text: str, keys: Collection[str]) -> Callable[[Values], bool
     def holds(values: Values) -> bool:
         try:
             return bool(term(values))
-        except (TypeError, ArithmeticError) as error:
+        except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise UserError(f"{text!r}: {error}") from None
 
     return holds
@@ -77,14 +80,14 @@ def _read(node: ast.expr, keys: Collection[str]) -> _Term:
             return lambda values: not inner(values)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             inner = _read(operand, keys)
-            return lambda values: -inner(values)
+            return lambda values: -_number(inner(values))
         case ast.BoolOp(op=op, values=operands):
             terms = [_read(operand, keys) for operand in operands]
             combine = all if isinstance(op, ast.And) else any
             return lambda values: combine(term(values) for term in terms)
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _CALCULATE:
             calculate, first, second = _CALCULATE[type(op)], _read(left, keys), _read(right, keys)
-            return lambda values: calculate(first(values), second(values))
+            return lambda values: calculate(_number(first(values)), _number(second(values)))
         case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
             terms = [_read(operand, keys) for operand in (left, *others)]
             compares = [_COMPARE[type(op)] for op in ops]
@@ -92,6 +95,13 @@ def _read(node: ast.expr, keys: Collection[str]) -> _Term:
                 compare(terms[n](values), terms[n + 1](values)) for n, compare in enumerate(compares)
             )
     raise UserError(f"can't use {ast.unparse(node)!r} here: keys, numbers, texts, comparisons, and, or, not, in")
+
+
+def _number(value: Any) -> int | float:
+    """An operand of + - * /; a whole number of thousands of digits becomes too large a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"can't calculate with {value!r:.40}: not a number")
+    return value if abs(value) < _LARGEST else float(value)
 
 
 def _constant(value: str | int | float) -> str | int | float:

@@ -27,6 +27,8 @@ from coldfleet.hostsim.spec.host_spec import (
     WorkloadSpec,
 )
 
+MAX_PLACING_S = 60.0
+
 
 class FleetHost(NamedTuple):
     """A host of a fleet, and the name of its class: "" where all are alike."""
@@ -64,15 +66,35 @@ def build_hosts(run: Run) -> list[HostSpec]:
 
 
 def check_fleets(plan: Plan) -> None:
-    """Raises :class:`UserError` with the reasons if the guests of some run don't fit on its hosts."""
+    """Raises :class:`UserError` with the reasons if the guests of some run don't fit on its hosts.
+
+    Fleets are placed once for each replicate, however many cells have them.
+    """
     if not plan.cell(0).spec.fleet.host:
         return
-    for run in plan.runs():
-        try:
-            _place(run.cell.spec, run.cell.seed, run.replicate)
-        except UserError as error:
-            where = ", ".join(f"{path} = {run.cell.spec.value(path)}" for path in plan.varied)
-            raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
+    fleets: dict[tuple[float, str], CellSpec] = {}
+    for number in range(plan.cell_count):
+        spec = plan.cell(number).spec
+        fleets.setdefault((spec.overcommit, spec.fleet.model_dump_json()), spec)
+    seconds = plan.replicates * sum(map(_placing_s, fleets.values()))
+    if seconds > MAX_PLACING_S:
+        raise UserError(
+            f"placing the guests of {len(fleets)} fleets in {plan.replicates:,} replicates would take "
+            f"{seconds:,.0f} s: make do with fewer guests, hosts or replicates"
+        )
+    for replicate in range(plan.replicates):
+        for spec in fleets.values():
+            try:
+                _place(spec, plan.seed, replicate)
+            except UserError as error:
+                where = ", ".join(f"{path} = {spec.value(path)}" for path in plan.varied)
+                raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
+
+
+def _placing_s(spec: CellSpec) -> float:
+    """About how long it takes to place a fleet, in seconds; measured."""
+    hosts, guests = (sum(each.count for each in classes.values()) for classes in (spec.fleet.host, spec.fleet.guest))
+    return hosts * 1e-6 + guests * (15e-6 + hosts * 2e-9)
 
 
 def _placed_hosts(run: Run) -> list[FleetHost]:
@@ -215,6 +237,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
     pages = spec.host.memory
     if reclaim.mode == "host" and not pages:
         pages = class_pages or sum(guest.limit_pages for guest in guests)
+    every_ticks, samples = spec.monitor.intervals(spec.clock)
     return HostSpec(
         kernel=spec.kernel,
         guests=tuple(guests),
@@ -234,7 +257,8 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         min_ttl_ms=reclaim.min_ttl_ms,
         compression=_compression(spec),
         monitor="" if spec.monitor.kind == "none" else spec.monitor.kind,
-        monitor_every_ticks=spec.monitor.every_ticks,
+        monitor_every_ticks=every_ticks,
+        damon=spec.monitor.damon(samples),
         clock=_clock(spec),
         sample=int(spec.host.sample.rpartition("/")[2]),
         calibration=parse_calibration(spec.calibration),

@@ -46,6 +46,8 @@ from coldfleet.hostsim.spec.calibration import PUBLISHED
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import MEMORY, Quantity
 
+MAX_HOST_PAGES = 1 << 30  # with their lists' heads and own pages, they have numbers below 2^31
+
 
 class CellSpec(Table):
     """One cell of a study: everything that decides what a fleet does, but the random numbers."""
@@ -89,7 +91,8 @@ class CellSpec(Table):
 
     @model_validator(mode="after")
     def _check_memory(self) -> CellSpec:
-        if self.reclaim.lru == "classic" and (self.swap.device not in ("zram", "none") or self.guest.page_cache.memory):
+        files = any(guest.page_cache.memory for guest in self.fleet.guest.values() or [self.guest])
+        if self.reclaim.lru == "classic" and (self.swap.device not in ("zram", "none") or files):
             raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
         if self.reclaim.lru == "classic" and self.host.memory:
             raise UserError('lru = "classic" is modelled without kswapd: leave host.memory out')
@@ -125,6 +128,21 @@ class CellSpec(Table):
         return self
 
     @model_validator(mode="after")
+    def _check_host_pages(self) -> CellSpec:
+        """Pages of a host are numbered by 31 bits."""
+        of_guest = self.guest.memory + self.guest.page_cache.memory
+        pages: float = self.fleet.guests_per_host * of_guest
+        if self.fleet.host:
+            guests = sum(each.count * (each.memory + each.page_cache.memory) for each in self.fleet.guest.values())
+            pages = min(max(each.memory for each in self.fleet.host.values()) * self.overcommit, guests)
+        if pages / int(self.host.sample.rpartition("/")[2]) >= MAX_HOST_PAGES:
+            raise UserError(
+                f"the guests of a host have up to {int(pages):,} pages; at most {MAX_HOST_PAGES:,} are simulated: "
+                'give it fewer or smaller guests, or sample them: host.sample = "1/64"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_pressure(self) -> CellSpec:
         if self.reclaim.mode == "pressure" and self.clock.mode != "timed":
             raise UserError('reclaim.mode "pressure" needs time: set clock.mode = "timed"')
@@ -142,6 +160,11 @@ class CellSpec(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_monitor(self) -> CellSpec:
+        self.monitor.intervals(self.clock)
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, data: Any) -> Any:
@@ -150,7 +173,10 @@ class CellSpec(Table):
         guests = fleet.get("guest") if isinstance(fleet, dict) else None
         if not isinstance(fleet, dict) or not isinstance(guests, dict):
             return data
-        alike = {**data.get("guest", {}), "nested": data.get("nested", {})}
+        guest = data.get("guest", {})
+        if not isinstance(guest, dict):  # which is said when [guest] itself is checked
+            return data
+        alike = {**guest, "nested": data.get("nested", {})}
         if "nested_ratio" in data:
             alike["nested_ratio"] = data["nested_ratio"]
         merged = {name: merge(alike, own) if isinstance(own, dict) else own for name, own in guests.items()}

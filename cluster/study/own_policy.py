@@ -19,6 +19,7 @@ ENTER = {
     "fast notifier": Enter.FAST_NOTIFIER,
     "never": Enter.NEVER,
 }
+_MAX_NAME = 100  # characters
 CHAIN = {"or": Chain.OR, "assign": Chain.ASSIGN}
 
 
@@ -53,6 +54,8 @@ class PolicyTable(Table):
 
     def build(self, name: str) -> Policy:
         """The policy; raises :class:`PolicyError`."""
+        if len(name) > _MAX_NAME:
+            raise PolicyError(f"policy {name[:_MAX_NAME]!r}...: a name has at most {_MAX_NAME} characters")
         if name in POLICIES:
             raise PolicyError(f"policy {name!r} is in the catalogue: give yours another name")
         return policy(

@@ -1,18 +1,32 @@
-"""Which host a guest is put on: the textbook rules of bin packing, with memory and vCPUs as the two sizes."""
+"""Which host a guest is put on: the textbook rules of bin packing, with memory and vCPUs as the two sizes.
+
+:func:`place` puts guests on the hosts that there are, one by one as they arrive. :func:`pack` asks how few hosts would
+do for guests that are all known.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import MEMORY
 
+RESOURCES = ("memory", "vCPUs", "guests per host")
+Amounts = tuple[float, float, float]
+"""Pages, vCPUs and guests: what one guest needs (it is one guest), or what a host has room for (inf: no limit)."""
 
-@dataclass
+_ROUNDING = 1e-9  # of a host
+
+
+@dataclass(frozen=True)
 class HostResources:
-    """What a host has left, in pages and vCPUs; at first all that it may be given, overcommit included."""
+    """What a host may be given, in pages and vCPUs, overcommit included."""
 
     memory_pages: float
     vcpus: float
@@ -27,10 +41,6 @@ class Request:
     memory_pages: int
     vcpus: int
 
-    def fits(self, host: HostResources) -> bool:
-        """Whether a host has room for it."""
-        return self.memory_pages <= host.memory_pages and self.vcpus <= host.vcpus
-
 
 def place(
     hosts: list[HostResources], requests: list[Request], rule: str, rank: Callable[..., bytes]
@@ -42,20 +52,21 @@ def place(
     reasons if a guest fits nowhere.
     """
     guests: list[list[tuple[str, int]]] = [[] for _ in hosts]
+    pages = np.array([host.memory_pages for host in hosts], np.float64)
+    vcpus = np.array([host.vcpus for host in hosts], np.float64)
     for placed, request in enumerate(requests):
-        room = [number for number, host in enumerate(hosts) if request.fits(host)]
-        if not room:
-            raise UserError(_why_not(request, hosts, placed, len(requests)))
+        room = np.flatnonzero((request.memory_pages <= pages) & (request.vcpus <= vcpus))
+        if not len(room):
+            raise UserError(_why_not(request, pages, vcpus, placed, len(requests)))
         if rule == "random":
             chosen = int.from_bytes(rank(request.name, request.number)) % len(room)
-            host = room[chosen]
         elif rule == "first-fit":
-            host = room[0]
+            chosen = 0
         else:
-            sign = 1 if rule == "best-fit" else -1
-            host = min(room, key=lambda number: sign * hosts[number].memory_pages)
-        hosts[host].memory_pages -= request.memory_pages
-        hosts[host].vcpus -= request.vcpus
+            chosen = int((np.argmin if rule == "best-fit" else np.argmax)(pages[room]))
+        host = room[chosen]
+        pages[host] -= request.memory_pages
+        vcpus[host] -= request.vcpus
         guests[host].append((request.name, request.number))
     return guests
 
@@ -77,13 +88,136 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
     return math.ceil(max(pages, cpus)) + 1
 
 
-def _why_not(request: Request, hosts: list[HostResources], placed: int, total: int) -> str:
-    memory = sum(request.memory_pages > host.memory_pages for host in hosts)
-    vcpus = sum(request.vcpus > host.vcpus for host in hosts)
-    largest = MEMORY.format(int(max(host.memory_pages for host in hosts)))
+@dataclass(frozen=True)
+class Need:
+    """Guests that are alike: what each needs, and how many there are."""
+
+    amounts: Amounts
+    count: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """Hosts that are alike, and how many of them are taken before those of the next kind."""
+
+    amounts: Amounts
+    count: int
+
+
+class Load(NamedTuple):
+    """Hosts with the same guests: how many, of which room, and the guests of each need that are on one."""
+
+    hosts: int
+    room: int
+    guests: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Guests on as few hosts as were found to do.
+
+    ``alone``: hosts that each of RESOURCES would ask for if guests could be cut in pieces and nothing else counted.
+    """
+
+    loads: tuple[Load, ...]
+    alone: Amounts
+
+    @property
+    def hosts(self) -> int:
+        """Hosts that have guests."""
+        return sum(load.hosts for load in self.loads)
+
+    @property
+    def fragmentation(self) -> int:
+        """Hosts beyond what the scarcest resource asks for, as guests can't be cut in pieces."""
+        return self.hosts - math.ceil(max(self.alone) - _ROUNDING)
+
+    @property
+    def scarcest(self) -> str:
+        """The resource that asks for most hosts, of equal ones the last: one of RESOURCES."""
+        return max(zip(self.alone, range(len(RESOURCES)), RESOURCES, strict=True))[2]
+
+
+def pack(needs: Sequence[Need], rooms: Sequence[Room]) -> Packing:
+    """Packs the guests by several rules and returns what takes the fewest hosts.
+
+    Each rule fills host after host with whatever fits: in a fixed order, the largest first (first-fit-decreasing), by
+    either size or their sum; or next the guest that asks most for what the host has most of (Panigrahy et al.,
+    Heuristics for Vector Bin Packing, 2011). A host like the last one is not filled anew, so that many guests of few
+    kinds take little time. Raises :class:`UserError` if a guest is larger than every host.
+    """
+    sizes = [[[a / r for a, r in zip(n.amounts, room.amounts, strict=True)] for n in needs] for room in rooms]
+    for number, need in enumerate(needs):
+        if need.count and all(max(sized[number]) > 1 + _ROUNDING for sized in sizes):
+            raise UserError(
+                f"no host has room for a guest that needs {MEMORY.format(math.ceil(need.amounts[0]))} and "
+                f"{need.amounts[1]:g} vCPUs: make hosts larger, or keep less of them free"
+            )
+    alone = [0.0] * len(RESOURCES)
+    for kind in range(len(RESOURCES)):
+        mean = sum(room.amounts[kind] * room.count for room in rooms) / sum(room.count for room in rooms)
+        alone[kind] = sum(need.amounts[kind] * need.count for need in needs) / mean
+    rules = [_largest_by(weights) for weights in ((1, 0, 0), (0, 1, 0), (1, 1, 0))]
+    found = [_fill(needs, rooms, sizes, rule) for rule in (*rules, _dot)]
+    best = min(found, key=lambda loads: sum(load.hosts for load in loads))
+    return Packing(tuple(best), (alone[0], alone[1], alone[2]))
+
+
+_Rule = Callable[[Sequence[float], Sequence[float]], float]
+
+
+def _dot(size: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(size, weights, strict=True))
+
+
+def _largest_by(weights: Sequence[float]) -> _Rule:
+    return lambda size, free: _dot(size, weights)
+
+
+def _fill(
+    needs: Sequence[Need], rooms: Sequence[Room], sizes: Sequence[Sequence[Sequence[float]]], rule: _Rule
+) -> list[Load]:
+    """Fills hosts until all guests have one; a rule says which guest comes first, by its size and the room left."""
+    left = [need.count for need in needs]
+    loads: list[Load] = []
+    while any(left):
+        for number, room in enumerate(rooms):
+            hosts = room.count if len(rooms) > 1 else sum(left)
+            while hosts and any(left):
+                guests = _fill_host(left, sizes[number], rule)
+                if not any(guests):
+                    break
+                alike = min([hosts, *(have // taken for have, taken in zip(left, guests, strict=True) if taken)])
+                left = [have - taken * alike for have, taken in zip(left, guests, strict=True)]
+                loads.append(Load(alike, number, tuple(guests)))
+                hosts -= alike
+    return loads
+
+
+def _fill_host(left: Sequence[int], sizes: Sequence[Sequence[float]], rule: _Rule) -> list[int]:
+    guests = [0] * len(left)
+    free = [1.0] * len(RESOURCES)
+    while True:
+        fitting = [
+            number
+            for number, size in enumerate(sizes)
+            if left[number] > guests[number] and all(a <= b + _ROUNDING for a, b in zip(size, free, strict=True))
+        ]
+        if not fitting:
+            return guests
+        chosen = max(fitting, key=lambda number: rule(sizes[number], free))
+        guests[chosen] += 1
+        free = [b - a for a, b in zip(sizes[chosen], free, strict=True)]
+
+
+def _why_not(
+    request: Request, pages: npt.NDArray[np.float64], vcpus: npt.NDArray[np.float64], placed: int, total: int
+) -> str:
+    """Why there is no room, from what hosts have left."""
     guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
     return (
-        f"after {placed} of {total} guests none of the {len(hosts)} hosts has room for {guest}: "
-        f"{memory} lack memory (at most {largest} is left), {vcpus} lack vCPUs: "
+        f"after {placed} of {total} guests none of the {len(pages)} hosts has room for {guest}: "
+        f"{np.count_nonzero(request.memory_pages > pages)} lack memory (at most {MEMORY.format(int(pages.max()))} is "
+        f"left), {np.count_nonzero(request.vcpus > vcpus)} lack vCPUs: "
         "add hosts, or raise overcommit or fleet.vcpus_per_cpu"
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,15 +17,16 @@ from coldfleet.cluster.study.argument import Argument, Check
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.fleet import check_fleets
-from coldfleet.cluster.study.model import Study, merge, table_at, walk_keys
+from coldfleet.cluster.study.model import Study, merge, quantity_at, table_at, walk_keys
 from coldfleet.cluster.study.own_policy import PolicyTable
-from coldfleet.cluster.study.plan import Plan, as_tree, as_written
+from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
 from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
+from coldfleet.cluster.study.terminal import visible, waiting
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.calibration import read_calibration
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.toml import find_line, key_lines, read_toml
+from coldfleet.hostsim.spec.toml import check_values, find_line, key_lines, read_toml
 from coldfleet.policies import Policy, PolicyError
 
 _HEAD = ("title", "description", "seed", "replicates")
@@ -33,6 +35,7 @@ _RENAMED = {"scene": "scenario", "caller": "monitor"}
 
 _OLD_NAME = re.compile(rf"""("[^"]*"|'[^']*')|(?<![\w.])({"|".join(_RENAMED)})\b""")
 _OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
+MAX_VALUES = 5_000  # of all lists together: each is checked within a whole cell, which takes a millisecond
 StudySource = Plan | Path | str | Mapping[str, Any]
 """A study: its file, a mapping of the same form, or its plan."""
 
@@ -67,7 +70,11 @@ def read_study(study: StudySource, base: Path | str = ".", name: str = "study") 
     if isinstance(study, Plan):
         return study
     if isinstance(study, Mapping):
-        tree = _plain(study, name)
+        try:
+            tree = _plain(study, name)
+        except RecursionError:
+            raise UserError(f"{name}: tables or lists too deep within each other") from None
+        check_values(tree, name)
         return _StudyReader(name, name, Path(base), dict.fromkeys(_paths(tree), 0)).read(tree)
     path = Path(study)
     text, tree = read_toml(path)
@@ -105,7 +112,7 @@ class _StudyReader:
             self.lines.setdefault(tuple(_RENAMED.get(name, name) for name in at), line)
         if found:
             told = ", ".join(f'"{old}" is now called "{new}"' for old, new in _RENAMED.items() if old in found)
-            print(f"coldfleet: {self.where}: {told}", file=sys.stderr)
+            print(visible(f"coldfleet: {self.where}: {told}"), file=sys.stderr)
 
     def _rename_in(self, table: dict[str, Any]) -> list[str]:
         """Renames the keys of one table, which may be dotted; returns the old names that it had."""
@@ -136,12 +143,15 @@ class _StudyReader:
             if raw[name] and not lists[name]:
                 self.refuse((name,), f"[{name}] is empty: give it a list, such as policy = [...], or leave it out")
         varied = {**lists["grid"], **lists["zip"], **sampling.ends}
+        self.check_size(tree, lists, varied, sampling.points)
         first = {path: values[0] for path, values in varied.items()}
         study = self.validate(tree, first)
-        written = {
-            path: tuple(as_written(self.validate(tree, {**first, path: value}), [path])[path] for value in values)
-            for path, values in varied.items()
-        }
+        count = sum(map(len, varied.values()))
+        with waiting(f"checking {count:,} values"):
+            written = {
+                path: tuple(self.written(tree, {**first, path: value}, path) for value in values)
+                for path, values in varied.items()
+            }
         axes = {path: self.distinct(path, written[path]) for path in lists["grid"]}
         bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, study.seed))
         base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
@@ -149,8 +159,9 @@ class _StudyReader:
         made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
         try:
-            _ = plan.cell_ids
-            check_fleets(plan)
+            with waiting(f"checking {plan.combination_count:,} cells"):
+                _ = plan.cell_ids
+                check_fleets(plan)
         except UserError as error:
             self.refuse(("where",) if where else (), str(error))
         if argument is not None:
@@ -183,7 +194,8 @@ class _StudyReader:
                 self.complain_first(error, "policy", name)
             except PolicyError as error:
                 self.refuse(("policy", name), str(error))
-        if not any("policy" in tree.get(section, {}) for section in ("grid", "zip", "sample")):
+        sections = [tree.get(section) for section in ("grid", "zip", "sample")]
+        if not any("policy" in section for section in sections if isinstance(section, dict)):
             if len(tables) != 1:
                 self.refuse(("policy",), f"which of them? add [grid] with policy = {list(tables)!r}")
             tree["policy"] = next(iter(tables))
@@ -256,9 +268,8 @@ class _StudyReader:
         self.sections[path] = section
 
     def distinct(self, path: str, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-        for number, value in enumerate(values):
-            if value in values[:number]:
-                self.refuse(("grid", *path.split(".")), f"grid.{path} has {value!r} twice")
+        if twice := _first_twice(values):
+            self.refuse(("grid", *path.split(".")), f"grid.{path} has {twice[0]!r} twice")
         return values
 
     def zipped(self, lists: Mapping[str, list[Scalar]], written: Mapping[str, tuple[Scalar, ...]]) -> Iterator[Bundle]:
@@ -270,10 +281,32 @@ class _StudyReader:
             told = ", ".join(f"{path} has {length}" for path, length in lengths.items())
             self.refuse(("zip",), f"the lists of [zip] go together, so they must have the same length: {told}")
         rows = tuple(zip(*(written[path] for path in lists), strict=True))
-        for number, row in enumerate(rows):
-            if row in rows[:number]:
-                self.refuse(("zip",), f"[zip] has {row} twice")
+        if twice := _first_twice(rows):
+            self.refuse(("zip",), f"[zip] has {twice[0]} twice")
         yield Bundle(tuple(lists), rows)
+
+    def check_size(
+        self,
+        tree: Mapping[str, Any],
+        lists: Mapping[str, Mapping[str, list[Scalar]]],
+        varied: Mapping[str, list[Scalar]],
+        points: int,
+    ) -> None:
+        """Refuses more values and runs than a study may have, before any of them is looked at."""
+        values = sum(map(len, varied.values()))
+        if values > MAX_VALUES:
+            self.refuse((), f"[grid], [zip] and [sample] have {values:,} values; at most {MAX_VALUES:,} are read")
+        rows = max(map(len, lists["zip"].values()), default=1)
+        replicates = tree.get("replicates", 1)
+        runs = math.prod([*map(len, lists["grid"].values()), rows, max(points, 1)])
+        runs *= replicates if isinstance(replicates, int) and replicates > 0 else 1
+        if runs > MAX_RUNS:
+            self.refuse(("grid",), f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
+
+    def written(self, tree: dict[str, Any], chosen: dict[str, Scalar], path: str) -> Scalar:
+        """The value that a key has in a cell, as a study file would write it."""
+        value = self.validate(tree, chosen).value(path)
+        return quantity.format(int(value)) if (quantity := quantity_at(path)) else value
 
     def validate(self, tree: dict[str, Any], chosen: dict[str, Scalar]) -> Study:
         """Checks the cell that has these values of the axes."""
@@ -354,6 +387,16 @@ class _StudyReader:
         line, key = find_line(self.lines, path), ".".join(path)
         at = line or ("" if message.startswith(key) else key)
         raise UserError(f"{self.where}:{at}: {message}" if at else f"{self.where}: {message}")
+
+
+def _first_twice(values: Sequence[Hashable]) -> list[Hashable]:
+    """The first value that is there twice, as a list; [] if all are different."""
+    seen: set[Hashable] = set()
+    for value in values:
+        if value in seen:
+            return [value]
+        seen.add(value)
+    return []
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -23,12 +23,15 @@ class FileReader(Protocol):
 
 
 class Sampling:
-    """``[sample]``, read. ``ends``: for each key the values that have to be good: its bounds, or all of its choices."""
+    """``[sample]``, read. ``ends``: for each key the values that have to be good: its bounds, or all of its choices.
+
+    ``points``: how many are drawn; 0: there is no such table.
+    """
 
     def __init__(self, reader: FileReader, table: dict[str, Any], tree: Mapping[str, Any]) -> None:
         self._reader = reader
         self._method = table.pop("method", "sobol") if table else ""
-        self._points = table.pop("points", None) if table else 0
+        self.points = table.pop("points", None) if table else 0
         self._tables = dict(self._read(table, tree))
         self.ends: dict[str, list[Scalar]] = {
             path: each["of"] if "of" in each else [each["from"], each["to"]] for path, each in self._tables.items()
@@ -41,7 +44,7 @@ class Sampling:
         if not self._tables:
             return
         keys = {path: self._key(path, written[path]) for path in self._tables}
-        yield sample(keys, self._method, self._points, seed)
+        yield sample(keys, self._method, self.points, seed)
 
     def _read(
         self, table: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = ""
@@ -65,7 +68,7 @@ class Sampling:
             yield path, value
 
     def _check(self) -> None:
-        points = self._points
+        points = self.points
         if self._method not in METHODS:
             known = ", ".join(f'"{name}"' for name in METHODS)
             self._reader.refuse(("sample", "method"), f"sample.method = {self._method!r}: it should be one of {known}")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coldfleet.cluster.study.values import (
     AnyMemory,
+    AnyTime,
     ClassName,
     Count,
     Memory,
@@ -19,11 +20,19 @@ from coldfleet.cluster.study.values import (
     Share,
     SubscriberNames,
     Switch,
+    Thousandth,
     Tick,
     Time,
 )
+from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import CompressionSpec
+from coldfleet.hostsim.spec.units import TIME
+
+MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
+MAX_GUESTS = 1_000_000  # of a fleet
+MAX_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 is at most 8192
+MAX_ACCESSES_PER_TICK = 1 << 26  # of a guest: they are drawn at once, 256 MiB
 
 
 def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
@@ -83,7 +92,9 @@ class Guest(Table):
     """A guest; all of a fleet's guests are alike, but touch their own pages at random."""
 
     memory: Memory = table_key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
-    accesses_per_tick: Count = table_key("accesses that a guest makes in one tick", "accesses", 8192)
+    accesses_per_tick: int = table_key(
+        "accesses that a guest makes in one tick", "accesses", 8192, ge=1, le=MAX_ACCESSES_PER_TICK
+    )
     workload: Workload = Workload()
     page_cache: PageCache = PageCache()
 
@@ -123,7 +134,7 @@ class GuestClass(Guest):
     """Guests that are alike: a table ``[fleet.guest.NAME]``. What it doesn't say is as in [guest] and [nested]."""
 
     count: Count = table_key("guests of this class", "guests")
-    vcpus: Count = table_key("virtual CPUs of such a guest", "vCPUs", 1)
+    vcpus: int = table_key("virtual CPUs of such a guest", "vCPUs", 1, ge=1, le=MAX_CPUS)
     nested_ratio: Share = table_key("share of these guests that run a nested VM", "share", 0.0)
     nested: Nested = Nested()
 
@@ -151,6 +162,11 @@ class Fleet(Table):
                 raise UserError(f"fleet.{key} {both} classes [fleet.{one}.NAME]: give one of the two")
         if bool(self.host) != bool(self.guest):
             raise UserError("there are classes [fleet.host.NAME] or [fleet.guest.NAME], but not both: give both")
+        hosts = self.hosts or sum(each.count for each in self.host.values())
+        guests = self.hosts * self.guests_per_host or sum(each.count for each in self.guest.values())
+        for what, count, most in (("hosts", hosts, MAX_HOSTS), ("guests", guests, MAX_GUESTS)):
+            if count > most:
+                raise UserError(f"the fleet has {count:,} {what}; at most {most:,} are simulated")
         return self
 
 
@@ -299,9 +315,19 @@ class Clock(Table):
     access: Time = table_key(
         'vCPU time of an access and of the work between it and the next, such as "1 us"', "ns", 1000
     )
-    vcpus: Count = table_key("virtual CPUs of a guest; classes of guests have a key of their own", "vCPUs", 1)
-    pcpus: Tick = table_key("CPUs of a host, which vCPUs and kernel threads share; 0: one for each thread", "CPUs", 0)
-    batch: Count = table_key("accesses that a vCPU makes at a time; their latency is measured", "accesses", 1024)
+    vcpus: int = table_key(
+        "virtual CPUs of a guest; classes of guests have a key of their own", "vCPUs", 1, ge=1, le=MAX_CPUS
+    )
+    pcpus: int = table_key(
+        "CPUs of a host, which vCPUs and kernel threads share; 0: one for each thread", "CPUs", 0, ge=0, le=MAX_CPUS
+    )
+    batch: int = table_key(
+        "accesses that a vCPU makes at a time; their latency is measured",
+        "accesses",
+        1024,
+        ge=1,
+        le=MAX_ACCESSES_PER_TICK,
+    )
 
 
 class Host(Table):
@@ -329,6 +355,41 @@ class Output(Table):
     epochs: Switch = table_key("on: a table epochs, which has a row for every tick of each host", default="off")
 
 
+class Scheme(Table):
+    """The regions that DAMOS acts on, and how much at a time; the defaults are those of DAMON_RECLAIM."""
+
+    min_size: AnyMemory = table_key("size of a region, at least", "pages", PageoutSpec.min_size)
+    max_size: AnyMemory = table_key('the same, at most; "0 pages": any', "pages", PageoutSpec.max_size)
+    min_nr_accesses: Tick = table_key(
+        "samples of an aggregation that found it young, at least", "samples", PageoutSpec.min_nr_accesses
+    )
+    max_nr_accesses: Tick = table_key("the same, at most", "samples", PageoutSpec.max_nr_accesses)
+    min_age: Tick = table_key(
+        "aggregations for which that has changed little, at least: 120 s over 100 ms",
+        "aggregations",
+        PageoutSpec.min_age,
+    )
+    max_age: Tick = table_key("the same, at most; 0: any number", "aggregations", PageoutSpec.max_age)
+    quota: AnyMemory = table_key(
+        'how much it tries in a window, the oldest regions first; "0 pages": no limit', "pages", PageoutSpec.quota
+    )
+    quota_window: Count = table_key(
+        "length of such a window: 1 s over 100 ms", "aggregations", PageoutSpec.quota_window
+    )
+    wmarks_high: Thousandth = table_key(
+        "free part of host.memory above which DAMON rests; without host.memory it never does",
+        "1/1000",
+        PageoutSpec.wmarks_high,
+    )
+    wmarks_mid: Thousandth = table_key("the same, below which it starts", "1/1000", PageoutSpec.wmarks_mid)
+    wmarks_low: Thousandth = table_key("the same, below which it rests", "1/1000", PageoutSpec.wmarks_low)
+
+    @model_validator(mode="after")
+    def _check(self) -> Scheme:
+        PageoutSpec(**self.model_dump())
+        return self
+
+
 class Monitor(Table):
     """An access monitor: who else, beside MGLRU, asks for Accessed bits."""
 
@@ -337,3 +398,59 @@ class Monitor(Table):
         default="none",
     )
     every_ticks: Count = table_key("how often it does so", "ticks", 1)
+    sample_interval: AnyTime = table_key(
+        'the same on a clock, such as "5 ms", which is DAMON\'s; "0 ns": as every_ticks says', "ns", 0
+    )
+    aggregation_samples: Count = table_key(
+        "damon: samples of an aggregation, after which regions merge and split: 100 ms over 5 ms",
+        "samples",
+        DamonSpec.samples_per_aggregation,
+    )
+    aggregation_interval: AnyTime = table_key(
+        'damon: the same on a clock, such as "100 ms"; "0 ns": as aggregation_samples says', "ns", 0
+    )
+    min_nr_regions: int = table_key(
+        "damon: no region is larger than the memory over this",
+        "regions",
+        DamonSpec.min_nr_regions,
+        ge=LEAST_REGIONS,
+        lt=2**31,
+    )
+    max_nr_regions: Count = table_key(
+        "damon: regions that there should be at most", "regions", DamonSpec.max_nr_regions
+    )
+    action: Literal["none", "pageout"] = table_key(
+        "damon: what DAMOS does with the regions that fit monitor.scheme; pageout: as DAMON_RECLAIM", default="none"
+    )
+    scheme: Scheme = Scheme()
+
+    @model_validator(mode="after")
+    def _check(self) -> Monitor:
+        self.damon(self.aggregation_samples)
+        return self
+
+    def damon(self, samples: int) -> DamonSpec:
+        """DAMON with so many samples an aggregation; raises UserError for what the kernel refuses."""
+        pageout = PageoutSpec(**self.scheme.model_dump()) if self.action == "pageout" else None
+        return DamonSpec(self.min_nr_regions, self.max_nr_regions, samples, pageout)
+
+    def intervals(self, clock: Clock) -> tuple[int, int]:
+        """Ticks between two samples, and samples of an aggregation; raises UserError if they aren't whole numbers."""
+        if clock.mode != "timed" and (self.sample_interval or self.aggregation_interval):
+            raise UserError(
+                'monitor.sample_interval and aggregation_interval are times: set clock.mode = "timed", or count with '
+                "every_ticks and aggregation_samples"
+            )
+        ticks = _count_in("monitor.sample_interval", self.sample_interval, "clock.tick", clock.tick) or self.every_ticks
+        sample = "a sampling interval", ticks * clock.tick
+        return ticks, _count_in("monitor.aggregation_interval", self.aggregation_interval, *sample) or (
+            self.aggregation_samples
+        )
+
+
+def _count_in(key: str, whole_ns: int, what: str, part_ns: int) -> int:
+    if whole_ns % part_ns:
+        raise UserError(
+            f"{key} {TIME.format(whole_ns)} is no multiple of {what}, {TIME.format(part_ns)}: change one of the two"
+        )
+    return whole_ns // part_ns

@@ -64,8 +64,9 @@ ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]
 Memory = Annotated[int, _with_unit(MEMORY), Field(ge=512, lt=2**31), MEMORY]
 AnyMemory = Annotated[int, _with_unit(MEMORY), Field(ge=0, lt=2**31), MEMORY]
 Time = Annotated[int, _with_unit(TIME), Field(ge=1, le=MAX_TIME_NS), TIME]
+AnyTime = Annotated[int, _with_unit(TIME), Field(ge=0, le=MAX_TIME_NS), TIME]
 
-
+Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Switch = Literal["on", "off"]
 Probability = Share
 

@@ -44,6 +44,7 @@ _EVENT_NS = {
     RECLAIM: {
         "walk_ptes": constants.PTE_NS,
         "pgscan": constants.SCAN_NS,
+        "damos_applied": constants.SCAN_NS,
         "pgrefill": constants.SORT_NS,
         "pgactivate": constants.SORT_NS,
     },

@@ -13,7 +13,7 @@ from coldfleet.hostsim.costs.scalability import contended_ns
 from coldfleet.hostsim.counters.timing import RESOURCES, Cause
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.state import LOCKS, MONITOR, Machine, Record
-from coldfleet.hostsim.memory.ground_truth import resident_pages
+from coldfleet.hostsim.memory.ground_truth import count_memory
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.swap import queue as swap_queue
 from coldfleet.policies import Lock
@@ -53,10 +53,8 @@ def end_tick(m: Machine, v: VCpus) -> None:
         traffic += events.pswpin + events.pswpout
         _count_locks(m, v, g)
         times.mmu_lock_hold_ns += int(np.rint(guest.new_locks[2] * rules.aging_hold_ns * rules.scale))
-        resident = resident_pages(m, g) + events.cached_pages
-        events.resident_page_ticks += resident
-        times.resident_page_ms += resident * tick_ns // MS_NS
-        swapped = 0 if m.mms[g].exited else events.pgsteal - events.pgsteal_file - events.pswpin
+        times.resident_page_ms += count_memory(m, g) * tick_ns // MS_NS
+        swapped = 0 if m.mms[g].exited else events.pgsteal - events.pgsteal_file + events.damos_applied - events.pswpin
         in_pool = m.mms[g].pool_units / POOL_UNIT
         times.pool_page_ms += int(np.rint(in_pool)) * tick_ns // MS_NS
         times.reclaimed_page_ms += int(np.rint(swapped - in_pool)) * tick_ns // MS_NS

@@ -150,7 +150,6 @@ def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: fl
     guest.restored += costs[cost_model.RESTORED]
     guest.file_requests += costs[cost_model.FILE_REQUESTS]
     guest.thrashing += costs[cost_model.THRASHING]
-    times.batches += 1
     if rules.free:
         return
     cost_model.read_costs(w.baseline_cost_model)
@@ -217,11 +216,12 @@ def charge_kernel_thread(v: VCpus, model: CostModel, thread: Record, g: int, lev
 
 @compiled
 def _work_off(v: VCpus, g: int, number: int, level_ns: int) -> None:
-    """A vCPU works off its backlog; if that ends its batch, the latency is recorded."""
+    """A vCPU works off its backlog; if that ends its batch, the batch is counted and its latency recorded."""
     thread = v.threads[number]
     time_account.work_off(thread, level_ns)
     if thread.working and not thread.backlog_ns:
         v.latencies[g, bucket_of(time_account.own_time(thread) - thread.began)] += 1
+        v.times[g].batches += 1
         thread.working = 0
 
 

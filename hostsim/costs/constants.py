@@ -49,7 +49,7 @@ def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64], calibratio
     """CPU time by cause, ns, from a guest's counters and its (3 sites, SITE_COLUMNS) of Machine.sites."""
     aging = counters["walk_ptes"] * PTE_NS + site_ns(sites[Site.WALK], calibration)
     evicting = (
-        counters["pgscan"] * SCAN_NS
+        (counters["pgscan"] + counters["damos_applied"]) * SCAN_NS
         + (counters["pgrefill"] + counters["pgactivate"]) * SORT_NS
         + counters["pswpout"] * SWAP_OUT_NS
         + site_ns(sites[Site.LOOK_AROUND], calibration)

@@ -41,6 +41,12 @@ COUNTERS: tuple[Counter, ...] = (
         "page ticks",
         "pages in memory, the file's included, at the end of each tick but 0, summed over these ticks",
     ),
+    Counter("pool_page_ticks", "page ticks", "memory that the guest takes of zram's pool then, summed in the same way"),
+    Counter(
+        "kernel_page_ticks",
+        "page ticks",
+        "kernel memory that it takes then: page tables of the primary MMU and KVM, and what is charged to it; summed",
+    ),
     Counter("cached_pages", "pages", "pages of the guest's file in the page cache at the end"),
     Counter("file_reads", "pages", "pages read into the page cache: the true refaults of the file, and first reads"),
     Counter("file_read_requests", "requests", "requests that read them, each of pages in a row"),
@@ -114,6 +120,16 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("collapse_candidates", "page tables", "page tables that khugepaged found young enough to collapse"),
     Counter("damon_samples", "page samples", "samples that DAMON took, each standing for all pages of its region"),
     Counter("damon_rate_error", "page samples", "how far its access counts were from the truth, regions added up"),
+    Counter(
+        "damon_hot_accesses",
+        "page samples",
+        "samples in which hot pages were touched; hot: touched in at least half of the samples of an aggregation",
+    ),
+    Counter(
+        "damon_hot_rate_error", "page samples", "how far their regions' access counts were from these, pages added up"
+    ),
+    Counter("damos_tried", "pages", "pages of the regions that DAMOS set out to page out, in memory or not"),
+    Counter("damos_applied", "pages", "of these, pages that it freed; they are not in pgsteal"),
     Counter("notifier_failed", "calls", "calls that answered 'failed, can't tell'"),
     Counter("failed_pages", "pages", "pages that these calls were about: one each, or those of a batch"),
     Counter(

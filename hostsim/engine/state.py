@@ -95,6 +95,7 @@ MAX_SWAPPINESS = 200  # one more means, since 6.14, anonymous pages only
 PTRS_PER_PTE = 512  # PTEs of one table
 WORDS_PER_TABLE = PTRS_PER_PTE // 64
 UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
+SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
 NO_TASK = -1  # instead of a guest: another process
 MAX_PAGEVEC = 31  # pages of the per-CPU lru_activate batch (15 up to 6.1)
@@ -262,6 +263,7 @@ RECLAIM = np.dtype(
         ("unqueued_dirty", np.int64),  # ... and those that were dirty and not being written
         ("walk_aged", np.int64),  # ... and an aging has filled it in
         ("swappiness", np.int64),
+        ("ignore_references", np.int64),  # its pages go, young or not (hostsim.mm.pageout)
         ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
         ("may_deactivate", np.int64),  # classic LRU: active pages may be made inactive
         ("skipped_deactivate", np.int64),  # ... and some were spared because they may not

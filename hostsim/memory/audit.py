@@ -1,13 +1,12 @@
-"""Conservation laws: what holds of a host's memory after every tick, and of what a guest is said to have gone through.
+"""Conservation laws of a host's memory: what holds after every tick.
 
-:func:`check_memory` counts the pages one by one and holds that against every account that the engine keeps of them;
-:func:`check_guest` and :func:`check_result` see results only. Each law is a function that yields what breaks it; all of
-them are in MEMORY_LAWS and GUEST_LAWS, by name.
+:func:`check_memory` counts the pages one by one and holds that against every account that the engine keeps of them. All
+of the laws are in MEMORY_LAWS, by name; hostsim.memory.result_laws has those of results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,28 +20,31 @@ from coldfleet.hostsim.engine.state import (
     MAX_NR_GENS,
     PG_WRITEBACK,
     PRESENT,
+    PRIMARY,
+    SHADOW,
+    SHADOW_MAPPED,
     SWAPCACHE,
+    TDP,
+    TDP_MAPPED,
 )
 from coldfleet.hostsim.memory.host_memory import GENERATION_COLUMNS, HostMemory
-from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
-from coldfleet.hostsim.spec.host_spec import GuestResult, HostResult
-
-
-class LawBrokenError(AssertionError):
-    """A figure contradicts another; the text names the law."""
+from coldfleet.hostsim.spec.laws import Broken, hold
 
 
 @dataclass(frozen=True)
 class Census:
     """A guest's pages, counted one by one.
 
-    Of its anonymous pages (memslot and own): ``mapped``, ``unmapped`` (in memory, but only in the swap cache),
+    Of its ``all_anon`` anonymous pages (memslot and own): ``never_touched`` (nothing is known of them, and no MMU has
+    them), ``mapped``, ``unmapped`` (in memory, but only in the swap cache),
     ``swapped_out``, ``cached`` with a slot (in memory, with SWAPCACHE). ``file``: pages of its file in the page cache.
     ``pool_units``: stored sizes. ``on_lists``: by kind, pages that the links of the lists lead to. ``numbered``: int
     (generations, kinds), pages by the generation that their state names. ``writeback``: pages being written.
     """
 
+    all_anon: int
+    never_touched: int
     mapped: int
     unmapped: int
     swapped_out: int
@@ -74,7 +76,10 @@ def take_census(memory: HostMemory, guest: int) -> Census:
     for kind, pages in ((ANON, anon), (FILE, file)):
         gens = m.pages["state"][pages] & GEN_MASK
         numbered[:, kind] = np.bincount(gens, minlength=MAX_NR_GENS + 1)[1 : MAX_NR_GENS + 1]
+    untouched = ~present & (flags == 0) & (shadow == 0) & (m.pages["state"][anon] == 0)
     return Census(
+        all_anon=len(flags),
+        never_touched=int(untouched.sum()),
         mapped=int(present.sum()),
         unmapped=int((~present & with_slot).sum()),
         swapped_out=int(swapped_out.sum()),
@@ -103,9 +108,7 @@ def _on_lists(memory: HostMemory, guest: int, kind: int) -> int:
     return count
 
 
-Broken = Iterator[str]
 MemoryLaw = Callable[[HostMemory, list[Census]], Broken]
-GuestLaw = Callable[[GuestResult], Broken]
 
 
 def _free_memory(memory: HostMemory, census: list[Census]) -> Broken:
@@ -139,7 +142,15 @@ def _limits(memory: HostMemory, census: list[Census]) -> Broken:
 
 
 def _every_page_somewhere(memory: HostMemory, census: list[Census]) -> Broken:
-    """Living guests: what was evicted and not read again is swapped out; what is mapped is resident."""
+    """Every anonymous page is resident, only in the swap cache, swapped out, or was never touched (or died)."""
+    for g, each in enumerate(census):
+        found = each.mapped + each.unmapped + each.swapped_out + each.never_touched
+        if found != each.all_anon:
+            yield f"guest {g} has {each.all_anon} anonymous pages, of which {found} are somewhere: {each}"
+
+
+def _flows(memory: HostMemory, census: list[Census]) -> Broken:
+    """Of a living guest, pages evicted and not read again are swapped out, and pages mapped or cached are counted."""
     for g, each in enumerate(census):
         events = memory.events(g)
         if memory.oom_reason(g):
@@ -209,67 +220,37 @@ def _the_dead(memory: HostMemory, census: list[Census]) -> Broken:
             yield f"guest {g} was killed and still has memory: {each}"
 
 
-def _kills(guest: GuestResult) -> Broken:
-    """A guest dies once, at a time and for a reason, or lives."""
-    killed = guest.counters["oom_kills"]
-    if killed not in (0, 1) or guest.oom_reason not in OOM_REASONS:
-        yield f"{killed} kills, reason {guest.oom_reason!r}"
-    if bool(killed) != bool(guest.oom_reason) or bool(killed) != (guest.oom_tick >= 0):
-        yield f"{killed} kills in tick {guest.oom_tick} with the reason {guest.oom_reason!r}"
-
-
-PARTS_OF = (
-    ("l2_accesses", "accesses"),
-    ("pgmajfault", "pgfault"),
-    ("pgsteal", "pgscan"),
-    ("pgsteal_file", "pgsteal"),
-    ("pgscan_file", "pgscan"),
-    ("mm_walks", "agings"),
-)
-"""Counters of which the first is a part of the second."""
-
-
-def _parts(guest: GuestResult) -> Broken:
-    """No counter is negative, and none that is a part of another is more than that."""
-    for name, value in guest.counters.items():
-        if value < 0:
-            yield f"{name} is {value}"
-    for part, whole in PARTS_OF:
-        if guest.counters[part] > guest.counters[whole]:
-            yield f"{part} {guest.counters[part]} is more than {whole} {guest.counters[whole]}"
-    evicted = guest.counters["pgsteal"] - guest.counters["pgsteal_file"]
-    if guest.counters["pswpin"] > evicted:
-        yield f"{guest.counters['pswpin']} pages came back from swap, of {evicted} that went there"
+def _mappings(memory: HostMemory, census: list[Census]) -> Broken:
+    """KVM maps only pages that the primary MMU maps, and Accessed bits are only where a page is mapped."""
+    bits = memory.machine.bits
+    above = (
+        ("TDP MMU maps", TDP_MAPPED, "primary MMU does", PRESENT),
+        ("shadow MMU maps", SHADOW_MAPPED, "primary MMU does", PRESENT),
+        ("primary PTE has an Accessed bit", PRIMARY, "page is mapped", PRESENT),
+        ("TDP SPTE has an Accessed bit", TDP, "SPTE is there", TDP_MAPPED),
+        ("shadow SPTE has an Accessed bit", SHADOW, "SPTE is there", SHADOW_MAPPED),
+    )
+    for what, column, where, needed in above:
+        if (lost := bits[:, column] & ~bits[:, needed]).any():
+            word = int(lost.nonzero()[0][0])
+            guest = int(np.searchsorted(memory.machine.mms["first"], word * 64, side="right")) - 1
+            yield f"guest {guest}: the {what} in {np.bitwise_count(lost).sum()} pages where no {where}"
 
 
 MEMORY_LAWS: dict[str, MemoryLaw] = {
     "free memory": _free_memory,
     "limits": _limits,
     "every page is somewhere": _every_page_somewhere,
+    "flows": _flows,
     "lists": _lists,
     "swap slots": _swap,
     "pool": _pool,
     "the dead": _the_dead,
+    "mappings": _mappings,
 }
-GUEST_LAWS: dict[str, GuestLaw] = {"OOM kills": _kills, "parts and wholes": _parts}
 
 
-def check_memory(memory: HostMemory) -> None:
+def check_memory(memory: HostMemory, host: int = 0) -> None:
     """Raises LawBrokenError unless all MEMORY_LAWS hold of a host's memory while nothing is under way in it."""
     census = [take_census(memory, guest) for guest in range(len(memory.machine.mms))]
-    for name, law in MEMORY_LAWS.items():
-        for broken in law(memory, census):
-            raise LawBrokenError(f"{name}, after tick {memory.tick}: {broken}")
-
-
-def check_guest(guest: GuestResult) -> None:
-    """Raises LawBrokenError unless all GUEST_LAWS hold of what a guest went through."""
-    for name, law in GUEST_LAWS.items():
-        for broken in law(guest):
-            raise LawBrokenError(f"{name}, guest {guest.name}: {broken}")
-
-
-def check_result(result: HostResult) -> None:
-    """The same of all guests of a host."""
-    for guest in result.guests:
-        check_guest(guest)
+    hold(MEMORY_LAWS, f"host {host}, after tick {memory.tick}", memory, census)

@@ -10,8 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled, page_row, popcount
-from coldfleet.hostsim.engine.state import ACTIVE, ANON, MIN_NR_GENS, PRESENT, Machine
+from coldfleet.hostsim.engine.state import (
+    ACTIVE,
+    ANON,
+    MIN_NR_GENS,
+    PMD_POPULATED,
+    PRESENT,
+    PTRS_PER_PTE,
+    SHADOW_UPPER_LEVELS,
+    UPPER_LEVELS,
+    Machine,
+)
 from coldfleet.hostsim.mm.lru import gen_of, page_gen
+from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 
 
 @compiled
@@ -87,7 +98,41 @@ def resident_pages(m: Machine, g: int) -> int:
 
 
 @compiled
+def kernel_pages(m: Machine, g: int) -> int:
+    """Kernel memory that a guest takes: what is charged to it, and KVM's page tables.
+
+    The TDP MMU has a table for every 2 MiB that it mapped once, and keeps it; those of the shadow MMU are counted as
+    they come. In a sample the tables above them, of which a guest has a few however large it is, are left out.
+    """
+    mm = m.mms[g]
+    if not mm.tables:
+        return mm.kernel_pages + mm.indirect_shadow_pages
+    leaves = 0
+    if mm.notifiers and mm.tdp:
+        first = mm.first // PTRS_PER_PTE
+        for table in range(first, first + (mm.pages + PTRS_PER_PTE - 1) // PTRS_PER_PTE):
+            leaves += m.pmds[table] & PMD_POPULATED != 0
+    above = UPPER_LEVELS * (leaves > 0)
+    if m.features[0].scale > 1:
+        above = -UPPER_LEVELS
+        if mm.indirect_shadow_pages:
+            above -= SHADOW_UPPER_LEVELS
+    return mm.kernel_pages + mm.indirect_shadow_pages + leaves + above
+
+
+@compiled
+def count_memory(m: Machine, g: int) -> int:
+    """A tick has passed with what a guest has in memory now; returns its own pages, those of its file included."""
+    events = m.events[g]
+    resident = resident_pages(m, g) + events.cached_pages
+    events.resident_page_ticks += resident
+    events.pool_page_ticks += int(np.rint(m.mms[g].pool_units / POOL_UNIT))
+    events.kernel_page_ticks += kernel_pages(m, g)
+    return resident
+
+
+@compiled
 def count_tick(m: Machine) -> None:
-    """A tick has passed with what is in memory now."""
+    """The same for all guests."""
     for g in range(len(m.mms)):
-        m.events[g].resident_page_ticks += resident_pages(m, g) + m.events[g].cached_pages
+        count_memory(m, g)

@@ -37,7 +37,7 @@ from coldfleet.hostsim.engine.state import (
     Record,
 )
 from coldfleet.hostsim.memory import access, ground_truth
-from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lru, min_ttl, reclaim, writeback
+from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lru, min_ttl, pageout, reclaim, writeback
 from coldfleet.hostsim.mm.lru import list_tail
 from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
 from coldfleet.hostsim.mm.swap_slots import UNLIMITED
@@ -377,6 +377,11 @@ class HostMemory:
         """memory.reclaim of the memcg above all guests'; returns the pages reclaimed."""
         return reclaim.memory_reclaim(self.machine, PARENT_MEMCG, nr_pages)
 
+    def page_out(self, guest: int, pages: npt.NDArray[np.int64]) -> int:
+        """Pages out at most 64 pages of the guest's memslot, by their place in the per-page arrays; returns how many
+        were freed."""
+        return int(pageout.reclaim_pages(self.machine, guest, pages))
+
     def stop_nested(self, guest: int) -> None:
         """L1 stops its nested VM."""
         faults.drop_shadow_mmu(self.machine, guest)
@@ -410,7 +415,7 @@ class HostMemory:
         return int(ground_truth.resident_pages(self.machine, guest))
 
     def count_tick(self) -> None:
-        """A tick has passed, for ``resident_page_ticks``."""
+        """A tick has passed, for what counts memory over ticks (``resident_page_ticks``)."""
         ground_truth.count_tick(self.machine)
 
     def in_memory(self, guest: int) -> int:

@@ -45,8 +45,8 @@ from coldfleet.policies import Lock
 
 BETWEEN = "between the operations"  # devices, NUMA balancing and access monitors act on the pages directly
 _NAMES = EVENTS.names or ()
-_WORTH_KEEPING = [_NAMES.index(name) for name in ("agings", "walk_tables", "pgscan", "pgsteal", "pgmajfault")]
-_PGSTEAL = _NAMES.index("pgsteal")
+_FREED = [_NAMES.index(name) for name in ("pgsteal", "damos_applied")]
+_WORTH_KEEPING = [*_FREED, *(_NAMES.index(name) for name in ("agings", "walk_tables", "pgscan", "pgmajfault"))]
 _LOCK_NAMES = {lock: f"{lock.name.lower()}_acquisitions" for lock in Lock}
 
 
@@ -184,6 +184,10 @@ class Watch(HostMemory):
         with self._operation(-1, "memory.reclaim of the parent"):
             return super().memory_reclaim_parent(nr_pages)
 
+    def page_out(self, guest: int, pages: npt.NDArray[np.int64]) -> int:
+        with self._operation(guest, "a pageout by DAMOS"):
+            return super().page_out(guest, pages)
+
     def stop_nested(self, guest: int) -> None:
         with self._operation(guest, "the end of the nested VM"):
             super().stop_nested(guest)
@@ -278,11 +282,11 @@ class PageWatch(Watch):
         when = self.now(self.guest)
         self._note(when, BETWEEN)
         words = self.words(self.guest)
-        bits, stolen = m.bits[words].copy(), self._counts[self.guest, _PGSTEAL]
+        bits, freed = m.bits[words].copy(), self._counts[self.guest, _FREED].sum()
         with super()._operation(guest, cause):
             yield
         self._note(when, cause)
-        if self._counts[self.guest, _PGSTEAL] != stolen:
+        if self._counts[self.guest, _FREED].sum() != freed:
             gone = _numbers(bits[:, PRESENT] & ~m.bits[words, PRESENT])
             touched = set(_numbers(bits[:, TOUCHED]).tolist()) if len(gone) else set()
             self.evictions += [Eviction(when, page, page in touched) for page in gone.tolist()]

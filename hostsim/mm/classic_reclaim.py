@@ -36,7 +36,7 @@ def _is_young(m: Machine, g: int, page: int) -> bool:
 
 
 @inlined
-def _swap_out(m: Machine, g: int, page: int, reclaim: Record) -> bool:
+def swap_out(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     """Unmaps a page and writes it to zram, which is done at once; false if there is no room for it.
 
     A simplification: it stays mapped then, where the kernel would leave it in the swap cache if zram's pool is full.
@@ -52,7 +52,6 @@ def _swap_out(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     page_row(m, page).flags = 0
     events = m.events[g]
     events.resident_pages -= 1
-    events.pgsteal += 1
     events.pswpout += 1
     m.mms[g].unmapped += 1
     m.node[0].free_pages += 1
@@ -75,7 +74,8 @@ def shrink_inactive(m: Machine, g: int, nr_pages: int, reclaim: Record) -> None:
         scanned += 1
         take_off_list(m, g, page)
         young = _is_young(m, g, page)
-        if not young and _swap_out(m, g, page, reclaim):
+        if not young and swap_out(m, g, page, reclaim):
+            m.events[g].pgsteal += 1
             continue
         row = page_row(m, page)
         if not young or row.state & REFERENCED:

@@ -227,7 +227,7 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
             _activate(m, g, page)
             return True
         reclaim.unqueued_dirty += page_kind(row) == FILE
-    if not check_references(m, g, page, reclaim.walk != 0, reclaim.walk_aged != 0):
+    if reclaim.ignore_references or not check_references(m, g, page, reclaim.walk != 0, reclaim.walk_aged != 0):
         return False
     if f.two_touch:
         row.state, activated = checked_young(f, row.state)
@@ -346,7 +346,6 @@ def _retry(m: Machine, g: int, kind: int, reclaim: Record, count: int) -> None:
 @spliced
 def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) -> None:
     """shrink_folio_list and move_folios_to_lru for the isolated pages, oldest first."""
-    events = m.events[g]
     m.node[0].isolated = isolated
     reclaim.freed = 0
     kept = 0
@@ -373,13 +372,11 @@ def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) 
     if reclaim.freed:
         m.node[0].kswapd_failures = 0
     reclaim.nr_reclaimed += reclaim.freed
-    events.pgsteal += reclaim.freed
     m.node[0].free_pages += reclaim.freed
     m.mms[g].charged -= reclaim.freed
     m.parent[0].charged -= reclaim.freed
     if kind == FILE:
-        events.pgsteal_file += reclaim.freed
-        events.cached_pages -= reclaim.freed
+        m.events[g].cached_pages -= reclaim.freed
 
 
 @apart(int64, RECLAIM_RECORD, int64, int64)
@@ -398,6 +395,9 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan
         if kind == ANON:
             reclaim.swapped = 1
         shrink_pages(m, g, kind, reclaim, isolated)
+        m.events[g].pgsteal += reclaim.freed
+        if kind == FILE:
+            m.events[g].pgsteal_file += reclaim.freed
     return scanned
 
 

@@ -24,6 +24,7 @@ from coldfleet.hostsim.engine.state import (
     REFERENCED,
     SHADOW,
     SHADOW_MAPPED,
+    SHADOW_UPPER_LEVELS,
     SWAPCACHE,
     TDP,
     TDP_MAPPED,
@@ -42,7 +43,6 @@ from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot, swap_i
 from coldfleet.hostsim.mm.workingset import NEVER, refault
 
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
-SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 
 
 @compiled
@@ -300,11 +300,11 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
         if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
                 kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
-                m.events[g].nested_faults += access >> 31
                 if m.mms[g].oom_reason:
                     level2_count -= access >> 31
                     made = i
                     break
+                m.events[g].nested_faults += access >> 31
             m.bits[word, accessed] |= bit
             m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:

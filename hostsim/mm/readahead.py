@@ -81,22 +81,25 @@ def _read_pages(m: Machine, g: int, start: int, pages: int, wanted: int, in_faul
     """
     mm, events = m.mms[g], m.events[g]
     first = mm.file_first
-    in_request = False
+    in_request = opens_last = False
     for index in range(start, min(start + pages, mm.file_pages)):
         if page_row(m, first + index).flags & IN_PAGE_CACHE:
             in_request = False
             continue
-        if not in_request:
-            events.file_read_requests += 1
-            events.file_readahead_requests += wanted == NO_PAGE
-            in_request = True
-        events.file_readahead_pages += wanted == NO_PAGE
-        if index != wanted:
-            if not add_to_page_cache(m, g, first + index, in_fault, False):
-                return
-            if wanted == NO_PAGE and index == start:
+        opens, in_request = not in_request, True
+        if index == wanted:
+            opens_last = opens
+            continue
+        if not add_to_page_cache(m, g, first + index, in_fault, False):
+            return
+        events.file_read_requests += opens
+        if wanted == NO_PAGE:
+            events.file_readahead_requests += opens
+            events.file_readahead_pages += 1
+            if index == start:
                 events.thrashing_waits += page_row(m, first + index).state & WORKINGSET != 0
     if wanted != NO_PAGE and add_to_page_cache(m, g, first + wanted, in_fault, False):
+        events.file_read_requests += opens_last
         events.thrashing_waits += page_row(m, first + wanted).state & WORKINGSET != 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.monitors.damon import Damon
+from coldfleet.hostsim.monitors.damos import Damos
 from coldfleet.hostsim.monitors.page_idle import IdleTracking, Khugepaged
 from coldfleet.hostsim.spec.host_spec import HostSpec
 
@@ -24,6 +25,11 @@ def make_monitor(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: in
         each = [IdleTracking() if spec.monitor == "idle" else Khugepaged() for _ in guests]
         return lambda: chain.from_iterable(one.run(m, g, memory.words(g)) for g, one in enumerate(each))
     everybody = {g: memory.pages(g) for g in guests}
-    targets = [everybody] if spec.monitor == "damon-paddr" else [{g: pages} for g, pages in everybody.items()]
-    damons = [Damon(target, key=key, host=host) for target in targets]
-    return lambda: chain.from_iterable(damon.run(m) for damon in damons)
+    physical = spec.monitor == "damon-paddr"
+    targets = [everybody] if physical else [{g: pages} for g, pages in everybody.items()]
+    pageout = spec.damon.pageout
+    damons = [
+        Damon(target, spec.damon, Damos(pageout, physical, spec.memory_pages) if pageout else None, key=key, host=host)
+        for target in targets
+    ]
+    return lambda: chain.from_iterable(damon.run(memory) for damon in damons)

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.input_file import read_input
 from coldfleet.policies import Policy, get_policy
 
 COLUMNS = ("vcpus", "policy", "vcpu_wall_s", "aging_pass_s")
@@ -49,21 +50,19 @@ def find_policy(name: str) -> Policy | None:
 def read_rows(path: Path | None = None) -> list[PublishedRow]:
     """The rows of a CSV file, or of the one that comes along; raises UserError with file and line."""
     try:
-        text = V4.read_text("utf-8") if path is None else path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        text = V4.read_text("utf-8") if path is None else read_input(path).decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(f"{path}:1: no column {missing[0]!r}: the columns are {','.join(COLUMNS)}")
+    reader = csv.DictReader(io.StringIO(text), restval="")
     rows = []
-    for row in reader:
-        try:
-            rows.append(_read_row(row))
-        except ValueError as error:
-            raise UserError(f"{path}:{reader.line_num}: {error}") from None
+    try:
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"no column {missing[0]!r}: the columns are {','.join(COLUMNS)}")
+        for row in reader:
+            rows.append(_read_row(row))  # the rows so far are no use
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}:{max(reader.line_num, 1)}: {error}") from None
     if not rows:
         raise UserError(f"{path}: no rows")
     return rows

@@ -12,14 +12,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.replay.recording_checks import contradictions, unique_keys, wrong_lines
+from coldfleet.hostsim.replay.recording_checks import contradictions, short, unique_keys, wrong_lines
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.input_file import open_input
 from coldfleet.hostsim.workload.mix_schedule import WORKLOADS as MIX_WORKLOADS
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME, LAYOUTS, WORKLOADS, fnv1a
 
@@ -37,6 +38,14 @@ NEVER_PRESENT = 257
 
 MAX_GUESTS = 2
 MAX_SWAPPINESS = 200
+MAX_SEED = 2**64 - 1  # a uint64
+MIN_PAGES = 64  # fewer leave a schedule without a hot set
+MAX_PAGES = 1 << 20  # 4 GiB a guest, 16 times the largest recording
+MAX_ROUNDS = 10_000
+MAX_ACCESSES = 1 << 24  # in all rounds together: 64 MiB of lists a guest
+MAX_ZONE_PAGES = 1 << 31
+MAX_TEXT_BYTES = 64 << 20  # unpacked; the largest recording has 1.4 MB
+MAX_VALUES = 2_000_000  # of all lines: each takes some 100 bytes of memory
 OP_WRITE = 2  # header field op: the rounds' touches write
 
 
@@ -142,16 +151,16 @@ def _hash_pairs(states: npt.NDArray[np.uint16], pairs: npt.NDArray[np.uint32]) -
 
 def read_recording(path: Path) -> Recording:
     """Reads and checks a recording; raises UserError with one line that says what is wrong with it."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            lines = [json.loads(line, object_pairs_hook=unique_keys) for line in file]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such recording") from None
-    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cut or damaged, not a whole gzip file ({error}); get a fresh copy") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: line that is not JSON ({error}); get a fresh copy") from None
-    if not lines or not all(isinstance(line, dict) and "ev" in line for line in lines):
+    with open_input(path) as packed:
+        try:
+            lines = [json.loads(line, object_pairs_hook=unique_keys) for line in _text_lines(path, packed)]
+        except UserError:
+            raise
+        except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cut or damaged, not a whole gzip file ({error}); get a fresh copy") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: line that is not JSON ({error}); get a fresh copy") from None
+    if not lines or not all(isinstance(line, dict) and isinstance(line.get("ev"), str) for line in lines):
         raise UserError(f"{path}: not a recording: every line is to be a JSON object with an 'ev'")
     if lines[0]["ev"] != "hdr":
         raise UserError(f"{path}: not a recording: the first line is not ev=hdr")
@@ -166,6 +175,21 @@ def read_recording(path: Path) -> Recording:
     return Recording(path, header, steps, hashes)
 
 
+def _text_lines(path: Path, packed: BinaryIO) -> Iterator[str]:
+    """The lines of a gzipped text, unpacked one by one; raises UserError where it grows beyond all recordings."""
+    left, values = MAX_TEXT_BYTES, MAX_VALUES
+    with gzip.open(packed) as file:
+        while line := file.readline(left + 1):
+            left -= len(line)
+            values -= sum(map(line.count, (b",", b"[", b"{")))
+            if left < 0 or values < 0:
+                raise UserError(
+                    f"{path}: more than {MAX_TEXT_BYTES >> 20} MiB or {MAX_VALUES:,} values when it is unpacked: "
+                    "no recording is so large"
+                )
+            yield line.decode()
+
+
 def _refuse(path: Path, complaints: Iterator[str]) -> None:
     """Raises UserError for the first complaint, if there is one."""
     for complaint in complaints:
@@ -173,20 +197,21 @@ def _refuse(path: Path, complaints: Iterator[str]) -> None:
 
 
 def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any]]) -> Header:
-    def field(name: str, kind: type) -> Any:
-        value: Any = raw.get(name)
-        good = isinstance(value, kind) and not isinstance(value, bool)
-        if not good or (kind is int and value < 0):
-            raise UserError(f"{path}: header field {name!r} is {value!r}, not a {kind.__name__}")
-        return value
+    def number(name: str, least: int, most: int, default: int | None = None) -> int:
+        value: Any = raw.get(name, default)
+        if not _is_number(value, least, most):
+            raise UserError(f"{path}: header field {name!r} is {short(value)}, not a number from {least} to {most}")
+        return int(value)
 
     def choice(name: str, known: tuple[str, ...]) -> str:
-        value: str = field(name, str)
-        if value not in known:
-            raise UserError(f"{path}: header field {name!r} is {value!r}; known are {', '.join(known)}")
+        value = raw.get(name)
+        if not isinstance(value, str) or value not in known:
+            raise UserError(f"{path}: header field {name!r} is {short(value)}; known are {', '.join(known)}")
         return value
 
-    release: str = field("rel", str)
+    release = raw.get("rel")
+    if not isinstance(release, str):
+        raise UserError(f"{path}: header field 'rel' is {short(release)}, not a text")
     duo = raw.get("kind") == DUO
     lru_gen = choice("lru_gen_enabled", (MGLRU_OFF, MGLRU_ON)) == MGLRU_ON
     mode = choice("mode", MODES)
@@ -194,17 +219,20 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
         raise UserError(
             f"{path}: header field 'mode' is {mode!r}, which needs MGLRU, but 'lru_gen_enabled' says it is off"
         )
+    if not duo and (extra := [name for name in ("kinds", "wls", "seeds") if name in raw]):
+        raise UserError(f"{path}: header field {extra[0]!r} is of two guests, but 'kind' is {short(raw.get('kind'))}")
+    rounds = number("rounds", 0, MAX_ROUNDS)
     return Header(
         kernel=".".join(release.split(".")[:2]),
         guests=_read_guests(path, raw) if duo else _read_guests(path, _as_duo(raw)),
         mode=mode,
-        pages=field("n", int),
-        accesses=field("acc", int),
-        rounds=field("rounds", int),
+        pages=number("n", MIN_PAGES, MAX_PAGES),
+        accesses=number("acc", 0, MAX_ACCESSES // max(rounds, 1)),
+        rounds=rounds,
         layout=choice("layout", LAYOUTS),
-        target=field("target", int),
-        swappiness=field("swappiness", int),
-        evict_swappiness=raw.get("evict_swappiness", MAX_SWAPPINESS),
+        target=number("target", 1, MAX_GUESTS * MAX_PAGES),
+        swappiness=number("swappiness", 0, MAX_SWAPPINESS),
+        evict_swappiness=number("evict_swappiness", 0, MAX_SWAPPINESS, MAX_SWAPPINESS),
         writes=raw.get("op") == OP_WRITE,
         lru_gen=lru_gen,
         zones=_read_zones(path, mode, zone_lines),
@@ -221,9 +249,15 @@ def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dic
         raise UserError(f"{path}: mode {mode!r} needs an ev=zone with the zones' sizes and watermarks in 'zi'")
     for name, zone in zones.items():
         for field in ZONE_FIELDS:
-            if not isinstance(zone, dict) or not isinstance(zone.get(field), int):
-                raise UserError(f"{path}: ev=zone: field {field!r} of zone {name} is not a number")
+            if not isinstance(zone, dict) or not _is_number(zone.get(field), 0, MAX_ZONE_PAGES):
+                raise UserError(
+                    f"{path}: ev=zone: field {field!r} of zone {name!r} is not a number from 0 to {MAX_ZONE_PAGES}"
+                )
     return tuple({field: zone[field] for field in ZONE_FIELDS} for zone in zones.values())
+
+
+def _is_number(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _as_duo(raw: dict[str, Any]) -> dict[str, Any]:
@@ -236,11 +270,14 @@ def _read_guests(path: Path, raw: dict[str, Any]) -> tuple[RecordedGuest, ...]:
     known = {"kinds": GUEST_KINDS, "wls": MIX_WORKLOADS if mixed else WORKLOADS}
     for name, values in known.items():
         given = raw.get(name)
-        if not isinstance(given, list) or not 1 <= len(given) <= MAX_GUESTS or not set(given) <= set(values):
-            raise UserError(f"{path}: header field {name.rstrip('s')!r} is {given}; known are {', '.join(values)}")
+        good = isinstance(given, list) and 1 <= len(given) <= MAX_GUESTS and all(each in values for each in given)
+        if not good:
+            raise UserError(
+                f"{path}: header field {name.rstrip('s')!r} is {short(given)}; known are {', '.join(values)}"
+            )
     seeds = raw.get("seeds")
-    if not isinstance(seeds, list) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-        raise UserError(f"{path}: header field 'seed' is {seeds}, not a number")
+    if not isinstance(seeds, list) or not all(_is_number(seed, 0, MAX_SEED) for seed in seeds):
+        raise UserError(f"{path}: header field 'seed' is {short(seeds)}, not a number from 0 to {MAX_SEED}")
     if not len(raw["kinds"]) == len(raw["wls"]) == len(seeds):
         raise UserError(f"{path}: header fields 'kinds', 'wls' and 'seeds' have different lengths")
     described = zip(raw["kinds"], raw["wls"], seeds, strict=True)

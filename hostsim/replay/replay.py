@@ -25,7 +25,7 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.replay.observe import memory_stat, observe
-from coldfleet.hostsim.replay.recording import Header, RecordedGuest, Recording
+from coldfleet.hostsim.replay.recording import MAX_PAGES, Header, RecordedGuest, Recording
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import MixSchedule
@@ -54,7 +54,17 @@ def kernel_of(recording: Recording) -> Kernel:
 def check_replayable(recording: Recording) -> None:
     """Raises UserError, before anything is run, if the recording's kernel or schedule is not known."""
     kernel_of(recording)
+    _check_memory(recording)
     _all_lists(recording)
+
+
+def _check_memory(recording: Recording) -> None:
+    """Raises UserError if guests had memory beside their own that no host could have given them."""
+    for slot in slots_of(recording):
+        beside = {"the first 'lg'": slot.own_pages, "counter kernel of 'st'": slot.first_fault_pages}
+        for what, pages in beside.items():
+            if pages > MAX_PAGES:
+                raise UserError(f"{recording.path}: {what} tells of {pages} pages; at most {MAX_PAGES} are replayed")
 
 
 def slots_of(recording: Recording) -> list[Memslot]:
@@ -181,6 +191,7 @@ def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
     """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it."""
     header = recording.header
     kernel = replace(kernel_of(recording), lru_gen=header.lru_gen)
+    _check_memory(recording)
     lists = _all_lists(recording)
     parent_limit = header.target if header.mode == "limit" and len(header.guests) > 1 else 0
     memory = HostMemory(

@@ -8,7 +8,6 @@ The defaults are the fit to the rows of v4_access_tracking.csv (v4 cover letter,
 from __future__ import annotations
 
 import difflib
-import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -59,6 +58,7 @@ class Calibration:
 
 
 DEFAULT = Calibration()
+MAX_FIGURE = 1e15  # times stay within 64 bits of ns
 
 
 def parse_calibration(text: str) -> Calibration:
@@ -107,8 +107,8 @@ def _check(values: dict[str, Any], where: str) -> Calibration:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f'did you mean "{near[0]}"?' if near else "it knows " + ", ".join(names)
             raise UserError(f'{where}unknown figure "{name}": {hint}')
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise UserError(f"{where}{name} = {value!r} is not a number from 0 on")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_FIGURE:
+            raise UserError(f"{where}{name} = {value!r} is not a number from 0 to {MAX_FIGURE:g}")
     calibration = Calibration(**{name: float(value) for name, value in values.items()})
     for name in ("fault_ns", "read_hold_ns", "aging_page_ns", "zero_bytes_per_s"):
         if not getattr(calibration, name):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from coldfleet.hostsim.counters.columns import no_ci95
 from coldfleet.hostsim.counters.timing import no_gauges
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
+from coldfleet.hostsim.spec.damon_spec import KERNEL_DAMON, DamonSpec
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
 WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
@@ -247,7 +248,8 @@ class HostSpec:
     alone). ``aging_every_ticks`` > 0 runs one more `+` that often.
     ``memory_pages``: the host's memory for its guests, with watermarks as the kernel sets them by
     ``watermark_scale_factor`` (hostsim.memory.watermarks), beside whatever the mode does; 0: as much as is needed.
-    ``monitor``: the access monitor beside MGLRU, one of MONITORS ("": none), which works every ``monitor_every_ticks``.
+    ``monitor``: the access monitor beside MGLRU, one of MONITORS ("": none), which works every ``monitor_every_ticks``;
+    DAMON as ``damon`` says, that being its sampling interval.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
     ``scenario``: the guests share one CPU, whose batches are drained after every guest's tick.
@@ -277,6 +279,7 @@ class HostSpec:
     scenario: bool = False
     monitor: str = ""
     monitor_every_ticks: int = 1
+    damon: DamonSpec = KERNEL_DAMON
     swap_device: str = "zram"
     compression: CompressionSpec = CompressionSpec()
     swap_pages: int = 0

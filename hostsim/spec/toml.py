@@ -11,25 +11,52 @@ from pathlib import Path
 from typing import Any
 
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.input_file import read_input
 
+MAX_DEPTH = 32  # of tables and arrays within each other; studies have five
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=(.*)", re.DOTALL)
+_LONG_CHAIN = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY}\s*\.\s*){{{MAX_DEPTH}}}")  # tomllib takes their length squared
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
 
 
 def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a file and what it says; raises :class:`UserError` if it can't be read, or isn't TOML in UTF-8."""
+    """The text of a file and what it says; raises :class:`UserError` if it can't be read, or isn't TOML in UTF-8.
+
+    Texts larger or deeper than anyone writes are refused, and whole numbers beyond the 64 bits that TOML promises.
+    """
     try:
-        text = path.read_bytes().decode()
-        return text, tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        text = read_input(path).decode()
+        if chain := _LONG_CHAIN.search(text):
+            line = text.count("\n", 0, chain.start()) + 1
+            raise UserError(f"{path}:{line}: a key of more than {MAX_DEPTH} names")
+        tree = tomllib.loads(text)
+    except UserError:
+        raise
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise UserError(f"{path}: tables or arrays more than {MAX_DEPTH} deep within each other") from None
+    except ValueError as error:  # what isn't TOML, and integers of thousands of digits
         raise UserError(f"{path}: not valid TOML: {error}") from None
+    check_values(tree, str(path))
+    return text, tree
+
+
+def check_values(value: Any, where: str, depth: int = 0) -> None:
+    """Raises :class:`UserError` for values that TOML hasn't: too deep, or beyond 64 bits."""
+    if depth > MAX_DEPTH:
+        raise UserError(f"{where}: tables or arrays more than {MAX_DEPTH} deep within each other")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UserError(f"{where}: a whole number of {value.bit_length()} bits; TOML has 64, one for the sign")
+    if isinstance(value, dict):
+        for inner in value.values():
+            check_values(inner, where, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            check_values(inner, where, depth + 1)
 
 
 def key_lines(text: str) -> dict[tuple[str, ...], int]:

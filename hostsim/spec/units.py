@@ -15,6 +15,7 @@ from fractions import Fraction
 from coldfleet.hostsim.spec.errors import UserError
 
 PAGE_BYTES = 4096  # bytes: an x86-64 base page
+_LONGEST = 64  # characters of an amount
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class Quantity:
             if value < 0:
                 raise UserError(f"{value} {self.unit}: {self.name} can't be negative")
             return value
-        match = re.fullmatch(r"\s*([+-]?)(\d+(?:\.\d+)?)\s*([A-Za-z ]*?)\s*", value)
-        if match is None:
-            raise UserError(f"{value!r} is not {self.name}: {self.examples}")
+        shown = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
+        match = re.fullmatch(r"([+-]?)([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z ]*)", value.strip())
+        if match is None or shown != value:
+            raise UserError(f"{shown!r} is not {self.name}: {self.examples}")
         sign, number, unit = match.groups()
         if sign == "-":
             raise UserError(f"{value!r}: {self.name} can't be negative")

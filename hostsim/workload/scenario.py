@@ -22,6 +22,7 @@ from coldfleet.hostsim.workload.streams import NEVER, Drawn, hash_accesses
 
 WORKLOADS = (*RECORDED_WORKLOADS, *MIX_WORKLOADS)
 OPTIONS = ("write", "ident")
+MAX_GUESTS = 256  # of a scenario
 SEEDS_APART = 100  # of neighbouring guests, as in the recordings
 _HOST_SHIFT, _REPLICATE_SHIFT = 20, 44  # seeds of other hosts and replicates lie far apart
 
@@ -61,6 +62,8 @@ def parse_scenario(text: str) -> tuple[ScenarioGuest, ...]:
     """The guests of a scenario, () for an empty text; raises UserError with a suggestion."""
     if not text.strip():
         return ()
+    if text.count(",") >= MAX_GUESTS:
+        raise UserError(f"a scenario of {text.count(',') + 1} guests: at most {MAX_GUESTS} share a parent")
     return tuple(_parse_guest(" ".join(part.split())) for part in text.split(","))
 
 

@@ -65,6 +65,7 @@ def argument(**check: Any) -> Argument:
         ({}, 30),  # all cells, added up
         ({"measure": "pgmajfault / accesses", "of": {"policy": "new"}}, 1),
         ({"measure": "pgmajfault / accesses + pgmajfault", "of": {"policy": "new"}}, 0.5),
+        ({"measure": "pgmajfault - accesses", "of": {"policy": "old"}}, 10),
         ({"of": {"policy": "old"}, "over": {"policy": "new"}}, 2),
         ({"of": {"policy": "old"}, "guest": 1}, 0),
     ],
@@ -163,6 +164,18 @@ def test_all_27_claims_come_along_and_can_be_run() -> None:
     assert [one.study.name for one in found] == [f"c{number:02d}.toml" for number in range(1, 28)]
     assert all(len(one.argument.checks) >= 2 for one in found)
     assert sum(len(one.plan) for one in found) < 2000  # 20 minutes on 2 cores
+
+
+@pytest.mark.parametrize("claim", ["C1", "C7"])
+def test_that_failures_are_needless_is_more_than_that_few_pages_are_exposed(claim: str) -> None:
+    (one,) = find_arguments([claim])
+    checks = [check for check in one.argument.checks if check.measure == "needless_failures"]
+    assert checks
+    for check in checks:
+        exposed = check.of.get("nested.exposed_share", one.plan.base.get("nested.exposed_share"))
+        assert isinstance(exposed, float)
+        assert exposed < 0.1  # the mail's
+        assert not check.holds(1 - exposed)
 
 
 def test_no_file_says_what_comes_out() -> None:

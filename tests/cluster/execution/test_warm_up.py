@@ -66,6 +66,14 @@ STUDIES = {
         [grid]
         monitor.kind = ["none", "idle", "damon-vaddr", "damon-paddr", "khugepaged"]
         clock.mode = ["replay", "timed"]""",
+    "schemes": """
+        monitor.action = "pageout"
+        monitor.scheme.min_age = 0
+        monitor.aggregation_samples = 2
+        [grid]
+        monitor.kind = ["damon-vaddr", "damon-paddr"]
+        reclaim.lru = ["mglru", "classic"]
+        clock.mode = ["replay", "timed"]""",
     "zram sizes": """
         host.memory = "6 MiB"
         reclaim.mode = "host"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import pytest
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import Batch
+from coldfleet.cluster.results.journal import signed_line
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES, schema
 from coldfleet.cluster.results.storage import open_storage
@@ -98,9 +100,29 @@ def spoil_the_plan(directory: Path) -> None:
 def add_a_receipt_of_another_study(directory: Path) -> None:
     receipt = json.loads(lines(directory)[0])
     receipt["parts"] = []
-    receipt["runs"][0]["cell_id"] = "0123456789ab"
-    with open(directory / "journal.jsonl", "a") as journal:
-        journal.write(json.dumps(receipt) + "\n")
+    receipt["runs"] = [{**receipt["runs"][0], "cell_id": "0123456789ab", "status": "failed", "rows": {}}]
+    with open(directory / "journal.jsonl", "ab") as journal:
+        journal.write(signed(receipt))
+
+
+def flip_a_bit_of_the_journal(directory: Path) -> None:
+    content = bytearray((directory / "journal.jsonl").read_bytes())
+    content[40] ^= 1
+    (directory / "journal.jsonl").write_bytes(content)
+
+
+def sign_what_is_no_table(directory: Path) -> None:
+    receipt = json.loads(lines(directory)[0])
+    part = next(part for part in receipt["parts"] if part["table"] == "hosts")
+    (directory / "parts" / part["name"]).write_bytes(b"PAR1 no table PAR1")
+    part["sha256"] = open_storage(str(directory)).sha256(f"parts/{part['name']}")
+    rest = "".join(lines(directory)[1:]).encode()
+    (directory / "journal.jsonl").write_bytes(signed(receipt) + rest)
+
+
+def signed(receipt: dict[str, Any]) -> bytes:
+    """A receipt that was changed, as a line with the checksum of what it says now."""
+    return signed_line({key: value for key, value in receipt.items() if key != "sum"})
 
 
 DAMAGES: dict[Callable[[Path], None], tuple[int, str]] = {
@@ -113,7 +135,9 @@ DAMAGES: dict[Callable[[Path], None], tuple[int, str]] = {
     shorten_the_plan: (1, "plan.parquet: has 5 runs, study.json has 18: it is another study's: delete it"),
     lose_the_plan: (1, "plan.parquet: missing: `coldfleet resume"),
     spoil_the_plan: (1, "plan.parquet: can't be read"),
-    add_a_receipt_of_another_study: (2, "names cell 0123456789ab, which isn't in the plan"),
+    add_a_receipt_of_another_study: (1, "run 0123456789ab 0 is none of the plan: nothing is taken from this receipt"),
+    flip_a_bit_of_the_journal: (1, "journal.jsonl:1: its checksum is not that of its text: nothing is taken"),
+    sign_what_is_no_table: (1, "is what its receipt says, but no table"),
 }
 
 
@@ -152,10 +176,11 @@ def test_verify_sees_rows_that_no_receipt_promises(done: Path, coldfleet: Comman
     receipt = json.loads(lines(done)[0])
     name = next(part["name"] for part in receipt["parts"] if part["table"] == "hosts")
     table = pq.read_table(done / "parts" / name)
-    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), done / "parts" / name)
+    rows = [0, *range(len(table) - 1)]  # one run has a row of another's
+    pq.write_table(table.take(rows), done / "parts" / name)
     for part in receipt["parts"]:
         part["sha256"] = open_storage(str(done)).sha256(f"parts/{part['name']}")
-    (done / "journal.jsonl").write_text("".join([json.dumps(receipt) + "\n", *lines(done)[1:]]))
+    (done / "journal.jsonl").write_bytes(signed(receipt) + "".join(lines(done)[1:]).encode())
     said = coldfleet("verify", done)
     assert said.code == 1
     assert "3 rows of cell" in said.out
@@ -166,7 +191,7 @@ def test_receipt_cannot_lead_out_of_the_directory(done: Path, tmp_path: Path) ->
     (tmp_path / "secret.parquet").write_text("x")
     receipt = json.loads(lines(done)[0])
     receipt["parts"][0]["name"] = "../../secret.parquet"
-    (done / "journal.jsonl").write_text(json.dumps(receipt) + "\n")
+    (done / "journal.jsonl").write_bytes(signed(receipt))
     assert Results.open(done).parts == ()
     assert len(Results.open(done).missing) == 18
 
@@ -326,7 +351,7 @@ def test_full_disk_leaves_a_good_journal(done: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("coldfleet.cluster.results.storage._write_and_rename", full)
+        patch.setattr("coldfleet.cluster.results.storage.write_here", full)
         said = coldfleet("resume", done, "--executor", "serial")
         assert (said.code, said.err.splitlines()[-1]) == (2, "coldfleet: No space left on device")
     assert coldfleet("resume", done, "--executor", "serial").code == 0

@@ -120,3 +120,44 @@ def test_nearest_names() -> None:
     assert nearest("zzz", ["a", "b"]) == ": there are 'a', 'b'"
     assert nearest("zzz", map(str, range(9))).endswith("'5', ...")
     assert nearest("zzz", []) == ""
+
+
+@pytest.mark.parametrize("text", ["[/x]", "[bold]hidden[/bold]", ":smile:", "[link=x]y[/link]"])
+def test_markup_is_shown_as_it_is(text: str, done: Path, coldfleet: Command) -> None:
+    said = coldfleet("query", done, f"SELECT '{text}' AS \"{text}\"")
+    assert said.code == 0
+    assert said.out.count(text) == 2
+
+
+@pytest.mark.parametrize("how", [(), ("--json",), ("--csv",)])
+def test_no_control_character_reaches_the_terminal(how: tuple[str, ...], done: Path, coldfleet: Command) -> None:
+    said = coldfleet("query", done, "SELECT chr(27) || ']0;x' || chr(7) || chr(155) || chr(8238) AS a", *how)
+    assert said.code == 0
+    assert said.out.isprintable() or set(said.out) - set("\n") == {c for c in said.out if c.isprintable()}
+    assert "x1b" in said.out or "u001b" in said.out
+
+
+def test_csv_has_lists_and_no_formulas(done: Path, coldfleet: Command) -> None:
+    said = coldfleet("query", done, "SELECT * FROM guests", "--csv")
+    assert said.code == 0
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert len(rows) == said.out.count("\n") - 1
+    assert all(isinstance(json.loads(row["step_pages"]), list) for row in rows)
+    said = coldfleet("query", done, "SELECT '=1+1' AS a, '@x' AS b, -1 AS c, '-1' AS d, true AS e, NULL AS f", "--csv")
+    assert list(csv.DictReader(io.StringIO(said.out))) == [
+        {"a": "'=1+1", "b": "'@x", "c": "-1", "d": "'-1", "e": "true", "f": ""}
+    ]
+
+
+def test_many_columns_are_a_line_each(done: Path, coldfleet: Command) -> None:
+    said = coldfleet("query", done, "SELECT * FROM guests LIMIT 1")
+    assert said.code == 0
+    assert "pgmajfault: " in said.out
+
+
+@pytest.mark.parametrize("how", [(), ("--json",), ("--csv",)])
+@pytest.mark.parametrize("sql", ["SELECT TIMESTAMP '290000-01-01'", "SELECT DATE '5877642-06-25 (BC)'",
+                                 "SELECT 'NaN'::DOUBLE", "SELECT {'a': [1, 2]}", "SELECT MAP {'a': 1}",
+                                 "SELECT '\\xAA'::BLOB", "SELECT INTERVAL 5 YEAR"])  # fmt: skip
+def test_any_value_can_be_printed(sql: str, how: tuple[str, ...], done: Path, coldfleet: Command) -> None:
+    assert coldfleet("query", done, sql, *how).code in (0, 2)

@@ -21,20 +21,30 @@ ROW = {"a": 6, "b": 2, "c": 4}
 
 @pytest.mark.parametrize(
     ("text", "value", "unit"),
-    [("a", 6, "pages"), ("a + b", 8, "pages"), ("a+c", 10, ""), ("a / c", 1.5, ""), (" a + b / b + c ", 8 / 6, "")],
+    [
+        ("a", 6, "pages"),
+        ("a + b", 8, "pages"),
+        ("a+c", 10, ""),
+        ("a / c", 1.5, ""),
+        (" a + b / b + c ", 8 / 6, ""),
+        ("a - b", 4, "pages"),
+        ("a - b + c / a - c", 4, ""),
+    ],
 )
 def test_metrics_are_columns_sums_and_ratios_of_sums(text: str, value: float, unit: str) -> None:
     metric = parse_metric(text, UNITS)
     assert (metric.value(ROW), metric.unit) == (value, unit)
 
 
-@pytest.mark.parametrize("text", ["", "d", "a +", "a / ", "/ a", "a / b / c", "a - b", "refaults"])
+@pytest.mark.parametrize("text", ["", "d", "a +", "a / ", "/ a", "a / b / c", "a -", "- a", "a - d", "refaults"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"^unknown (metric|column) "):
         parse_metric(text, UNITS)
 
 
-@pytest.mark.parametrize("text", ["refaults", "pgsteal", "pgsteal + pgrotated / pgscan", "fault_rate"])
+@pytest.mark.parametrize(
+    "text", ["refaults", "pgsteal", "pgsteal + pgrotated / pgscan", "fault_rate", "damon_hot_error"]
+)
 def test_every_use_reads_the_same_metric(text: str) -> None:
     metric = find_metric(text)
     assert find_metric(text, "guests") == metric

@@ -12,9 +12,12 @@ from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.results.schemas import schema
+from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.counters.timing import CAUSES
+from coldfleet.hostsim.spec.damon_spec import DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostSpec
 
 TIMED = '[clock]\nmode = "timed"\ntick = "20 ms"\naccess = "500 ns"\nvcpus = 2\n'
 
@@ -92,6 +95,24 @@ def test_what_zram_can_not_compress_saves_no_memory(study_file: Path, share: flo
     assert least <= cell["pool_page_ms"] / swapped <= most
 
 
+def test_a_monitor_s_intervals_are_whole_ticks_of_the_clock(study_file: Path) -> None:
+    monitor = '[monitor]\nsample_interval = "60 ms"\naggregation_interval = "300 ms"\n'
+    (host,) = {(each.monitor_every_ticks, each.damon) for each in _specs(study(study_file, TIMED + monitor))}
+    assert host == (3, DamonSpec(samples_per_aggregation=5))
+
+
+def test_the_scheme_of_a_study_is_damon_reclaim_s_unless_it_says_otherwise(study_file: Path) -> None:
+    tables = '[monitor]\nkind = "damon-paddr"\naction = "pageout"\nscheme.quota = "4 MiB"\nscheme.min_age = 6\n'
+    (damon,) = {each.damon for each in _specs(study(study_file, tables))}
+    assert damon == DamonSpec(pageout=PageoutSpec(quota=1024, min_age=6))
+    cell = simulate_run(read_study(study_file).run(0))["cells"][0]
+    assert cell["monitor_scheme_quota_pages"] == 1024
+
+
+def _specs(path: Path) -> list[HostSpec]:
+    return build_hosts(read_study(path).run(0))
+
+
 @pytest.mark.parametrize(
     ("tables", "complaint"),
     [
@@ -103,6 +124,16 @@ def test_what_zram_can_not_compress_saves_no_memory(study_file: Path, share: flo
         ("[clock]\naccess_ns = 5\n", 'did you mean "access"?'),
         ('[host]\nsample = "16"\n', 'write "1/16"'),
         ('[host]\nsample = "1/4"\n[monitor]\nkind = "idle"\n', "knows no scenario, monitor or device_share"),
+        ('[monitor]\nsample_interval = "5 ms"\n', 'are times: set clock.mode = "timed", or count with every_ticks'),
+        (f'{TIMED}[monitor]\nsample_interval = "15 ms"\n', "15 ms is no multiple of clock.tick, 20 ms: change one"),
+        (
+            f'{TIMED}[monitor]\nsample_interval = "40 ms"\naggregation_interval = "60 ms"\n',
+            "monitor.aggregation_interval 60 ms is no multiple of a sampling interval, 40 ms",
+        ),
+        ("[monitor]\nmin_nr_regions = 2\n", "monitor.min_nr_regions = 2: it should be greater than or equal to 3"),
+        ("[monitor]\nmin_nr_regions = 1001\n", "monitor: min_nr_regions 1001 is more than max_nr_regions 1000"),
+        ("[monitor.scheme]\nmax_age = 7\n", "monitor.scheme: min_age 1200 is more than max_age 7"),
+        ('[monitor]\naction = "page_out"\n', "it should be 'none' or 'pageout'"),
     ],
 )
 def test_a_mistake_is_one_line(study_file: Path, tables: str, complaint: str) -> None:

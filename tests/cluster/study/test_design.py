@@ -155,7 +155,7 @@ def test_constraint_on_the_wrong_kind_of_value_is_one_line() -> None:
 
 
 MISTAKES = {
-    "zip of unequal lengths": (ZIP.replace(", 2]", "]"), "", "must be of one length: overcommit has 2, guest.memory"),
+    "zip of unequal lengths": (ZIP.replace(", 2]", "]"), "", "have the same length: overcommit has 2, guest.memory"),
     "zip row twice": ("[zip]\novercommit = [1.2, 1.2]", "", "twice"),
     "grid and zip": ('[zip]\npolicy = ["was-fast"]', "", "policy is both in [grid] and in [zip]"),
     "not Sobol's number": (SAMPLE.replace("32", "30"), "", "Sobol takes powers of two: 16 or 32"),
@@ -164,7 +164,7 @@ MISTAKES = {
     "unknown sampled key": (SAMPLE.replace("phase_ticks", "phase_tick"), "", "did you mean"),
     "not a range": (SAMPLE.replace("{ from = 1, to = 10 }", "[1, 10]"), "", "is not a range: write { from"),
     "half a range": (SAMPLE.replace(", to = 10", ""), "", "is not a range: write { from"),
-    "empty range": (SAMPLE.replace("to = 10", "to = 1"), "", "the first has to be less"),
+    "empty range": (SAMPLE.replace("to = 10", "to = 1"), "", "the first must be smaller"),
     "bad scale": (SAMPLE.replace('"log"', '"ln"'), "", 'it should be "linear" or "log"'),
     "bound out of bounds": (SAMPLE.replace("1.1", "0.5"), "", "sample.overcommit = 0.5"),
     "names in a range": (SAMPLE.replace('{ of = ["zipf", "scan"] }', '{ from = "a", to = "b" }'), "", "names, not num"),

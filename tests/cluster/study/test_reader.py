@@ -79,7 +79,7 @@ def test_mistake_is_one_line_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(None, "No such file"), (b"\xff\xfe", "not a text file in UTF-8"), (b"", "is missing")],
+    [(None, "no such file"), (b"\xff\xfe", "not a text file in UTF-8"), (b"", "is missing")],
 )
 def test_file_that_is_none(
     content: bytes | None, expected: str, tmp_path: Path, coldfleet: Callable[..., Said]

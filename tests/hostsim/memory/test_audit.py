@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim.engine.kernels import KERNELS
-from coldfleet.hostsim.engine.state import ACCESS_WRITE, SWAPCACHE
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, SWAPCACHE, TDP_MAPPED, WRITABLE
 from coldfleet.hostsim.host import simulate_host
-from coldfleet.hostsim.memory.audit import LawBrokenError, check_guest, check_memory
+from coldfleet.hostsim.memory.audit import MEMORY_LAWS, check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.memory.result_laws import GUEST_LAWS, HOST_LAWS, check_guest, check_result
 from coldfleet.hostsim.spec.host_spec import (
     ClockSpec,
     CompressionSpec,
@@ -26,6 +27,7 @@ from coldfleet.hostsim.spec.host_spec import (
     VmSpec,
     WorkloadSpec,
 )
+from coldfleet.hostsim.spec.laws import LawBrokenError, statement
 from coldfleet.policies import POLICIES, get_policy
 
 SIZES = st.sampled_from([512, 600, 1024])
@@ -148,19 +150,46 @@ def keep_a_slot_twice(host: HostMemory) -> None:
     host.machine.pages["flags"][resident[0]] |= SWAPCACHE
 
 
-@pytest.mark.parametrize(
-    ("breach", "law"),
-    [
-        (lose_a_free_page, "free memory"),
-        (charge_too_much, "limits"),
-        (forget_a_swapped_page, "every page is somewhere"),
-        (count_a_generation_twice, "lists"),
-        (lose_a_slot, "swap slots"),
-        (keep_a_slot_twice, "swap slots"),
-        (inflate_the_pool, "pool"),
-        (kill_without_burying, "the dead"),
-    ],
-)
+def touch_nothing(host: HostMemory) -> None:
+    swapped = np.flatnonzero(host.machine.pages["shadow"][:1024])
+    host.machine.pages["shadow"][swapped[0]] = 0
+    host.machine.pages["flags"][swapped[0]] = WRITABLE
+    host.machine.events["pgsteal"] -= 1
+
+
+def evict_without_counting(host: HostMemory) -> None:
+    host.machine.events["pgsteal"] += 1
+
+
+def map_what_is_not_there(host: HostMemory) -> None:
+    host.machine.bits[15, TDP_MAPPED] = ~np.uint64(0)
+    host.machine.bits[0, TDP_MAPPED] = ~np.uint64(0)
+
+
+BREACHES = [
+    (lose_a_free_page, "free memory"),
+    (charge_too_much, "limits"),
+    (forget_a_swapped_page, "flows"),
+    (touch_nothing, "every page is somewhere"),
+    (evict_without_counting, "flows"),
+    (count_a_generation_twice, "lists"),
+    (lose_a_slot, "swap slots"),
+    (keep_a_slot_twice, "swap slots"),
+    (inflate_the_pool, "pool"),
+    (kill_without_burying, "the dead"),
+    (map_what_is_not_there, "mappings"),
+]
+
+
+def test_every_law_of_memory_has_a_breach_and_every_law_a_sentence() -> None:
+    assert {law for _, law in BREACHES} == set(MEMORY_LAWS)
+    laws: dict[str, Callable[..., Iterator[str]]] = {**MEMORY_LAWS, **GUEST_LAWS, **HOST_LAWS}
+    for law in laws.values():
+        assert statement(law).endswith(".")
+        assert statement(law).count(". ") == 0
+
+
+@pytest.mark.parametrize(("breach", "law"), BREACHES)
 def test_every_law_of_memory_can_be_broken(breach: Callable[[HostMemory], None], law: str) -> None:
     host = memory()
     check_memory(host)
@@ -169,21 +198,55 @@ def test_every_law_of_memory_can_be_broken(breach: Callable[[HostMemory], None],
         check_memory(host)
 
 
-@pytest.mark.parametrize(
-    ("changes", "law"),
-    [
-        ({"oom_reason": "host"}, "OOM kills"),
-        ({"oom_tick": 3}, "OOM kills"),
-        ({"pgsteal": 1 << 40}, "parts and wholes: guest g: pgsteal"),
-        ({"pswpin": 1 << 40}, "parts and wholes"),
-        ({"accesses": -1}, "parts and wholes"),
-    ],
-)
+CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"oom_reason": "host"}, "OOM kills"),
+    ({"oom_tick": 3}, "OOM kills"),
+    ({"pgsteal": 1 << 40}, "parts and wholes"),
+    ({"pgmajfault": 1 << 40}, "parts and wholes"),
+    ({"missed_young_walk": 1 << 40}, "parts and wholes"),
+    ({"l2_accesses": -1}, "nothing negative"),
+    ({"pswpout": 0}, "swap reads"),
+    ({"accesses": 1 << 40}, "accesses"),
+    ({"accesses": 512}, "accesses"),
+    ({"resident_pages": 513}, "resident"),
+    ({"resident_pages": 401}, "resident"),
+    ({"idle_ns": 1}, "time"),
+    ({"psi_full_ns": 9.0}, "gauges"),
+    ({"latency_p50_ns": 9.0}, "gauges"),
+]
+SPEC = HostSpec("6.12", (GuestSpec("g", 512, limit_pages=400, accesses_per_tick=900),), ticks=2, epochs=True)
+
+
+@pytest.mark.parametrize(("changes", "law"), CHANGES)
 def test_every_law_of_a_guest_can_be_broken(changes: dict[str, Any], law: str) -> None:
-    spec = HostSpec("6.12", (GuestSpec("g", 512, accesses_per_tick=100),), ticks=1)
-    guest = simulate_host(spec, get_policy("locked-6.12"), seed=1, replicate=0, host=0, audit=True).guests[0]
-    check_guest(guest)
-    fields = {name: value for name, value in changes.items() if name.startswith("oom_")}
-    counters = {**guest.counters, **{name: value for name, value in changes.items() if name not in fields}}
-    with pytest.raises(LawBrokenError, match=law.split(":")[0]):
-        check_guest(replace(guest, counters=counters, **fields))
+    guest = simulate_host(SPEC, get_policy("locked-6.12"), seed=1, replicate=0, host=0, audit=True).guests[0]
+    check_guest(SPEC, SPEC.guests[0], guest)
+    assert guest.counters["pswpin"] > 0
+    own = {name: value for name, value in changes.items() if name.startswith("oom_")}
+    gauges = {name: value for name, value in changes.items() if name in guest.gauges}
+    counters = {name: value for name, value in changes.items() if name in guest.counters}
+    broken = replace(guest, counters=guest.counters | counters, gauges=guest.gauges | gauges, **own)
+    assert any(True for _ in GUEST_LAWS[law](SPEC, SPEC.guests[0], broken))
+    with pytest.raises(LawBrokenError, match="host 0, guest g: "):
+        check_guest(SPEC, SPEC.guests[0], broken)
+
+
+def test_every_law_of_a_host_can_be_broken() -> None:
+    timed = replace(SPEC, clock=ClockSpec())
+    result = simulate_host(timed, get_policy("locked-6.12"), seed=1, replicate=0, host=0, audit=True)
+    first, last = result.epochs
+    less = replace(last, counters=last.counters | {"pgfault": first.counters["pgfault"] - 1})
+    guest = replace(result.guests[0], latencies=(7,))
+    for broken, law in (
+        (replace(result, epochs=(first, less)), "epochs"),
+        (replace(result, epochs=(first,)), "epochs"),
+        (replace(result, epochs=(first, replace(last, free_pages=9))), "epochs"),
+        (replace(result, gauges=result.gauges | {"psi_full_avg10": 101.0}), "host gauges"),
+        (replace(result, guests=(guest,)), "batches"),
+    ):
+        with pytest.raises(LawBrokenError, match=f"^{law}, host 0"):
+            check_result(timed, broken)
+
+
+def test_every_law_of_results_has_a_breach() -> None:
+    assert {law for _, law in CHANGES} | {"batches"} == set(GUEST_LAWS)

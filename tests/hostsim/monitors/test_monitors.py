@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from coldfleet.hostsim.host import simulate_host
-from coldfleet.hostsim.monitors.damon import Damon, Region
+from coldfleet.hostsim.monitors.damon import Damon
+from coldfleet.hostsim.monitors.damos import Region
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, NestedSpec, VmSpec, WorkloadSpec
 from coldfleet.policies import get_policy
 

@@ -1,0 +1,45 @@
+"""What a terminal is shown: no control characters from any input, and a word before anybody grows impatient."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SAY_AFTER_S = 1.5
+SAY_AGAIN_S = 15.0
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, separators of lines, what turns the direction of writing, halves of surrogate pairs."""
+
+
+def visible(text: str) -> str:
+    """A text from any input, safe to print: what a terminal would obey is written as ``\\x1b``, all but \\n and \\t."""
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def visible_json(text: str) -> str:
+    """The same of JSON, with JSON's own escapes: it is read back as it was."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says ``what`` after :data:`SAY_AFTER_S`, and again every :data:`SAY_AGAIN_S`, until it is done."""
+    done = threading.Event()
+
+    def say() -> None:
+        pause = SAY_AFTER_S
+        while not done.wait(pause):
+            print(f"coldfleet: {what} ...", file=sys.stderr, flush=True)
+            pause = SAY_AGAIN_S
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,116 @@
+"""Laws over whole runs: no study breaks one, each can be broken, and a broken one is a failed run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.results.parts import Rows
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.row_laws import ROW_LAWS, check_rows
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.laws import LawBrokenError
+from tests.cluster.conftest import Said
+from tests.drawn_studies import studies
+
+QUIET = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def run_audited(study: dict[str, Any]) -> None:
+    """Runs all of a study; one that contradicts itself is another example's turn."""
+    try:
+        plan = read_study(study)
+    except UserError:
+        assume(False)
+    for run in plan.runs():
+        simulate_run(run, audit=True)
+
+
+@settings(QUIET, max_examples=30, derandomize=True)
+@given(study=studies())
+def test_no_study_breaks_a_law(study: dict[str, Any]) -> None:
+    run_audited(study)
+
+
+@pytest.mark.slow
+@settings(QUIET, max_examples=2000)
+@given(study=studies())
+def test_no_study_of_many_breaks_a_law(study: dict[str, Any]) -> None:
+    run_audited(study)
+
+
+def test_audited_rows_are_the_same(plan: Plan) -> None:
+    run = plan.run(2)
+    assert simulate_run(run, audit=True) == simulate_run(run)
+
+
+def count_a_fault_twice(rows: Rows) -> None:
+    rows["hosts"][1]["pgfault"] += 1
+
+
+def lose_a_guest(rows: Rows) -> None:
+    rows["guests"][0]["guest"] = 9
+
+
+def refault_without_access(rows: Rows) -> None:
+    for table in ("guests", "hosts", "cells"):
+        rows[table][0]["pgmajfault"] += 10**9
+
+
+def press_on_the_cell(rows: Rows) -> None:
+    rows["cells"][0]["psi_some_ns"] += 1.0
+
+
+@pytest.mark.parametrize(
+    ("breach", "law"),
+    [
+        (count_a_fault_twice, "sums"),
+        (lose_a_guest, "one row each"),
+        (refault_without_access, "shares"),
+        (press_on_the_cell, "means"),
+    ],
+)
+def test_every_law_of_rows_can_be_broken(breach: Callable[[Rows], None], law: str, plan: Plan) -> None:
+    rows = simulate_run(plan.run(0))
+    check_rows(rows)
+    breach(rows)
+    with pytest.raises(LawBrokenError, match="shares|sums" if law == "shares" else f"^{law}, "):
+        check_rows(rows)
+    assert any(True for _ in ROW_LAWS[law](rows))
+
+
+@pytest.fixture
+def leaky(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that loses a page of guest 1's charges in tick 3."""
+    count_tick = HostMemory.count_tick
+
+    def lose(memory: HostMemory) -> None:
+        count_tick(memory)
+        if memory.tick == 3:
+            memory.machine.mms["charged"][1] += 1
+
+    monkeypatch.setattr(HostMemory, "count_tick", lose)
+
+
+@pytest.mark.usefixtures("leaky")
+def test_a_broken_law_is_a_failed_run(study_file: Path, tmp_path: Path, coldfleet: Callable[..., Said]) -> None:
+    """It names the law, and where it was broken; without --audit nobody looks."""
+    said = coldfleet("sweep", study_file, "--executor", "serial", "--out", tmp_path / "audited", "--audit")
+    assert said.code == 1
+    assert "LawBrokenError: limits, host 0, after tick 3: guest 1 has " in said.err
+    assert "18 of 18 runs failed" in said.err
+    assert len(Results.open(tmp_path / "audited").failed) == 18
+    assert coldfleet("sweep", study_file, "--executor", "serial", "--out", tmp_path / "blind").code == 0
+    cell = read_study(study_file).cell_ids[0]
+    said = coldfleet("run", study_file, "--cell", cell, "--audit")
+    assert (said.code, said.out) == (3, "")
+    assert "LawBrokenError: limits, host 0, after tick 3: guest 1 has " in said.err
+    assert coldfleet("run", study_file, "--cell", cell).code == 0
