@@ -25,9 +25,9 @@ from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
 from coldfleet.hostsim.sampling import scale_up, simulate_sampled
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import Epoch, GuestResult, GuestSpec, HostResult, HostSpec
+from coldfleet.hostsim.spec.host_spec import FILE_DEVICES, Epoch, GuestResult, GuestSpec, HostResult, HostSpec
 from coldfleet.hostsim.swap.devices import NO_SWAP, get_device
-from coldfleet.hostsim.swap.queue import new_queue
+from coldfleet.hostsim.swap.queue import SWAP, new_queue
 from coldfleet.hostsim.swap.zram import fill_in_sizes, with_compression
 from coldfleet.hostsim.workload.access_queues import AccessQueues, GuestSource, Stream
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
@@ -92,6 +92,7 @@ def simulate_host(
             max_pages=guest.limit_pages if limited and not spec.parent_pages else 0,
             swappiness=spec.swappiness,
             file_pages=guest.page_cache.pages if guest.page_cache else 0,
+            readahead_pages=guest.page_cache.readahead_pages if guest.page_cache else 0,
         )
         for guest in spec.guests
     ]
@@ -183,13 +184,13 @@ def _watermarks(spec: HostSpec) -> Watermarks | None:
 
 def _with_gauges(results: tuple[GuestResult, ...], clock: HostClock) -> HostResult:
     """The results of a run on a clock."""
-    *own, everybody = clock.psis
+    *own, everybody = zip(clock.psis, clock.io_psis, strict=True)
     latencies = clock.vcpus.latencies
     guests = (
-        replace(result, gauges=gauges(psi, each), latencies=tuple(each.tolist()))
+        replace(result, gauges=gauges(*psi, each), latencies=tuple(each.tolist()))
         for result, psi, each in zip(results, own, latencies, strict=True)
     )
-    return HostResult(tuple(guests), gauges(everybody, latencies.sum(axis=0)))
+    return HostResult(tuple(guests), gauges(*everybody, latencies.sum(axis=0)))
 
 
 def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Stream:
@@ -230,6 +231,7 @@ def _baseline(guest: GuestSpec) -> Memslot:
         kvm=guest.kind != "process",
         tdp=guest.vm.tdp,
         file_pages=guest.page_cache.pages if guest.page_cache else 0,
+        readahead_pages=guest.page_cache.readahead_pages if guest.page_cache else 0,
     )
 
 
@@ -268,7 +270,12 @@ def _clock(
     seed, replicate, host = who
     vcpus = [guest.vcpus for guest in spec.guests]
     device = with_compression(get_device(spec.swap_device), spec.compression)
-    queue = new_queue(device, key=study_key(seed, replicate), host=host, part=spec.guests[0].part)
+    queue_of = partial(new_queue, key=study_key(seed, replicate), host=host, part=spec.guests[0].part)
+    files = [guest.page_cache.device if guest.page_cache else "" for guest in spec.guests]
+    kinds = sorted({name for name in files if name})
+    file_queues = [
+        queue_of(get_device(name), source=Source.FILE_DEVICE, kind=FILE_DEVICES.index(name)) for name in kinds
+    ]
     return HostClock(
         memory,
         queues,
@@ -277,7 +284,9 @@ def _clock(
         spec.clock,
         vcpus,
         device,
-        queue,
+        queue_of(device),
+        np.concatenate(file_queues or [np.zeros(1, SWAP)]),
+        [kinds.index(name) if name else 0 for name in files],
         spec.scale,
         spec.calibration,
         monitor,

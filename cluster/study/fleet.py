@@ -226,6 +226,8 @@ def _page_cache(cache: PageCache) -> PageCacheSpec | None:
         kind=cache.kind,
         mmap_share=cache.mmap_share,
         write_share=cache.write_share,
+        device=cache.device,
+        readahead_pages=cache.readahead,
     )
 
 

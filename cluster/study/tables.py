@@ -75,6 +75,17 @@ class PageCache(Table):
         "share of the file that is accessed through a mapping; the rest by read(2) and write(2)", "share", 0.0
     )
     write_share: Share = table_key("share of these accesses that write", "share", 0.0)
+    device: Literal["zram", "async", "nvme", "remote", "disk"] = table_key(
+        "where the file is: a SATA SSD (async), an NVMe drive, another host's memory (remote), a rotating disk, or "
+        "zram, whose memory is not counted. Guests of a host share a device of their kind, not that of swap; with "
+        "clock.mode = timed they wait for it",
+        default="nvme",
+    )
+    readahead: AnyMemory = table_key(
+        'the most that is read of the file at a time, such as "128 KiB" (read_ahead_kb); "0 pages": no readahead',
+        "pages",
+        32,
+    )
 
 
 class Guest(Table):
@@ -236,9 +247,9 @@ class Reclaim(Table):
 class Swap(Table):
     """Where anonymous memory goes."""
 
-    device: Literal["zram", "async", "nvme", "remote", "none"] = table_key(
-        "zram: written and freed at once; async (a SATA SSD), nvme, remote (another host's memory): a page is freed "
-        "only after its write has ended; none: there is no swap",
+    device: Literal["zram", "async", "nvme", "remote", "disk", "none"] = table_key(
+        "zram: written and freed at once; async (a SATA SSD), nvme, remote (another host's memory), disk: a page is "
+        "freed only after its write has ended; none: there is no swap",
         default="zram",
     )
     size: AnyMemory = table_key(

@@ -29,8 +29,12 @@ RESTORED = 3  # of those read, pages of the working set
 READS, WRITES = 4, 5  # times that faults took mmu_lock
 AGING_WRITES = 6  # times that aging took it for write
 FAULTS = 7  # of the primary MMU, and violations of the TDP and shadow MMU; their time is in FAULT
-WRITE_WAITS = 8  # pages for whose write to end a reclaim waited
-COSTS = 9  # how many columns there are
+WRITE_WAITS = 8  # pages for whose write to end a reclaim waited, ...
+FILE_WRITE_WAITS = 9  # ... and of these, pages of files
+FILE_PAGES, FILE_REQUESTS = 10, 11  # read from files
+AHEAD_PAGES, AHEAD_REQUESTS = 12, 13  # of these, before somebody needed them
+THRASHING = 14  # of the requests, those for a page of the working set
+COSTS = 15  # how many columns there are
 
 _EVENT_NS = {
     FAULT: {
@@ -54,6 +58,12 @@ _COUNTED = {
     READS: "tdp_faults",
     WRITES: "shadow_faults",
     WRITE_WAITS: "reclaim_write_waits",
+    FILE_WRITE_WAITS: "reclaim_file_write_waits",
+    FILE_PAGES: "file_reads",
+    FILE_REQUESTS: "file_read_requests",
+    AHEAD_PAGES: "file_readahead_pages",
+    AHEAD_REQUESTS: "file_readahead_requests",
+    THRASHING: "thrashing_waits",
 }
 _NAMES = EVENTS.names or ()
 _PGFAULT, _TDP, _SHADOW = (_NAMES.index(name) for name in ("pgfault", "tdp_faults", "shadow_faults"))
@@ -133,6 +143,7 @@ def _cost_tables(
     for column, costs in _EVENT_NS.items():
         for name, ns in costs.items():
             events[_NAMES.index(name), column] = round(ns * scale * PS)
+    events[_NAMES.index("nested_faults"), FAULT] = round(calibration.nested_fault_ns * scale * PS)
     events[_NAMES.index("pswpout"), RECLAIM] = round(write_cpu_ns * scale * PS)
     sites[:, CALLS, RECLAIM] = round(constants.notifier_call_ns(calibration) * scale * PS)
     sites[:, FLUSHES, RECLAIM] = round(constants.TLB_FLUSH_NS * scale * PS)

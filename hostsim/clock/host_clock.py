@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +40,8 @@ from coldfleet.hostsim.clock.vcpus import (
 )
 from coldfleet.hostsim.costs.mmu_lock import LockRates, aging_hold_ns
 from coldfleet.hostsim.costs.scalability import serial_ns
-from coldfleet.hostsim.counters.timing import CAUSES, KINDS, WINDOWS, no_time
-from coldfleet.hostsim.engine.state import SHADOW_MAPPED
+from coldfleet.hostsim.counters.timing import CAUSES, KINDS, RESOURCES, WINDOWS, no_time
+from coldfleet.hostsim.engine.state import ANON, FILE, SHADOW_MAPPED
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.monitors.monitor import AccessMonitor
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
@@ -66,11 +67,26 @@ class GuestTick:
     extras: GuestExtras | None
 
 
+@dataclass
+class _Writer:
+    """A device with what it writes: pages of a kind (ANON, FILE) of some guests.
+
+    ``read``: as HostClock._count_reads, up to the last tick. ``begun``: of a page that it had no time to finish.
+    """
+
+    queue: Any
+    kind: int
+    guests: Sequence[int]
+    read: tuple[int, int] = (0, 0)
+    begun: float = 0.0
+
+
 class HostClock:
     """Runs the guests of a host from tick 1 on; to be made when they have populated their memory, which was free.
 
-    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue``: the swap
-    device's (hostsim.swap.queue). ``scale``: pages that a page stands for. ``calibration``: the
+    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue``: the swap device's
+    (hostsim.swap.queue). ``file_queues``: one for each kind of device for files, and ``file_queue_of`` each guest which
+    of them. ``scale``: pages that a page stands for. ``calibration``: the
     cost of work. ``monitor``: the access monitor, which works every ``monitor_every_ticks``.
     """
 
@@ -84,6 +100,8 @@ class HostClock:
         vcpus: Sequence[int],
         device: SwapDevice,
         queue: npt.NDArray[np.void],
+        file_queues: npt.NDArray[np.void],
+        file_queue_of: Sequence[int],
         scale: float = 1.0,
         calibration: Calibration = DEFAULT,
         monitor: AccessMonitor | None = None,
@@ -91,15 +109,25 @@ class HostClock:
     ) -> None:
         self.memory, self.queues, self.guest_ticks, self.is_due = memory, queues, guest_ticks, is_due
         self.spec, self.scale, self.calibration = spec, scale, calibration
-        model = partial(new_cost_model, scale=scale, free=spec.free, calibration=calibration)
-        self.cost_model = model(memory, write_cpu_ns=device.write_cpu_ns)
-        self.baseline_cost_model = model(queues.baseline or memory, write_cpu_ns=0.0)
+        model = partial(new_cost_model, scale=scale, calibration=calibration)
+        self.cost_model = model(memory, write_cpu_ns=device.write_cpu_ns, free=spec.free)
+        no_faults = spec.free or queues.baseline is None  # without reclaim: all is mapped in tick 0
+        self.baseline_cost_model = model(queues.baseline or memory, write_cpu_ns=0.0, free=no_faults)
         serial = sum(serial_ns(calibration).values())
         limits = calibration.fault_ns, serial, calibration.coherency_ns
-        rules = (spec.tick_ns, spec.access_ns, spec.free, scale, aging_hold_ns(calibration), *limits)
+        rules = (
+            spec.tick_ns,
+            spec.access_ns,
+            spec.free,
+            scale,
+            aging_hold_ns(calibration),
+            *limits,
+            device.asynchronous,
+        )
         has_kswapd = memory.has_watermarks and not spec.free
         workers = 1 + has_kswapd + bool(monitor)
-        self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, self.cost_model.fault_ps)
+        self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, file_queues, self.cost_model.fault_ps)
+        self.vcpus.guests["file_queue"] = file_queue_of
         records = iter(self.vcpus.threads[sum(vcpus) :])
         self.aging_thread = AgingThread(Thread(next(records)))
         self.kswapd = KernelThread(Thread(next(records)), len(vcpus)) if has_kswapd else None
@@ -110,12 +138,19 @@ class HostClock:
         if self.kswapd:
             memory.let_kswapd_take_time()
         self._faults = -1  # of all guests, when the last tick began; -1: there was none
-        self.psis = [Psi(record) for record in self.vcpus.psis]  # of the guests' memcgs, then of the host
+        self.psis, self.io_psis = (  # of the guests' memcgs, then of the host
+            [Psi(record) for record in records] for records in self.vcpus.psis.T
+        )
         self.now_ns = 0
         self._has_extras = any(each.extras for each in guest_ticks)
         self._pass_began: dict[int, int] = {}
-        self._read = self._pages_read()
-        self._write_begun = 0.0  # of a page that the last tick had no time to finish
+        everybody = range(len(vcpus))
+        self._writers = [_Writer(queue[0], ANON, everybody)]
+        for number, file_queue in enumerate(file_queues):
+            users = [g for g in everybody if file_queue_of[g] == number]
+            self._writers.append(_Writer(file_queue, FILE, users))
+        for writer in self._writers:
+            writer.read = self._count_reads(writer)
         self._due = 0  # a tick in which user space does something: none of those between now and then is one
         start(memory.machine, self.vcpus)
 
@@ -143,20 +178,29 @@ class HostClock:
         return self._due
 
     def complete_io(self) -> None:
-        """The writes of the tick that has passed end, as far as the device has come."""
-        queue = self.vcpus.queue[0]
-        if self.spec.free or not queue["pages_per_s"]:
+        """The writes of the tick that has passed end, as far as their devices have come."""
+        if self.spec.free:
             self.memory.complete_io()
             return
-        read = self._pages_read()
-        ended = end_writes(queue, (read - self._read) * self.scale, self.spec.tick_ns) / self.scale
-        self._read = read
-        ended += self._write_begun
-        self._write_begun = ended % 1
-        self.memory.complete_io(int(ended))
+        for writer in self._writers if self.memory.has_io else ():
+            if not writer.queue["pages_per_s"]:
+                self.memory.complete_io(None, writer.kind, writer.guests)
+                continue
+            requests, more = read = self._count_reads(writer)
+            requests, more = requests - writer.read[0], more - writer.read[1]
+            ended = end_writes(writer.queue, requests * self.scale, self.spec.tick_ns, more * self.scale) / self.scale
+            writer.read = read
+            ended += writer.begun
+            writer.begun = ended % 1
+            self.memory.complete_io(int(ended), writer.kind, writer.guests)
 
-    def _pages_read(self) -> int:
-        return int(self.memory.machine.events["pswpin"].sum())
+    def _count_reads(self, writer: _Writer) -> tuple[int, int]:
+        """Requests that its guests have made to read, and their pages beyond the first of each."""
+        events = self.memory.machine.events[list(writer.guests)]
+        if writer.kind == ANON:
+            return int(events["pswpin"].sum()), 0
+        requests = int(events["file_read_requests"].sum())
+        return requests, int(events["file_reads"].sum()) - requests
 
     def _run_in_slices(self, tick: int, level_ns: int, capacity_ns: int) -> None:
         """The guests in their order, as far as equal shares of the CPUs reach; then whoever wants more of the rest."""
@@ -316,10 +360,10 @@ class HostClock:
         return found
 
 
-def gauges(psi: Psi, latencies: npt.NDArray[np.int64]) -> dict[str, float]:
-    """The columns hostsim.counters.timing.GAUGES of a guest or a host."""
-    return {
-        **latency_gauges(latencies),
-        **{f"psi_{kind}_avg{window}": psi.average(kind, window) for kind in KINDS for window in WINDOWS},
-        **{f"psi_{kind}_ns": float(psi.record["total_ns"][number]) for number, kind in enumerate(KINDS)},
-    }
+def gauges(memory: Psi, io: Psi, latencies: npt.NDArray[np.int64]) -> dict[str, float]:
+    """The columns hostsim.counters.timing.GAUGES of a guest or a host, by its pressure of memory and of io."""
+    found = latency_gauges(latencies)
+    for name, psi in zip(RESOURCES.values(), (memory, io), strict=True):
+        found |= {f"{name}_{kind}_avg{window}": psi.average(kind, window) for kind in KINDS for window in WINDOWS}
+        found |= {f"{name}_{kind}_ns": float(psi.record["total_ns"][number]) for number, kind in enumerate(KINDS)}
+    return found

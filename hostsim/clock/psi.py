@@ -1,9 +1,11 @@
-"""Pressure stall information of memory, as kernel/sched/psi.c computes it.
+"""Pressure stall information of memory and of io, as kernel/sched/psi.c computes it.
 
 A task is stalled on memory while it reclaims directly, and while it waits for a page of its working set to be swapped
-in (psi_memstall_enter in mm/memcontrol.c, and in mm/page_io.c swap_read_folio if folio_test_workingset). Of the tasks
-of one CPU, "some" is the time in which at least one is stalled, "full" that in which one is and none runs
-productively; a task that waits for the CPU counts as running. CPUs are weighted by the time in which they weren't
+in or read from its file (psi_memstall_enter in mm/memcontrol.c, in mm/page_io.c swap_read_folio and in mm/filemap.c
+folio_wait_bit_common if folio_test_workingset). It is stalled on io while it waits for any page of a device
+(io_schedule); zram is none: the CPU itself does the work. Of the tasks of one CPU, "some" is the time in which at least
+one is stalled, "full" that in which one is and none runs productively; a task that waits for the CPU counts as running,
+and one that waits for a device doesn't. CPUs are weighted by the time in which they weren't
 idle (collect_percpu_times). Within a tick the stalls of different tasks are taken as independent.
 """
 
@@ -22,7 +24,7 @@ PSI_FREQ_NS = 2_000_000_000  # 2 s: how often the averages move (the kernel's 2*
 FIXED_SHIFT = 11  # include/linux/sched/loadavg.h
 FIXED_1 = 1 << FIXED_SHIFT
 EXPS = (1677, 1981, 2034)  # for each of WINDOWS: FIXED_1 / exp(2 s / window)
-SOME, FULL, NONIDLE = range(3)  # columns of what the tasks of a CPU make: shares of a tick
+SOME, FULL, NONIDLE, NEITHER = range(4)  # columns of what the tasks of a CPU make: shares of a tick; scratch
 
 PSI = np.dtype(
     [
@@ -34,28 +36,29 @@ PSI = np.dtype(
     ],
     align=True,
 )
-"""One group: /proc/pressure/memory of the host, or memory.pressure of a guest's memcg."""
+"""One group: /proc/pressure/memory or io of the host, memory.pressure or io.pressure of a guest's memcg."""
 
 
 @compiled
 def pressure_of_cpus(pressure: npt.NDArray[np.float64], tasks: npt.NDArray[np.int64], first: int, tick_ns: int) -> None:
-    """What tasks do to their CPUs in a tick: fills ``pressure``, float64 (CPUs, 3), columns SOME, FULL and NONIDLE.
+    """What tasks do to their CPUs in a tick: fills ``pressure``, float64 (CPUs, 4), columns SOME, FULL and NONIDLE.
 
-    ``tasks``: int64 (tasks, 2), the ns for which each was stalled on memory, and for which it ran or waited for its
-    CPU; the rest it slept. They are numbered from ``first``, and take the CPUs in turn.
+    ``tasks``: int64 (tasks, 3), the ns for which each was stalled, for which it ran productively or waited for its CPU,
+    and for which it did anything but sleep. They are numbered from ``first``, and take the CPUs in turn.
     """
     cpus = len(pressure)
     pressure[:] = 1.0
     for task in range(len(tasks)):
-        none = pressure[(first + task) % cpus]  # for now: the shares in which none is stalled, runs, does either
+        none = pressure[(first + task) % cpus]  # for now: the shares in which none is stalled, runs, does anything
         stalled, running = tasks[task, 0] / tick_ns, tasks[task, 1] / tick_ns
         none[SOME] *= 1 - stalled
         none[FULL] *= 1 - running
-        none[NONIDLE] *= 1 - (stalled + running)
+        none[NONIDLE] *= 1 - tasks[task, 2] / tick_ns
+        none[NEITHER] *= 1 - (stalled + running)
     for cpu in range(cpus):
         none = pressure[cpu]
-        none[FULL] -= none[NONIDLE]
         none[SOME] = 1 - none[SOME]
+        none[FULL] = min(none[FULL] - none[NEITHER], none[SOME])  # it can be more by a rounding error
         none[NONIDLE] = 1 - none[NONIDLE]
 
 

@@ -1,6 +1,6 @@
 """The beginning of time on a clock, and the end of each tick: what was done in it counts for the next.
 
-The waits for mmu_lock and for the swap device, and the cost of a fault, are those at the rates of the tick before.
+The waits for mmu_lock and for devices, and the cost of a fault, are those at the rates of the tick before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from coldfleet.hostsim.clock import cost_model, psi, time_account
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.costs.scalability import contended_ns
-from coldfleet.hostsim.counters.timing import Cause
+from coldfleet.hostsim.counters.timing import RESOURCES, Cause
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.state import LOCKS, MONITOR, Machine, Record
 from coldfleet.hostsim.memory.ground_truth import count_memory
@@ -19,7 +19,10 @@ from coldfleet.hostsim.swap import queue as swap_queue
 from coldfleet.policies import Lock
 
 MS_NS = 1_000_000
-_FAULT, _SWAP_IN, _RECLAIM, _IDLE = int(Cause.FAULT), int(Cause.SWAP_IN), int(Cause.RECLAIM), int(Cause.IDLE)
+_FAULT, _SWAP_IN, _RECLAIM, _FILE_READ, _IDLE = (
+    int(cause) for cause in (Cause.FAULT, Cause.SWAP_IN, Cause.RECLAIM, Cause.FILE_READ, Cause.IDLE)
+)
+_MEMORY, _IO = range(len(RESOURCES))
 _SITES, _MMU_WRITE, _RMAP = MONITOR + 1, LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
 
 
@@ -29,6 +32,9 @@ def start(m: Machine, v: VCpus) -> None:
     for g in range(len(v.guests)):
         _count_locks(m, v, g)
         v.queue[0].traffic += m.events[g].pswpin + m.events[g].pswpout
+    _end_file_queues(m, v)
+    for queue in v.file_queues:
+        queue.wait_ns = 0.0
 
 
 @compiled
@@ -52,14 +58,15 @@ def end_tick(m: Machine, v: VCpus) -> None:
         in_pool = m.mms[g].pool_units / POOL_UNIT
         times.pool_page_ms += int(np.rint(in_pool)) * tick_ns // MS_NS
         times.reclaimed_page_ms += int(np.rint(swapped - in_pool)) * tick_ns // MS_NS
-    for number in range(len(v.tasks), len(v.threads)):
+    for number in range(v.tasks.shape[1], len(v.threads)):
         thread = v.threads[number]
         time_account.end_tick(thread, tick_ns, thread.working or thread.backlog_ns > 0)
+    _end_file_queues(m, v)
     queue = v.queue[0]
     swap_queue.end_tick(queue, (traffic - queue.traffic) * rules.scale, tick_ns)
     queue.traffic = traffic
     if not rules.free:
-        others = faulting_ns / tick_ns * (1 - 1 / len(v.tasks))  # vCPUs that a fault meets in theirs, on average
+        others = faulting_ns / tick_ns * (1 - 1 / v.tasks.shape[1])  # vCPUs that a fault meets in theirs, on average
         fault_ns = contended_ns(rules.fault_ns, rules.serial_ns, rules.coherency_ns, 1 + others)
         v.fault_ps[0] = int(np.rint(fault_ns * rules.scale * cost_model.PS))
     _add_pressure(v, tick_ns)
@@ -67,17 +74,44 @@ def end_tick(m: Machine, v: VCpus) -> None:
 
 @compiled
 def _note_task(v: VCpus, guest: Record, number: int) -> None:
-    """What a vCPU did in the tick, as PSI sees it: it was stalled on memory, or it ran or waited for its CPU."""
+    """What a vCPU did in the tick, as PSI sees it: it was stalled on memory or io, or it ran or waited for its CPU."""
     spent, seen = v.threads[number].spent, v.seen[number]
     of_working_set = guest.restored / guest.swapped_in if guest.swapped_in else 0.0
+    thrashing = guest.thrashing / guest.file_requests if guest.file_requests else 0.0
     swap_in = spent[_SWAP_IN] - seen[_SWAP_IN]
-    stalled = spent[_RECLAIM] - seen[_RECLAIM] + int(np.rint(swap_in * of_working_set))
+    file_read = spent[_FILE_READ] - seen[_FILE_READ]
+    reclaim = spent[_RECLAIM] - seen[_RECLAIM]
+    swap_stall = int(np.rint(swap_in * of_working_set))
+    io = file_read + (swap_in if v.rules[0].swap_io else 0)
+    unproductive = io + reclaim + (0 if v.rules[0].swap_io else swap_stall)
     passed = 0
     for cause in range(len(seen)):
         if cause != _IDLE:
             passed += spent[cause] - seen[cause]
         seen[cause] = spent[cause]
-    v.tasks[number, 0], v.tasks[number, 1] = stalled, passed - stalled
+    memory, of_io = v.tasks[_MEMORY, number], v.tasks[_IO, number]
+    memory[0], memory[1], memory[2] = (
+        reclaim + swap_stall + int(np.rint(file_read * thrashing)),
+        passed - unproductive,
+        passed,
+    )
+    of_io[0], of_io[1], of_io[2] = io, passed - io, passed
+
+
+@compiled
+def _end_file_queues(m: Machine, v: VCpus) -> None:
+    """The waits for the devices of files follow from what they did in this tick."""
+    for queue in v.file_queues:
+        queue.requests = queue.pages = 0
+    for g in range(len(v.guests)):
+        queue, events = v.file_queues[v.guests[g].file_queue], m.events[g]
+        queue.requests += events.file_read_requests + events.file_writes
+        queue.pages += events.file_reads + events.file_writes
+    scale, tick_ns = v.rules[0].scale, v.rules[0].tick_ns
+    for queue in v.file_queues:
+        more = queue.pages - queue.requests
+        swap_queue.end_tick(queue, (queue.requests - queue.traffic) * scale, tick_ns, (more - queue.more) * scale)
+        queue.traffic, queue.more = queue.requests, more
 
 
 @compiled
@@ -101,10 +135,12 @@ def _count_locks(m: Machine, v: VCpus, g: int) -> None:
 def _add_pressure(v: VCpus, tick_ns: int) -> None:
     """To the host's PSI and to that of each guest's memcg."""
     host = len(v.guests)
-    psi.pressure_of_cpus(v.pressure, v.tasks, 0, tick_ns)
-    psi.add_pressure(v.psis[host], v.pressure, tick_ns)
-    for g in range(host):
-        guest = v.guests[g]
-        tasks = v.tasks[guest.first : guest.first + guest.vcpus]
-        psi.pressure_of_cpus(v.pressure, tasks, guest.first, tick_ns)
-        psi.add_pressure(v.psis[g], v.pressure, tick_ns)
+    for resource in range(len(v.tasks)):
+        all_tasks = v.tasks[resource]
+        psi.pressure_of_cpus(v.pressure, all_tasks, 0, tick_ns)
+        psi.add_pressure(v.psis[host, resource], v.pressure, tick_ns)
+        for g in range(host):
+            guest = v.guests[g]
+            tasks = all_tasks[guest.first : guest.first + guest.vcpus]
+            psi.pressure_of_cpus(v.pressure, tasks, guest.first, tick_ns)
+            psi.add_pressure(v.psis[g, resource], v.pressure, tick_ns)

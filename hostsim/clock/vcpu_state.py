@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from coldfleet.hostsim.clock import psi, time_account
 from coldfleet.hostsim.clock.latency import BUCKETS
-from coldfleet.hostsim.counters.timing import TIMES, Cause
+from coldfleet.hostsim.counters.timing import RESOURCES, TIMES, Cause
 
 TIME = np.dtype([(time.name, np.int64) for time in TIMES], align=True)
 RULES = np.dtype(
@@ -22,6 +22,7 @@ RULES = np.dtype(
         ("fault_ns", np.float64),  # a fault while nobody else on the host has one, ...
         ("serial_ns", np.float64),  # ... the part of it in which it keeps all others out, ...
         ("coherency_ns", np.float64),  # ... and what that takes longer from another socket (hostsim.costs.scalability)
+        ("swap_io", np.int64),  # who reads from swap waits for a device: it isn't zram
     ],
     align=True,
 )
@@ -35,6 +36,9 @@ GUEST = np.dtype(
         ("watched", np.int64),  # its next batch was made in memory, under the eyes of Python
         ("swapped_in", np.int64),  # pages: all, ...
         ("restored", np.int64),  # ... and those of the working set
+        ("file_requests", np.int64),  # reads from files: all, ...
+        ("thrashing", np.int64),  # ... and those for a page of the working set
+        ("file_queue", np.int64),  # of VCpus.file_queues, that of its file's device
         ("tdp_wait_ns", np.float64),  # waits for mmu_lock, at the rates of the last tick: of a TDP fault, ...
         ("shadow_wait_ns", np.float64),  # ... of a shadow fault, ...
         ("aging_wait_ns", np.float64),  # ... and of an aging step
@@ -54,10 +58,12 @@ class VCpus(NamedTuple):
     """All guests of a host on a clock.
 
     ``rules``: RULES (1,). ``guests``: GUEST. ``threads``: time_account.THREAD, the vCPUs, then the kernel threads.
-    ``tasks``: int64 (vCPUs, 2), what each did in the last tick, for PSI; ``seen``: int64 (vCPUs, causes), what they
-    had done before. ``times``: TIME of each guest. ``latencies``: int64 (guests, latency.BUCKETS).
-    ``psis``: psi.PSI of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 3), scratch.
-    ``queue``: hostsim.swap.queue.SWAP (1,).
+    ``tasks``: int64 (RESOURCES, vCPUs, 3), what each did in the last tick, for PSI; ``seen``: int64 (vCPUs, causes),
+    what they had done before. ``times``: TIME of each guest. ``latencies``: int64 (guests, latency.BUCKETS).
+    ``psis``: psi.PSI (guests + 1, RESOURCES) of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 4),
+    scratch.
+    ``queue``: hostsim.swap.queue.SWAP (1,). ``file_queues``: the same of each kind of device for files; without files,
+    of one that takes no time.
     ``fault_ps``: int64 (1,), what a fault costs now: CostModel.fault_ps.
     """
 
@@ -71,6 +77,7 @@ class VCpus(NamedTuple):
     psis: npt.NDArray[Any]
     pressure: npt.NDArray[np.float64]
     queue: npt.NDArray[Any]
+    file_queues: npt.NDArray[Any]
     fault_ps: npt.NDArray[np.int64]
 
 
@@ -80,6 +87,7 @@ def new_vcpus(
     pcpus: int,
     rules: tuple[Any, ...],
     queue: npt.NDArray[Any],
+    file_queues: npt.NDArray[Any],
     fault_ps: npt.NDArray[np.int64],
 ) -> VCpus:
     """The guests' ``vcpus`` and so many kernel threads, that have done nothing yet; ``pcpus`` 0: one for each vCPU."""
@@ -91,12 +99,13 @@ def new_vcpus(
         np.array([rules], RULES),
         guests,
         np.zeros(count + workers, time_account.THREAD),
-        np.zeros((count, 2), np.int64),
+        np.zeros((len(RESOURCES), count, 3), np.int64),
         np.zeros((count, len(Cause)), np.int64),
         np.zeros(len(vcpus), TIME),
         np.zeros((len(vcpus), BUCKETS), np.int64),
-        np.zeros(len(vcpus) + 1, psi.PSI),
-        np.zeros((pcpus or count, 3)),
+        np.zeros((len(vcpus) + 1, len(RESOURCES)), psi.PSI),
+        np.zeros((pcpus or count, 4)),
         queue,
+        file_queues,
         fault_ps,
     )

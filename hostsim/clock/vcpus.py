@@ -22,8 +22,8 @@ from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.swap import queue as swap_queue
 from coldfleet.hostsim.workload.batches import NONE_LEFT, READY, WATCHED, QueueState, find_batch, make_batch
 
-_RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM = (
-    int(cause) for cause in (Cause.RUN, Cause.FAULT, Cause.SWAP_IN, Cause.LOCK, Cause.RECLAIM)
+_RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM, _FILE_READ = (
+    int(cause) for cause in (Cause.RUN, Cause.FAULT, Cause.SWAP_IN, Cause.LOCK, Cause.RECLAIM, Cause.FILE_READ)
 )
 
 
@@ -148,24 +148,48 @@ def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: fl
     cost_model.read_costs(w.cost_model)
     guest.swapped_in += costs[cost_model.SWAPPED_IN]
     guest.restored += costs[cost_model.RESTORED]
+    guest.file_requests += costs[cost_model.FILE_REQUESTS]
+    guest.thrashing += costs[cost_model.THRASHING]
     if rules.free:
         return
     cost_model.read_costs(w.baseline_cost_model)
     run_ns = int(np.rint(accesses * rules.access_ns))
-    times.unreclaimed_ns += run_ns + w.baseline_cost_model.latest[cost_model.FAULT]
+    of_baseline = w.baseline_cost_model.latest
+    times.unreclaimed_ns += run_ns + of_baseline[cost_model.FAULT] + _read_files(v, guest, of_baseline, False)
     lock_ns = costs[cost_model.READS] * guest.tdp_wait_ns + costs[cost_model.WRITES] * guest.shadow_wait_ns
     lock_ns += costs[cost_model.AGING_WRITES] * guest.aging_wait_ns
     time_account.accrue(thread, _RUN, run_ns)
     time_account.accrue(thread, _FAULT, costs[cost_model.FAULT])
     time_account.accrue(thread, _SWAP_IN, swap_queue.read_pages(v.queue[0], costs[cost_model.SWAPPED_IN] * rules.scale))
     time_account.accrue(thread, _LOCK, int(np.rint(lock_ns * rules.scale)))
-    time_account.accrue(thread, _RECLAIM, costs[cost_model.RECLAIM] + _wait_for_writes(v, times, costs))
+    time_account.accrue(thread, _RECLAIM, costs[cost_model.RECLAIM] + _wait_for_writes(v, guest, times, costs))
+    time_account.accrue(thread, _FILE_READ, _read_files(v, guest, costs, True))
 
 
 @compiled
-def _wait_for_writes(v: VCpus, times: Record, costs: npt.NDArray[np.int64]) -> int:
+def _read_files(v: VCpus, guest: Record, costs: npt.NDArray[np.int64], shared: bool) -> int:
+    """How long a vCPU waited for reads from its file, ns; ``shared``: others use the device, too.
+
+    A reader goes on while readahead reads for it: of each such page it has the time of an access less to wait.
+    """
+    rules, queue = v.rules[0], v.file_queues[guest.file_queue]
+    requests = costs[cost_model.FILE_REQUESTS] * rules.scale
+    if not requests:
+        return 0
+    ahead, ahead_pages = costs[cost_model.AHEAD_REQUESTS] * rules.scale, costs[cost_model.AHEAD_PAGES] * rules.scale
+    more = costs[cost_model.FILE_PAGES] * rules.scale - requests
+    mean_ns = swap_queue.mean_read_ns(queue, requests, more)
+    ns = swap_queue.read_pages(queue, requests, more) if shared else np.int64(np.rint(mean_ns))
+    hidden_ns = min(ahead_pages * rules.access_ns, swap_queue.mean_read_ns(queue, ahead, ahead_pages - ahead))
+    return np.int64(max(ns - np.rint(hidden_ns), 0.0))  # type: ignore[return-value]
+
+
+@compiled
+def _wait_for_writes(v: VCpus, guest: Record, times: Record, costs: npt.NDArray[np.int64]) -> int:
     """How long a reclaim waited for writes to end, ns."""
-    ns = swap_queue.wait_for_writes(v.queue[0], costs[cost_model.WRITE_WAITS] * v.rules[0].scale)
+    of_files = costs[cost_model.FILE_WRITE_WAITS]
+    ns = swap_queue.wait_for_writes(v.queue[0], (costs[cost_model.WRITE_WAITS] - of_files) * v.rules[0].scale)
+    ns += swap_queue.wait_for_writes(v.file_queues[guest.file_queue], of_files * v.rules[0].scale)
     times.write_wait_ns += ns
     return ns
 
@@ -182,7 +206,7 @@ def charge_kernel_thread(v: VCpus, model: CostModel, thread: Record, g: int, lev
     lock_ns = write_ns = 0
     if not rules.free:
         lock_ns = int(np.rint(model.latest[cost_model.AGING_WRITES] * guest.aging_wait_ns * rules.scale))
-        write_ns = _wait_for_writes(v, v.times[g], model.latest)
+        write_ns = _wait_for_writes(v, guest, v.times[g], model.latest)
     time_account.accrue(thread, _RUN, work_ns)
     time_account.accrue(thread, _LOCK, lock_ns)
     time_account.accrue(thread, _SWAP_IN, write_ns)

@@ -58,6 +58,7 @@ def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64], calibratio
     violations = counters["tdp_faults"] + counters["shadow_faults"]
     faults = (
         max(violations, counters["pgfault"]) * calibration.fault_ns
+        + counters["nested_faults"] * calibration.nested_fault_ns
         + counters["pswpin"] * SWAP_IN_NS
         + counters["file_reads"] * IO_NS
     )

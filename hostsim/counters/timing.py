@@ -7,19 +7,21 @@ from enum import IntEnum
 from coldfleet.hostsim.counters.columns import Counter
 
 KINDS = ("some", "full")  # of pressure stall information
+RESOURCES = {"memory": "psi", "io": "psi_io"}  # with the names of their columns
 WINDOWS = (10, 60, 300)  # s, of its averages
 
 
 class Cause(IntEnum):
-    """What a vCPU, or a kernel thread, does with a ns. The first five are work: they accrue, and are worked off."""
+    """What a vCPU, or a kernel thread, does with a ns. The first six are work: they accrue, and are worked off."""
 
     RUN = 0  # its own instructions and accesses; a kernel thread's work
     FAULT = 1  # faults of the primary MMU, the TDP MMU and the shadow MMU, and those that track accesses
     SWAP_IN = 2  # waiting for the swap device
     LOCK = 3  # waiting for mmu_lock
     RECLAIM = 4  # direct reclaim
-    STEAL = 5  # it could run, but there was no CPU (the guest's steal time)
-    IDLE = 6  # nothing to do
+    FILE_READ = 5  # waiting for the device of its file
+    STEAL = 6  # it could run, but there was no CPU (the guest's steal time)
+    IDLE = 7  # nothing to do
 
 
 WORK = range(Cause.STEAL)
@@ -30,6 +32,7 @@ CAUSES = {
     Cause.SWAP_IN: ("swap_in_stall_ns", "vCPU time waiting for pages from swap"),
     Cause.LOCK: ("lock_stall_ns", "vCPU time waiting for mmu_lock"),
     Cause.RECLAIM: ("direct_reclaim_stall_ns", "vCPU time in direct reclaim"),
+    Cause.FILE_READ: ("file_read_stall_ns", "vCPU time waiting for pages of its file from their device"),
     Cause.STEAL: ("steal_ns", "vCPU time waiting for a CPU"),
     Cause.IDLE: ("idle_ns", "vCPU time with nothing to do"),
 }
@@ -64,11 +67,24 @@ GAUGES: tuple[Counter, ...] = (
     Counter("latency_p50_ns", "ns", "median time that a batch of accesses took, waits for a CPU included"),
     Counter("latency_p99_ns", "ns", "99th percentile of the same"),
     *(
-        Counter(f"psi_{kind}_avg{window}", "percent", f"memory pressure at the end: {kind} avg{window} of PSI")
-        for kind in KINDS
-        for window in WINDOWS
+        gauge
+        for resource, name in RESOURCES.items()
+        for gauge in (
+            *(
+                Counter(
+                    f"{name}_{kind}_avg{window}",
+                    "percent",
+                    f"{resource} pressure at the end: {kind} avg{window} of PSI",
+                )
+                for kind in KINDS
+                for window in WINDOWS
+            ),
+            *(
+                Counter(f"{name}_{kind}_ns", "ns", f"time under {resource} pressure: {kind} total of PSI")
+                for kind in KINDS
+            ),
+        )
     ),
-    *(Counter(f"psi_{kind}_ns", "ns", f"time under memory pressure: {kind} total of PSI") for kind in KINDS),
 )
 """What can't be added up, float64: of a guest its memcg's, of a host its own, of a fleet the mean of its hosts.
 Latencies are of all batches of the guest, host or fleet together."""

@@ -143,7 +143,14 @@ MM = np.dtype(
         ("own_pages", np.int64),  # ... in page tables of their own
         ("file_first", np.int64),  # a file that the process reads, writes and has mapped ...
         ("file_pages", np.int64),  # ... in page tables of their own
+        ("ra_pages", np.int64),  # the most that readahead reads at a time; 0: there is none
+        ("ra_start", np.int64, (2,)),  # struct file_ra_state, of read(2) and of the mapping: the present window ...
+        ("ra_size", np.int64, (2,)),
+        ("ra_async", np.int64, (2,)),  # ... and how far before its end the next one is read
+        ("ra_prev", np.int64),  # the page that read(2) read last
+        ("mmap_miss", np.int64),  # faults on the mapping that missed the page cache, less those that met it
         ("file_mapped", np.int64),  # of these, pages that its page tables map (MM_FILEPAGES)
+        ("file_under_writeback", np.int64),  # of the next, pages of the file
         ("under_writeback", np.int64),  # pages being written, in Machine.in_flight from index ``first`` on
         ("seq", np.int64),  # mm_state.seq: the aging that was walked last
         ("walked", np.int64),  # a walk was completed before (mm_state.tail is not NULL)

@@ -4,7 +4,8 @@ A block of Philox (hostsim.engine.philox) has a counter of four 32-bit words: it
 The host's word is its number. The other two say what the block is for, so that no two uses share a block:
 
 * guest: the number of a guest, below 2^24, plus one of :class:`Source`, plus the part of a sample (2^27 each). The swap
-  device, which is nobody's, counts down from 2^32 - 1 with the part.
+  device, which is nobody's, counts down from 2^32 - 1 with the part; below it each
+  kind of device for files.
 * tick: a tick of the run, below 2^31, or one of :class:`Purpose` for what is drawn once or without regard to ticks.
 
 Which page tables a sample has is drawn by numpy's Philox, whose words have 64 bits: a generator of its own.
@@ -16,6 +17,7 @@ from enum import IntEnum
 
 GUESTS = 1 << 24  # of a host
 PARTS = 4  # of a sample
+FILE_DEVICES = 8  # kinds of devices for files, at most
 _PART = 1 << 27
 
 SAMPLE_STARTS = 1  # in the second word of the counter of numpy's Philox
@@ -31,6 +33,7 @@ class Source(IntEnum):
     DAMON = 4 << 24
     FILE = 1 << 31
     SWAP_DEVICE = (1 << 32) - PARTS
+    FILE_DEVICE = (1 << 32) - (1 + FILE_DEVICES) * PARTS
 
 
 class Purpose(IntEnum):
@@ -45,9 +48,14 @@ class Purpose(IntEnum):
 
 
 def guest_word(source: Source, guest: int = 0, part: int = 0) -> int:
-    """The guest word of a source's blocks. ``part``: of a sample, or 0. Raises ValueError outside the ranges."""
+    """The guest word of a source's blocks. ``guest``: of devices for files their kind. ``part``: of a sample, or 0.
+
+    Raises ValueError outside the ranges.
+    """
     if not (0 <= guest < GUESTS and 0 <= part < PARTS):
         raise ValueError(f"guest {guest}, part {part}: there are {GUESTS} guests and {PARTS} parts at most")
     if source == Source.SWAP_DEVICE:
         return source + PARTS - 1 - part
+    if source == Source.FILE_DEVICE:
+        return source + part * FILE_DEVICES + guest
     return source + part * _PART + guest

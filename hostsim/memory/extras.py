@@ -125,6 +125,7 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
         if not m.bits[word, mapped] & bit:
             if mm.notifiers:
                 fault_in_vm(m, g, page, shadow, write)
+                events.nested_faults += by_l2 and shadow and not mm.oom_reason
             else:
                 fault_in_process(m, g, page, write)
             if mm.oom_reason:

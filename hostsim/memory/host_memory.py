@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,7 +58,8 @@ class Memslot:
     its first fault and the last quarter of its memory add beside page tables (KVM's caches).
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
     ``extras``: the guest is more than plain; hostsim.memory.extras sets up what.
-    ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.mm.filemap).
+    ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.mm.filemap);
+    ``readahead_pages``: the most that is read of it at a time (read_ahead_kb; 0: what is asked for, as in recordings).
     """
 
     pages: int
@@ -72,6 +73,7 @@ class Memslot:
     swappiness: int = 60
     extras: bool = False
     file_pages: int = 0
+    readahead_pages: int = 0
 
 
 class Watermarks(NamedTuple):
@@ -191,6 +193,8 @@ class HostMemory:
             mm["own_pages"] = slot.own_pages
             mm["file_first"] = mm["own_first"] + own_tables[g] * PTRS_PER_PTE
             mm["file_pages"] = slot.file_pages
+            mm["ra_pages"] = slot.readahead_pages
+            mm["ra_prev"] = -1
             self.machine.pages["flags"][mm["file_first"] : mm["file_first"] + slot.file_pages] = FILE_PAGE
             mm["notifiers"] = slot.kvm
             mm["extras"] = slot.extras
@@ -263,20 +267,24 @@ class HostMemory:
         for guest in range(len(self.machine.mms)):
             writeback.flush(self.machine, guest)
 
-    def complete_io(self, pages: int | None = None) -> None:
+    def complete_io(
+        self, pages: int | None = None, kind: int = writeback.EITHER, guests: Sequence[int] | None = None
+    ) -> None:
         """The writes of so many pages end, each guest's oldest in proportion to what it has under way; None: of all.
 
-        Reclaim waits for writes by itself when it can't go on without.
+        ``kind``: ANON, FILE or EITHER. ``guests``: whose; None: everybody's. Reclaim waits for writes by itself when it
+        can't go on without.
         """
         if not self.has_io:
             return
-        under_way = self.machine.mms["under_writeback"]
-        total = int(under_way.sum())
+        who = range(len(self.machine.mms)) if guests is None else guests
+        under_way = [int(writeback.writes_under_way(self.machine, guest, kind)) for guest in who]
+        total = sum(under_way)
         left = total if pages is None else min(pages, total)
-        for guest, count in enumerate(under_way.tolist()):
+        for guest, count in zip(who, under_way, strict=True):
             if left:
                 ended = -(-left * count // total)  # rounded up: what is left goes to the last ones
-                writeback.end_writeback(self.machine, guest, ended)
+                writeback.end_writeback(self.machine, guest, ended, kind)
                 left -= ended
                 total -= count
 

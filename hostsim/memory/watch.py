@@ -40,6 +40,7 @@ from coldfleet.hostsim.engine.state import (
     Machine,
 )
 from coldfleet.hostsim.memory.host_memory import HostMemory
+from coldfleet.hostsim.mm import writeback
 from coldfleet.policies import Lock
 
 BETWEEN = "between the operations"  # devices, NUMA balancing and access monitors act on the pages directly
@@ -191,9 +192,11 @@ class Watch(HostMemory):
         with self._operation(guest, "the end of the nested VM"):
             super().stop_nested(guest)
 
-    def complete_io(self, pages: int | None = None) -> None:
+    def complete_io(
+        self, pages: int | None = None, kind: int = writeback.EITHER, guests: Sequence[int] | None = None
+    ) -> None:
         with self._operation(-1, "the end of I/O"):
-            super().complete_io(pages)
+            super().complete_io(pages, kind, guests)
 
     def balance_in_parts(self) -> Iterator[int]:
         yield from self._in_operations(super().balance_in_parts(), "a visit of kswapd's", -1)

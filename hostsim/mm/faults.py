@@ -304,6 +304,7 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
                     level2_count -= access >> 31
                     made = i
                     break
+                m.events[g].nested_faults += access >> 31
             m.bits[word, accessed] |= bit
             m.bits[word, TOUCHED] |= bit
         if access & ACCESS_WRITE:

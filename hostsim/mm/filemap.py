@@ -1,8 +1,8 @@
 """A file in the page cache: read(2), write(2), and accesses through a mapping (mm/filemap.c, mm/memory.c).
 
 Each guest's process may have one file. read(2) and write(2) leave no Accessed bit, the kernel marks the page itself;
-an access through the mapping leaves one, as on anonymous memory. There is no readahead: a page is read when it is
-asked for. A write replaces its whole page, so that nothing is read for it.
+an access through the mapping leaves one, as on anonymous memory. hostsim.mm.readahead says what is read beside the page
+that is asked for. A write replaces its whole page, so that nothing is read for it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from coldfleet.hostsim.engine.state import (
     ACCESS_MMAP,
     ACCESS_PAGE,
     ACCESS_WRITE,
-    ACTIVE,
     DIRTY,
-    FILE,
-    FILE_PAGE,
     IN_PAGE_CACHE,
     PMD_POPULATED,
     PMD_YOUNG,
@@ -26,44 +23,22 @@ from coldfleet.hostsim.engine.state import (
     PRIMARY,
     PTRS_PER_PTE,
     TOUCHED,
-    WORKINGSET,
     WRITABLE,
     Machine,
 )
 from coldfleet.hostsim.mm.faults import make_table
-from coldfleet.hostsim.mm.lru import add_page
-from coldfleet.hostsim.mm.page_alloc import alloc_page
+from coldfleet.hostsim.mm.readahead import (
+    BY_MAPPING,
+    add_to_page_cache,
+    marked_page,
+    meet_by_mapping,
+    miss_by_mapping,
+    read_by_call,
+)
 from coldfleet.hostsim.mm.refs import marked_accessed
-from coldfleet.hostsim.mm.workingset import NEVER, refault
 from coldfleet.hostsim.mm.writeback import mark_dirty
 
 FAULT_AROUND_PAGES = 16  # fault_around_bytes of mm/memory.c, 64 KiB
-
-
-@compiled
-def _add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool) -> bool:
-    """filemap_add_folio: charges the page, looks at its shadow unless it is overwritten, and puts it on the lists.
-
-    False if the guest was killed for it.
-    """
-    if not alloc_page(m, g):
-        return False
-    row = page_row(m, page)
-    row.state = ACTIVE if in_fault else 0
-    row.flags = FILE_PAGE | IN_PAGE_CACHE
-    if write:
-        row.shadow = NEVER
-    else:
-        m.events[g].file_reads += 1
-        if row.shadow != NEVER:
-            refault(m, g, page, FILE, in_fault)
-    f = m.features[0]
-    if in_fault and f.birth_referenced and not row.state & WORKINGSET:
-        row.state = marked_accessed(f, row.state & ~ACTIVE)
-    m.cpus[m.mms[g].cpu].added = 0  # a simplification: it takes the CPU's batch with it to the lists
-    add_page(m, g, page, FILE)
-    m.events[g].cached_pages += 1
-    return True
 
 
 @inlined
@@ -82,10 +57,16 @@ def _is_mapped(m: Machine, page: int) -> bool:
 
 @compiled
 def _fault_around(m: Machine, g: int, page: int) -> None:
-    """do_fault_around: a read fault maps whatever the aligned block of 16 pages around it has in the page cache."""
+    """do_fault_around: a read fault maps whatever the aligned block of 16 pages around it has in the page cache.
+
+    But for the page at which readahead goes on, so that it is noticed when that is needed.
+    """
     mm = m.mms[g]
+    marker = mm.file_first + marked_page(mm, BY_MAPPING)
     start = mm.file_first + ((page - mm.file_first) & ~(FAULT_AROUND_PAGES - 1))
     for neighbour in range(start, min(start + FAULT_AROUND_PAGES, mm.file_first + mm.file_pages)):
+        if neighbour == marker and neighbour != page:
+            continue
         if page_row(m, neighbour).flags & IN_PAGE_CACHE and not _is_mapped(m, neighbour):
             _map(m, g, neighbour)
 
@@ -96,13 +77,17 @@ def _fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     m.events[g].pgfault += 1
     if not m.pmds[page // PTRS_PER_PTE]:
         make_table(m, g, page // PTRS_PER_PTE)
+    if page_row(m, page).flags & IN_PAGE_CACHE:
+        meet_by_mapping(m, g, page)
+        if m.mms[g].oom_reason:
+            return
     if not write:
         _fault_around(m, g, page)
     if _is_mapped(m, page):
         return
     if not page_row(m, page).flags & IN_PAGE_CACHE:
         m.events[g].pgmajfault += 1
-        if not _add_to_page_cache(m, g, page, True, False):
+        if not miss_by_mapping(m, g, page):
             return
     _map(m, g, page)
 
@@ -132,7 +117,10 @@ def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
 def _access_by_call(m: Machine, g: int, page: int, write: bool) -> None:
     """filemap_read, generic_perform_write: the page is marked accessed once a call."""
     row = page_row(m, page)
-    if not row.flags & IN_PAGE_CACHE and not _add_to_page_cache(m, g, page, False, write):
+    if write:
+        if not row.flags & IN_PAGE_CACHE and not add_to_page_cache(m, g, page, False, True):
+            return
+    elif not read_by_call(m, g, page):
         return
     row.state = marked_accessed(m.features[0], row.state)
     if write:

@@ -14,7 +14,7 @@ from coldfleet.hostsim.mm.evict import evict_pages, oldest_evictable
 from coldfleet.hostsim.mm.lru import drain, gen_of
 from coldfleet.hostsim.mm.pid import is_evictable
 from coldfleet.hostsim.mm.swap_slots import get_swappiness
-from coldfleet.hostsim.mm.writeback import end_writeback, flush
+from coldfleet.hostsim.mm.writeback import flush, wait_for_writes
 
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
@@ -155,8 +155,7 @@ def wait_for_io(m: Machine, target: int) -> None:
     """A pass that has not freed enough waits until what is being written is written: the next one can free it."""
     first, last = _first_and_last(m, target)
     for g in range(first, last + 1):
-        m.events[g].reclaim_write_waits += m.mms[g].under_writeback
-        end_writeback(m, g, m.mms[g].under_writeback)
+        wait_for_writes(m, g)
 
 
 @compiled
@@ -165,8 +164,7 @@ def wait_for_flusher(m: Machine, target: int) -> None:
     first, last = _first_and_last(m, target)
     for g in range(first, last + 1):
         flush(m, g)
-        m.events[g].reclaim_write_waits += m.mms[g].under_writeback
-        end_writeback(m, g, m.mms[g].under_writeback)
+        wait_for_writes(m, g)
 
 
 @spliced

@@ -13,6 +13,7 @@ import numpy as np
 from coldfleet.hostsim.engine.jit import compiled, inlined, page_row
 from coldfleet.hostsim.engine.state import (
     DIRTY,
+    FILE,
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
@@ -32,6 +33,8 @@ from coldfleet.hostsim.mm.lru import (
     page_kind,
     with_gen,
 )
+
+EITHER = 2  # kind of page: of memory or of a file
 
 
 @inlined
@@ -59,30 +62,54 @@ def start_writeback(m: Machine, g: int, page: int) -> None:
     row.flags = (row.flags & ~PG_DIRTY) | PG_WRITEBACK
     m.in_flight[mm.first + mm.under_writeback] = page
     mm.under_writeback += 1
+    mm.file_under_writeback += page_kind(row) == FILE
 
 
 @compiled
-def end_writeback(m: Machine, g: int, pages: int) -> None:
+def end_writeback(m: Machine, g: int, pages: int, kind: int = EITHER) -> None:
     """The I/O of so many pages of a guest ends, at most all of it, in the order in which it started.
 
-    What reclaim waited for (PG_RECLAIM) goes to the tail of the oldest generation: eviction meets it next. The
-    CPU's batches have long been drained by then.
+    ``kind``: ANON, whose device is that of swap, FILE, or EITHER. What reclaim waited for (PG_RECLAIM) goes to the tail
+    of the oldest generation: eviction meets it next. The CPU's batches have long been drained by then.
     """
     mm = m.mms[g]
-    ended = min(pages, mm.under_writeback)
-    if not ended:
+    left = min(pages, writes_under_way(m, g, kind))
+    if not left:
         return
     drain(m, mm.cpu)
-    for i in range(ended):
+    kept = 0
+    for i in range(mm.under_writeback):
         page = m.in_flight[mm.first + i]
         row = page_row(m, page)
+        if not left or (kind != EITHER and page_kind(row) != kind):
+            m.in_flight[mm.first + kept] = page
+            kept += 1
+            continue
+        left -= 1
+        mm.file_under_writeback -= page_kind(row) == FILE
         waited_for = row.flags & PG_RECLAIM
         row.flags &= ~(PG_WRITEBACK | PG_RECLAIM)
         if waited_for and not row.flags & PG_DIRTY:
             _rotate(m, g, page)
-    for i in range(ended, mm.under_writeback):
-        m.in_flight[mm.first + i - ended] = m.in_flight[mm.first + i]
-    mm.under_writeback -= ended
+    mm.under_writeback = kept
+
+
+@compiled
+def writes_under_way(m: Machine, g: int, kind: int) -> int:
+    """Pages of a guest that are being written; ``kind``: as :func:`end_writeback`."""
+    mm = m.mms[g]
+    if kind == EITHER:
+        return mm.under_writeback
+    return mm.file_under_writeback if kind == FILE else mm.under_writeback - mm.file_under_writeback
+
+
+@compiled
+def wait_for_writes(m: Machine, g: int) -> None:
+    """A reclaim waits until all that is being written of a guest is written."""
+    mm = m.mms[g]
+    m.events[g].reclaim_write_waits += mm.under_writeback
+    m.events[g].reclaim_file_write_waits += mm.file_under_writeback
+    end_writeback(m, g, mm.under_writeback)
 
 
 @inlined

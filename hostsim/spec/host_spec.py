@@ -23,7 +23,8 @@ MIX_WORKLOADS = ("mix-hotcold", "mix-zipf")
 RECORDED_LAYOUTS = ("perm", "ident")
 SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.engine.state.KVM and those after it
 MONITORS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
-SWAP_DEVICES = ("zram", "async", "nvme", "remote", "none")
+SWAP_DEVICES = ("zram", "async", "nvme", "remote", "disk", "none")
+FILE_DEVICES = ("zram", "async", "nvme", "remote", "disk")
 RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
 
 
@@ -137,7 +138,9 @@ class PageCacheSpec:
 
     ``access_share`` of the guest's accesses go to it, after those to its memory in each tick; ``kind`` says to which
     pages, with the other figures of the guest's workload. The first ``mmap_share`` of the file is accessed through a
-    mapping, the rest by read(2) and write(2). ``write_share`` of the accesses write.
+    mapping, the rest by read(2) and write(2). ``write_share`` of the accesses write. ``device``: one of FILE_DEVICES,
+    where the file is; guests of a host with the same kind share one, which isn't that of swap. ``readahead_pages``: the
+    most that is read at a time (read_ahead_kb); 0: the page that is asked for.
     """
 
     pages: int
@@ -145,9 +148,12 @@ class PageCacheSpec:
     kind: str = "zipf"
     mmap_share: float = 0.0
     write_share: float = 0.0
+    device: str = "nvme"
+    readahead_pages: int = 0
 
     def __post_init__(self) -> None:
         _check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
+        _check_names("device for files", [self.device], FILE_DEVICES)
 
 
 @dataclass(frozen=True)

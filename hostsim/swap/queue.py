@@ -1,4 +1,4 @@
-"""A swap device as the vCPUs meet it: its latency, and waiting for its other requests.
+"""A device as the vCPUs meet it, of swap or of files: its latency, and waiting for its other requests.
 
 It is an open queue with ``depth`` servers and constant service (M/D/c: half of M/M/c's wait, with the probability
 of waiting taken as utilisation to the power of sqrt(2 (c + 1)), Sakasegawa 1977), at the rate of the last tick.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.jit import compiled, inlined
 from coldfleet.hostsim.engine.philox import philox
 from coldfleet.hostsim.engine.state import Record
 from coldfleet.hostsim.engine.streams import Source, guest_word
@@ -30,8 +30,12 @@ SWAP = np.dtype(
         ("spread", np.float64),
         ("pages_per_s", np.float64),
         ("depth", np.float64),
-        ("wait_ns", np.float64),  # for each page that is read, at the traffic of the last tick
-        ("traffic", np.int64),  # pages read and written up to then
+        ("transfer_ns", np.float64),  # for each page of a request after its first
+        ("wait_ns", np.float64),  # for each request, at the traffic of the last tick
+        ("traffic", np.int64),  # requests up to then, ...
+        ("more", np.int64),  # ... and their pages after the first
+        ("requests", np.int64),  # the same two with this tick's, while they are added up
+        ("pages", np.int64),
         ("waited", np.float64),  # pages written in this tick while a reclaim waited for them
         ("key", np.uint64),  # of the random numbers
         ("host", np.uint64),
@@ -42,45 +46,62 @@ SWAP = np.dtype(
 )
 
 
-def new_queue(device: SwapDevice, *, key: np.uint64, host: int, part: int = 0) -> npt.NDArray[Any]:
-    """One SWAP record, of a device that is idle. ``part``: of a sample, 0 without one."""
+def new_queue(
+    device: SwapDevice, *, key: np.uint64, host: int, part: int = 0, source: Source = Source.SWAP_DEVICE, kind: int = 0
+) -> npt.NDArray[Any]:
+    """One SWAP record, of a device that is idle. ``part``: of a sample, 0 without one. ``source``, ``kind``:
+    as of guest_word."""
     queue = np.zeros(1, SWAP)
-    queue[["read_ns", "spread", "pages_per_s", "depth"]] = (
+    queue[["read_ns", "spread", "pages_per_s", "depth", "transfer_ns"]] = (
         device.read_ns,
         device.spread,
         device.pages_per_s,
         device.depth,
+        device.transfer_ns,
     )
-    queue[["key", "host", "stream"]] = (key, host, guest_word(Source.SWAP_DEVICE, part=part))
+    queue[["key", "host", "stream"]] = (key, host, guest_word(source, kind, part))
     return queue
 
 
 @compiled
-def read_pages(queue: Record, pages: float) -> int:
-    """The time, ns, that a vCPU waits until so many pages have been read one after the other.
+def read_pages(queue: Record, requests: float, more: float = 0.0) -> int:
+    """The time, ns, that a vCPU waits for so many reads, one after the other.
 
-    The sum of many log-normal latencies is taken as normal.
+    ``more``: pages of all these beyond the first of each. The sum of many log-normal latencies is taken as normal.
     """
-    if pages <= 0:
+    if requests <= 0:
         return 0
-    if pages < MANY:
+    if requests < MANY:
         latency_ns = 0.0
-        for _ in range(np.int64(np.rint(pages))):
+        for _ in range(np.int64(np.rint(requests))):
             latency_ns += queue.read_ns * math.exp(queue.spread * _standard_normal(queue))
     else:
-        mean_ns = queue.read_ns * math.exp(queue.spread**2 / 2)
-        deviation_ns = mean_ns * math.sqrt(math.expm1(queue.spread**2) * pages)
-        latency_ns = max(mean_ns * pages + deviation_ns * _standard_normal(queue), 0.0)
-    return np.int64(np.rint(latency_ns + pages * queue.wait_ns))  # type: ignore[return-value]
+        mean_ns = mean_read_ns(queue, 1.0)
+        deviation_ns = mean_ns * math.sqrt(math.expm1(queue.spread**2) * requests)
+        latency_ns = max(mean_ns * requests + deviation_ns * _standard_normal(queue), 0.0)
+    return np.int64(np.rint(latency_ns + requests * queue.wait_ns + more * queue.transfer_ns))  # type: ignore[return-value]
 
 
 @compiled
-def end_tick(queue: Record, pages: float, tick_ns: int) -> None:
-    """So many pages were read and written in a tick that has passed."""
+def mean_read_ns(queue: Record, requests: float, more: float = 0.0) -> float:
+    """The mean of :func:`read_pages` while the device has nothing else to do."""
+    return requests * queue.read_ns * math.exp(queue.spread**2 / 2) + more * queue.transfer_ns
+
+
+@inlined
+def _busy_ns(queue: Record, requests: float, more: float) -> float:
+    """For how long so many requests keep the whole device busy."""
+    return requests * SECOND_NS / queue.pages_per_s + more * queue.transfer_ns
+
+
+@compiled
+def end_tick(queue: Record, requests: float, tick_ns: int, more: float = 0.0) -> None:
+    """So many requests were made in a tick that has passed; ``more``: as :func:`read_pages`."""
     if not queue.pages_per_s:
         return
-    load = min(pages * SECOND_NS / tick_ns / queue.pages_per_s, MOST_LOAD)
-    service_ns = queue.depth * SECOND_NS / queue.pages_per_s
+    busy_ns = _busy_ns(queue, requests, more)
+    load = min(busy_ns / tick_ns, MOST_LOAD)
+    service_ns = queue.depth * (busy_ns / requests if requests else 0.0)
     queue.wait_ns = service_ns * load ** math.sqrt(2 * (queue.depth + 1)) / (2 * queue.depth * (1 - load))
 
 
@@ -94,13 +115,14 @@ def wait_for_writes(queue: Record, pages: float) -> int:
 
 
 @compiled
-def end_writes(queue: Record, pages_read: float, tick_ns: int) -> float:
-    """Pages whose write ends with a tick in which so many were read.
+def end_writes(queue: Record, reads: float, tick_ns: int, more: float = 0.0) -> float:
+    """Pages whose write ends with a tick that had so many requests to read; ``more``: as :func:`read_pages`.
 
     Who reads is served first, but for a share of the device that is left for writes.
     """
     can_move = queue.pages_per_s * tick_ns / SECOND_NS
-    ended = max(can_move - pages_read - queue.waited, LEAST_WRITES * can_move)
+    read = _busy_ns(queue, reads, more) * queue.pages_per_s / SECOND_NS
+    ended = max(can_move - read - queue.waited, LEAST_WRITES * can_move)
     queue.waited = 0.0
     return ended
 

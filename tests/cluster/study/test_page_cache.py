@@ -57,7 +57,7 @@ def plan_of(study_file: Path, *lines: str) -> Plan:
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        (["[swap]", 'device = "ssd"'], "swap.device = 'ssd': it should be 'zram', 'async', 'nvme' or 'remote'"),
+        (["[swap]", 'device = "ssd"'], "'ssd': it should be 'zram', 'async', 'nvme', 'remote', 'disk' or 'none'"),
         (["[guest.page_cache]", "memory = 16"], '16 has no unit: write "16 MiB"'),
         (["[guest.page_cache]", "mmap_share = 1.5"], "less than or equal to 1"),
         (["[guest.page_cache]", "mmap_shares = 0.5"], 'did you mean "mmap_share"?'),

@@ -7,7 +7,14 @@ from typing import get_args
 import pytest
 
 from coldfleet.cluster.study.model import find_key
-from coldfleet.hostsim.spec.host_spec import MONITORS, RECLAIM_MODES, SWAP_DEVICES, WORKLOAD_KINDS, WORKLOAD_LAYOUTS
+from coldfleet.hostsim.spec.host_spec import (
+    FILE_DEVICES,
+    MONITORS,
+    RECLAIM_MODES,
+    SWAP_DEVICES,
+    WORKLOAD_KINDS,
+    WORKLOAD_LAYOUTS,
+)
 
 NAMES = {
     "guest.workload.kind": WORKLOAD_KINDS,
@@ -15,6 +22,7 @@ NAMES = {
     "guest.workload.layout": WORKLOAD_LAYOUTS,
     "reclaim.mode": RECLAIM_MODES,
     "swap.device": SWAP_DEVICES,
+    "guest.page_cache.device": FILE_DEVICES,
     "monitor.kind": ("none", *MONITORS),
 }
 

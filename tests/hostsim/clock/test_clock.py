@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldfleet.hostsim.counters.timing import CAUSES, TIMES
+from coldfleet.hostsim.counters.timing import CAUSES, KINDS, RESOURCES, TIMES, WORK, Cause
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.watch import Watch
 from coldfleet.hostsim.spec.host_spec import (
@@ -113,13 +113,20 @@ def test_a_watched_run_is_the_same(change: str) -> None:
     access_ns=st.integers(1, 2_000),
     pcpus=st.integers(0, 4),
     batch=st.integers(64, 1024),
-    device=st.sampled_from(["zram", "nvme", "remote"]),
+    device=st.sampled_from(["zram", "nvme", "remote", "disk"]),
+    files=st.lists(st.sampled_from(["", "nvme", "disk", "zram"]), min_size=4, max_size=4),
+    readahead=st.sampled_from([0, 2, 32]),
 )
 def test_every_ns_of_every_vcpu_has_one_cause(
-    mode: str, tick_ns: int, access_ns: int, pcpus: int, batch: int, device: str
+    mode: str, tick_ns: int, access_ns: int, pcpus: int, batch: int, device: str, files: list[str], readahead: int
 ) -> None:
     clock = ClockSpec(tick_ns, access_ns, pcpus, batch)
     spec = host(mode, ticks=4, clock=clock, swap_device=device, aging_every_ticks=2)
+    cache = PageCacheSpec(700, 0.3, "phases", mmap_share=0.5, write_share=0.2, readahead_pages=readahead)
+    caches = [replace(cache, device=name) if name else None for name in files]
+    spec = replace(
+        spec, guests=tuple(replace(guest, page_cache=own) for guest, own in zip(spec.guests, caches, strict=True))
+    )
     result = run(spec)
     elapsed = spec.ticks * tick_ns
     busy = 0
@@ -127,7 +134,11 @@ def test_every_ns_of_every_vcpu_has_one_cause(
         times = {cause: guest.counters[name] for cause, (name, _) in CAUSES.items()}
         assert min(guest.counters[name] for name in TIME) >= 0
         assert sum(times.values()) == elapsed * made_of.vcpus
-        busy += sum(times[cause] for cause in list(CAUSES)[:5])
+        assert made_of.page_cache or not guest.counters["file_read_stall_ns"]
+        for resource in RESOURCES.values():
+            some, full = (guest.gauges[f"{resource}_{kind}_ns"] for kind in KINDS)
+            assert 0 <= full <= some <= elapsed
+        busy += sum(times[Cause(cause)] for cause in WORK)
     if pcpus:
         assert busy <= pcpus * elapsed
 

@@ -11,13 +11,13 @@ from coldfleet.hostsim.clock.psi import EXPS, FIXED_1, PSI, Psi, add_pressure, c
 from coldfleet.hostsim.counters.timing import WINDOWS
 
 TICK_NS = 2_000_000_000
-Tasks = list[tuple[int, int]]  # of each, ns stalled and ns running
+Tasks = list[tuple[int, int]]  # of each, ns stalled and ns running; it sleeps for the rest
 
 
 def pressure(tasks: Tasks, tick_ns: int, cpus: int = 1, first: int = 0) -> Any:
-    found = np.zeros((cpus, 3))
-    pressure_of_cpus(found, np.array(tasks, np.int64), first, tick_ns)
-    return found
+    found = np.zeros((cpus, 4))
+    pressure_of_cpus(found, np.array([(*task, sum(task)) for task in tasks], np.int64), first, tick_ns)
+    return found[:, :3]
 
 
 def new_psi() -> Psi:
@@ -34,6 +34,14 @@ def test_a_task_alone_makes_some_and_full_pressure_alike() -> None:
 
 def test_a_task_that_runs_keeps_another_ones_stall_from_being_full() -> None:
     assert pressure([(1000, 0), (0, 1000)], 1000)[0] == pytest.approx((1, 0, 1))
+
+
+def test_a_task_that_waits_for_a_device_neither_runs_nor_idles() -> None:
+    found = np.zeros((1, 4))
+    pressure_of_cpus(found, np.array([(1000, 0, 1000), (0, 0, 1000)], np.int64), 0, 1000)
+    assert found[0, :3] == pytest.approx((1, 1, 1))
+    pressure_of_cpus(found, np.array([(0, 0, 500)], np.int64), 0, 1000)
+    assert found[0, :3] == pytest.approx((0, 0, 0.5))
 
 
 def test_tasks_take_the_cpus_in_turn() -> None:

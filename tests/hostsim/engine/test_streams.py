@@ -10,7 +10,7 @@ import pytest
 
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import MANY_SPTES, NO_AD
-from coldfleet.hostsim.engine.streams import GUESTS, PARTS, Purpose, Source, guest_word
+from coldfleet.hostsim.engine.streams import FILE_DEVICES, GUESTS, PARTS, Purpose, Source, guest_word
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.hostsim.sampling import parts_of
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec, VmSpec
@@ -35,7 +35,7 @@ def test_no_two_sources_have_a_guest_word_in_common() -> None:
     ranges = []
     for source in Source:
         for part in range(PARTS):
-            last = 0 if source == Source.SWAP_DEVICE else GUESTS - 1
+            last = {Source.SWAP_DEVICE: 0, Source.FILE_DEVICE: FILE_DEVICES - 1}.get(source, GUESTS - 1)
             ranges.append((guest_word(source, 0, part), guest_word(source, last, part)))
     ranges.sort()
     assert all(last < first for (_, last), (first, _) in pairwise(ranges))

@@ -11,9 +11,17 @@ from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import ACCESS_WRITE, MIN_NR_GENS, PG_WRITEBACK
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import SWAP_DEVICES
+from coldfleet.hostsim.spec.host_spec import FILE_DEVICES, SWAP_DEVICES
 from coldfleet.hostsim.swap.devices import DEVICES, NO_SWAP, get_device
-from coldfleet.hostsim.swap.queue import MANY, end_tick, end_writes, new_queue, read_pages, wait_for_writes
+from coldfleet.hostsim.swap.queue import (
+    MANY,
+    end_tick,
+    end_writes,
+    mean_read_ns,
+    new_queue,
+    read_pages,
+    wait_for_writes,
+)
 from coldfleet.policies import get_policy
 
 SECOND_NS = 1_000_000_000
@@ -107,6 +115,25 @@ def test_a_reclaim_that_can_not_go_on_waits_for_writes() -> None:
     memory.touch(0, np.arange(2048, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
     events = memory.events(0)
     assert 0 < events["reclaim_write_waits"] <= events["pswpout"]
+
+
+@pytest.mark.parametrize("name", FILE_DEVICES)
+def test_pages_of_one_request_take_their_transfer_only(name: str) -> None:
+    device = get_device(name)
+    one, many = (np.mean([read_pages(queue(name, host), 1, more) for host in range(400)]) for more in (0, 31))
+    assert many - one == pytest.approx(31 * device.transfer_ns, abs=1)
+    assert mean_read_ns(queue(name), 1, 31) == pytest.approx(many, rel=0.1)
+    busy = queue(name)
+    end_tick(busy, device.pages_per_s / 2, SECOND_NS)
+    alone = float(busy["wait_ns"])
+    end_tick(busy, device.pages_per_s / 2, SECOND_NS, 0.2 * device.bytes_per_s / 4096)
+    assert (alone, busy["wait_ns"]) == (0, 0) if name == "zram" else alone < busy["wait_ns"]
+
+
+def test_a_disk_reads_in_a_row_or_seeks() -> None:
+    disk = get_device("disk")
+    assert disk.pages_per_s * 4096 < 0.01 * disk.bytes_per_s
+    assert disk.read_ns == pytest.approx(1e9 / disk.pages_per_s)
 
 
 def test_zram_has_no_queue() -> None:
