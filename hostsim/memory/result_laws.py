@@ -35,7 +35,6 @@ PARTS_OF = (
     ("pgsteal", "pgscan"),
     ("pgsteal_file", "pgscan_file"),
     ("pgsteal_file", "pgsteal"),
-    ("mm_walks", "agings"),
     ("young_walk", "walk_ptes"),
     *((f"false_young_{site}", f"young_{site}") for site in ("walk", "look_around", "evict")),
     ("monitor_young", "monitor_asked"),
@@ -57,7 +56,8 @@ DISJOINT = (
     (("workingset_activate_file",), ("workingset_refault_file", "pgrefill")),
     (("monitor_young", "monitor_missed_young"), ("monitor_asked",)),
     (("cold_samples", "cold_mistaken"), ("resident_samples",)),
-    (("pswpin", "pgsteal_file"), ("pgsteal",)),
+    (("pswpin", "pgsteal_file"), ("pgsteal", "damos_applied")),
+    (("mm_walks",), ("agings", "aging_passes")),  # a pass in parts ages nothing if reclaim has aged meanwhile
     (("pgrotated",), ("pswpout", "file_writes")),
 )
 """Counters whose sum is no more than that of others."""

@@ -16,7 +16,7 @@ def job(parts: int, guests: int = 2) -> Iterator[int]:
 
 
 def charge(thread: Thread, _guest: int, level_ns: int) -> int:
-    thread.accrue([PART_NS, 0, 0, WAIT_NS, 0])
+    thread.accrue([PART_NS, 0, 0, WAIT_NS, 0, 0])
     thread.work_off(level_ns)
     return PART_NS
 

@@ -35,7 +35,7 @@ def test_every_ns_has_one_cause(ticks: list[tuple[list[list[int]], list[int], bo
 
 def test_what_does_not_fit_is_paid_in_the_next_tick() -> None:
     thread = Thread()
-    thread.accrue([700, 600, 0, 0, 0])
+    thread.accrue([700, 600, 0, 0, 0, 0])
     thread.work_off(1_000)
     thread.end_tick(1_000, waits=True)
     assert thread.spent[Cause.RUN] == 700
@@ -50,4 +50,4 @@ def test_what_does_not_fit_is_paid_in_the_next_tick() -> None:
 
 def test_time_does_not_run_backward() -> None:
     with pytest.raises(ValueError, match="backward"):
-        Thread().accrue([0, -1, 0, 0, 0])
+        Thread().accrue([0, -1, 0, 0, 0, 0])
