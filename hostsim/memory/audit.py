@@ -155,7 +155,7 @@ def _flows(memory: HostMemory, census: list[Census]) -> Broken:
         events = memory.events(g)
         if memory.oom_reason(g):
             continue
-        swapped_out = int(events["pgsteal"] - events["pgsteal_file"] - events["pswpin"])
+        swapped_out = int(events["pgsteal"] - events["pgsteal_file"] + events["damos_applied"] - events["pswpin"])
         if each.swapped_out != swapped_out:
             yield f"guest {g} has {each.swapped_out} pages swapped out, but evicted {swapped_out} more than it read"
         if each.mapped != events["resident_pages"]:

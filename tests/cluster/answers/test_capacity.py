@@ -129,7 +129,8 @@ def test_searches_go_side_by_side() -> None:
     assert all(who == {"a", "b"} for who in rounds)
 
 
-GUESTS = [{"pgmajfault": n, "resident_page_ticks": 100, "nested": False, "guest": n} for n in range(1, 101)]
+FAULTS = [{"pgmajfault": n, "resident_page_ticks": 100, "pgsteal": 0} for n in range(1, 101)]
+GUESTS = [{**faults, "nested": False, "guest": n} for n, faults in enumerate(FAULTS, 1)]
 
 
 @pytest.mark.parametrize(

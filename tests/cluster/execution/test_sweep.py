@@ -218,7 +218,7 @@ def test_warm_up_covers_every_kind_of_work(plan: Plan) -> None:
 
 
 def took(seconds: float, runs: int = 1) -> BatchReceipt:
-    return BatchReceipt("b", (), tuple(RunReceipt("c", n, "done", {}, seconds) for n in range(runs)))
+    return BatchReceipt("b", (), tuple(RunReceipt("c", n, "done", {"cells": 1}, seconds) for n in range(runs)))
 
 
 def test_batches_grow_for_short_runs_and_shrink_at_the_end() -> None:

@@ -104,10 +104,10 @@ def test_two_sweeps_at_once_only_repeat_work(where: str, plan: Plan, tmp_path: P
 
 
 def test_journal_rolls_over_to_new_segments(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from coldfleet.cluster.results.journal import BatchReceipt, read_journal
+    from coldfleet.cluster.results.journal import BatchReceipt, RunReceipt, read_journal
 
     monkeypatch.setattr("coldfleet.cluster.results.journal.SEGMENT_LINES", 2)
-    receipts = [BatchReceipt(f"b{number}", (), ()) for number in range(5)]
+    receipts = [BatchReceipt(f"b{number}", (), (RunReceipt("c", number, "failed"),)) for number in range(5)]
     storage = open_storage(where)
     with Journal(storage) as journal:
         for number, receipt in enumerate(receipts):
