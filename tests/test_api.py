@@ -154,7 +154,7 @@ def test_a_dict_is_the_same_study_as_a_file(study_file: Path) -> None:
 
 def test_calibrations_of_a_dict_are_found_from_its_base(tmp_path: Path) -> None:
     (tmp_path / "slow.toml").write_text("[calibration]\nfault_ns = 3500.0\n")
-    with pytest.raises(coldfleet.UserError, match=r"study: calibration: slow.toml: No such file"):
+    with pytest.raises(coldfleet.UserError, match=r"study: calibration: slow.toml: no such file"):
         coldfleet.read_study({**STUDY, "calibration": "slow.toml"})
     plan = coldfleet.read_study({**STUDY, "calibration": "slow.toml"}, base=tmp_path)
     assert plan.values("calibration") == ("fault_ns=3500.0",)

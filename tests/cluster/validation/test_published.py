@@ -71,9 +71,9 @@ def test_multichase_gains_a_few_percent() -> None:
         (["validate", "--vcpus", "0"], "greater than or equal to 1"),
         (["validate", "--vcpus", "4", "--policy", "locked"], "'locked' is not one of"),
         (["validate", "--policy", "locked-6.12"], "go with --vcpus"),
-        (["validate", "--vcpus", "4", "--calibration", "nowhere.toml"], "nowhere.toml: No such file"),
+        (["validate", "--vcpus", "4", "--calibration", "nowhere.toml"], "nowhere.toml: no such file"),
         (["calibrate", "measured"], "calibrate published"),
-        (["calibrate", "published", "--data", "nowhere.csv"], "nowhere.csv: No such file"),
+        (["calibrate", "published", "--data", "nowhere.csv"], "nowhere.csv: no such file"),
         (["calibrate", "published", "--hold-out", "1", "--hold-out", "4", "--hold-out", "16"], "figures"),
     ],
 )
@@ -126,9 +126,9 @@ BAD_FILES = {
     "": "no table [calibration]",
     "[calibration\n": "not valid TOML",
     "[calibration]\nfalut_ns = 1.0\n": 'did you mean "fault_ns"?',
-    "[calibration]\nfault_ns = -1\n": "not a number from 0 on",
-    '[calibration]\nfault_ns = "3 us"\n': "not a number from 0 on",
-    "[calibration]\nfault_ns = nan\n": "not a number from 0 on",
+    "[calibration]\nfault_ns = -1\n": "not a number from 0 to",
+    '[calibration]\nfault_ns = "3 us"\n': "not a number from 0 to",
+    "[calibration]\nfault_ns = nan\n": "not a number from 0 to",
     "[calibration]\nread_hold_ns = 9e9\n": "less than fault_ns",
 }
 

@@ -96,7 +96,7 @@ def test_a_refused_recording_does_not_hide_the_others(folder: Path, coldfleet: C
 def test_one_bad_recording_alone_is_one_line(folder: Path, coldfleet: Callable[..., Said]) -> None:
     said = coldfleet("replay", folder / "absent.jsonl.gz")
     assert (said.code, said.out) == (2, "")
-    assert said.err.splitlines()[-1] == f"coldfleet: {folder / 'absent.jsonl.gz'}: no such recording"
+    assert said.err.splitlines()[-1] == f"coldfleet: {folder / 'absent.jsonl.gz'}: no such file"
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path, coldfleet: Callable[..., Said]) -> None:
