@@ -20,6 +20,7 @@ import pytest
 
 import coldfleet
 from coldfleet.cluster.commands.cli import run_command
+from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.hostsim.spec.host_spec import HostSpec as Spec
 from tests import notebook
 from tests.cluster.conftest import Said, fake_engine
@@ -251,7 +252,8 @@ def test_the_summary_has_the_figures_of_the_command(
             assert (mine[figure], mine[f"{figure}_ci95"]) == (theirs[figure]["mean"], theirs[figure]["ci95"])
     assert table.schema.field("refaults").metadata[b"unit"] == b"faults"
     nothing = coldfleet.sweep(STUDY, tmp_path / "out", executor="serial")
-    assert coldfleet.summary(dataclasses.replace(nothing, parts=())).num_rows == 0
+    nothing = dataclasses.replace(nothing, parts=(), status=RunStatus(nothing.plan))
+    assert coldfleet.summary(nothing).num_rows == 0
 
 
 QUESTIONS: dict[str, tuple[Callable[[Path], object], tuple[object, ...]]] = {

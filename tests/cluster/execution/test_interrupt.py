@@ -82,10 +82,10 @@ def wait_for_receipts(process: subprocess.Popen[str], out: Path, number: int) ->
 def check_and_finish(out: Path, said: str, whole: Results) -> None:
     last = said.splitlines()[-1]
     if not (out / "study.json").exists():
-        assert "the same command begins again" in last
+        assert "the same command starts again" in last
     else:
         assert f"continue with: coldfleet resume {out}" in last
-        for line in (out / "journal.jsonl").read_bytes().splitlines() if (out / "journal.jsonl").exists() else ():
+        for line in (out / "journal.jsonl").read_bytes().splitlines(True) if (out / "journal.jsonl").exists() else ():
             BatchReceipt.from_line(line)
         problems = [line for line in verify(Results.open(out)) if "so it isn't used" not in line]
         assert problems == []
