@@ -246,6 +246,8 @@ class _StudyReader:
         for key, values in table.items():
             path = prefix + key
             if isinstance(values, dict):
+                if not values:
+                    self.refuse((section, *path.split(".")), f"{section}.{path} is empty: give it at least one value")
                 yield from self.read_lists(section, values, tree, path + ".")
                 continue
             self.enter(section, path, tree)
