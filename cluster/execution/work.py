@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -151,18 +152,18 @@ def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
         where=(),
     )
     shapes: dict[HostSpec, None] = {}
-    why = None
-    for number in range(few.cell_count):
-        try:
-            run = few.run(number)
-            hosts = build_hosts(run)
-        except UserError as error:  # a combination that the constraints leave out
-            why = error
-            continue
+    first = plan.run(0)  # of the others, constraints may have left nothing
+    for run, hosts in ((first, build_hosts(first)), *_possible_runs(few)):
         shapes.update((tiny, None) for host in hosts for tiny in _tiny(host, run.cell.spec))
-    if not shapes and why is not None:
-        raise why
     return tuple(shapes)
+
+
+def _possible_runs(plan: Plan) -> Iterator[tuple[Run, list[HostSpec]]]:
+    """A run of each combination that can be, with its hosts; without their constraints, plans have others too."""
+    for number in range(plan.cell_count):
+        with suppress(UserError):
+            run = plan.run(number)
+            yield run, build_hosts(run)
 
 
 def _kinds(paths: tuple[str, ...], rows: Iterable[tuple[Scalar, ...]]) -> tuple[tuple[Scalar, ...], ...]:

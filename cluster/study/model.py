@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import model_validator
+from pydantic import TypeAdapter, model_validator
 from pydantic.fields import FieldInfo
 
 from coldfleet.cluster.study.tables import (
@@ -269,6 +269,14 @@ def find_key(path: str) -> FieldInfo | None:
     *tables, name = path.split(".")
     model = table_at(tables, CellSpec)
     return dict(walk_keys(model)).get(name) if model is not None else None
+
+
+@cache
+def checker_of(path: str) -> TypeAdapter[Any]:
+    """What checks a value of one key by itself; to be asked with ``strict=True``, as tables are."""
+    field = Study.model_fields.get(path) or find_key(path)
+    assert field is not None
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]  # a type that is only known here
 
 
 def unit_of(field: FieldInfo) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 import sys
@@ -17,7 +18,7 @@ from coldfleet.cluster.study.argument import Argument, Check
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.fleet import check_fleets
-from coldfleet.cluster.study.model import Study, merge, quantity_at, table_at, walk_keys
+from coldfleet.cluster.study.model import Study, checker_of, merge, quantity_at, table_at, walk_keys
 from coldfleet.cluster.study.own_policy import PolicyTable
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
@@ -35,7 +36,8 @@ _RENAMED = {"scene": "scenario", "caller": "monitor"}
 
 _OLD_NAME = re.compile(rf"""("[^"]*"|'[^']*')|(?<![\w.])({"|".join(_RENAMED)})\b""")
 _OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
-MAX_VALUES = 5_000  # of all lists together: each is checked within a whole cell, which takes a millisecond
+_FOLLOWING = ("nested.l2_only_share",)  # keys whose default depends on another key, which may vary
+MAX_VALUES = 5_000  # of all lists together
 StudySource = Plan | Path | str | Mapping[str, Any]
 """A study: its file, a mapping of the same form, or its plan."""
 
@@ -144,17 +146,14 @@ class _StudyReader:
                 self.refuse((name,), f"[{name}] is empty: give it a list, such as policy = [...], or leave it out")
         varied = {**lists["grid"], **lists["zip"], **sampling.ends}
         self.check_size(tree, lists, varied, sampling.points)
-        first = {path: values[0] for path, values in varied.items()}
-        study = self.validate(tree, first)
-        count = sum(map(len, varied.values()))
-        with waiting(f"checking {count:,} values"):
-            written = {
-                path: tuple(self.written(tree, {**first, path: value}, path) for value in values)
-                for path, values in varied.items()
-            }
+        written = {path: tuple(self.written(path, value) for value in values) for path, values in varied.items()}
         axes = {path: self.distinct(path, written[path]) for path in lists["grid"]}
-        bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, study.seed))
+        bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, self.read_seed(tree)))
+        study = self.first_cell(tree, axes, bundles, bool(where))
         base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
+        for path in _FOLLOWING:
+            if not self.is_set(tree, path):
+                base.pop(path, None)  # each cell has its own
         head = {name: getattr(study, name) for name in _HEAD}
         made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
@@ -305,17 +304,41 @@ class _StudyReader:
         if runs > MAX_RUNS:
             self.refuse(("grid",), f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
 
-    def written(self, tree: dict[str, Any], chosen: dict[str, Scalar], path: str) -> Scalar:
-        """The value that a key has in a cell, as a study file would write it."""
-        value = self.validate(tree, chosen).value(path)
-        return quantity.format(int(value)) if (quantity := quantity_at(path)) else value
-
-    def validate(self, tree: dict[str, Any], chosen: dict[str, Scalar]) -> Study:
-        """Checks the cell that has these values of the axes."""
+    def written(self, path: str, value: Scalar) -> Scalar:
+        """The value of a key that varies, checked by itself, as a study file would write it."""
+        quantity = quantity_at(path)
         try:
-            return Study.model_validate(merge(tree, as_tree(chosen)), context=self.own)
+            checked: Scalar = checker_of(path).validate_python(value, strict=True, context=self.own)
         except ValidationError as error:
-            self.complain_first(error)
+            self.complain_first(error, *path.split("."))
+        return quantity.format(int(checked)) if quantity else checked
+
+    def read_seed(self, tree: Mapping[str, Any]) -> int:
+        """The study's seed, which its samples depend on."""
+        try:
+            seed = tree.get("seed", Study.model_fields["seed"].default)
+            return int(checker_of("seed").validate_python(seed, strict=True))
+        except ValidationError as error:
+            self.complain_first(error, "seed")
+
+    def first_cell(
+        self, tree: dict[str, Any], axes: Mapping[str, tuple[Scalar, ...]], bundles: Sequence[Bundle], some: bool
+    ) -> Study:
+        """The first combination that can be; what doesn't vary is the same in all of them.
+
+        ``some``: not every combination is a cell, so that the very first need not be one.
+        """
+        rows = [[dict(zip(bundle.paths, row, strict=True)) for row in bundle.rows] for bundle in bundles]
+        choices = [[{path: value} for value in values] for path, values in axes.items()]
+        complaint: ValidationError | None = None
+        for chosen in itertools.islice(itertools.product(*choices, *rows), MAX_VALUES if some else 1):
+            values = {path: value for each in chosen for path, value in each.items()}
+            try:
+                return Study.model_validate(merge(tree, as_tree(values)), context=self.own)
+            except ValidationError as error:
+                complaint = complaint or error
+        assert complaint is not None
+        return self.complain_first(complaint)
 
     def complain_first(self, error: ValidationError, *tables: str) -> NoReturn:
         """Says one thing that is wrong in these tables: an unknown key is most often the cause of whatever else is.

@@ -104,7 +104,9 @@ class Nested(Table):
 
     access_share: Share = table_key("share of such a guest's accesses that L2 makes", "share", 0.5)
     exposed_share: Share = table_key("share of such a guest's memory that L2 can touch", "share", 0.5)
-    l2_only_share: Share = table_key("share of such a guest's memory that only L2 touches", "share", 0.25)
+    l2_only_share: Share = table_key(
+        "share of such a guest's memory that only L2 touches; if it isn't set, half of exposed_share", "share", 0.25
+    )
     start_tick: Tick = table_key("first tick in which L2 runs", "ticks", 0)
     stop_tick: Tick = table_key("first tick in which it no longer does; 0: it runs to the end", "ticks", 0)
     l1_paging: Literal["nested", "shadow"] = table_key(
@@ -112,6 +114,14 @@ class Nested(Table):
         "maps L2's accesses in the TDP MMU",
         default="nested",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_exposed(cls, data: Any) -> Any:
+        exposed = data.get("exposed_share", 0.5) if isinstance(data, dict) else None
+        if isinstance(exposed, float | int) and 0 <= exposed <= 1:
+            return {"l2_only_share": exposed / 2, **data}
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> Nested:

@@ -145,6 +145,40 @@ def test_shipped_studies_are_good(name: str) -> None:
     assert plan.title
 
 
+@pytest.mark.parametrize(
+    ("tables", "cells"),
+    [
+        ('[zip]\n"nested.exposed_share" = [0.1, 0.6]\n"nested.l2_only_share" = [0.1, 0.6]\n', 2),
+        ('[grid]\n"nested.exposed_share" = [0.1, 0.6]\n"nested.l2_only_share" = [0.6, 0.1]\n', 3),
+        ('[grid]\n"nested.exposed_share" = [0.08, 0.5]\n', 2),
+        ('[zip]\n"reclaim.swappiness" = [100, 201]\nkernel = ["6.12", "6.18"]\n', 2),
+    ],
+    ids=["zip", "where", "default", "kernels"],
+)
+def test_values_are_checked_in_cells_that_exist(tables: str, cells: int, study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    where = 'where = ["nested.l2_only_share <= nested.exposed_share"]\n' if cells == 3 else ""
+    plan_text = where + 'policy = "six-steps"\n' + study_text[: study_text.index("[grid]")].partition("[nested]")[0]
+    path.write_text(plan_text.replace("nested_ratio", "# ") + tables)
+    assert read_study(path).cell_count == cells
+
+
+def test_l2_only_share_is_half_of_exposed_share_unless_it_is_set(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    text = 'policy = "six-steps"\n' + study_text[: study_text.index("[grid]")].partition("[nested]")[0]
+    path.write_text(text + '[grid]\n"nested.exposed_share" = [0.08, 0.5, 1]\n')
+    plan = read_study(path)
+    assert [plan.cell(number).spec.nested.l2_only_share for number in range(3)] == [0.04, 0.25, 0.5]
+
+
+def test_a_pair_that_cannot_be_is_named_with_its_values(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    text = 'policy = "six-steps"\n' + study_text[: study_text.index("[grid]")].partition("[nested]")[0]
+    path.write_text(text + '[grid]\n"nested.exposed_share" = [0.6, 0.1]\n"nested.l2_only_share" = [0.1, 0.6]\n')
+    with pytest.raises(UserError, match=r"exposed_share = 0.1, nested.l2_only_share = 0.6: l2_only_share 0.6 is more"):
+        read_study(path)
+
+
 OLD_NAMES = """
 scene = "vm scan"
 where = ['caller.every_ticks < 3 or scene == "caller"']
