@@ -113,6 +113,15 @@ def test_a_public_name_is_documented(name: str) -> None:
         assert all(f"``{field}``" in str(value.__doc__) for field in fields)
 
 
+def test_the_signatures_in_the_docs_are_current() -> None:
+    text = " ".join((ROOT / "docs/api.md").read_text().split())
+    for function in (coldfleet.sweep, coldfleet.compare, coldfleet.capacity, coldfleet.policy_map, coldfleet.replay):
+        signature = inspect.signature(function)
+        bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+        told = signature.replace(parameters=bare, return_annotation=signature.empty)
+        assert f"{function.__name__}{told}" in text
+
+
 def test_mypy_sees_the_types_of_a_client(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     (tmp_path / "client.py").write_text(

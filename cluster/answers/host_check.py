@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec
 from coldfleet.policies import Policy
@@ -32,8 +33,8 @@ class HostCheck:
         if self.passed is None:
             return f"Not checked by a run: {self.why}"
         if self.passed:
-            return f"Checked by a run: a host of {self.guests} guests keeps {self.free_pages} pages free"
-        return f"a host of {self.guests} guests ran out of memory: {self.killed} were killed"
+            return f"Checked by a run: a host of {counted(self.guests, 'guest')} keeps {self.free_pages} pages free"
+        return f"a host of {counted(self.guests, 'guest')} ran out of memory: {self.killed} of them killed"
 
 
 def check_host(like: HostSpec, guests: Mapping[GuestSpec, int], pages: int, policy: Policy, seed: int) -> HostCheck:

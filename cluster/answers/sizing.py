@@ -21,6 +21,7 @@ from coldfleet.cluster.stats.statistics import Interval, t_interval
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.placement import Need, Packing, Room, pack
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.engine.state import PTRS_PER_PTE, SHADOW_UPPER_LEVELS, UPPER_LEVELS
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec
@@ -128,7 +129,8 @@ class HostCount:
         spare = f", {self.spare} of them spare" if self.spare else ""
         if not self.saved:
             return f"No host is saved: {binds}"
-        return f"{self.hosts} hosts{spare} do for what fills {self.without} without overcommit: {binds}"
+        do = f"{counted(self.hosts, 'host')}{spare} {'does' if self.hosts == 1 else 'do'}"
+        return f"{do} for what fills {self.without:,} without overcommit: {binds}"
 
 
 @dataclass(frozen=True)

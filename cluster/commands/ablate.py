@@ -136,7 +136,6 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
 
     from coldfleet.cluster.answers.ablation import HELPS
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.summary import WIDTH
     from coldfleet.hostsim.engine.hybrids import feature_meanings
 
     old, new = kernels
@@ -144,7 +143,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
     ends = [_figure(mean) for mean in (runs.mean(runs.ends[0]), runs.mean(runs.ends[1]), runs.shift(*runs.ends))]
     output.print_text(plan.title or plan.name)
     output.print_paragraph(
-        f"{metric.metric.key}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}", WIDTH
+        f"{metric.metric.key}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}"
     )
     if not found.shift:
         output.print_text("there is nothing to explain")
@@ -163,7 +162,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
         values = (_shown(getattr(kernel, effect.name)) for kernel in kernels)
         carries = f"{found.part(effect.share):+.0%}" if effect.named else ""
         table.add_row(effect.name, *values, f"{found.part(effect.on):+.0%}", f"{found.part(effect.off):+.0%}", carries)
-    output.print_rich(table, WIDTH)
+    output.print_rich(table)
     output.print_text("")
     if not found.named:
         output.print_text("no group of features explains it")
@@ -176,15 +175,15 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
             f"together in {new.name}, {taken:.0%} of it goes away. The effects of each alone add up to {alone:.0%} "
             f"and {back_alone:.0%}: the rest is interaction."
         )
-        output.print_paragraph(text, WIDTH)
+        output.print_paragraph(text)
         output.print_text("")
         meanings = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         for effect in found.named:
             meanings.add_row(effect.name, feature_meanings().get(effect.name, ""))
-        output.print_rich(meanings, WIDTH)
+        output.print_rich(meanings)
     if silent:
         output.print_text("")
-        output.print_paragraph(f"Below {HELPS:.0%} at both ends: {', '.join(silent)}", WIDTH)
+        output.print_paragraph(f"Below {HELPS:.0%} at both ends: {', '.join(silent)}")
 
 
 def _figure(mean: Mean) -> str:

@@ -64,9 +64,9 @@ def calibrate(
     for each in fields(Calibration):
         value = getattr(found, each.name)
         table.add_row(each.name, f"{value:.4g}", each.metadata["unit"], each.metadata["meaning"])
-    output.print_rich(table, 100)
+    output.print_rich(table)
     output.print_text("")
-    output.print_rich(side_by_side(lines), 100)
+    output.print_rich(side_by_side(lines))
     if out is not None:
         output.print_text(f"written: {out}")
     return 0

@@ -81,7 +81,6 @@ def capacity(
 def _print(answer: CapacityAnswer) -> None:
     """A table, and a sentence for each policy."""
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.summary import WIDTH
     from coldfleet.hostsim.spec.units import PAGE_BYTES
 
     output.print_text(answer.title or answer.study)
@@ -98,12 +97,12 @@ def _print(answer: CapacityAnswer) -> None:
             f"{each.dram_saved_pages * PAGE_BYTES / _GIB:,.1f} GiB",
             f"{each.binding.slo}: {each.binding.who}" if each.binding else "",
         )
-    output.print_rich(table, WIDTH)
+    output.print_rich(table)
     output.print_text("")
     for each in answer.policies:
         more = ": --to tries more" if each.always_met and not answer.placement_binds else ""
-        output.print_paragraph(f"{each.policy}: {each.sentence}{more}", WIDTH)
+        output.print_paragraph(f"{each.policy}: {each.sentence}{more}")
     fills = f"without overcommit the fleet fills {answer.fleet_hosts:g} hosts"
     output.print_text(f"borders with {answer.confidence:g} % confidence; {fills}")
     if answer.placement_binds:
-        output.print_paragraph(answer.placement_binds, WIDTH)
+        output.print_paragraph(answer.placement_binds)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -72,11 +72,26 @@ app = typer.Typer(
     name="coldfleet",
     help="Simulates how hypervisor hosts find cold guest memory, page by page, over a whole fleet.\n\n"
     "Begin with:\n\n    coldfleet sweep configs/quickstart.toml",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from coldfleet import __version__
+
+        print(f"coldfleet {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
 for command in COMMANDS:
     app.command()(command)
 MAX_MESSAGE = 2000  # characters of a message: an input may be longer

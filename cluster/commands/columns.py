@@ -41,7 +41,7 @@ def columns(
         shown = output.make_table("table", "columns", "a row is", numbers=["columns"])
         for name, declared in schemas.items():
             shown.add_row(name, str(len(declared)), _described(declared)["meaning"])
-    output.print_rich(shown, 100)
+    output.print_rich(shown)
     return 0
 
 

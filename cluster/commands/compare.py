@@ -79,7 +79,7 @@ def _as_json(answer: ComparisonAnswer) -> dict[str, Any]:
 
 def _print(answer: ComparisonAnswer) -> None:
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.summary import WIDTH, as_read
+    from coldfleet.cluster.results.summary import as_read
     from coldfleet.cluster.stats.statistics import short
 
     output.print_text(answer.title or answer.study)
@@ -88,7 +88,7 @@ def _print(answer: ComparisonAnswer) -> None:
         first = compared[0]
         where = ", ".join(f"{path} = {as_read(path, value)}" for path, value in first.setting.items())
         output.print_text("")
-        output.print_paragraph(f"At {where}, {first.sentence}." if where else f"{first.sentence}.", WIDTH)
+        output.print_paragraph(f"At {where}, {first.sentence}." if where else f"{first.sentence}.")
         output.print_text("")
         numbers = (answer.a, answer.b, "difference", "interval", "bootstrap", "replicates")
         table = output.make_table("", *numbers, numbers=numbers)
@@ -103,6 +103,6 @@ def _print(answer: ComparisonAnswer) -> None:
                 " to ".join(map(short, each.bootstrap)),
                 f"{each.replicates}{'' if each.narrow_enough else '*'}",
             )
-        output.print_rich(table, WIDTH)
+        output.print_rich(table)
     if not all(each.narrow_enough for each in answer.comparisons):
         output.print_text("* the budget was spent before the interval was as narrow as asked")

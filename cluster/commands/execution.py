@@ -78,15 +78,17 @@ def run_and_report(
 def _report(results: Results, json: bool) -> int:
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.execution.progress import make_reporter
-    from coldfleet.cluster.results.summary import WIDTH, as_json, as_table
+    from coldfleet.cluster.results.summary import as_json, as_table
+    from coldfleet.cluster.study.terminal import counted
 
     plan = results.plan
     if json:
         output.print_json(as_json(results))
     else:
         output.print_text(plan.title or plan.name)
-        output.print_rich(as_table(results), WIDTH)
-        output.print_text(f"means over {plan.replicates} replicates, each the sum over the fleet, with 95 % intervals")
+        output.print_rich(as_table(results))
+        replicates = counted(plan.replicates, "replicate")
+        output.print_text(f"means over {replicates}, each the sum over the fleet, with 95 % intervals")
         output.print_text(f"results: {results.storage}")
     reporter = make_reporter()
     for line in failure_lines(results):

@@ -74,6 +74,7 @@ def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, obje
 def _as_lines(plan: Plan, found: Estimate | None, workers: int) -> list[str]:
     from coldfleet.cluster.execution.progress import duration
     from coldfleet.cluster.stats.statistics import Mean
+    from coldfleet.cluster.study.terminal import counted
 
     lines = [plan.title or plan.name]
     lines += [f"  {len(values):>8,}  {path}" for path, values in plan.axes.items()]
@@ -82,15 +83,16 @@ def _as_lines(plan: Plan, found: Estimate | None, workers: int) -> list[str]:
         lines.append(
             f"  {plan.cell_count:,} of {plan.combination_count:,} combinations meet {' and '.join(plan.where)}"
         )
-    lines.append(f"{len(plan):,} runs = {plan.cell_count:,} cells x {plan.replicates:,} replicates")
+    lines.append(plan.size)
     if found is None:
         return lines
     mean, half = found.core_s
     hours = Mean(mean / 3600, None if half is None else half / 3600)
     return [
         *lines,
-        f"{hours} core-hours, from {found.sampled} cells that were run; the longest took {found.longest_s:.2g} s",
-        f"{duration(_wall_s(found, workers))} on {workers} workers of {found.worker_bytes / 2**20:,.0f} MiB each",
+        f"{hours} core-hours, from {counted(found.sampled, 'cell')} run now; the longest took {found.longest_s:.2g} s",
+        f"{duration(_wall_s(found, workers))} on {counted(workers, 'worker')}, "
+        f"{found.worker_bytes / 2**20:,.0f} MiB of memory each",
         f"{found.disk_bytes / 2**20:,.1f} MiB of disk for the results",
     ]
 

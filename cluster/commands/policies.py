@@ -81,7 +81,7 @@ def _print_list(policies: list[Policy]) -> None:
             if policy.status == status:
                 table.add_row(policy.name, policy.date, policy.summary)
         if table.row_count:
-            output.print_rich(table, 100)
+            output.print_rich(table)
             output.print_text("")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,15 +13,15 @@ from coldfleet.cluster.commands.execution import Directory
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WIDTH = 100
-MOST_COLUMNS = 12  # of a table that is wider than the screen, and folds
-
 
 def query(
     directory: Directory,
     sql: Annotated[str, typer.Argument(help="One SELECT. The tables are views: cells, hosts, guests.")],
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", help="Write the rows to this Parquet file.", metavar="FILE")
+    ] = None,
 ) -> int:
     """Query a sweep's results in SQL, and print the rows.
 
@@ -31,16 +32,19 @@ def query(
     Examples:
       coldfleet query results/quickstart 'SELECT policy, avg(pgmajfault) FROM cells GROUP BY policy'
       coldfleet query results/quickstart 'SELECT * FROM guests WHERE nested LIMIT 5' --json
+      coldfleet query results/quickstart 'SELECT policy, pgmajfault FROM cells' --parquet refaults.parquet
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.results.query import run_query
     from coldfleet.cluster.results.results import Results
     from coldfleet.hostsim.spec.errors import UserError
 
-    if json and csv:
-        raise UserError("--json or --csv: choose one")
+    if json + csv + (parquet is not None) > 1:
+        raise UserError("--json, --csv or --parquet: choose one")
     table = run_query(Results.open(directory), sql)
-    if json:
+    if parquet:
+        _write_parquet(table, parquet)
+    elif json:
         names = table.column_names
         output.print_json([dict(zip(names, map(_plain, row), strict=True)) for row in _rows(table)])
     elif csv:
@@ -48,18 +52,24 @@ def query(
     else:
         numbers = [field.name for field in table.schema if _is_number(field.type)]
         rows = [[_for_people(value) for value in row] for row in _rows(table)]
-        narrow = sum(max(map(len, column)) + 1 for column in zip(table.column_names, *rows, strict=True)) <= WIDTH
-        if narrow or len(table.column_names) <= MOST_COLUMNS:
-            shown = output.make_table(*table.column_names, numbers=numbers)
-            for row in rows:
-                shown.add_row(*row)
-            output.print_rich(shown, WIDTH)
-        else:  # too many columns for a table: a line for each value
-            for row in rows:
-                for name, value in zip(table.column_names, row, strict=True):
-                    output.print_text(f"{name}: {value}".rstrip())
-                output.print_text("")
+        shown = output.make_table(*table.column_names, numbers=numbers)
+        for row in rows:
+            shown.add_row(*row)
+        if output.keep_words(shown) <= output.width():
+            output.print_rich(shown)
+        else:
+            _print_downwards(table.column_names, rows)
     return 0
+
+
+def _print_downwards(names: list[str], rows: list[list[str]]) -> None:
+    """Rows that are too wide for a table: a line for each value, as psql's expanded display has them."""
+    from coldfleet.cluster.commands import output
+
+    longest = max(map(len, names))
+    for number, row in enumerate(rows, 1):
+        lines = [f"row {number}", *(f"  {name:<{longest}}  {value}" for name, value in zip(names, row, strict=True))]
+        output.print_text("\n".join(line.rstrip() for line in lines))
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
@@ -73,6 +83,22 @@ def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
             return list(column.cast(pa.string()).to_pylist())
 
     return list(zip(*map(values, table.columns), strict=True))
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    """Takes the file's place once all of it is written."""
+    import pyarrow.parquet as pq
+
+    from coldfleet.hostsim.spec.errors import UserError
+
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("xb") as file:
+            pq.write_table(table, file, compression="zstd")
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"--parquet {path}: {error.strerror or error}") from None
+    print(f"{table.num_rows:,} rows in {path}", file=sys.stderr)
 
 
 def _write_csv(table: pa.Table) -> None:

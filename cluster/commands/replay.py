@@ -122,7 +122,6 @@ def _as_json(result: Comparison) -> dict[str, object]:
 def _print(results: list[Comparison], of: int) -> None:
     """A line for each recording; ``of``: how many there were in all, if these are only the different ones."""
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.summary import WIDTH
 
     if results:
         table = output.make_table(
@@ -132,7 +131,7 @@ def _print(results: list[Comparison], of: int) -> None:
             name = result.recording.path.name.removesuffix(".jsonl.gz")
             difference = "" if result.first is None else str(result.first)
             table.add_row(name, str(result.steps), str(result.exact), str(result.worst_pages), difference)
-        output.print_rich(table, WIDTH)
+        output.print_rich(table)
     if len(results) > MOST_LISTED:
         output.print_text(f"and {len(results) - MOST_LISTED} more, which --json has")
     exact = sum(result.exact == result.steps for result in results)
@@ -142,7 +141,6 @@ def _print(results: list[Comparison], of: int) -> None:
 def _print_matrix(groups: list[Group]) -> None:
     """For each mode and LRU, a line a kernel and kind."""
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.summary import WIDTH
     from coldfleet.cluster.stats.statistics import short
     from coldfleet.cluster.validation.matrix import NARROW
 
@@ -155,9 +153,9 @@ def _print_matrix(groups: list[Group]) -> None:
             off = (short(group.worst[figure], 2) for figure in shown)
             table.add_row(group.name, str(group.recordings), f"{group.exact}/{group.steps}", *off)
         output.print_text(f"{section}: recordings, exact steps, and how far each counter is off in the worst step")
-        output.print_rich(table, WIDTH)
+        output.print_rich(table)
         if never := [figure for figure in NARROW if figure not in shown]:
-            output.print_rich(f"never off: {', '.join(never)}", WIDTH)
+            output.print_rich(f"never off: {', '.join(never)}")
         if inexact := [group for group in block if group.inside]:
             titles = [NARROW[figure] for figure in inexact[0].inside]
             table = output.make_table("kernel, kind", *titles, numbers=titles)
@@ -166,7 +164,7 @@ def _print_matrix(groups: list[Group]) -> None:
                 table.add_row(group.name, *map(str, shares))
             output.print_text("")
             output.print_text(f"{section}: percentage of the steps inside the kernels' own range")
-            output.print_rich(table, WIDTH)
+            output.print_rich(table)
         output.print_text("")
-    output.print_rich(", ".join(f"{title}: {figure}" for figure, title in NARROW.items() if title != figure), WIDTH)
+    output.print_rich(", ".join(f"{title}: {figure}" for figure, title in NARROW.items() if title != figure))
     output.print_text("")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from coldfleet.cluster.study.plan import Plan
 
 
+_NOTHING = object()  # no value of a column
+
+
 def run(
     study: Annotated[str, typer.Argument(help="The study file, or a sweep's results.", metavar="STUDY.toml|DIR")],
     cell: Annotated[str, typer.Option(help="The cell's id: column cell_id of the results. Its beginning is enough.")],
@@ -64,23 +67,28 @@ def find_cell(plan: Plan, beginning: str) -> int:
 
 
 def _print(rows: Rows) -> None:
-    """The row of the cell, downwards, and the main figures of each guest."""
+    """The row of the cell, downwards, what is neither a default nor 0 first; and the main figures of each guest."""
     from rich.table import Table
 
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.results.schemas import schema
-    from coldfleet.cluster.results.summary import WIDTH
     from coldfleet.cluster.stats.metrics import SUMMARY
+    from coldfleet.cluster.study.model import column_of, walk_keys
 
-    downwards = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    downwards.add_column()
-    downwards.add_column(justify="right")
-    downwards.add_column(style="dim")
-    for field in schema("cells"):
-        value = rows["cells"][0][field.name]
-        unit = field.metadata[b"unit"].decode()
-        downwards.add_row(field.name, f"{value:,}" if unit and isinstance(value, int) else str(value), unit)
-    output.print_rich(downwards, WIDTH)
+    row = rows["cells"][0]
+    usual = {column_of(path): field.default for path, field in walk_keys() if not field.is_required()}
+    plain = [name for name, value in row.items() if value in (0, None, "") or usual.get(name, _NOTHING) == value]
+    for title, names in (("", row.keys() - plain), ("as by default, or 0:", set(plain))):
+        downwards = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        downwards.add_column()
+        downwards.add_column(justify="right")
+        downwards.add_column(style="dim")
+        for field in (field for field in schema("cells") if field.name in names):
+            value, unit = row[field.name], field.metadata[b"unit"].decode()
+            downwards.add_row(field.name, f"{value:,}" if unit and isinstance(value, int) else str(value), unit)
+        if title:
+            output.print_text(f"\n{title}")
+        output.print_rich(downwards)
     output.print_text("")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("host", "guest", "nested", *(metric.title for metric in SUMMARY)):
@@ -88,4 +96,4 @@ def _print(rows: Rows) -> None:
     for row in rows["guests"]:
         figures = [f"{metric.value(row):,.6g}" for metric in SUMMARY]
         table.add_row(str(row["host"]), str(row["guest"]), "yes" if row["nested"] else "no", *figures)
-    output.print_rich(table, WIDTH)
+    output.print_rich(table)

@@ -19,6 +19,7 @@ def status(directory: Directory, json: Json = False) -> int:
     from coldfleet.cluster.commands.execution import failure_lines
     from coldfleet.cluster.execution.progress import duration
     from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.study.terminal import counted
 
     results = Results.open(directory)
     plan, status, missing = results.plan, results.status, len(results.missing)
@@ -39,8 +40,8 @@ def status(directory: Directory, json: Json = False) -> int:
             }
         )
     else:
-        output.print_text(f"{plan.title or plan.name}: {plan.cell_count} cells x {plan.replicates} replicates")
-        output.print_text(f"{status.done} runs done, {len(results.failed)} failed, {missing} to do")
+        output.print_text(f"{plan.title or plan.name}: {plan.size}")
+        output.print_text(f"{counted(status.done, 'run')} done, {len(results.failed)} failed, {missing} to do")
         output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(status.cpu_s)} of CPU time")
         for line in failure_lines(results):
             output.print_text(line)

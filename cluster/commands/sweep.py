@@ -41,6 +41,7 @@ def sweep(
     from coldfleet.cluster.results.results import find_results
     from coldfleet.cluster.results.storage import open_storage
     from coldfleet.cluster.study.reader import read_study
+    from coldfleet.cluster.study.terminal import counted
 
     plan = read_study(study)
     storage = open_storage(out or f"results/{study.stem}")
@@ -48,6 +49,6 @@ def sweep(
     found = find_results(storage, plan)
     if found is not None:
         done = len(plan) - len(found.missing)
-        going_on = f"{storage}: continuing after {done} runs" if found.missing else f"{storage} is complete"
+        going_on = f"{storage}: continuing after {counted(done, 'run')}" if found.missing else f"{storage} is complete"
         make_reporter().say(going_on)
     return run_and_report(plan, found or storage, chosen, json, fail_fast=fail_fast, audit=audit)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from coldfleet.cluster.validation.published import Line
 
-WIDTH = 100
 MAX_VCPUS = 1024
 
 
@@ -83,7 +82,7 @@ def validate(
     if json:
         output.print_json([as_json(line) for line in lines])
     else:
-        output.print_rich(side_by_side(lines), WIDTH)
+        output.print_rich(side_by_side(lines))
     return 0
 
 

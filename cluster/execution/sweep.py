@@ -66,7 +66,7 @@ def sweep(
     with StopRequest("interrupted before the first run; the same command starts again") as stop:
         try:
             with executor:
-                reporter.say(f"{len(plan)} runs = {plan.cell_count} cells x {plan.replicates} replicates")
+                reporter.say(plan.size)
                 get_ready(executor, plan, reporter, stop)
                 create(storage, plan)
                 stop.last_words = f"interrupted; continue with: coldfleet resume {storage}"

@@ -152,7 +152,7 @@ def _provenance(results: Results) -> list[tuple[str, str]]:
     figures = {name: value for name, value in vars(constants).items() if name.endswith("_NS") and name[0] != "_"}
     calibration = ", ".join(f"{name.removesuffix('_NS').lower()} {value:g} ns" for name, value in figures.items())
     return [
-        ("study", f"{plan.name}: {plan.cell_count:,} cells x {plan.replicates} replicates"),
+        ("study", f"{plan.name}: {plan.size}"),
         ("runs", f"{results.status.done:,} done, {len(results.failed):,} failed, {len(results.missing):,} to do"),
         ("seed", f"{plan.seed}; every random number depends on it and on replicate, host, guest and tick"),
         ("varies", "; ".join(f"{path}: {_listed(plan.values(path))}" for path in plan.varied) or "nothing"),

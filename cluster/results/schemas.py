@@ -122,7 +122,12 @@ def _counters() -> list[pa.Field]:
 def _gauges() -> list[pa.Field]:
     units = {counter.name: counter.unit for counter in COUNTERS}
     return _of_time() + [
-        _field(ci_column(name), pa.float64(), units[name], f"half the width of {name}'s 95 % interval; 0 at full scale")
+        _field(
+            ci_column(name),
+            pa.float64(),
+            units[name],
+            f"half the width of the 95 % interval of the same without {ci_column('')}; 0 at full scale",
+        )
         for name in HEADLINE
     ]
 

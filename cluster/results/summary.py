@@ -18,7 +18,6 @@ from coldfleet.cluster.study.values import Scalar
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-WIDTH = 100
 _METRICS = (*SUMMARY, OOM_KILLS)
 MOST_CELLS = 200  # more than anyone reads in a terminal
 
@@ -103,7 +102,7 @@ def as_json(results: Results) -> dict[str, Any]:
 
 
 def as_table(results: Results) -> RenderableType:
-    """The summary for a terminal, at most :data:`WIDTH` columns: one table for each setting of the other axes.
+    """The summary for a terminal: one table for each setting of the other axes.
 
     Of a large sweep it shows the first :data:`MOST_CELLS`, and where the others are.
     """

@@ -22,6 +22,7 @@ from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.model import CellSpec, quantity_at
 from coldfleet.cluster.study.own_policy import build_all
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.cluster.study.values import KERNELS_OWN, Scalar
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.policies import Policy, get_policy
@@ -122,6 +123,12 @@ class Plan:
 
     def __len__(self) -> int:
         return self.cell_count * self.replicates
+
+    @property
+    def size(self) -> str:
+        """How large it is, in words."""
+        cells, replicates = counted(self.cell_count, "cell"), counted(self.replicates, "replicate")
+        return f"{counted(len(self), 'run')} = {cells} x {replicates}"
 
     def values(self, path: str) -> tuple[Scalar, ...]:
         """Every value that a key has in some cell."""

@@ -350,7 +350,7 @@ class Host(Table):
         0,
     )
     watermark_scale_factor: int = table_key(
-        "vm.watermark_scale_factor: parts in 10,000 of the memory between two watermarks", "", 10, ge=1, le=3000
+        "sysctl watermark_scale_factor: parts in 10,000 of the memory between two watermarks", "", 10, ge=1, le=3000
     )
     sample: SampleShare = table_key(
         'share of each guest\'s page tables that is simulated: "1" for all of them, "1/16", "1/64"; the counters are '

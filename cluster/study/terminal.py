@@ -43,3 +43,8 @@ def waiting(what: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun: "1 cell", "1,200 cells"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -51,6 +51,7 @@ def test_python_example_runs(
         if f"import {package}" in code:
             pytest.importorskip(package)
     sweep(plan, tmp_path / "results" / "quickstart", SerialExecutor())
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "example", "exec"), {})
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from coldfleet.cluster.commands.output import WIDTH
 from coldfleet.cluster.execution.batching import MAX_RUNS, Batches
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.interrupt import StopRequest
@@ -20,7 +21,6 @@ from coldfleet.cluster.execution.work import Batch, warm_up_shapes
 from coldfleet.cluster.results.journal import BatchReceipt, RunReceipt
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.storage import Storage
-from coldfleet.cluster.results.summary import WIDTH
 from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
@@ -183,7 +183,7 @@ def test_interrupted_sweep_keeps_what_came_back_and_goes_on(
     monkeypatch.setattr("coldfleet.cluster.execution.executor.SerialExecutor", SerialExecutor)
     said = serial()
     assert said.code == 0
-    assert f"continuing after {after + 1} runs" in said.err
+    assert f"continuing after {after + 1} run" in said.err
 
 
 def test_interrupt_in_the_middle_of_a_run_loses_only_its_batch(

@@ -152,7 +152,7 @@ def test_csv_has_lists_and_no_formulas(done: Path, coldfleet: Command) -> None:
 def test_many_columns_are_a_line_each(done: Path, coldfleet: Command) -> None:
     said = coldfleet("query", done, "SELECT * FROM guests LIMIT 1")
     assert said.code == 0
-    assert "pgmajfault: " in said.out
+    assert "\n  pgmajfault  " in said.out
 
 
 @pytest.mark.parametrize("how", [(), ("--json",), ("--csv",)])

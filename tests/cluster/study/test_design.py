@@ -189,8 +189,8 @@ def test_plan_command_counts_and_estimates(study_file: Path, coldfleet: Callable
     said = coldfleet("plan", study_file, "--sample", 3, "--workers", 4)
     assert said.code == 0
     assert "18 runs = 6 cells x 3 replicates" in said.out
-    assert "core-hours, from 3 cells that were run" in said.out
-    assert "on 4 workers of" in said.out
+    assert "core-hours, from 3 cells run now" in said.out
+    assert "on 4 workers, " in said.out
     data = json.loads(coldfleet("plan", study_file, "--sample", 3, "--json").out)
     assert (data["cells"], data["runs"], data["axes"]) == (6, 18, {"policy": 2, "nested_ratio": 3})
     assert 0 < data["estimate"]["core_hours"] < 0.1
