@@ -98,7 +98,7 @@ ANSWERED = ("columns", "explain", "query", "report")  # commands that answer fro
 
 
 def commands_in_the_texts() -> list[str]:
-    lines = [line for path in TEXTS for line in re.findall(r"^    (coldfleet .+)$", path.read_text(), re.M)]
+    lines = [line for path in TEXTS for line in re.findall(r"^    (coldfleet .*[^\\\n])$", path.read_text(), re.M)]
     return list(dict.fromkeys(line.partition("  #")[0].rstrip() for line in lines if line.split()[1] in ANSWERED))
 
 
