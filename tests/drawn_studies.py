@@ -101,7 +101,7 @@ def _reclaim(draw: st.DrawFn) -> dict[str, Any]:
         st.fixed_dictionaries(
             {"mode": st.sampled_from(RECLAIM_MODES)},
             optional={
-                "lru": st.sampled_from(["mglru", "mglru", "mglru", "classic"]),
+                "lru": st.sampled_from(["mglru", "mglru", "classic"]),
                 "period_ticks": st.integers(1, 3),
                 "psi_target": st.sampled_from([0.1, 50.0]),
                 "aging_every_ticks": st.integers(0, 2),

@@ -198,7 +198,8 @@ class Reclaim(Table):
     """When hosts reclaim memory, and from which lists."""
 
     lru: Literal["mglru", "classic"] = table_key(
-        "mglru: generations; classic: MGLRU is off, an active and an inactive list", default="mglru"
+        "mglru: generations; classic: MGLRU is off, an active and an inactive list of anonymous and of file pages",
+        default="mglru",
     )
     mode: Literal["limit", "proactive", "debugfs", "age", "pressure", "host"] = table_key(
         "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; debugfs: the "
@@ -233,14 +234,14 @@ class Reclaim(Table):
 
     @model_validator(mode="after")
     def _check_lru(self) -> Reclaim:
-        if self.lru == "classic" and self.mode == "host":
-            raise UserError('mode = "host": kswapd is modelled for lru = "mglru" only')
         if self.lru == "classic" and self.mode in ("debugfs", "age"):
             raise UserError(
                 f'mode = "{self.mode}" acts on generations, which lru = "classic" has not: use another mode'
             )
         if self.lru == "classic" and self.aging_every_ticks:
             raise UserError('aging_every_ticks acts on generations, which lru = "classic" has not: leave it out')
+        if self.lru == "classic" and self.min_ttl_ms:
+            raise UserError('min_ttl_ms protects generations, which lru = "classic" has not: leave it out')
         return self
 
 

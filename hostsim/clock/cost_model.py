@@ -47,6 +47,7 @@ _EVENT_NS = {
         "damos_applied": constants.SCAN_NS,
         "pgrefill": constants.SORT_NS,
         "pgactivate": constants.SORT_NS,
+        "rmap_walks": constants.RMAP_WALK_NS,
     },
 }
 """ns of one of each. A fault of the primary MMU and the violation of the TDP or shadow MMU that led to it are one

@@ -82,6 +82,11 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("pgactivate", "pages", "pages activated"),
     Counter("pgdeactivate", "pages", "pages that the classic LRU moved from the active to the inactive list"),
+    Counter(
+        "rmap_walks",
+        "pages",
+        "of these, mapped pages, whose rmap was walked to clear their Accessed bits; MGLRU walks page tables instead",
+    ),
     Counter("reclaim_write_waits", "pages", "pages for whose write to end a reclaim waited"),
     Counter("reclaim_file_write_waits", "pages", "of these, pages of files"),
     Counter("limit_hits", "events", "times that a charge ran into memory.max (memory.events max)"),

@@ -84,6 +84,7 @@ PMD_POPULATED = 2
 MIN_NR_GENS = 2
 MAX_NR_GENS = 4
 MAX_NR_TIERS = 4
+DEF_PRIORITY = 12  # reclaim begins with a list's size >> 12
 MIN_LRU_BATCH = 64  # pages: isolation batch, look-around window, noise floor of the PID controller
 MAX_LRU_BATCH = 4096  # pages: one scan_folios at most
 SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
@@ -222,13 +223,13 @@ CPU = np.dtype(
 
 CLASSIC = np.dtype(
     [
-        ("lists", np.int64),  # row of pages that is the head of the inactive list; the active one's follows
-        ("size", np.int64, (2,)),  # pages [inactive, active]
-        ("flushed_size", np.int64, (2,)),  # the same as the memcg's statistics had it when they were last flushed
-        ("flushed_activations", np.int64),  # workingset_activate_anon, likewise
-        ("seen_activations", np.int64),  # ... at the end of the last reclaim call
+        ("lists", np.int64),  # row of pages that is the head of list [anon][inactive]; the others follow
+        ("size", np.int64, (2, 2)),  # pages [type][inactive, active]
+        ("flushed_size", np.int64, (2, 2)),  # the same as the memcg's statistics had it when they were last flushed
+        ("flushed_activations", np.int64, (2,)),  # workingset_activate of each type, likewise
+        ("seen_activations", np.int64, (2,)),  # ... at the end of the last reclaim call
         ("nonresident_age", np.int64),  # evictions and activations so far
-        ("anon_cost", np.int64),
+        ("cost", np.int64, (2,)),  # what reclaim of each type cost of late
     ],
     align=True,
 )
@@ -265,9 +266,14 @@ RECLAIM = np.dtype(
         ("swappiness", np.int64),
         ("ignore_references", np.int64),  # its pages go, young or not (hostsim.mm.pageout)
         ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
-        ("may_deactivate", np.int64),  # classic LRU: active pages may be made inactive
+        ("may_deactivate", np.int64, (2,)),  # classic LRU: active pages of a type may be made inactive
         ("skipped_deactivate", np.int64),  # ... and some were spared because they may not
         ("force_deactivate", np.int64),  # ... so that now they may, come what may
+        ("cost", np.int64, (2,)),  # CLASSIC's of the target, as its present pass began
+        ("cache_trim_mode", np.int64),  # this pass takes inactive file pages only ...
+        ("file_is_tiny", np.int64),  # ... or anonymous pages only
+        ("to_scan", np.int64, (2, 2)),  # pages of each list that a visit still has to look at ...
+        ("goals", np.int64, (2, 2)),  # ... of so many that it set out to
     ],
     align=True,
 )

@@ -100,7 +100,6 @@ class HostMemory:
     ``pool_limit`` pages (0: no limit). ``min_ttl_ms``: of kswapd (hostsim.mm.min_ttl).
     ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
     ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
-    Raises ValueError for files or asynchronous swap under the classic LRU, which reclaims anonymous pages to zram only.
     """
 
     watched = False
@@ -124,8 +123,6 @@ class HostMemory:
         scale: int = 1,
         call_scale: int = 1,
     ) -> None:
-        if not kernel.lru_gen and (async_swap or any(slot.file_pages for slot in slots)):
-            raise ValueError("the classic LRU is modelled for anonymous memory on zram only")
         tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
         own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
         file_tables = [-(-slot.file_pages // PTRS_PER_PTE) for slot in slots]
@@ -290,9 +287,8 @@ class HostMemory:
 
     def drain(self) -> None:
         """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""
-        drain = lru.drain if self.kernel.lru_gen else classic.drain
         for cpu in range(len(self.machine.cpus)):
-            drain(self.machine, cpu)
+            classic.lru_add_drain(self.machine, cpu)
 
     def drain_cpu(self, guest: int) -> None:
         """What waits in the batch of the guest's CPU goes to its lists."""

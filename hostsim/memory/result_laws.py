@@ -35,6 +35,8 @@ PARTS_OF = (
     ("pgsteal", "pgscan"),
     ("pgsteal_file", "pgscan_file"),
     ("pgsteal_file", "pgsteal"),
+    ("pgdeactivate", "pgrefill"),
+    ("rmap_walks", "pgdeactivate"),
     ("young_walk", "walk_ptes"),
     *((f"false_young_{site}", f"young_{site}") for site in ("walk", "look_around", "evict")),
     ("monitor_young", "monitor_asked"),

@@ -110,7 +110,9 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
             else:
                 add_page(m, g, page, ANON)
         else:
-            classic.fault_page(m, g, page)
+            classic.add_new(m, g, page)
+            if swapped and m.node[0].async_swap:
+                row.flags |= SWAPCACHE
     if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and (write or swap_is_full(m)):
         row.flags &= ~(SWAPCACHE | PG_DIRTY)  # folio_free_swap: the copy will be out of date, nobody shares it
         give_slot(m)

@@ -49,7 +49,7 @@ from tests.reference.host import OomKilledError
 
 COUNTERS = (
     *("pgfault", "pgmajfault", "pswpin", "pswpout", "file_reads", "file_writes", "pgscan", "pgscan_file", "pgsteal"),
-    *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate", "pgdeactivate"),
+    *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate", "pgdeactivate", "rmap_walks"),
     *(f"workingset_{what}_{kind}" for what in ("refault", "activate", "restore") for kind in ("anon", "file")),
 )
 PID_ARRAYS = ("avg_refaulted", "avg_total", "refaulted", "evicted", "protected")
@@ -256,8 +256,7 @@ class SideBySide:
         numbers = np.r_[  # the engine's numbers of the pages
             0 : shape.pages, own_first : own_first + shape.own_pages, file_first : file_first + shape.file_pages
         ]
-        names = np.full(len(m.pages), -1)
-        names[numbers] = np.arange(len(numbers))
+        names = self.names_of(numbers)
         states = np.r_[page_states(self.engine, 0), m.pages["state"][numbers[shape.pages :]]]
         present = _bits(m.bits[:, PRESENT])[numbers]
         seen = {
@@ -290,9 +289,18 @@ class SideBySide:
         seen |= {name: np.flatnonzero(flags & flag).tolist() for flag, name in FLAGS.items()}
         return seen | {name: lruvec[name].tolist() for name in PID_ARRAYS}
 
+    def names_of(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """By the engine's numbers of pages: their places in the comparison, -1 for what is none."""
+        names = np.full(len(self.engine.machine.pages), -1)
+        names[numbers] = np.arange(len(numbers))
+        return names
+
     def _list(self, gen: int, kind: int, names: npt.NDArray[np.int64]) -> list[int]:
-        rows, head = self.engine.machine.pages, int(self.engine.lruvec(0)["lists"]) + gen * 2 + kind
-        following = rows["towards_head"].tolist()
+        return self.pages_of_list(int(self.engine.lruvec(0)["lists"]) + gen * 2 + kind, names)
+
+    def pages_of_list(self, head: int, names: npt.NDArray[np.int64]) -> list[int]:
+        """The pages of the list with this head, oldest first."""
+        following = self.engine.machine.pages["towards_head"].tolist()
         found = []
         page = following[head]
         while page != head:

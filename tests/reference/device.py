@@ -57,8 +57,7 @@ class Device:
             if folio.reclaim:
                 folio.reclaim = False
                 if not folio.dirty:
-                    self.host.lruvec.del_folio(folio)
-                    self.host.lruvec.add_folio(folio, to_tail=True)
+                    self.host.rotate(folio)
                     self.host.counters["pgrotated"] += 1
         self.in_flight.clear()
 

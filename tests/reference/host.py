@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from .aging import try_to_inc_max_seq
 from .constants import ANON, MAX_RECLAIM_RETRIES, MEMCG_CHARGE_BATCH, MIN_LRU_BATCH
@@ -237,6 +238,22 @@ class ReferenceHost:
         else:
             folio.active = True  # in a fault: a word to add_to_lists
         self.cpu.add(self, folio)
+
+    def filemap_add_lru(self, folio: Folio, shadow: Any, in_fault: bool) -> None:
+        """A page of a file enters the page cache."""
+        if shadow is not None:
+            workingset_refault(self, folio, shadow, in_fault)
+        if in_fault and self.kernel.birth_referenced and not folio.workingset:
+            self.refs.mark_accessed(folio)
+        else:
+            folio.active = in_fault
+        self.cpu.add(self, folio)
+        self.cpu.drain_lru_add()  # a simplification: calls that find the page in its batch could make it younger
+
+    def rotate(self, folio: Folio) -> None:
+        """To where it will be isolated next."""
+        self.lruvec.del_folio(folio)
+        self.lruvec.add_folio(folio, to_tail=True)
 
     def add_to_lists(self, folio: Folio) -> None:
         self.lruvec.add_folio(folio)
