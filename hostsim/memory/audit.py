@@ -190,7 +190,7 @@ def _lists(memory: HostMemory, census: list[Census]) -> Broken:
             if (counted != each.numbered).any():
                 yield f"guest {g}: generations count {counted.tolist()}, its pages say {each.numbered.tolist()}"
         else:
-            expected = tuple(pages - _waiting(memory, g, kind) for kind, pages in enumerate(expected))
+            expected = expected[ANON] - _waiting(memory, g, ANON), expected[FILE] - _waiting(memory, g, FILE)
             found = [_classic_lists(memory, g, kind) for kind in (ANON, FILE)]
             if m.classic[g]["size"].tolist() != found:
                 yield f"guest {g}: its lists count {m.classic[g]['size'].tolist()}, and have {found}"

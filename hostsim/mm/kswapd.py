@@ -81,8 +81,8 @@ def balance_part(m: Machine) -> int:
 
 @compiled
 def _end_classic(m: Machine, failed: bool) -> None:
-    """The classic LRU at the end of balance_pgdat. kswapd can fail because it goes by old statistics: in a host that
-    comes to its limits as fast as this the flusher, which really comes every 2 s, comes then."""
+    """The classic LRU at the end of balance_pgdat. kswapd can fail because it goes by old statistics: here the flusher,
+    which really comes every 2 s, comes then."""
     classic_reclaim.note_refaults(m, PARENT_MEMCG)
     if failed:
         classic.flush_stats(m)
@@ -126,9 +126,10 @@ def _bits(number: int) -> int:
 
 @compiled
 def _prepare(m: Machine, reclaim: Record) -> None:
-    """What kswapd does before it evicts; ages (6.1) unless the last eviction found enough without.
+    """What kswapd does before it evicts: it ages (6.1) unless the last eviction found enough without.
 
-    Under the classic LRU that is other work. A process runs between any two agings of kswapd's, which is another task; the recordings of guests don't show it.
+    The classic LRU looks at its lists instead. A process runs between any two agings of kswapd's, which is another
+    task; the recordings of guests don't show it.
     """
     if not m.features[0].lru_gen:
         classic_reclaim.age_active_anon(m)
