@@ -108,6 +108,8 @@ def simulate_host(
         watermarks=_watermarks(spec),
         swap_pages=0 if device.name == NO_SWAP else spec.swap_pages or None,
         compressed_swap=device.compresses,
+        page_cluster=spec.page_cluster,
+        rotating_swap=device.rotating,
         pool_limit=spec.pool_pages,
         scale=round(spec.scale),
         call_scale=spec.call_scale,

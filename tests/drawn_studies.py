@@ -119,6 +119,7 @@ def _swap(draw: st.DrawFn) -> dict[str, Any]:
     swap: dict[str, Any] = {"device": device}
     if device != "none":
         swap["size"] = draw(FEW_PAGES)
+        swap["page_cluster"] = draw(st.sampled_from([0, 3, 3, 5]))
     if device == "zram":
         swap["pool_limit"] = draw(FEW_PAGES)
         swap["ratio"] = draw(st.sampled_from([1.0, 3.0, 100.0]))

@@ -26,7 +26,7 @@ from coldfleet.cluster.study.values import (
 )
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import CompressionSpec
+from coldfleet.hostsim.spec.host_spec import CompressionSpec, HostSpec
 from coldfleet.hostsim.spec.units import TIME
 
 MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
@@ -255,6 +255,14 @@ class Swap(Table):
     )
     size: AnyMemory = table_key(
         'swap space of a host, such as "8 GiB", zram\'s disksize; "0 pages": as much as is needed', "pages", 0
+    )
+    page_cluster: int = table_key(
+        "vm.page-cluster: a fault on swap reads at most 2 to the power of this many pages, all but its own before "
+        "somebody needs them; zram, which is synchronous, reads one",
+        "",
+        HostSpec.page_cluster,
+        ge=0,
+        le=5,
     )
     pool_limit: AnyMemory = table_key(
         'zram: memory of a host that the compressed pages may take (mem_limit); "0 pages": as much as they need',

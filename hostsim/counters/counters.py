@@ -59,6 +59,8 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("file_writes", "pages", "dirty pages of the page cache that the flusher wrote"),
     Counter("pswpin", "pages", "pages read from swap"),
+    Counter("swap_ra", "pages", "of these, pages that swap readahead read beside the one that a fault waited for"),
+    Counter("swap_ra_hit", "pages", "of these, pages that were touched before reclaim met them"),
     Counter("pswpout", "pages", "pages written to swap"),
     Counter("workingset_refault_anon", "pages", "refaults as the kernel counts them"),
     Counter("workingset_activate_anon", "pages", "refaults that the kernel takes for recent"),

@@ -201,11 +201,15 @@ def _lists(memory: HostMemory, census: list[Census]) -> Broken:
 
 
 def _swap(memory: HostMemory, census: list[Census]) -> Broken:
-    """Every slot of the swap device is free, or held by one page."""
+    """Every slot of the swap device is free, or held by one page, which a rotating device knows."""
     node = memory.machine.node[0]
     held = sum(each.swapped_out + each.with_slot for each in census)
     if node["free_slots"] < 0 or node["free_slots"] + held != node["swap_pages"]:
         yield f"{held} slots are held and {node['free_slots']} free of {node['swap_pages']}"
+    slots = memory.machine.slots
+    pages = slots[slots > 0] - 1
+    if len(slots) and (len(pages) != held or (slots[memory.machine.slot_of[pages]] != pages + 1).any()):
+        yield f"{held} slots are held, and the device knows {len(pages)}"
 
 
 def _pool(memory: HostMemory, census: list[Census]) -> Broken:

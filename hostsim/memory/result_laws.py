@@ -19,7 +19,8 @@ HostLaw = Callable[[HostSpec, HostResult], Broken]
 PARTS_OF = (
     ("l2_accesses", "accesses"),
     ("pgmajfault", "pgfault"),
-    ("pswpin", "pgmajfault"),
+    ("swap_ra", "pswpin"),
+    ("swap_ra_hit", "swap_ra"),
     ("workingset_refault_anon", "pswpin"),
     ("workingset_restore_anon", "workingset_refault_anon"),
     ("workingset_refault_file", "file_reads"),
@@ -58,6 +59,7 @@ DISJOINT = (
     (("workingset_activate_file",), ("workingset_refault_file", "pgrefill")),
     (("monitor_young", "monitor_missed_young"), ("monitor_asked",)),
     (("cold_samples", "cold_mistaken"), ("resident_samples",)),
+    (("pswpin",), ("pgmajfault", "swap_ra")),
     (("pswpin", "pgsteal_file"), ("pgsteal", "damos_applied")),
     (("mm_walks",), ("agings", "aging_passes")),  # a pass in parts ages nothing if reclaim has aged meanwhile
     (("pgrotated",), ("pswpout", "file_writes")),

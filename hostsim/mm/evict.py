@@ -247,7 +247,7 @@ def activate_young(m: Machine, g: int, page: int) -> None:
     row = page_row(m, page)
     if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and swap_is_full(m):
         row.flags &= ~(SWAPCACHE | PG_DIRTY)
-        give_slot(m)
+        give_slot(m, page)
 
 
 @compiled
@@ -291,7 +291,7 @@ def unmap_and_write(m: Machine, g: int, page: int) -> bool:
     row = page_row(m, page)
     if row.flags & (FILE_PAGE | SWAPCACHE):
         return _write_cached(m, g, page)
-    if not take_slot(m):
+    if not take_slot(m, page):
         activate_isolated(m, g, page)
         return False
     if m.node[0].async_swap or row.flags & BUSY or not store(m, g, page):

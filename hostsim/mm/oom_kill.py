@@ -93,7 +93,7 @@ def _zap(m: Machine, g: int, page: int) -> None:
             list_del(m, page)
             change_gen(m.lruvecs[g], gen, -1, ANON)
         if row.flags & SWAPCACHE:
-            give_slot(m)
+            give_slot(m, page)
         m.node[0].free_pages += 1
     elif row.shadow != NEVER:
         give_back_swapped(m, g, page)

@@ -263,7 +263,7 @@ class ClassicHost(ReferenceHost):
                 self.device.free_swap(folio)
             return False
         if folio.kind == ANON and not folio.swapcache:
-            if not self.device.take_slot():
+            if not self.device.take_slot(folio):
                 return self.activate_isolated(folio)
             folio.swapcache = True
             folio.mark_dirty()

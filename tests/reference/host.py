@@ -25,6 +25,7 @@ from .reclaim import (
     try_to_free_mem_cgroup_pages,
 )
 from .refs import CountedRefs, TwoTouchRefs
+from .swap_state import SwapReadahead
 from .workingset import workingset_refault
 
 UPPER_LEVELS = 2
@@ -58,12 +59,15 @@ class ReferenceHost:
         file_pages: int = 0,
         async_swap: bool = False,
         swap_pages: int | None = None,
+        page_cluster: int = 0,
+        rotating: bool = False,
     ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
         self.kind = kind
         self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
-        self.device = Device(self, async_swap, swap_pages)
+        self.device = Device(self, async_swap, swap_pages, rotating)
+        self.swap_readahead = SwapReadahead(self, page_cluster, rotating)
         self.now_ms = 0
         self.min_ttl_ms = 0
         self.effective_policy = self.policy if self.mm.has_notifiers else no_notifiers
@@ -174,7 +178,11 @@ class ReferenceHost:
         """An anonymous page fault: zero-fill, or swap-in, which an asynchronous device does by the swap cache."""
         self.counters["pgfault"] += 1
         self.make_table(folio)
-        if not folio.swapcache:
+        if folio.swapcache:
+            self.swap_readahead.meet(folio)
+        else:
+            if folio.swapped:
+                self.swap_readahead.around(folio)
             self.charge(1)
             folio.reset_flags()
             if folio.swapped:
@@ -212,7 +220,8 @@ class ReferenceHost:
         self.drain()
         for folio in self.mm.every_folio():
             if folio.kind == ANON:
-                self.device.slots_used -= folio.swapcache or folio.swapped
+                if folio.swapcache or folio.swapped:
+                    self.device.give_slot(folio)
                 if folio.gen >= 0:
                     self.take_off_lists(folio)
                 folio.reset_flags()

@@ -66,7 +66,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
     )
     limited = mode == "host" or draw(st.booleans())
     clock = draw(st.sampled_from([None, ClockSpec(), ClockSpec(tick_ns=2_000_000, pcpus=1)]))
-    device = draw(st.sampled_from(["zram", "zram", "nvme", "none"]))
+    device = draw(st.sampled_from(["zram", "zram", "nvme", "disk", "none"]))
     return HostSpec(
         draw(st.sampled_from(list(KERNELS))),
         each,
@@ -77,6 +77,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         parent_pages=round(memory * 0.7) if mode in ("limit", "proactive") and draw(st.booleans()) else 0,
         swap_device=device,
         swap_pages=draw(FEW) if device != "none" else 0,
+        page_cluster=draw(st.sampled_from([0, 3, 5])),
         pool_pages=draw(FEW) if device == "zram" else 0,
         compression=CompressionSpec(incompressible_share=draw(st.sampled_from([0.0, 0.1, 1.0]))),
         swappiness=draw(st.sampled_from([0, 1, 60, 200])),

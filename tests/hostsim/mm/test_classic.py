@@ -30,7 +30,7 @@ from coldfleet.hostsim.mm.classic_reclaim import age_active_anon, prepare_pass, 
 from coldfleet.hostsim.replay.observe import page_states
 from coldfleet.policies import get_policy
 from tests.hostsim.classic_side_by_side import ClassicSideBySide
-from tests.hostsim.side_by_side import Operation, Shape, check_after_each
+from tests.hostsim.side_by_side import Operation, Shape, check_after_each, with_device
 from tests.reference import POLICIES
 
 SHARES = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
@@ -65,10 +65,8 @@ def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
     file_pages = draw(st.sampled_from([0, 1, 100, 600]))
     swappiness = draw(st.sampled_from([0, 1, 60, 100, 200])) if not limit or file_pages else 60
     own_pages, swap_pages = draw(st.sampled_from([0, 1, 5])), draw(st.sampled_from([None, None, 0, 40, pages]))
-    async_swap = draw(st.booleans())
-    return Shape(
-        kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, async_swap, swap_pages=swap_pages
-    )
+    shape = Shape(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, swap_pages=swap_pages)
+    return with_device(draw, shape)
 
 
 def check_many(kernel: str, policy: str, examples: int) -> None:
