@@ -77,8 +77,9 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         if m.node[0].page_cluster:
             meet_in_swap_cache(m, g, page)
     else:
+        drains = False
         if swapped and m.node[0].page_cluster:
-            read_around(m, g, page)
+            drains = read_around(m, g, page)
             if m.mms[g].oom_reason:
                 return
         if not alloc_page(m, g):
@@ -89,7 +90,9 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
             events.pswpin += 1
             if not m.node[0].async_swap:
                 give_back_swapped(m, g, page)
-        add_anon(m, g, page, swapped, write)
+        add_anon(m, g, page, swapped, write, drains)
+        if drains:
+            classic.lru_add_drain(m, m.mms[g].cpu)
     if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and (write or swap_is_full(m)):
         row.flags &= ~(SWAPCACHE | PG_DIRTY)  # folio_free_swap: the copy will be out of date, nobody shares it
         give_slot(m, page)

@@ -39,21 +39,24 @@ FAR_AWAY = -(1 << 40)  # instead of a page or a slot: next to none
 
 
 @inlined
-def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool) -> None:
+def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool, drained: bool) -> None:
     """Puts a page on its list as it is when its CPU's batch is full: the one that fills it is still in the swap cache,
     the fault of the others is over, and has kept their slot if the device is asynchronous and swap has enough."""
     row = page_row(m, page)
     flags = row.flags
     keeps_slot = m.node[0].async_swap and not write and not swap_is_full(m)
-    in_cache = (fills_batch(m, g) or keeps_slot) and swapped
+    in_cache = (fills_batch(m, g) or keeps_slot or drained) and swapped
     row.flags = SWAPCACHE if in_cache else 0
     add_page(m, g, page, ANON)
     row.flags = flags
 
 
 @inlined
-def add_anon(m: Machine, g: int, page: int, swapped: bool, write: bool) -> None:
-    """A page enters the lists, new or from swap: then it is in the swap cache if the device is asynchronous."""
+def add_anon(m: Machine, g: int, page: int, swapped: bool, write: bool, drained: bool) -> None:
+    """A page enters the lists, new or from swap: then it is in the swap cache if the device is asynchronous.
+
+    ``drained``: it was read with others, upon which the CPU's batches are drained.
+    """
     f = m.features[0]
     row = page_row(m, page)
     in_cache = swapped and m.node[0].async_swap
@@ -70,7 +73,7 @@ def add_anon(m: Machine, g: int, page: int, swapped: bool, write: bool) -> None:
     if f.birth_referenced and not row.state & WORKINGSET:
         row.state = marked_accessed(f, row.state & ~ACTIVE)
     if f.swapin_through_cache:
-        _add_from_batch(m, g, page, swapped, write)
+        _add_from_batch(m, g, page, swapped, write, drained)
     else:
         add_page(m, g, page, ANON)
 
@@ -104,14 +107,17 @@ def _read_page(m: Machine, g: int, page: int) -> bool:
     row.flags = 0
     m.events[g].pswpin += 1
     m.events[g].swap_ra += 1
-    add_anon(m, g, page, True, False)
+    add_anon(m, g, page, True, False, True)
     row.flags |= PG_READAHEAD
     return True
 
 
 @compiled
-def _read_vma(m: Machine, g: int, page: int) -> None:
-    """swap_vma_readahead: pages around this one, in the direction in which faults go; within the VMA and the table."""
+def _read_vma(m: Machine, g: int, page: int) -> bool:
+    """swap_vma_readahead: pages around this one, in the direction in which faults go; within the VMA and the table.
+
+    True if the window is of more than the page itself.
+    """
     mm = m.mms[g]
     vma = int(page >= mm.own_first)
     before = mm.swap_ra_page[vma]
@@ -127,7 +133,8 @@ def _read_vma(m: Machine, g: int, page: int) -> None:
     table = page & ~(PTRS_PER_PTE - 1)
     for other in range(max(low, first, table), min(low + window, first + pages, table + PTRS_PER_PTE)):
         if other != page and not _read_page(m, g, other):
-            return
+            break
+    return window > 1
 
 
 @compiled
@@ -140,8 +147,9 @@ def _owner(m: Machine, page: int) -> int:
 
 
 @compiled
-def _read_cluster(m: Machine, g: int, page: int) -> None:
-    """swap_cluster_readahead: the aligned block of slots around this one. Of a sample, slots are so many fewer."""
+def _read_cluster(m: Machine, g: int, page: int) -> bool:
+    """swap_cluster_readahead: the same for the aligned block of slots around this one. Of a sample, slots are so many
+    fewer."""
     node = m.node[0]
     slot = m.slot_of[page]
     hits = node.swap_ra_hits
@@ -158,17 +166,22 @@ def _read_cluster(m: Machine, g: int, page: int) -> None:
         owner = _owner(m, found)
         if not _read_page(m, owner, found):
             if owner == g:
-                return
+                break
             exit_mmap(m, owner)
+        elif owner != g:
+            classic.lru_add_drain(m, m.mms[owner].cpu)
+    return window > 1
 
 
 @apart(int64, int64)
-def read_around(m: Machine, g: int, page: int) -> None:
-    """swapin_readahead, but for the page that the fault waits for, which comes last so that nothing reclaims it."""
+def read_around(m: Machine, g: int, page: int) -> bool:
+    """swapin_readahead, but for the page that the fault waits for, which comes last so that nothing reclaims it.
+
+    True if the CPU's batches have to be drained after that.
+    """
     if len(m.slots):
-        _read_cluster(m, g, page)
-    else:
-        _read_vma(m, g, page)
+        return _read_cluster(m, g, page)
+    return _read_vma(m, g, page)
 
 
 @inlined

@@ -181,8 +181,7 @@ class ReferenceHost:
         if folio.swapcache:
             self.swap_readahead.meet(folio)
         else:
-            if folio.swapped:
-                self.swap_readahead.around(folio)
+            drains = folio.swapped and self.swap_readahead.around(folio)
             self.charge(1)
             folio.reset_flags()
             if folio.swapped:
@@ -192,6 +191,8 @@ class ReferenceHost:
                 folio.swapcache = self.device.async_swap or self.kernel.swapin_through_cache
                 self.refault(folio)
             self.folio_add_lru(folio)
+            if drains:
+                self.drain()
             folio.swapcache &= self.device.async_swap
         self.device.free_swap(folio, wanted=write)  # its only user will change it
         folio.writable = write or not folio.swapped or self.kernel.read_swapin_writable

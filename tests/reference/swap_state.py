@@ -60,13 +60,14 @@ class SwapReadahead:
             window.hits = min(window.hits + hit, MAX_HITS)
             window.last_fault = folio.index
 
-    def around(self, folio: Folio) -> None:
-        """A fault has to wait for the page."""
+    def around(self, folio: Folio) -> bool:
+        """A fault has to wait for the page. True if more was asked for, so that it ends with a drain of the CPU."""
         if not self.page_cluster:
-            return
+            return False
         for other in self.on_disk(folio) if self.rotating else self.in_memory(folio):
             if other is not folio and other.swapped and not other.swapcache:
                 self.read(other)
+        return (self.disk if self.rotating else self.vma_of(folio)[0]).size > 1
 
     def in_memory(self, folio: Folio) -> list[Folio]:
         window, vma = self.vma_of(folio)
