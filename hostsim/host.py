@@ -54,12 +54,11 @@ def simulate_host(
     ``make_memory``: what the host runs on; a :class:`HostMemory` that also watches what is done to it.
     ``audit``: checks the laws of hostsim.memory.audit after every tick, and those of hostsim.memory.result_laws at the
     end; raises LawBrokenError. The result is the same.
-    Raises UserError for an unknown kernel or mode, a host without guests, kswapd with the classic LRU, or min_ttl_ms
-    without a clock.
+    Raises UserError for an unknown kernel or mode, a host without guests, or min_ttl_ms without a clock or generations.
     """
     kernel = replace(get_kernel(spec.kernel), lru_gen=spec.lru_gen)
-    if spec.memory_pages and not spec.lru_gen:
-        raise UserError("kswapd is modelled for MGLRU: leave the host's memory out under the classic LRU")
+    if spec.min_ttl_ms and not spec.lru_gen:
+        raise UserError("min_ttl_ms protects generations, which the classic LRU has not: leave it out")
     if spec.min_ttl_ms and not spec.clock:
         raise UserError("min_ttl_ms is a time, and without a clock there is none")
     if not spec.guests:
@@ -109,6 +108,8 @@ def simulate_host(
         watermarks=_watermarks(spec),
         swap_pages=0 if device.name == NO_SWAP else spec.swap_pages or None,
         compressed_swap=device.compresses,
+        page_cluster=spec.page_cluster,
+        rotating_swap=device.rotating,
         pool_limit=spec.pool_pages,
         scale=round(spec.scale),
         call_scale=spec.call_scale,

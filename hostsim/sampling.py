@@ -24,8 +24,7 @@ import numpy as np
 
 from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.timing import TIMES
-from coldfleet.hostsim.engine.state import MIN_LRU_BATCH, PTRS_PER_PTE, UPPER_LEVELS
-from coldfleet.hostsim.mm.reclaim import DEF_PRIORITY
+from coldfleet.hostsim.engine.state import DEF_PRIORITY, MIN_LRU_BATCH, PTRS_PER_PTE, UPPER_LEVELS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestResult, GuestSpec, HostResult, HostSpec, PageCacheSpec, SampleOf
 

@@ -101,7 +101,7 @@ def _reclaim(draw: st.DrawFn) -> dict[str, Any]:
         st.fixed_dictionaries(
             {"mode": st.sampled_from(RECLAIM_MODES)},
             optional={
-                "lru": st.sampled_from(["mglru", "mglru", "mglru", "classic"]),
+                "lru": st.sampled_from(["mglru", "mglru", "classic"]),
                 "period_ticks": st.integers(1, 3),
                 "psi_target": st.sampled_from([0.1, 50.0]),
                 "aging_every_ticks": st.integers(0, 2),
@@ -119,6 +119,7 @@ def _swap(draw: st.DrawFn) -> dict[str, Any]:
     swap: dict[str, Any] = {"device": device}
     if device != "none":
         swap["size"] = draw(FEW_PAGES)
+        swap["page_cluster"] = draw(st.sampled_from([0, 3, 3, 5]))
     if device == "zram":
         swap["pool_limit"] = draw(FEW_PAGES)
         swap["ratio"] = draw(st.sampled_from([1.0, 3.0, 100.0]))

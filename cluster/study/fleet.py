@@ -253,6 +253,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         watermark_scale_factor=spec.host.watermark_scale_factor,
         swap_device=spec.swap.device,
         swap_pages=spec.swap.size,
+        page_cluster=spec.swap.page_cluster,
         pool_pages=spec.swap.pool_limit,
         min_ttl_ms=reclaim.min_ttl_ms,
         compression=_compression(spec),

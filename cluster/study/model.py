@@ -91,11 +91,6 @@ class CellSpec(Table):
 
     @model_validator(mode="after")
     def _check_memory(self) -> CellSpec:
-        files = any(guest.page_cache.memory for guest in self.fleet.guest.values() or [self.guest])
-        if self.reclaim.lru == "classic" and (self.swap.device not in ("zram", "none") or files):
-            raise UserError('lru = "classic" is modelled for anonymous memory on zram: no swap.device, no page_cache')
-        if self.reclaim.lru == "classic" and self.host.memory:
-            raise UserError('lru = "classic" is modelled without kswapd: leave host.memory out')
         if self.reclaim.swappiness > MAX_SWAPPINESS:
             from coldfleet.hostsim.engine.hybrids import get_kernel
 

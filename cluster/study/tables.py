@@ -26,7 +26,7 @@ from coldfleet.cluster.study.values import (
 )
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import CompressionSpec
+from coldfleet.hostsim.spec.host_spec import CompressionSpec, HostSpec
 from coldfleet.hostsim.spec.units import TIME
 
 MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
@@ -208,7 +208,8 @@ class Reclaim(Table):
     """When hosts reclaim memory, and from which lists."""
 
     lru: Literal["mglru", "classic"] = table_key(
-        "mglru: generations; classic: MGLRU is off, an active and an inactive list", default="mglru"
+        "mglru: generations; classic: MGLRU is off, an active and an inactive list of anonymous and of file pages",
+        default="mglru",
     )
     mode: Literal["limit", "proactive", "debugfs", "age", "pressure", "host"] = table_key(
         "limit: directly, as a guest hits memory.max; proactive: memory.reclaim after every tick; debugfs: the "
@@ -243,14 +244,14 @@ class Reclaim(Table):
 
     @model_validator(mode="after")
     def _check_lru(self) -> Reclaim:
-        if self.lru == "classic" and self.mode == "host":
-            raise UserError('mode = "host": kswapd is modelled for lru = "mglru" only')
         if self.lru == "classic" and self.mode in ("debugfs", "age"):
             raise UserError(
                 f'mode = "{self.mode}" acts on generations, which lru = "classic" has not: use another mode'
             )
         if self.lru == "classic" and self.aging_every_ticks:
             raise UserError('aging_every_ticks acts on generations, which lru = "classic" has not: leave it out')
+        if self.lru == "classic" and self.min_ttl_ms:
+            raise UserError('min_ttl_ms protects generations, which lru = "classic" has not: leave it out')
         return self
 
 
@@ -264,6 +265,14 @@ class Swap(Table):
     )
     size: AnyMemory = table_key(
         'swap space of a host, such as "8 GiB", zram\'s disksize; "0 pages": as much as is needed', "pages", 0
+    )
+    page_cluster: int = table_key(
+        "vm.page-cluster: a fault on swap reads at most 2 to the power of this many pages, all but its own before "
+        "somebody needs them; zram, which is synchronous, reads one",
+        "",
+        HostSpec.page_cluster,
+        ge=0,
+        le=5,
     )
     pool_limit: AnyMemory = table_key(
         'zram: memory of a host that the compressed pages may take (mem_limit); "0 pages": as much as they need',

@@ -34,7 +34,8 @@ FILE_WRITE_WAITS = 9  # ... and of these, pages of files
 FILE_PAGES, FILE_REQUESTS = 10, 11  # read from files
 AHEAD_PAGES, AHEAD_REQUESTS = 12, 13  # of these, before somebody needed them
 THRASHING = 14  # of the requests, those for a page of the working set
-COSTS = 15  # how many columns there are
+SWAP_AHEAD = 15  # of the pages SWAPPED_IN, those that nobody waited for
+COSTS = 16  # how many columns there are
 
 _EVENT_NS = {
     FAULT: {
@@ -47,6 +48,7 @@ _EVENT_NS = {
         "damos_applied": constants.SCAN_NS,
         "pgrefill": constants.SORT_NS,
         "pgactivate": constants.SORT_NS,
+        "rmap_walks": constants.RMAP_WALK_NS,
     },
 }
 """ns of one of each. A fault of the primary MMU and the violation of the TDP or shadow MMU that led to it are one
@@ -54,6 +56,7 @@ fault, and one without the other costs as much (hostsim.costs.constants): their 
 
 _COUNTED = {
     SWAPPED_IN: "pswpin",
+    SWAP_AHEAD: "swap_ra",
     RESTORED: "workingset_restore_anon",
     READS: "tdp_faults",
     WRITES: "shadow_faults",

@@ -198,7 +198,8 @@ class HostClock:
         """Requests that its guests have made to read, and their pages beyond the first of each."""
         events = self.memory.machine.events[list(writer.guests)]
         if writer.kind == ANON:
-            return int(events["pswpin"].sum()), 0
+            merged = int(events["swap_ra"].sum() * writer.queue["merges"])
+            return int(events["pswpin"].sum()) - merged, merged
         requests = int(events["file_read_requests"].sum())
         return requests, int(events["file_reads"].sum()) - requests
 

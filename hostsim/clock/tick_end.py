@@ -11,7 +11,7 @@ from coldfleet.hostsim.clock import cost_model, psi, time_account
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.costs.scalability import contended_ns
 from coldfleet.hostsim.counters.timing import RESOURCES, Cause
-from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.jit import compiled, inlined
 from coldfleet.hostsim.engine.state import LOCKS, MONITOR, Machine, Record
 from coldfleet.hostsim.memory.ground_truth import count_memory
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
@@ -31,7 +31,8 @@ def start(m: Machine, v: VCpus) -> None:
     """Time begins: what was done so far is left out."""
     for g in range(len(v.guests)):
         _count_locks(m, v, g)
-        v.queue[0].traffic += m.events[g].pswpin + m.events[g].pswpout
+        _add_swap_traffic(v.queue[0], m.events[g])
+    _end_requests(v.queue[0])
     _end_file_queues(m, v)
     for queue in v.file_queues:
         queue.wait_ns = 0.0
@@ -42,7 +43,9 @@ def end_tick(m: Machine, v: VCpus) -> None:
     """A tick has passed for the vCPUs."""
     rules = v.rules[0]
     tick_ns = rules.tick_ns
-    traffic = faulting_ns = 0
+    faulting_ns = 0
+    queue = v.queue[0]
+    queue.requests = queue.pages = 0
     for g in range(len(v.guests)):
         guest, times, events = v.guests[g], v.times[g], m.events[g]
         for number in range(guest.first, guest.first + guest.vcpus):
@@ -50,7 +53,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
             time_account.end_tick(thread, tick_ns, guest.has_work or thread.backlog_ns > 0)
             faulting_ns += thread.spent[_FAULT] - v.seen[number, _FAULT]
             _note_task(v, guest, number)
-        traffic += events.pswpin + events.pswpout
+        _add_swap_traffic(queue, events)
         _count_locks(m, v, g)
         times.mmu_lock_hold_ns += int(np.rint(guest.new_locks[2] * rules.aging_hold_ns * rules.scale))
         times.resident_page_ms += count_memory(m, g) * tick_ns // MS_NS
@@ -62,9 +65,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
         thread = v.threads[number]
         time_account.end_tick(thread, tick_ns, thread.working or thread.backlog_ns > 0)
     _end_file_queues(m, v)
-    queue = v.queue[0]
-    swap_queue.end_tick(queue, (traffic - queue.traffic) * rules.scale, tick_ns)
-    queue.traffic = traffic
+    _end_queue(queue, rules.scale, tick_ns)
     if not rules.free:
         others = faulting_ns / tick_ns * (1 - 1 / v.tasks.shape[1])  # vCPUs that a fault meets in theirs, on average
         fault_ns = contended_ns(rules.fault_ns, rules.serial_ns, rules.coherency_ns, 1 + others)
@@ -107,11 +108,30 @@ def _end_file_queues(m: Machine, v: VCpus) -> None:
         queue, events = v.file_queues[v.guests[g].file_queue], m.events[g]
         queue.requests += events.file_read_requests + events.file_writes
         queue.pages += events.file_reads + events.file_writes
-    scale, tick_ns = v.rules[0].scale, v.rules[0].tick_ns
     for queue in v.file_queues:
-        more = queue.pages - queue.requests
-        swap_queue.end_tick(queue, (queue.requests - queue.traffic) * scale, tick_ns, (more - queue.more) * scale)
-        queue.traffic, queue.more = queue.requests, more
+        _end_queue(queue, v.rules[0].scale, v.rules[0].tick_ns)
+
+
+@inlined
+def _add_swap_traffic(queue: Record, events: Record) -> None:
+    """What a guest has had read from swap and written to it."""
+    queue.pages += events.pswpin + events.pswpout
+    queue.requests += events.pswpin + events.pswpout - events.swap_ra * queue.merges
+
+
+@inlined
+def _end_requests(queue: Record) -> tuple[int, int]:
+    """The requests of this tick, and their pages after the first; they count as those up to the last tick now."""
+    more = queue.pages - queue.requests
+    requests = queue.requests - queue.traffic, more - queue.more
+    queue.traffic, queue.more = queue.requests, more
+    return requests
+
+
+@inlined
+def _end_queue(queue: Record, scale: float, tick_ns: int) -> None:
+    requests, more = _end_requests(queue)
+    swap_queue.end_tick(queue, requests * scale, tick_ns, more * scale)
 
 
 @compiled

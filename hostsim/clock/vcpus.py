@@ -160,10 +160,18 @@ def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: fl
     lock_ns += costs[cost_model.AGING_WRITES] * guest.aging_wait_ns
     time_account.accrue(thread, _RUN, run_ns)
     time_account.accrue(thread, _FAULT, costs[cost_model.FAULT])
-    time_account.accrue(thread, _SWAP_IN, swap_queue.read_pages(v.queue[0], costs[cost_model.SWAPPED_IN] * rules.scale))
+    time_account.accrue(thread, _SWAP_IN, _swap_in(v, costs))
     time_account.accrue(thread, _LOCK, int(np.rint(lock_ns * rules.scale)))
     time_account.accrue(thread, _RECLAIM, costs[cost_model.RECLAIM] + _wait_for_writes(v, guest, times, costs))
     time_account.accrue(thread, _FILE_READ, _read_files(v, guest, costs, True))
+
+
+@compiled
+def _swap_in(v: VCpus, costs: npt.NDArray[np.int64]) -> int:
+    """How long a vCPU waited for pages from swap, ns: not for those read ahead, unless they came in one request."""
+    scale, ahead = v.rules[0].scale, costs[cost_model.SWAP_AHEAD]
+    waited_for = costs[cost_model.SWAPPED_IN] - ahead
+    return swap_queue.read_pages(v.queue[0], waited_for * scale, ahead * v.queue[0].merges * scale)
 
 
 @compiled

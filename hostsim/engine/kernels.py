@@ -135,7 +135,7 @@ class Kernel:
         """
         record = np.zeros(1, FEATURES)
         for name in _FEATURES:
-            record[name] = getattr(self, name)
+            record[name] = getattr(self, name) if self.lru_gen or name not in _OF_LRU_GEN else 0
         for name, pages in BATCHES.items():
             record[name] = pages
         for names, divisor in ((_PAGES_OF_LISTS, scale), (_PAGES_OF_CALLS, call_scale)):
@@ -146,6 +146,7 @@ class Kernel:
         return record
 
 
+_OF_LRU_GEN = ("starts_at_fitting_priority", "memcg_lru")  # as kswapd goes about it; the classic LRU has neither
 _NOT_FEATURES = ("name", "release", "policy")
 _FEATURES = tuple(f.name for f in fields(Kernel) if f.name not in _NOT_FEATURES)
 _PAGES_OF_LISTS = ("max_lru_batch", "long_walk", "min_mm_pages")

@@ -73,7 +73,8 @@ IN_PAGE_CACHE = 16  # a page of a file that is in the page cache, mapped or not
 PG_DIRTY = 32  # differs from its copy on the device
 PG_WRITEBACK = 64  # is being written to it
 PG_RECLAIM = 128  # is to be evicted as soon as it is written
-LRU = 256  # PG_lru: on one of the two lists of the classic LRU
+LRU = 256  # PG_lru: on one of the lists of the classic LRU
+PG_READAHEAD = 512  # was read from swap before somebody needed it, and nobody has since
 FILE_PAGE_SHIFT = 3
 
 # --- Accessed bit of a PMD, and whether it has a PTE table --------------------------------------------
@@ -84,6 +85,7 @@ PMD_POPULATED = 2
 MIN_NR_GENS = 2
 MAX_NR_GENS = 4
 MAX_NR_TIERS = 4
+DEF_PRIORITY = 12  # reclaim begins with a list's size >> 12
 MIN_LRU_BATCH = 64  # pages: isolation batch, look-around window, noise floor of the PID controller
 MAX_LRU_BATCH = 4096  # pages: one scan_folios at most
 SWAP_CLUSTER_MAX = 32  # pages: the least that a reclaim call asks for
@@ -148,6 +150,9 @@ MM = np.dtype(
         ("ra_size", np.int64, (2,)),
         ("ra_async", np.int64, (2,)),  # ... and how far before its end the next one is read
         ("ra_prev", np.int64),  # the page that read(2) read last
+        ("swap_ra_page", np.int64, (2,)),  # swap readahead of the memslot and of own pages: the last fault, ...
+        ("swap_ra_hits", np.int64, (2,)),  # ... pages read ahead that were of use since, ...
+        ("swap_ra_window", np.int64, (2,)),  # ... and how many pages it read
         ("mmap_miss", np.int64),  # faults on the mapping that missed the page cache, less those that met it
         ("file_mapped", np.int64),  # of these, pages that its page tables map (MM_FILEPAGES)
         ("file_under_writeback", np.int64),  # of the next, pages of the file
@@ -222,13 +227,13 @@ CPU = np.dtype(
 
 CLASSIC = np.dtype(
     [
-        ("lists", np.int64),  # row of pages that is the head of the inactive list; the active one's follows
-        ("size", np.int64, (2,)),  # pages [inactive, active]
-        ("flushed_size", np.int64, (2,)),  # the same as the memcg's statistics had it when they were last flushed
-        ("flushed_activations", np.int64),  # workingset_activate_anon, likewise
-        ("seen_activations", np.int64),  # ... at the end of the last reclaim call
+        ("lists", np.int64),  # row of pages that is the head of list [anon][inactive]; the others follow
+        ("size", np.int64, (2, 2)),  # pages [type][inactive, active]
+        ("flushed_size", np.int64, (2, 2)),  # the same as the memcg's statistics had it when they were last flushed
+        ("flushed_activations", np.int64, (2,)),  # workingset_activate of each type, likewise
+        ("seen_activations", np.int64, (2,)),  # ... at the end of the last reclaim call
         ("nonresident_age", np.int64),  # evictions and activations so far
-        ("anon_cost", np.int64),
+        ("cost", np.int64, (2,)),  # what reclaim of each type cost of late
     ],
     align=True,
 )
@@ -265,9 +270,14 @@ RECLAIM = np.dtype(
         ("swappiness", np.int64),
         ("ignore_references", np.int64),  # its pages go, young or not (hostsim.mm.pageout)
         ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
-        ("may_deactivate", np.int64),  # classic LRU: active pages may be made inactive
+        ("may_deactivate", np.int64, (2,)),  # classic LRU: active pages of a type may be made inactive
         ("skipped_deactivate", np.int64),  # ... and some were spared because they may not
         ("force_deactivate", np.int64),  # ... so that now they may, come what may
+        ("cost", np.int64, (2,)),  # CLASSIC's of the target, as its present pass began
+        ("cache_trim_mode", np.int64),  # this pass takes inactive file pages only ...
+        ("file_is_tiny", np.int64),  # ... or anonymous pages only
+        ("to_scan", np.int64, (2, 2)),  # pages of each list that a visit still has to look at ...
+        ("goals", np.int64, (2, 2)),  # ... of so many that it set out to
     ],
     align=True,
 )
@@ -283,6 +293,11 @@ NODE = np.dtype(
         ("min_ttl_ms", np.int64),  # /sys/kernel/mm/lru_gen/min_ttl_ms; 0: none
         ("tick", np.int64),  # now, for whoever watches and for what is written down
         ("async_swap", np.int64),  # the swap device is asynchronous: a page is freed only after its I/O has ended
+        ("page_cluster", np.int64),  # vm.page-cluster, 0 for a synchronous swap device
+        ("swap_ra_slot", np.int64),  # MM's three, for the device, if it rotates
+        ("swap_ra_hits", np.int64),
+        ("swap_ra_window", np.int64),
+        ("next_slot", np.int64),  # where the search for a free slot begins
         ("flusher_woken", np.int64),  # reclaim met nothing but dirty file pages
         ("isolated", np.int64),  # pages of the present batch of eviction, in Machine.victims
         ("memory_pages", np.int64),  # all that the guests, their kernel memory and the pool may take
@@ -325,6 +340,8 @@ class Machine(NamedTuple):
     ``victims``, ``neighbours``: scratch, the isolated pages of one batch and the young ones of one window.
     ``in_flight``: int32 a page: the pages under writeback in the order in which their I/O was started, each guest's
     in the part that belongs to its pages.
+    ``slots``: int32, of a swap device that rotates the page that holds each slot, plus 1 (0: it is free); empty: the
+    device does not. ``slot_of``: int32 a page, its slot.
     ``size_classes``: uint8 a page, the size class that it has in zram's pool; empty: there is none. ``class_units``:
     int64 (classes), what a page of each class takes (hostsim.mm.swap_slots.POOL_UNIT).
     """
@@ -354,5 +371,7 @@ class Machine(NamedTuple):
     victims: npt.NDArray[np.int32]
     neighbours: npt.NDArray[np.int32]
     in_flight: npt.NDArray[np.int32]
+    slots: npt.NDArray[np.int32]
+    slot_of: npt.NDArray[np.int32]
     size_classes: npt.NDArray[np.uint8]
     class_units: npt.NDArray[np.int64]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from coldfleet.hostsim.engine.state import (
     ANON,
     FILE,
+    FILE_PAGE,
     GEN_MASK,
     IN_PAGE_CACHE,
     MAX_NR_GENS,
@@ -28,6 +29,7 @@ from coldfleet.hostsim.engine.state import (
     TDP_MAPPED,
 )
 from coldfleet.hostsim.memory.host_memory import GENERATION_COLUMNS, HostMemory
+from coldfleet.hostsim.mm.classic import INACTIVE, NO_PAGE, PG_ACTIVE
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.spec.laws import Broken, hold
 
@@ -93,18 +95,31 @@ def take_census(memory: HostMemory, guest: int) -> Census:
 
 
 def _on_lists(memory: HostMemory, guest: int, kind: int) -> int:
-    lruvec = memory.lruvec(guest)
     if memory.kernel.lru_gen:
         return sum(len(memory.generation(guest, gen, kind)) for gen in range(MAX_NR_GENS))
-    if kind == FILE:
-        return 0
+    return sum(_classic_lists(memory, guest, kind))
+
+
+def _classic_lists(memory: HostMemory, guest: int, kind: int) -> list[int]:
+    """How many pages the links of a type's inactive and active list lead to."""
     following = memory.machine.pages["towards_head"]
-    count = 0
-    for head in (int(lruvec["lists"]), int(lruvec["lists"]) + 1):
-        page = int(following[head])
+    counts = []
+    for active in (INACTIVE, PG_ACTIVE):
+        head = int(memory.machine.classic[guest]["lists"]) + kind * 2 + active
+        count, page = 0, int(following[head])
         while page != head:
-            count += 1
-            page = int(following[page])
+            count, page = count + 1, int(following[page])
+        counts.append(count)
+    return counts
+
+
+def _waiting(memory: HostMemory, guest: int, kind: int) -> int:
+    """Pages of a guest that wait in the CPUs' batches to join the classic LRU's lists."""
+    count = 0
+    for cpu in memory.machine.cpus:
+        pages, guests = (cpu[name][: cpu["added_count"]] for name in ("added_pages", "added_guests"))
+        pages = pages[(guests == guest) & (pages != NO_PAGE)]
+        count += int(((memory.machine.pages["flags"][pages] & FILE_PAGE != 0) == (kind == FILE)).sum())
     return count
 
 
@@ -165,7 +180,8 @@ def _flows(memory: HostMemory, census: list[Census]) -> Broken:
 
 
 def _lists(memory: HostMemory, census: list[Census]) -> Broken:
-    """Every page in memory is on one list; generations count what their number is in the pages' states."""
+    """Every page in memory is on one list, or waits for it in a CPU's batch (classic LRU); generations count what their
+    number is in the pages' states, and the classic LRU's lists what is on them."""
     m = memory.machine
     for g, each in enumerate(census):
         expected = (each.mapped + each.unmapped, each.file)
@@ -174,15 +190,10 @@ def _lists(memory: HostMemory, census: list[Census]) -> Broken:
             if (counted != each.numbered).any():
                 yield f"guest {g}: generations count {counted.tolist()}, its pages say {each.numbered.tolist()}"
         else:
-            waiting = sum(
-                int(
-                    (cpu["added_guests"][: cpu["added_count"]] == g)[
-                        cpu["added_pages"][: cpu["added_count"]] >= 0
-                    ].sum()
-                )
-                for cpu in m.cpus
-            )
-            expected = (expected[0] - waiting, 0)
+            expected = expected[ANON] - _waiting(memory, g, ANON), expected[FILE] - _waiting(memory, g, FILE)
+            found = [_classic_lists(memory, g, kind) for kind in (ANON, FILE)]
+            if m.classic[g]["size"].tolist() != found:
+                yield f"guest {g}: its lists count {m.classic[g]['size'].tolist()}, and have {found}"
         if each.on_lists != expected:
             yield f"guest {g}: {each.on_lists} pages (anonymous, file) are on its lists, and {expected} in memory"
         if each.writeback != m.mms[g]["under_writeback"]:
@@ -190,11 +201,15 @@ def _lists(memory: HostMemory, census: list[Census]) -> Broken:
 
 
 def _swap(memory: HostMemory, census: list[Census]) -> Broken:
-    """Every slot of the swap device is free, or held by one page."""
+    """Every slot of the swap device is free, or held by one page, which a rotating device knows."""
     node = memory.machine.node[0]
     held = sum(each.swapped_out + each.with_slot for each in census)
     if node["free_slots"] < 0 or node["free_slots"] + held != node["swap_pages"]:
         yield f"{held} slots are held and {node['free_slots']} free of {node['swap_pages']}"
+    slots = memory.machine.slots
+    pages = slots[slots > 0] - 1
+    if len(slots) and (len(pages) != held or (slots[memory.machine.slot_of[pages]] != pages + 1).any()):
+        yield f"{held} slots are held, and the device knows {len(pages)}"
 
 
 def _pool(memory: HostMemory, census: list[Census]) -> Broken:

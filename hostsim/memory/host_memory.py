@@ -41,6 +41,7 @@ from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lru, min_ttl, p
 from coldfleet.hostsim.mm.lru import list_tail
 from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
 from coldfleet.hostsim.mm.swap_slots import UNLIMITED
+from coldfleet.hostsim.mm.swap_state import FAR_AWAY, FIRST_HITS
 from coldfleet.policies import Policy, Site
 
 FIRST_SEQ = 3  # max_seq of a fresh lruvec
@@ -98,9 +99,9 @@ class HostMemory:
     kswapd runs; None: as much as needed. ``swap_pages``: slots of the swap device (None: as many as needed).
     ``compressed_swap``: what it stores takes the host's memory (hostsim.swap.zram says how much), at most
     ``pool_limit`` pages (0: no limit). ``min_ttl_ms``: of kswapd (hostsim.mm.min_ttl).
+    ``page_cluster``: vm.page-cluster, of no use on a synchronous swap device; ``rotating_swap``: the device is a disk.
     ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
     ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
-    Raises ValueError for files or asynchronous swap under the classic LRU, which reclaims anonymous pages to zram only.
     """
 
     watched = False
@@ -120,12 +121,12 @@ class HostMemory:
         min_ttl_ms: int = 0,
         swap_pages: int | None = None,
         compressed_swap: bool = False,
+        page_cluster: int = 0,
+        rotating_swap: bool = False,
         pool_limit: int = 0,
         scale: int = 1,
         call_scale: int = 1,
     ) -> None:
-        if not kernel.lru_gen and (async_swap or any(slot.file_pages for slot in slots)):
-            raise ValueError("the classic LRU is modelled for anonymous memory on zram only")
         tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
         own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
         file_tables = [-(-slot.file_pages // PTRS_PER_PTE) for slot in slots]
@@ -164,11 +165,15 @@ class HostMemory:
             victims=np.zeros(MIN_LRU_BATCH, np.int32),
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
             in_flight=np.zeros(pages, np.int32),
+            slots=np.zeros(min(pages, pages if swap_pages is None else swap_pages) if rotating_swap else 0, np.int32),
+            slot_of=np.zeros(pages if rotating_swap else 0, np.int32),
             size_classes=np.zeros(pages if compressed_swap else 0, np.uint8),
             class_units=np.zeros(SIZE_CLASSES, np.int64),
         )
         node = self.machine.node[0]
         node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages
+        node["page_cluster"] = page_cluster if async_swap else 0
+        node["swap_ra_hits"], node["swap_ra_slot"] = FIRST_HITS, FAR_AWAY
         node["memory_pages"] = free_pages + sum(slot.kernel_pages for slot in slots)
         node["swap_pages"] = node["free_slots"] = UNLIMITED if swap_pages is None else swap_pages
         node["pool_limit"] = pool_limit
@@ -195,6 +200,7 @@ class HostMemory:
             mm["file_pages"] = slot.file_pages
             mm["ra_pages"] = slot.readahead_pages
             mm["ra_prev"] = -1
+            mm["swap_ra_hits"], mm["swap_ra_page"] = FIRST_HITS, FAR_AWAY
             self.machine.pages["flags"][mm["file_first"] : mm["file_first"] + slot.file_pages] = FILE_PAGE
             mm["notifiers"] = slot.kvm
             mm["extras"] = slot.extras
@@ -290,9 +296,8 @@ class HostMemory:
 
     def drain(self) -> None:
         """lru_add_drain_all: what waits in the CPUs' batches goes to its lists."""
-        drain = lru.drain if self.kernel.lru_gen else classic.drain
         for cpu in range(len(self.machine.cpus)):
-            drain(self.machine, cpu)
+            classic.lru_add_drain(self.machine, cpu)
 
     def drain_cpu(self, guest: int) -> None:
         """What waits in the batch of the guest's CPU goes to its lists."""

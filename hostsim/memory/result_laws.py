@@ -19,7 +19,8 @@ HostLaw = Callable[[HostSpec, HostResult], Broken]
 PARTS_OF = (
     ("l2_accesses", "accesses"),
     ("pgmajfault", "pgfault"),
-    ("pswpin", "pgmajfault"),
+    ("swap_ra", "pswpin"),
+    ("swap_ra_hit", "swap_ra"),
     ("workingset_refault_anon", "pswpin"),
     ("workingset_restore_anon", "workingset_refault_anon"),
     ("workingset_refault_file", "file_reads"),
@@ -35,6 +36,8 @@ PARTS_OF = (
     ("pgsteal", "pgscan"),
     ("pgsteal_file", "pgscan_file"),
     ("pgsteal_file", "pgsteal"),
+    ("pgdeactivate", "pgrefill"),
+    ("rmap_walks", "pgdeactivate"),
     ("young_walk", "walk_ptes"),
     *((f"false_young_{site}", f"young_{site}") for site in ("walk", "look_around", "evict")),
     ("monitor_young", "monitor_asked"),
@@ -56,6 +59,7 @@ DISJOINT = (
     (("workingset_activate_file",), ("workingset_refault_file", "pgrefill")),
     (("monitor_young", "monitor_missed_young"), ("monitor_asked",)),
     (("cold_samples", "cold_mistaken"), ("resident_samples",)),
+    (("pswpin",), ("pgmajfault", "swap_ra")),
     (("pswpin", "pgsteal_file"), ("pgsteal", "damos_applied")),
     (("mm_walks",), ("agings", "aging_passes")),  # a pass in parts ages nothing if reclaim has aged meanwhile
     (("pgrotated",), ("pswpout", "file_writes")),

@@ -209,7 +209,8 @@ def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int, reclaim:
 
 
 @inlined
-def _activate(m: Machine, g: int, page: int) -> None:
+def activate_isolated(m: Machine, g: int, page: int) -> None:
+    """A page that eviction has taken off its list shall return to a younger one."""
     page_row(m, page).state |= ACTIVE
     m.events[g].pgactivate += 1
 
@@ -224,7 +225,7 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
     if row.flags & (PG_DIRTY | PG_WRITEBACK):
         if row.flags & PG_WRITEBACK:
             row.flags |= PG_RECLAIM
-            _activate(m, g, page)
+            activate_isolated(m, g, page)
             return True
         reclaim.unqueued_dirty += page_kind(row) == FILE
     if reclaim.ignore_references or not check_references(m, g, page, reclaim.walk != 0, reclaim.walk_aged != 0):
@@ -235,11 +236,18 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
         activated = row.state & REFERENCED != 0
         row.state |= REFERENCED
     if activated:
-        _activate(m, g, page)
-        if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and swap_is_full(m):
-            row.flags &= ~(SWAPCACHE | PG_DIRTY)
-            give_slot(m)
+        activate_young(m, g, page)
     return True
+
+
+@inlined
+def activate_young(m: Machine, g: int, page: int) -> None:
+    """The same for a page that has proved young: if swap is all but full, it gives up the slot that it may have."""
+    activate_isolated(m, g, page)
+    row = page_row(m, page)
+    if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and swap_is_full(m):
+        row.flags &= ~(SWAPCACHE | PG_DIRTY)
+        give_slot(m, page)
 
 
 @compiled
@@ -257,7 +265,7 @@ def _write_cached(m: Machine, g: int, page: int) -> bool:
     if row.flags & FILE_PAGE:
         if row.flags & PG_DIRTY:  # a matter for the flusher
             row.flags |= PG_RECLAIM
-            _activate(m, g, page)
+            activate_isolated(m, g, page)
             return False
         return row.flags & BUSY == 0
     if row.flags & BUSY:
@@ -274,7 +282,7 @@ def _write_cached(m: Machine, g: int, page: int) -> bool:
 
 
 @spliced
-def _unmap_and_write(m: Machine, g: int, page: int) -> bool:
+def unmap_and_write(m: Machine, g: int, page: int) -> bool:
     """Unmaps a page that is not young, and writes it if it must be; true if it can be freed at once.
 
     A synchronous swap device has written it at once. What a CPU's batch holds can't be freed: it stays, in the swap
@@ -283,8 +291,8 @@ def _unmap_and_write(m: Machine, g: int, page: int) -> bool:
     row = page_row(m, page)
     if row.flags & (FILE_PAGE | SWAPCACHE):
         return _write_cached(m, g, page)
-    if not take_slot(m):
-        _activate(m, g, page)
+    if not take_slot(m, page):
+        activate_isolated(m, g, page)
         return False
     if m.node[0].async_swap or row.flags & BUSY or not store(m, g, page):
         row.flags |= SWAPCACHE | PG_DIRTY
@@ -354,7 +362,7 @@ def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) 
         page = m.victims[i]
         runner = page_row(m, runner).towards_head  # runs ahead on the list, so that the next batch is in the cache
         prefetch(m.pages, runner)
-        if _is_kept(m, g, page, reclaim) or not _unmap_and_write(m, g, page):
+        if _is_kept(m, g, page, reclaim) or not unmap_and_write(m, g, page):
             m.victims[kept] = page
             kept += 1
         else:
@@ -369,6 +377,12 @@ def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) 
             _put_back(m, g, page, kind)
     if retried:
         _retry(m, g, kind, reclaim, retried)
+    free_batch(m, g, kind, reclaim)
+
+
+@inlined
+def free_batch(m: Machine, g: int, kind: int, reclaim: Record) -> None:
+    """What a batch has freed (``reclaim.freed``) is no longer charged, and free."""
     if reclaim.freed:
         m.node[0].kswapd_failures = 0
     reclaim.nr_reclaimed += reclaim.freed

@@ -10,8 +10,6 @@ from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
     ACCESS_WRITE,
-    ACTIVE,
-    ANON,
     BUSY,
     DIRTY,
     PG_DIRTY,
@@ -30,17 +28,16 @@ from coldfleet.hostsim.engine.state import (
     TDP_MAPPED,
     TOUCHED,
     UPPER_LEVELS,
-    WORKINGSET,
     WRITABLE,
     Machine,
 )
 from coldfleet.hostsim.mm import classic
-from coldfleet.hostsim.mm.lru import add_page, fills_batch
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.page_alloc import alloc_page
 from coldfleet.hostsim.mm.refs import marked_accessed
 from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot, swap_is_full
-from coldfleet.hostsim.mm.workingset import NEVER, refault
+from coldfleet.hostsim.mm.swap_state import add_anon, meet_in_swap_cache, read_around
+from coldfleet.hostsim.mm.workingset import NEVER
 
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 
@@ -63,24 +60,12 @@ def make_table(m: Machine, g: int, table: int) -> None:
         mm.kernel_pages += alloc_page(m, g)
 
 
-@inlined
-def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool) -> None:
-    """Puts a page on its list as it is when its CPU's batch is full: the one that fills it is still in the swap cache,
-    the fault of the others is over, and has kept their slot if the device is asynchronous and swap has enough."""
-    row = page_row(m, page)
-    flags = row.flags
-    keeps_slot = m.node[0].async_swap and not write and not swap_is_full(m)
-    in_cache = (fills_batch(m, g) or keeps_slot) and swapped
-    row.flags = SWAPCACHE if in_cache else 0
-    add_page(m, g, page, ANON)
-    row.flags = flags
-
-
 @spliced
 def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     """handle_mm_fault: charges the page, reads it from swap if it was there, maps it young.
 
-    A page that is still in the swap cache is only mapped again. A guest that is killed for a page does not get it.
+    A page that is still in the swap cache, or was read ahead, is only mapped. A guest that is killed for a page does
+    not get it.
     """
     events = m.events[g]
     events.pgfault += 1
@@ -88,7 +73,15 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         make_table(m, g, page // PTRS_PER_PTE)
     row = page_row(m, page)
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
-    if not row.flags & SWAPCACHE:
+    if row.flags & SWAPCACHE:
+        if m.node[0].page_cluster:
+            meet_in_swap_cache(m, g, page)
+    else:
+        drains = False
+        if swapped and m.node[0].page_cluster:
+            drains = read_around(m, g, page)
+            if m.mms[g].oom_reason:
+                return
         if not alloc_page(m, g):
             return
         row.flags = 0
@@ -97,23 +90,12 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
             events.pswpin += 1
             if not m.node[0].async_swap:
                 give_back_swapped(m, g, page)
-        if m.features[0].lru_gen:
-            row.state = ACTIVE
-            if swapped:
-                refault(m, g, page, ANON, True)
-                if m.node[0].async_swap:
-                    row.flags = SWAPCACHE
-            if m.features[0].birth_referenced and not row.state & WORKINGSET:
-                row.state = marked_accessed(m.features[0], row.state & ~ACTIVE)
-            if m.features[0].swapin_through_cache:
-                _add_from_batch(m, g, page, swapped, write)
-            else:
-                add_page(m, g, page, ANON)
-        else:
-            classic.fault_page(m, g, page)
+        add_anon(m, g, page, swapped, write, drains)
+        if drains:
+            classic.lru_add_drain(m, m.mms[g].cpu)
     if row.flags & (SWAPCACHE | BUSY | PG_WRITEBACK) == SWAPCACHE and (write or swap_is_full(m)):
         row.flags &= ~(SWAPCACHE | PG_DIRTY)  # folio_free_swap: the copy will be out of date, nobody shares it
-        give_slot(m)
+        give_slot(m, page)
     if write or not swapped or m.features[0].read_swapin_writable:
         row.flags |= WRITABLE
     bit = np.uint64(1) << np.uint64(page & 63)

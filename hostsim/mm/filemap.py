@@ -26,7 +26,7 @@ from coldfleet.hostsim.engine.state import (
     WRITABLE,
     Machine,
 )
-from coldfleet.hostsim.mm.faults import make_table
+from coldfleet.hostsim.mm.faults import make_table, mark_accessed
 from coldfleet.hostsim.mm.readahead import (
     BY_MAPPING,
     add_to_page_cache,
@@ -35,7 +35,6 @@ from coldfleet.hostsim.mm.readahead import (
     miss_by_mapping,
     read_by_call,
 )
-from coldfleet.hostsim.mm.refs import marked_accessed
 from coldfleet.hostsim.mm.writeback import mark_dirty
 
 FAULT_AROUND_PAGES = 16  # fault_around_bytes of mm/memory.c, 64 KiB
@@ -122,7 +121,7 @@ def _access_by_call(m: Machine, g: int, page: int, write: bool) -> None:
             return
     elif not read_by_call(m, g, page):
         return
-    row.state = marked_accessed(m.features[0], row.state)
+    mark_accessed(m, g, page)
     if write:
         mark_dirty(row)
 

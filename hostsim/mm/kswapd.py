@@ -11,12 +11,12 @@ from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import KSWAPD, MIN_NR_GENS, NO_TASK, PARENT_MEMCG, Machine, Record
+from coldfleet.hostsim.engine.state import DEF_PRIORITY, KSWAPD, MIN_NR_GENS, NO_TASK, PARENT_MEMCG, Machine, Record
+from coldfleet.hostsim.mm import classic, classic_reclaim
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.mm.min_ttl import age_node
 from coldfleet.hostsim.mm.pid import is_evictable
 from coldfleet.hostsim.mm.reclaim import (
-    DEF_PRIORITY,
     lruvec_sizes,
     should_run_aging,
     shrink_lruvec,
@@ -44,6 +44,7 @@ def begin_balance(m: Machine, task: int) -> None:
     m.mms[task].used = 1
     m.events[task].kswapd_runs += 1
     reclaim.task = NO_TASK
+    reclaim.target = PARENT_MEMCG
     reclaim.interrupts = NO_TASK if m.node[0].kswapd_takes_time else task
     reclaim.proactive = 0
     reclaim.checked = 0
@@ -71,8 +72,20 @@ def balance_part(m: Machine) -> int:
         if not reclaim.nr_reclaimed:
             wait_for_io(m, PARENT_MEMCG)
         if not _begin_next_pass(m, reclaim):
-            m.node[0].kswapd_failures += reclaim.priority < 1 and not reclaim.nr_reclaimed
+            failed = reclaim.priority < 1 and not reclaim.nr_reclaimed
+            m.node[0].kswapd_failures += failed
+            if not m.features[0].lru_gen:
+                _end_classic(m, failed)
             return NOBODY
+
+
+@compiled
+def _end_classic(m: Machine, failed: bool) -> None:
+    """The classic LRU at the end of balance_pgdat. kswapd can fail because it goes by old statistics: here the flusher,
+    which really comes every 2 s, comes then."""
+    classic_reclaim.note_refaults(m, PARENT_MEMCG)
+    if failed:
+        classic.flush_stats(m)
 
 
 @compiled
@@ -113,10 +126,15 @@ def _bits(number: int) -> int:
 
 @compiled
 def _prepare(m: Machine, reclaim: Record) -> None:
-    """What kswapd does before it evicts; ages (6.1) unless the last eviction found enough without.
+    """What kswapd does before it evicts: it ages (6.1) unless the last eviction found enough without.
 
-    A process runs between any two agings of kswapd's, which is another task; the recordings of guests don't show it.
+    The classic LRU looks at its lists instead. A process runs between any two agings of kswapd's, which is another
+    task; the recordings of guests don't show it.
     """
+    if not m.features[0].lru_gen:
+        classic_reclaim.age_active_anon(m)
+        classic_reclaim.prepare_pass(m, reclaim)
+        return
     node = m.node[0]
     for g in range(len(m.mms)):
         m.mms[g].used |= not m.mms[g].notifiers

@@ -25,7 +25,7 @@ from coldfleet.hostsim.engine.state import (
     Machine,
 )
 from coldfleet.hostsim.mm import classic
-from coldfleet.hostsim.mm.lru import change_gen, drain, list_del, page_gen
+from coldfleet.hostsim.mm.lru import change_gen, list_del, page_gen
 from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot
 from coldfleet.hostsim.mm.workingset import NEVER
 from coldfleet.hostsim.mm.writeback import end_writeback
@@ -62,10 +62,7 @@ def exit_mmap(m: Machine, g: int) -> None:
         return
     mm.exited = 1
     end_writeback(m, g, mm.under_writeback)
-    if m.features[0].lru_gen:
-        drain(m, mm.cpu)
-    else:
-        classic.drain(m, mm.cpu)
+    classic.lru_add_drain(m, mm.cpu)
     m.node[0].free_pages += mm.kernel_pages
     for page in range(mm.first, mm.file_first):
         _zap(m, g, page)
@@ -96,7 +93,7 @@ def _zap(m: Machine, g: int, page: int) -> None:
             list_del(m, page)
             change_gen(m.lruvecs[g], gen, -1, ANON)
         if row.flags & SWAPCACHE:
-            give_slot(m)
+            give_slot(m, page)
         m.node[0].free_pages += 1
     elif row.shadow != NEVER:
         give_back_swapped(m, g, page)

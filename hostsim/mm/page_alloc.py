@@ -11,11 +11,12 @@ from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import ANON, FILE, MAX_NR_GENS, PARENT_MEMCG, TASK, Machine
+from coldfleet.hostsim.engine.state import ANON, DEF_PRIORITY, FILE, MAX_NR_GENS, PARENT_MEMCG, TASK, Machine
+from coldfleet.hostsim.mm.classic import flush_stats
 from coldfleet.hostsim.mm.kswapd import NOBODY, balance_pgdat, begin_pass, initial_priority, visit_next
 from coldfleet.hostsim.mm.memcontrol import charge
 from coldfleet.hostsim.mm.oom_kill import OOM_HOST, out_of_memory
-from coldfleet.hostsim.mm.reclaim import DEF_PRIORITY, MAX_RECLAIM_RETRIES, wait_for_flusher, wait_for_io
+from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, try_to_free_pages, wait_for_flusher, wait_for_io
 
 
 @inlined
@@ -60,13 +61,15 @@ def _alloc_slowly(m: Machine, g: int) -> None:
 def _may_suffice(m: Machine) -> bool:
     """should_reclaim_retry: whether the min watermark could be reached if all reclaimable pages were free."""
     node = m.node[0]
-    pages = node.free_pages
-    for lruvec in m.lruvecs:
+    anon = file = 0
+    for g in range(len(m.mms)):
         for gen in range(MAX_NR_GENS):
-            pages += max(lruvec.nr_pages[gen, FILE], 0)
-            if node.free_slots > 0:
-                pages += max(lruvec.nr_pages[gen, ANON], 0)
-    return pages >= node.min_pages
+            anon += max(m.lruvecs[g].nr_pages[gen, ANON], 0)
+            file += max(m.lruvecs[g].nr_pages[gen, FILE], 0)
+        for active in range(2):
+            anon += m.classic[g].size[ANON, active]
+            file += m.classic[g].size[FILE, active]
+    return node.free_pages + file + (anon if node.free_slots > 0 else 0) >= node.min_pages
 
 
 @compiled
@@ -75,6 +78,13 @@ def _reclaim_directly(m: Machine, task: int) -> int:
     f = m.features[0]
     reclaim = m.reclaim[TASK]
     m.events[task].allocstall += 1
+    if not f.lru_gen:
+        reclaim.root = 1
+        freed = try_to_free_pages(m, PARENT_MEMCG, 1, task)
+        reclaim.root = 0
+        if not freed:
+            flush_stats(m)  # as when kswapd fails
+        return freed
     reclaim.task = task
     reclaim.target = PARENT_MEMCG
     reclaim.proactive = 0

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from coldfleet.hostsim.engine.jit import compiled, inlined, page_row
 from coldfleet.hostsim.engine.state import ANON, GEN_MASK, LRU, REFERENCED, TASK, Machine, Record
 from coldfleet.hostsim.mm import classic
-from coldfleet.hostsim.mm.classic_reclaim import swap_out
-from coldfleet.hostsim.mm.evict import shrink_pages
+from coldfleet.hostsim.mm.classic_reclaim import shrink_page
+from coldfleet.hostsim.mm.evict import free_batch, shrink_pages
 from coldfleet.hostsim.mm.lru import change_gen, list_del, page_gen
 
 
@@ -35,11 +35,14 @@ def _reclaim_classic(m: Machine, g: int, pages: npt.NDArray[np.int64], reclaim: 
     """The same for the classic LRU; what waits in the CPU's batches joins its list first."""
     classic.drain(m, m.mms[g].cpu)
     reclaim.target = g
+    reclaim.freed = 0
     for page in pages:
         if page_row(m, page).flags & LRU:
             classic.take_off_list(m, g, page)
-            if not swap_out(m, g, page, reclaim):
+            page_row(m, page).state &= ~REFERENCED
+            if not shrink_page(m, g, page, reclaim):
                 classic.add_to_list(m, g, page)
+    free_batch(m, g, ANON, reclaim)
 
 
 @compiled
@@ -50,16 +53,16 @@ def reclaim_pages(m: Machine, g: int, pages: npt.NDArray[np.int64]) -> int:
     """
     reclaim = m.reclaim[TASK]
     reclaim.nr_reclaimed = 0
+    reclaim.ignore_references = 1
     if m.features[0].lru_gen:
         isolated = 0
         for page in pages:
             if _isolate(m, g, page):
                 m.victims[isolated] = page
                 isolated += 1
-        reclaim.ignore_references = 1
         shrink_pages(m, g, ANON, reclaim, isolated)
-        reclaim.ignore_references = 0
     else:
         _reclaim_classic(m, g, pages, reclaim)
+    reclaim.ignore_references = 0
     m.events[g].damos_applied += reclaim.nr_reclaimed
     return reclaim.nr_reclaimed

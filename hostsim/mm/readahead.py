@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from coldfleet.hostsim.engine.jit import compiled, inlined, page_row
 from coldfleet.hostsim.engine.state import ACTIVE, FILE, FILE_PAGE, IN_PAGE_CACHE, WORKINGSET, Machine, Record
+from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.mm.lru import add_page
 from coldfleet.hostsim.mm.page_alloc import alloc_page
 from coldfleet.hostsim.mm.refs import marked_accessed
@@ -32,21 +33,30 @@ def add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool
     if not alloc_page(m, g):
         return False
     row = page_row(m, page)
-    row.state = ACTIVE if in_fault else 0
     row.flags = FILE_PAGE | IN_PAGE_CACHE
     if write:
         row.shadow = NEVER
     else:
         m.events[g].file_reads += 1
-        if row.shadow != NEVER:
-            refault(m, g, page, FILE, in_fault)
+    if m.features[0].lru_gen:
+        _add_to_generation(m, g, page, in_fault)
+    else:
+        classic.add_new(m, g, page)
+    m.events[g].cached_pages += 1
+    return True
+
+
+@inlined
+def _add_to_generation(m: Machine, g: int, page: int, in_fault: bool) -> None:
     f = m.features[0]
+    row = page_row(m, page)
+    row.state = ACTIVE if in_fault else 0
+    if row.shadow != NEVER:
+        refault(m, g, page, FILE, in_fault)
     if in_fault and f.birth_referenced and not row.state & WORKINGSET:
         row.state = marked_accessed(f, row.state & ~ACTIVE)
     m.cpus[m.mms[g].cpu].added = 0  # a simplification: it takes the CPU's batch with it to the lists
     add_page(m, g, page, FILE)
-    m.events[g].cached_pages += 1
-    return True
 
 
 @inlined

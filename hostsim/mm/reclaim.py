@@ -6,7 +6,7 @@ from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import RECLAIM_RECORD, apart
 from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
-from coldfleet.hostsim.engine.state import MIN_NR_GENS, NO_TASK, PARENT_MEMCG, TASK, Machine, Record
+from coldfleet.hostsim.engine.state import DEF_PRIORITY, MIN_NR_GENS, NO_TASK, PARENT_MEMCG, TASK, Machine, Record
 from coldfleet.hostsim.mm import classic_reclaim
 from coldfleet.hostsim.mm.aging import age
 from coldfleet.hostsim.mm.classic_reclaim import share_to_scan
@@ -16,7 +16,6 @@ from coldfleet.hostsim.mm.pid import is_evictable
 from coldfleet.hostsim.mm.swap_slots import get_swappiness
 from coldfleet.hostsim.mm.writeback import flush, wait_for_writes
 
-DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
 
 
@@ -128,10 +127,10 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
     f = m.features[0]
     if m.mms[g].exited and not m.events[g].cached_pages:
         return
-    reclaim.swappiness = get_swappiness(m, g)
     if not f.lru_gen:
         classic_reclaim.shrink_lruvec(m, g, reclaim)
         return
+    reclaim.swappiness = get_swappiness(m, g)
     drain(m, m.mms[g].cpu)
     reclaim.walk = reclaim.kswapd or (reclaim.proactive and f.proactive_has_walk)
     reclaim.walk_aged = reclaim.kswapd  # it keeps its walk object

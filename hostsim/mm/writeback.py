@@ -22,9 +22,9 @@ from coldfleet.hostsim.engine.state import (
     Machine,
     Record,
 )
+from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.mm.lru import (
     change_gen,
-    drain,
     gen_of,
     list_add_tail,
     list_del,
@@ -70,13 +70,14 @@ def end_writeback(m: Machine, g: int, pages: int, kind: int = EITHER) -> None:
     """The I/O of so many pages of a guest ends, at most all of it, in the order in which it started.
 
     ``kind``: ANON, whose device is that of swap, FILE, or EITHER. What reclaim waited for (PG_RECLAIM) goes to the tail
-    of the oldest generation: eviction meets it next. The CPU's batches have long been drained by then.
+    of the oldest generation, or of the inactive list: eviction meets it next. The CPU's batches have long been drained
+    by then.
     """
     mm = m.mms[g]
     left = min(pages, writes_under_way(m, g, kind))
     if not left:
         return
-    drain(m, mm.cpu)
+    classic.lru_add_drain(m, mm.cpu)
     kept = 0
     for i in range(mm.under_writeback):
         page = m.in_flight[mm.first + i]
@@ -90,7 +91,11 @@ def end_writeback(m: Machine, g: int, pages: int, kind: int = EITHER) -> None:
         waited_for = row.flags & PG_RECLAIM
         row.flags &= ~(PG_WRITEBACK | PG_RECLAIM)
         if waited_for and not row.flags & PG_DIRTY:
-            _rotate(m, g, page)
+            if m.features[0].lru_gen:
+                _rotate(m, g, page)
+            else:
+                classic.rotate(m, g, page)
+            m.events[g].pgrotated += 1
     mm.under_writeback = kept
 
 
@@ -123,7 +128,6 @@ def _rotate(m: Machine, g: int, page: int) -> None:
     change_gen(lruvec, page_gen(row.state), oldest, kind)
     row.state = with_gen(row.state, oldest)
     list_add_tail(m, list_head(lruvec, oldest, kind), page)
-    m.events[g].pgrotated += 1
 
 
 @compiled

@@ -37,7 +37,7 @@ def memory_stat(memory: HostMemory, guests: list[int]) -> dict[str, int]:
     """The claimed counters and the sizes of the classic LRU's lists that aren't 0, summed over guests."""
     counters = {name: sum(int(memory.events(guest)[name]) for guest in guests) for name in COUNTERS}
     if not memory.kernel.lru_gen:
-        sizes = sum(memory.machine.classic[guest]["size"] for guest in guests) * PAGE_BYTES
+        sizes = sum(memory.machine.classic[guest]["size"][ANON] for guest in guests) * PAGE_BYTES
         counters |= dict(zip(LIST_SIZES, sizes.tolist(), strict=True))
     return {name: value for name, value in counters.items() if value}
 

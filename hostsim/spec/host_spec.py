@@ -255,6 +255,7 @@ class HostSpec:
     ``scenario``: the guests share one CPU, whose batches are drained after every guest's tick.
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for; "none": there is no swap. ``swap_pages``: its slots, zram's disksize (0: as many as are needed).
+    ``page_cluster``: vm.page-cluster, the logarithm of the most pages that a fault reads from an asynchronous device.
     ``pool_pages``: what zram may take of the host's memory, its mem_limit (0: as much as it needs). ``compression``:
     what zram makes of pages. ``min_ttl_ms``: kswapd calls the OOM killer when all memory is younger; needs a clock,
     and counts from its start: what populated the memory is old. Dirty file pages are written in the tick after the one
@@ -283,6 +284,7 @@ class HostSpec:
     swap_device: str = "zram"
     compression: CompressionSpec = CompressionSpec()
     swap_pages: int = 0
+    page_cluster: int = 3
     pool_pages: int = 0
     min_ttl_ms: int = 0
     swappiness: int = 60

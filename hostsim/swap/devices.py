@@ -21,7 +21,7 @@ class SwapDevice:
     the device moves at most, in a request each, reads and writes together (0: no limit of its own). ``depth``: requests
     that it serves at a time. ``compresses``: pages stay in the host's memory, made small (hostsim.swap.zram);
     ``asynchronous``: a page is freed only when its write has ended. ``bytes_per_s``: what it moves within a request of
-    many pages (0: no limit).
+    many pages (0: no limit). ``rotating``: swap readahead asks for neighbours on the device, which are one request.
     """
 
     name: str
@@ -33,6 +33,7 @@ class SwapDevice:
     compresses: bool
     asynchronous: bool
     bytes_per_s: float = 0.0
+    rotating: bool = False
 
     @property
     def transfer_ns(self) -> float:
@@ -59,7 +60,7 @@ DEVICES = {
         SwapDevice("remote", 5_000.0, 0.3, IO_SUBMIT_NS, 25e9 / 8 / PAGE_BYTES, 32, False, True, 25e9 / 8),
         # A disk of 7200 rpm: half a turn, 4.2 ms, and a seek of 8.3 ms, before each request; 160 MB/s (assumed, as data
         # sheets have it). So it serves 80 a second, one at a time: its own sorting of requests is left out.
-        SwapDevice("disk", 12_500_000.0, 0.3, IO_SUBMIT_NS, 80.0, 1, False, True, 160e6),
+        SwapDevice("disk", 12_500_000.0, 0.3, IO_SUBMIT_NS, 80.0, 1, False, True, 160e6, rotating=True),
         # No swap at all.
         SwapDevice(NO_SWAP, 0.0, 0.0, 0.0, 0.0, 1, False, False),
     )

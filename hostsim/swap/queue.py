@@ -30,6 +30,7 @@ SWAP = np.dtype(
         ("spread", np.float64),
         ("pages_per_s", np.float64),
         ("depth", np.float64),
+        ("merges", np.int64),  # what swap readahead reads is one request (SwapDevice.rotating)
         ("transfer_ns", np.float64),  # for each page of a request after its first
         ("wait_ns", np.float64),  # for each request, at the traffic of the last tick
         ("traffic", np.int64),  # requests up to then, ...
@@ -52,11 +53,12 @@ def new_queue(
     """One SWAP record, of a device that is idle. ``part``: of a sample, 0 without one. ``source``, ``kind``:
     as of guest_word."""
     queue = np.zeros(1, SWAP)
-    queue[["read_ns", "spread", "pages_per_s", "depth", "transfer_ns"]] = (
+    queue[["read_ns", "spread", "pages_per_s", "depth", "merges", "transfer_ns"]] = (
         device.read_ns,
         device.spread,
         device.pages_per_s,
         device.depth,
+        device.rotating,
         device.transfer_ns,
     )
     queue[["key", "host", "stream"]] = (key, host, guest_word(source, kind, part))

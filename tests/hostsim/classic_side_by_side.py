@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from coldfleet.hostsim.engine.state import GEN_MASK
+import numpy as np
+
+from coldfleet.hostsim.engine.state import ANON, FILE, GEN_MASK
 from coldfleet.hostsim.mm.classic import PARENT
 from tests.hostsim.side_by_side import SideBySide
-from tests.reference.classic import ClassicHost
+from tests.reference.classic import LISTS, ClassicHost
 from tests.reference.reclaim import ScanControl
 
 
@@ -44,32 +46,29 @@ class ClassicSideBySide(SideBySide):
     def _seen_by_engine(self) -> dict[str, Any]:
         seen = super()._seen_by_engine()
         lru, parent = (self.engine.machine.classic[memcg] for memcg in (0, PARENT))
-        seen["lists"] = [self._pages_of_list(int(lru["lists"]) + active) for active in (0, 1)]
+        mm, shape = self.engine.machine.mms[0], self.shape
+        own, file = int(mm["own_first"]), int(mm["file_first"])
+        names = self.names_of(np.r_[0 : shape.pages, own : own + shape.own_pages, file : file + shape.file_pages])
+        seen["lists"] = [self.pages_of_list(int(lru["lists"]) + number, names) for number in range(4)]
         seen["sizes"] = lru["size"].tolist(), lru["flushed_size"].tolist()
         seen["age"] = int(lru["nonresident_age"])
-        seen["cost"] = int(lru["anon_cost"])
-        seen["activations"] = int(lru["flushed_activations"]), int(lru["seen_activations"])
+        seen["cost"] = lru["cost"].tolist()
+        seen["activations"] = lru["flushed_activations"].tolist(), lru["seen_activations"].tolist()
         assert parent["nonresident_age"] == lru["nonresident_age"]  # of one guest, which is reclaimed itself
         return seen
-
-    def _pages_of_list(self, head: int) -> list[int]:
-        """A list's pages as the reference numbers them, oldest first."""
-        following = self.engine.machine.pages["towards_head"]
-        own_first = int(self.engine.machine.mms[0]["own_first"])
-        found = []
-        page = int(following[head])
-        while page != head:
-            found.append(page if page < own_first else page - own_first + self.shape.pages)
-            page = int(following[page])
-        return found
 
     def _seen_by_reference(self) -> dict[str, Any]:
         seen = super()._seen_by_reference()
         classic = self.reference.classic
         seen["states"] = [state if state > 255 else state & ~GEN_MASK for state in seen["states"]]
-        seen["lists"] = [[folio.index for folio in classic.lists[active]][::-1] for active in (False, True)]
-        seen["sizes"] = tuple([sizes[False], sizes[True]] for sizes in (classic.size, classic.flushed_size))
+        names = {id(folio): number for number, folio in enumerate(self.reference.mm.every_folio())}
+        seen["lists"] = [[names[id(folio)] for folio in classic.lists[which]][::-1] for which in LISTS]
+        seen["sizes"] = tuple(
+            [[sizes[kind, False], sizes[kind, True]] for kind in (ANON, FILE)]
+            for sizes in (classic.size, classic.flushed_size)
+        )
         seen["age"] = classic.nonresident_age
-        seen["cost"] = classic.anon_cost
-        seen["activations"] = classic.flushed_activations, classic.activations_at_last_reclaim
+        seen["cost"] = list(classic.cost.values())
+        flushed, seen_last = classic.flushed_activations, classic.activations_at_last_reclaim
+        seen["activations"] = list(flushed.values()), list(seen_last.values())
         return seen

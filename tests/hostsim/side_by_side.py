@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from hypothesis import event
+from hypothesis import strategies as st
 
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import (
@@ -25,6 +26,7 @@ from coldfleet.hostsim.engine.state import (
     IN_PAGE_CACHE,
     LOCKS,
     PG_DIRTY,
+    PG_READAHEAD,
     PG_RECLAIM,
     PG_WRITEBACK,
     PMD_POPULATED,
@@ -48,15 +50,16 @@ from tests.reference.constants import FIRST_MAX_SEQ
 from tests.reference.host import OomKilledError
 
 COUNTERS = (
+    *("swap_ra", "swap_ra_hit"),
     *("pgfault", "pgmajfault", "pswpin", "pswpout", "file_reads", "file_writes", "pgscan", "pgscan_file", "pgsteal"),
-    *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate", "pgdeactivate"),
+    *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate", "pgdeactivate", "rmap_walks"),
     *(f"workingset_{what}_{kind}" for what in ("refault", "activate", "restore") for kind in ("anon", "file")),
 )
 PID_ARRAYS = ("avg_refaulted", "avg_total", "refaulted", "evicted", "protected")
 BITS = {PRIMARY: "p", TDP: "t", SHADOW: "s", TDP_MAPPED: "t_mapped", SHADOW_MAPPED: "s_mapped", PRESENT: "present",
         DIRTY: "pte_dirty"}  # fmt: skip
 FLAGS = {BUSY: "busy", SWAPCACHE: "swapcache", IN_PAGE_CACHE: "cached", PG_DIRTY: "dirty", PG_WRITEBACK: "writeback",
-         PG_RECLAIM: "reclaim"}  # fmt: skip
+         PG_RECLAIM: "reclaim", PG_READAHEAD: "ahead"}  # fmt: skip
 LOCK_NAMES = {Lock.RCU: "rcu", Lock.RMAP: "rmap", Lock.MMU_WRITE: "mmu_lock_write"}
 
 Operation = tuple[Any, ...]
@@ -77,6 +80,17 @@ class Shape(NamedTuple):
     async_swap: bool = False
     min_ttl_ms: int = 0
     swap_pages: int | None = None
+    page_cluster: int = 0
+    rotating: bool = False
+
+
+def with_device(draw: st.DrawFn, shape: Shape) -> Shape:
+    """The same with any swap device and readahead: most are zram."""
+    if draw(st.booleans()):
+        return shape
+    return shape._replace(
+        async_swap=True, page_cluster=draw(st.sampled_from([0, 1, 3, 6])), rotating=draw(st.booleans())
+    )
 
 
 class SideBySide:
@@ -106,6 +120,8 @@ class SideBySide:
             async_swap=shape.async_swap,
             min_ttl_ms=shape.min_ttl_ms,
             swap_pages=shape.swap_pages,
+            page_cluster=shape.page_cluster,
+            rotating_swap=shape.rotating,
         )
         self.reference = self.reference_class(
             shape.pages,
@@ -118,6 +134,8 @@ class SideBySide:
             file_pages=shape.file_pages,
             async_swap=shape.async_swap,
             swap_pages=shape.swap_pages,
+            page_cluster=shape.page_cluster,
+            rotating=shape.rotating,
         )
         self.reference.swappiness = shape.swappiness
         self.reference.min_ttl_ms = shape.min_ttl_ms
@@ -256,8 +274,7 @@ class SideBySide:
         numbers = np.r_[  # the engine's numbers of the pages
             0 : shape.pages, own_first : own_first + shape.own_pages, file_first : file_first + shape.file_pages
         ]
-        names = np.full(len(m.pages), -1)
-        names[numbers] = np.arange(len(numbers))
+        names = self.names_of(numbers)
         states = np.r_[page_states(self.engine, 0), m.pages["state"][numbers[shape.pages :]]]
         present = _bits(m.bits[:, PRESENT])[numbers]
         seen = {
@@ -282,6 +299,7 @@ class SideBySide:
             "charge": (int(mm["charged"]), int(mm["stock"])) if shape.limit else None,
             "killed": bool(mm["oom_reason"]) and bool(mm["exited"]),
             "limit_hits": int(events["limit_hits"]),
+            "places": names[m.slots - 1][m.slots > 0].tolist(),
             "slots": int(m.node[0]["swap_pages"] - m.node[0]["free_slots"]),
             "writable": np.flatnonzero((m.pages["flags"][numbers] & WRITABLE != 0) & present).tolist(),
         }
@@ -290,9 +308,18 @@ class SideBySide:
         seen |= {name: np.flatnonzero(flags & flag).tolist() for flag, name in FLAGS.items()}
         return seen | {name: lruvec[name].tolist() for name in PID_ARRAYS}
 
+    def names_of(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """By the engine's numbers of pages: their places in the comparison, -1 for what is none."""
+        names = np.full(len(self.engine.machine.pages), -1)
+        names[numbers] = np.arange(len(numbers))
+        return names
+
     def _list(self, gen: int, kind: int, names: npt.NDArray[np.int64]) -> list[int]:
-        rows, head = self.engine.machine.pages, int(self.engine.lruvec(0)["lists"]) + gen * 2 + kind
-        following = rows["towards_head"].tolist()
+        return self.pages_of_list(int(self.engine.lruvec(0)["lists"]) + gen * 2 + kind, names)
+
+    def pages_of_list(self, head: int, names: npt.NDArray[np.int64]) -> list[int]:
+        """The pages of the list with this head, oldest first."""
+        following = self.engine.machine.pages["towards_head"].tolist()
         found = []
         page = following[head]
         while page != head:
@@ -330,6 +357,7 @@ class SideBySide:
             "charge": (host.charged, host.stock) if self.shape.limit else None,
             "killed": self.killed,
             "limit_hits": host.counters["max"],
+            "places": [names[id(folio)] for folio in host.device.slots if folio],
             "slots": host.device.slots_used,
             "writable": [names[id(f)] for f in folios if f.writable and f.present],
         }

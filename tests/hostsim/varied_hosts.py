@@ -49,8 +49,7 @@ def _host(draws: random.Random, sizes_gib: tuple[int, ...]) -> HostSpec:
         unlimited = tuple(replace(guest, limit_pages=0) for guest in guests)
         return replace(spec, guests=unlimited, parent_pages=sum(guest.limit_pages for guest in guests))
     if mode in ("limit", "proactive") and draws.random() < 0.1:
-        plain = tuple(replace(guest, page_cache=None) for guest in guests)
-        return replace(spec, guests=plain, lru_gen=False, swap_device="zram")
+        return replace(spec, lru_gen=False)
     return spec
 
 

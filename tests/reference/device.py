@@ -17,30 +17,46 @@ if TYPE_CHECKING:
 class Device:
     """One memcg's writes under way, in the order in which they were started."""
 
-    def __init__(self, host: ReferenceHost, async_swap: bool, swap_pages: int | None = None) -> None:
+    def __init__(
+        self, host: ReferenceHost, async_swap: bool, swap_pages: int | None = None, rotating: bool = False
+    ) -> None:
         self.host = host
         self.async_swap = async_swap
         self.swap_pages = swap_pages
         self.slots_used = 0
+        pages = -(-len(host.mm.folios) // 512) * 512 + 512 * bool(host.mm.extra) + -(-len(host.mm.file) // 512) * 512
+        self.slots: list[Folio | None] = [None] * (min(pages, pages if swap_pages is None else swap_pages) * rotating)
+        """Of a rotating device, what is where. It is as large as all the tables' memory if that is enough."""
+        self.next_slot = 0
         self.in_flight: list[Folio] = []
         self.flusher_woken = False
 
     def free_slots(self) -> float:
         return float("inf") if self.swap_pages is None else self.swap_pages - self.slots_used
 
-    def take_slot(self) -> bool:
-        """A slot for a page that enters the swap cache."""
+    def take_slot(self, folio: Folio) -> bool:
+        """A slot for a page that enters the swap cache: of a rotating device the next free one."""
         if self.free_slots() == 0:
             return False
         self.slots_used += 1
+        if self.slots:
+            order = [*range(self.next_slot, len(self.slots)), *range(self.next_slot)]
+            slot = next(slot for slot in order if self.slots[slot] is None)
+            self.slots[slot] = folio
+            self.next_slot = (slot + 1) % len(self.slots)
         return True
+
+    def give_slot(self, folio: Folio) -> None:
+        self.slots_used -= 1
+        if self.slots:
+            self.slots[self.slots.index(folio)] = None
 
     def free_swap(self, folio: Folio, *, wanted: bool = False) -> None:
         """A page in memory gives up its slot, if it is ``wanted`` or more than half of swap is in use."""
         crowded = self.swap_pages is not None and self.slots_used * 2 > self.swap_pages
         if folio.swapcache and not folio.busy and not folio.writeback and (wanted or crowded):
             folio.swapcache = folio.dirty = False
-            self.slots_used -= 1
+            self.give_slot(folio)
 
     def start(self, folio: Folio) -> None:
         folio.dirty = False
@@ -57,8 +73,7 @@ class Device:
             if folio.reclaim:
                 folio.reclaim = False
                 if not folio.dirty:
-                    self.host.lruvec.del_folio(folio)
-                    self.host.lruvec.add_folio(folio, to_tail=True)
+                    self.host.rotate(folio)
                     self.host.counters["pgrotated"] += 1
         self.in_flight.clear()
 

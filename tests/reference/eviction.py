@@ -162,7 +162,7 @@ def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
             host.device.free_swap(folio)
         return False
     if folio.kind == ANON and not folio.swapcache:
-        if not host.device.take_slot():
+        if not host.device.take_slot(folio):
             activate(host, folio)
             return False
         folio.swapcache = True

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from .constants import FAULT_AROUND_PAGES
 from .folio import Folio
-from .workingset import workingset_refault
 
 if TYPE_CHECKING:
     from .host import ReferenceHost
@@ -21,23 +20,15 @@ def add_to_page_cache(host: ReferenceHost, folio: Folio, in_fault: bool, overwri
     folio.writable = folio.pte_dirty = False
     folio.cached = True
     shadow, folio.shadow = folio.shadow, None
-    if not overwritten:
-        host.counters["file_reads"] += 1
-        if shadow is not None:
-            workingset_refault(host, folio, shadow, in_fault)
-    if in_fault and host.kernel.birth_referenced and not folio.workingset:
-        host.refs.mark_accessed(folio)
-    else:
-        folio.active = in_fault
-    host.cpu.add(host, folio)
-    host.cpu.drain_lru_add()  # a simplification: calls that find the page in its batch could make it younger
+    host.counters["file_reads"] += not overwritten
+    host.filemap_add_lru(folio, None if overwritten else shadow, in_fault)
 
 
 def read_or_write(host: ReferenceHost, folio: Folio, write: bool) -> None:
     """One call for one page."""
     if not folio.cached:
         add_to_page_cache(host, folio, in_fault=False, overwritten=write)
-    host.refs.mark_accessed(folio)
+    host.mark_accessed(folio)
     if write:
         folio.mark_dirty()
 

@@ -19,6 +19,7 @@ class Folio:
 
     __slots__ = (
         "active",
+        "ahead",
         "busy",
         "cached",
         "dirty",
@@ -69,7 +70,7 @@ class Folio:
         self.gen = -1
         self.refs = 0
         self.referenced = self.workingset = self.active = self.reclaim = False
-        self.dirty = self.writeback = False
+        self.dirty = self.writeback = self.ahead = False
 
     def mark_dirty(self) -> None:
         """Its copy on the device is out of date, and so is any wish to evict it once it is written."""

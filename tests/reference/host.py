@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from .aging import try_to_inc_max_seq
 from .constants import ANON, MAX_RECLAIM_RETRIES, MEMCG_CHARGE_BATCH, MIN_LRU_BATCH
@@ -24,6 +25,7 @@ from .reclaim import (
     try_to_free_mem_cgroup_pages,
 )
 from .refs import CountedRefs, TwoTouchRefs
+from .swap_state import SwapReadahead
 from .workingset import workingset_refault
 
 UPPER_LEVELS = 2
@@ -57,12 +59,15 @@ class ReferenceHost:
         file_pages: int = 0,
         async_swap: bool = False,
         swap_pages: int | None = None,
+        page_cluster: int = 0,
+        rotating: bool = False,
     ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
         self.kind = kind
         self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
-        self.device = Device(self, async_swap, swap_pages)
+        self.device = Device(self, async_swap, swap_pages, rotating)
+        self.swap_readahead = SwapReadahead(self, page_cluster, rotating)
         self.now_ms = 0
         self.min_ttl_ms = 0
         self.effective_policy = self.policy if self.mm.has_notifiers else no_notifiers
@@ -173,7 +178,10 @@ class ReferenceHost:
         """An anonymous page fault: zero-fill, or swap-in, which an asynchronous device does by the swap cache."""
         self.counters["pgfault"] += 1
         self.make_table(folio)
-        if not folio.swapcache:
+        if folio.swapcache:
+            self.swap_readahead.meet(folio)
+        else:
+            drains = folio.swapped and self.swap_readahead.around(folio)
             self.charge(1)
             folio.reset_flags()
             if folio.swapped:
@@ -183,6 +191,8 @@ class ReferenceHost:
                 folio.swapcache = self.device.async_swap or self.kernel.swapin_through_cache
                 self.refault(folio)
             self.folio_add_lru(folio)
+            if drains:
+                self.drain()
             folio.swapcache &= self.device.async_swap
         self.device.free_swap(folio, wanted=write)  # its only user will change it
         folio.writable = write or not folio.swapped or self.kernel.read_swapin_writable
@@ -211,7 +221,8 @@ class ReferenceHost:
         self.drain()
         for folio in self.mm.every_folio():
             if folio.kind == ANON:
-                self.device.slots_used -= folio.swapcache or folio.swapped
+                if folio.swapcache or folio.swapped:
+                    self.device.give_slot(folio)
                 if folio.gen >= 0:
                     self.take_off_lists(folio)
                 folio.reset_flags()
@@ -237,6 +248,22 @@ class ReferenceHost:
         else:
             folio.active = True  # in a fault: a word to add_to_lists
         self.cpu.add(self, folio)
+
+    def filemap_add_lru(self, folio: Folio, shadow: Any, in_fault: bool) -> None:
+        """A page of a file enters the page cache."""
+        if shadow is not None:
+            workingset_refault(self, folio, shadow, in_fault)
+        if in_fault and self.kernel.birth_referenced and not folio.workingset:
+            self.refs.mark_accessed(folio)
+        else:
+            folio.active = in_fault
+        self.cpu.add(self, folio)
+        self.cpu.drain_lru_add()  # a simplification: calls that find the page in its batch could make it younger
+
+    def rotate(self, folio: Folio) -> None:
+        """To where it will be isolated next."""
+        self.lruvec.del_folio(folio)
+        self.lruvec.add_folio(folio, to_tail=True)
 
     def add_to_lists(self, folio: Folio) -> None:
         self.lruvec.add_folio(folio)

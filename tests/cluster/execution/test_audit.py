@@ -97,19 +97,10 @@ def test_the_fault_that_kills_a_guest_is_no_refault() -> None:
     run_audited(KILLED)
 
 
-def test_the_classic_lru_refuses_a_class_with_a_file() -> None:
-    study = {
-        **KILLED,
-        "swap": {},
-        "host": {},
-        "reclaim": {"lru": "classic"},
-        "fleet": {
-            "host": {"small": {"count": 1, "memory": "8 MiB", "cpus": 2}},
-            "guest": {"web": {"count": 1, "page_cache": {"memory": "2 MiB"}}},
-        },
-    }
-    with pytest.raises(UserError, match="no page_cache"):
-        read_study(study)
+@pytest.mark.parametrize("mode", ["limit", "host", "pressure"])
+def test_the_classic_lru_runs_wherever_mglru_does(mode: str) -> None:
+    """With files, kswapd and an asynchronous swap device, on a clock and by a sample."""
+    run_audited({**KILLED, "reclaim": {"lru": "classic", "mode": mode}})
 
 
 def test_audited_rows_are_the_same(plan: Plan) -> None:

@@ -52,7 +52,7 @@ MISTAKES = {
     "text for a number": ("ticks = 4", 'ticks = "4"', ":4: ticks = '4' is not a whole number"),
     "not a number": ("overcommit = 1.5", "overcommit = nan", "overcommit = nan: it should be a finite number"),
     "unknown choice": ('"limit"', '"limits"', "reclaim.mode = 'limits': it should be 'limit', 'proactive'"),
-    "classic, host": ('mode = "limit"', 'mode = "host"\nlru = "classic"', 'kswapd is modelled for lru = "mglru" only'),
+    "classic, min_ttl": ('mode = "limit"', 'min_ttl_ms = 5\nlru = "classic"', "min_ttl_ms protects generations"),
     "pages that don't add up": (
         "[fleet]", "[swap]\nincompressible_share = 0.6\nsame_filled_share = 0.5\n[fleet]", "are more than 1 together"),
     "classic, debugfs": ('mode = "limit"', 'mode = "debugfs"\nlru = "classic"', "has not: use another mode"),

@@ -35,11 +35,11 @@ FEW = st.sampled_from([0, 1, 64, 200, 700])
 
 
 @st.composite
-def guests(draw: st.DrawFn, classic: bool) -> GuestSpec:
+def guests(draw: st.DrawFn) -> GuestSpec:
     pages = draw(SIZES)
     kind = draw(st.sampled_from(["vm", "vm", "process"]))
     cache = None
-    if not classic and draw(st.booleans()):
+    if draw(st.booleans()):
         cache = PageCacheSpec(draw(st.sampled_from([40, 300])), 0.3, "zipf", draw(st.sampled_from([0.0, 0.5])), 0.3)
     return GuestSpec(
         "g",
@@ -58,13 +58,15 @@ def guests(draw: st.DrawFn, classic: bool) -> GuestSpec:
 
 @st.composite
 def hosts(draw: st.DrawFn) -> HostSpec:
-    classic = draw(st.integers(0, 4)) == 0
-    each = tuple(replace(draw(guests(classic)), name=f"g{number}") for number in range(draw(st.integers(1, 3))))
+    classic = draw(st.integers(0, 2)) == 0
+    each = tuple(replace(draw(guests()), name=f"g{number}") for number in range(draw(st.integers(1, 3))))
     memory = sum(guest.memory_pages for guest in each)
-    mode = draw(st.sampled_from(["limit", "proactive"] if classic else ["limit", "proactive", "debugfs", "host"]))
-    limited = not classic and (mode == "host" or draw(st.booleans()))
+    mode = draw(
+        st.sampled_from(["limit", "proactive", "host"] if classic else ["limit", "proactive", "debugfs", "host"])
+    )
+    limited = mode == "host" or draw(st.booleans())
     clock = draw(st.sampled_from([None, ClockSpec(), ClockSpec(tick_ns=2_000_000, pcpus=1)]))
-    device = draw(st.sampled_from(["zram", "none"] if classic else ["zram", "zram", "nvme", "none"]))
+    device = draw(st.sampled_from(["zram", "zram", "nvme", "disk", "none"]))
     return HostSpec(
         draw(st.sampled_from(list(KERNELS))),
         each,
@@ -75,6 +77,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         parent_pages=round(memory * 0.7) if mode in ("limit", "proactive") and draw(st.booleans()) else 0,
         swap_device=device,
         swap_pages=draw(FEW) if device != "none" else 0,
+        page_cluster=draw(st.sampled_from([0, 3, 5])),
         pool_pages=draw(FEW) if device == "zram" else 0,
         compression=CompressionSpec(incompressible_share=draw(st.sampled_from([0.0, 0.1, 1.0]))),
         swappiness=draw(st.sampled_from([0, 1, 60, 200])),

@@ -10,7 +10,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim.engine.kernels import KERNELS
-from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each
+from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each, with_device
 from tests.reference import POLICIES
 
 SHARES = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
@@ -52,10 +52,12 @@ def shapes(draw: st.DrawFn, kernel: str, policy: str) -> Shape:
     )
     min_ttl = draw(st.sampled_from([0, 0, 1000, 4000]))
     swap_pages = draw(st.sampled_from([None, None, None, 0, 63, 100, pages // 4, pages]))
-    return Shape(
-        *(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages, draw(st.booleans()), min_ttl),
+    shape = Shape(
+        *(kernel, policy, kind, pages, own_pages, limit, swappiness, file_pages),
+        min_ttl_ms=min_ttl,
         swap_pages=swap_pages,
     )
+    return with_device(draw, shape)
 
 
 def check(shape: Shape, operations: list[Operation]) -> None:
