@@ -35,7 +35,12 @@ from tests.cluster.fake_ray import ActorDiedError, FakeRay
 @pytest.fixture
 def fake_ray(monkeypatch: pytest.MonkeyPatch, fake_engine: list[HostSpec]) -> FakeRay:
     ray = FakeRay()
-    monkeypatch.setattr(ray_cluster, "start", lambda workers: ray)
+
+    def start(self: ray_cluster.OwnRay, workers: int | None) -> FakeRay:
+        self._ray = ray
+        return ray
+
+    monkeypatch.setattr(ray_cluster.OwnRay, "start", start)
     return ray
 
 
