@@ -244,12 +244,11 @@ def create(storage: Storage, plan: Plan) -> None:
 def clean_up(results: Results, journal: Journal) -> None:
     """Deletes what a crash left in parts/ and in the journal, and writes failures.parquet. Only its holder may.
 
-    On an object store nothing is deleted, since another sweep may be at work there: `coldfleet compact` does that.
+    On an object store no part is deleted, since another sweep may be at work there: `coldfleet compact` does that.
     """
+    if results.damage:
+        journal.replace([each for each in read_journal(results.storage) if not _stranger(results.plan, each)])
     if results.storage.local is not None:
-        if results.damage:
-            sound = [each for each in read_journal(results.storage) if not _stranger(results.plan, each)]
-            journal.replace(sound)
         named = {part.name for part in results.parts}
         for name in results.storage.sizes("parts"):
             if _LEFTOVER.fullmatch(name) or (PART_NAME.fullmatch(name) and name not in named):

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,12 @@ class Storage:
     def exists(self, name: str) -> bool:
         """Whether there is such a file; raises :class:`UserError` if something else has its name."""
         if self.local is None:
-            return bool(self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File)
+            try:
+                return bool(self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File)
+            except OSError as error:
+                raise UserError(
+                    f"{self}: {_one_line(error)}: is the address right, are you let in, does it answer?"
+                ) from None
         try:
             os.close(open_here(self.local, name))
         except FileNotFoundError:
@@ -143,7 +149,18 @@ def _open_uri(where: str) -> Storage:
         raise UserError(f"{where}: {_one_line(error)}") from None
     if not root.strip("/"):
         raise UserError(f"{where}: names no folder: write for example s3://bucket/results/study")
-    return Storage(where.rstrip("/"), filesystem, root.rstrip("/"))
+    return Storage(where.rstrip("/"), _impatient(filesystem), root.rstrip("/"))
+
+
+def _impatient(filesystem: Any) -> Any:
+    """A client that gives an object store up after about ten seconds without an answer, as those of URIs don't."""
+    if isinstance(filesystem, fs.S3FileSystem):
+        _, (options,) = filesystem.__reduce__()  # the three seconds of its timeout, three times
+        return fs.S3FileSystem(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3))
+    if isinstance(filesystem, fs.GcsFileSystem):
+        _, (options,) = filesystem.__reduce__()
+        return fs.GcsFileSystem(**{**options, "retry_time_limit": timedelta(seconds=10)})
+    return filesystem
 
 
 def open_here(root: Path, name: str, flags: int = os.O_RDONLY) -> int:
