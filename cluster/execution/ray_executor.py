@@ -65,7 +65,7 @@ class RayExecutor:
         self._ray: Any = None
         self._own = ray_cluster.OwnRay()  # unless there is an address
         self._plan: Plan  # once it is started
-        self._plan_ref: Any = None
+        self._sent: Plan  # the same, as it is sent to actors
         self._pool: list[_Slot] = []
         self._again: deque[Batch] = deque()
         self._deaths = 0
@@ -99,7 +99,9 @@ class RayExecutor:
 
     def _start_actors(self) -> None:
         """Starts the actors and waits for most of them: on a busy cluster the others come much later, or never."""
-        self._plan_ref = self._ray.put(replace(self._plan))  # a copy without the ids that it has made
+        # A copy without the ids that it has made, and not in Ray's object store: as a raylet ends, Ray tries to
+        # recover what was there, and ends this process if that fails.
+        self._sent = replace(self._plan)
         self._resize()
         deadline = time.monotonic() + START_WITHIN_S
         while (waiting := self._starting()) and time.monotonic() < deadline:
@@ -220,7 +222,7 @@ class RayExecutor:
     def _new_slot(self) -> _Slot:
         size = worker_bytes(self._plan)
         remote = self._ray.remote(num_cpus=1, memory=size, max_restarts=0, scheduling_strategy="SPREAD")(HostActor)
-        actor = remote.remote(self._plan_ref)
+        actor = remote.remote(self._sent)
         return _Slot(actor, actor.hello.remote())
 
     def _admit(self, slot: _Slot) -> None:

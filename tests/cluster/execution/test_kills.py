@@ -156,7 +156,7 @@ EXPECTED = {
         signal.SIGHUP: "exit 129",
         signal.SIGINT: "exit 130",
     },
-    "worker": {number: "went on" for number in SIGNALS},
+    "worker": dict.fromkeys(SIGNALS, "went on"),
     # Ray's own processes leave SIGINT to the command
     "gcs_server": {number: f"exit {LOST}" if number is not signal.SIGINT else "went on" for number in SIGNALS},
     "raylet": {number: f"exit {LOST}" if number is not signal.SIGINT else "went on" for number in SIGNALS},

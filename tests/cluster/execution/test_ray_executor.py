@@ -193,6 +193,33 @@ def test_stop_request_keeps_what_came_back(
     assert 6 <= Results.open(tmp_path / "out").status.done < len(plan)
 
 
+@pytest.mark.parametrize("after", [0, 9])
+def test_end_of_a_process_of_rays_own_is_one_line(
+    after: int,
+    fake_ray: FakeRay,
+    expected: Results,
+    study_file: Path,
+    coldfleet: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = iter(range(1000))
+    monkeypatch.setattr(ray_cluster.OwnRay, "ended", lambda self: "raylet" if next(asked) > after else "")
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
+    assert (said.code, said.out) == (4, "")
+    last = said.err.splitlines()[-1]
+    assert last.startswith("coldfleet: Ray's process raylet has ended unexpectedly")
+    assert ("the same command starts again" if after == 0 else f"coldfleet resume {tmp_path / 'out'}") in last
+    assert_same_tables(sweep(expected.plan, tmp_path / "out", SerialExecutor()), expected)
+
+
+def test_ray_without_tokens_is_refused(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.__version__", "2.51.2")
+    with pytest.raises(UserError, match=r"Ray 2.51.2 lets everybody in: pip install 'ray\[default\]>=2.52'"):
+        sweep(plan, tmp_path / "out", RayExecutor())
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9 within 4 s"), ("ray://head:10001", "HOST:PORT"),
