@@ -181,7 +181,8 @@ class RayExecutor:
             try:
                 receipt: BatchReceipt = self._ray.get(ref)
             except self._ray.exceptions.RayTaskError as error:
-                raise UserError(f"a worker can't write its results: {_cause(error)}") from None
+                why = f"a worker can't write its results: {_cause(error)}"
+                raise UserError(f"{why}; once that is mended, coldfleet resume goes on") from None
             except self._ray.exceptions.RayError as error:
                 yield from self._replace_dead(slot, error)
             else:

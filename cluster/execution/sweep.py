@@ -118,6 +118,9 @@ class _Passes:
                 self.reporter.advance(len(receipt.runs), failures)
                 if failures and fail_fast:
                     break
+        except OSError as error:  # such as a full disk
+            where, why = error.filename or self.storage, error.strerror or error
+            raise UserError(f"{where}: {why}; once that is mended, {self.stop.last_words}") from None
         finally:
             self.reporter.end()
         return left

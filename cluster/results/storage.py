@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -49,12 +49,7 @@ class Storage:
     def exists(self, name: str) -> bool:
         """Whether there is such a file; raises :class:`UserError` if something else has its name."""
         if self.local is None:
-            try:
-                return bool(self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File)
-            except OSError as error:
-                raise UserError(
-                    f"{self}: {_one_line(error)}: is the address right, are you let in, does it answer?"
-                ) from None
+            return bool(self._ask(self.filesystem.get_file_info, name).type == fs.FileType.File)
         try:
             os.close(open_here(self.local, name))
         except FileNotFoundError:
@@ -64,8 +59,17 @@ class Storage:
     def open(self, name: str) -> Any:
         """A file, open for reading; raises FileNotFoundError, and :class:`UserError` for what isn't a file in here."""
         if self.local is None:
-            return self.filesystem.open_input_file(self.path(name))
+            return self._ask(self.filesystem.open_input_file, name)
         return os.fdopen(open_here(self.local, name), "rb")
+
+    def _ask(self, call: Callable[[str], Any], name: str) -> Any:
+        try:
+            return call(self.path(name))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            hint = "is the address right, are you let in, does it answer?"
+            raise UserError(f"{self}/{name}: {_one_line(error)}: {hint}") from None
 
     def read(self, name: str) -> bytes:
         """A whole file; raises as :meth:`open`."""
