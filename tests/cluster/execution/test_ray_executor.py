@@ -193,9 +193,9 @@ def test_stop_request_keeps_what_came_back(
     assert 6 <= Results.open(tmp_path / "out").status.done < len(plan)
 
 
-@pytest.mark.parametrize("after", [0, 9])
+@pytest.mark.parametrize("receipts", [0, 3])
 def test_end_of_a_process_of_rays_own_is_one_line(
-    after: int,
+    receipts: int,
     fake_ray: FakeRay,
     expected: Results,
     study_file: Path,
@@ -203,13 +203,19 @@ def test_end_of_a_process_of_rays_own_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = iter(range(1000))
-    monkeypatch.setattr(ray_cluster.OwnRay, "ended", lambda self: "raylet" if next(asked) > after else "")
+    journal = tmp_path / "out" / "journal.jsonl"
+
+    def ended(self: ray_cluster.OwnRay) -> str:
+        written = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        return "raylet" if written >= receipts else ""
+
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
+    monkeypatch.setattr(ray_cluster.OwnRay, "ended", ended)
     said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
     assert (said.code, said.out) == (4, "")
     last = said.err.splitlines()[-1]
     assert last.startswith("coldfleet: Ray's process raylet has ended unexpectedly")
-    assert ("the same command starts again" if after == 0 else f"coldfleet resume {tmp_path / 'out'}") in last
+    assert (f"coldfleet resume {tmp_path / 'out'}" if receipts else "the same command starts again") in last
     assert_same_tables(sweep(expected.plan, tmp_path / "out", SerialExecutor()), expected)
 
 
