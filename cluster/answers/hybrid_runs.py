@@ -83,14 +83,14 @@ class HybridRuns:
         return Switched(), Switched(self.features)
 
     def __call__(self, hybrids: Collection[Switched]) -> dict[Switched, float]:
-        """The means of these hybrids; raises UserError if a run fails, KeyboardInterrupt if they were interrupted."""
+        """The means of these hybrids; raises UserError if a run fails, StoppedError if they were interrupted."""
         names = {self._name(switched): switched for switched in hybrids}
         plan = replace(self._plan, axes={"kernel": tuple(names)})
         with TemporaryDirectory(prefix="coldfleet-") as folder:
             try:
                 results = sweep(plan, Path(folder) / "results", self._executor(), self._reporter)
-            except StoppedError:
-                raise KeyboardInterrupt from None
+            except StoppedError as stopped:  # its results go away with the folder
+                raise StoppedError(stopped.why, code=stopped.code) from None
             if results.failed:
                 raise UserError(f"a run failed: {results.failed[0].error}")
             rows = results.table("guests", ["cell_id", "replicate", "guest", *self._metric.columns]).to_pylist()

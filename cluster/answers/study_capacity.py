@@ -162,7 +162,7 @@ def capacity(
     value. ``confidence``: of each answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs.
     ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
 
-    Raises UserError for whatever doesn't fit the study, and for a run that fails; KeyboardInterrupt.
+    Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
         answer = coldfleet.capacity("configs/quickstart.toml", slo="fault_rate<15%", at={"nested_ratio": 1})
         for policy in answer.policies:

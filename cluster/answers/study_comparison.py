@@ -86,7 +86,7 @@ def compare(
     unit. ``confidence``: in percent. ``budget``: a time, ``"5m"``, or a number of runs. ``executor``, ``workers``,
     ``progress``: as in :func:`sweep`.
 
-    Raises UserError for whatever doesn't fit the study, and for a run that fails; KeyboardInterrupt.
+    Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
         answer = coldfleet.compare("configs/quickstart.toml", "evict-only", "lockless-6.15", at={"nested_ratio": 1})
         print(answer.comparisons[0].sentence)

@@ -128,7 +128,7 @@ def policy_map(
     value. ``confidence``: of each win over another, in percent. ``budget``: when to stop refining: a time, ``"4m"``, or
     a number of runs. ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
 
-    Raises UserError for whatever doesn't fit the study, and for a run that fails; KeyboardInterrupt.
+    Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
         answer = coldfleet.policy_map("configs/quickstart.toml", "nested_ratio", "exposed_share", depth=1)
         print(answer.regions)

@@ -6,9 +6,11 @@ Commands import what they need when they run, so that ``--help`` answers at once
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +41,7 @@ from coldfleet.cluster.commands import (
     validate,
     verify,
 )
+from coldfleet.cluster.execution.interrupt import INTERRUPTED, SIGNALS, StoppedError, StopRequest
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     plan.plan,
@@ -92,17 +95,32 @@ def _options(
         print(context.get_help())
 
 
+def _stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that a signal ends at once, unless it asks for time to end well."""
+
+    @wraps(command)
+    def call(*arguments: Any, **options: Any) -> Any:
+        with StopRequest(urgent=True):
+            return command(*arguments, **options)
+
+    return call
+
+
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(_stoppable(command))
 MAX_MESSAGE = 2000  # characters of a message: an input may be longer
 
 
 def main() -> None:
     """Runs a command. People see results or one line that says what is wrong, never a traceback.
 
-    Exit code 0: done; 1: done, but something failed; 2: bad input, nothing written; 130: interrupted.
+    Exit code 0: done; 1: done, but something failed; 2: bad input, nothing written; 3: a bug; 4: Ray ended;
+    128 and the number of a signal: stopped by it.
     """
-    sys.exit(run_command(sys.argv[1:]))
+    code = run_command(sys.argv[1:])
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # all is said
+    sys.exit(code)
 
 
 def run_command(arguments: list[str]) -> int:
@@ -113,7 +131,9 @@ def run_command(arguments: list[str]) -> int:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return _complain("interrupted", INTERRUPTED)
+    except StoppedError as stopped:
+        return _complain(str(stopped), stopped.code)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

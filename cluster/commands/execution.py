@@ -62,16 +62,11 @@ def run_and_report(
     audit: bool = False,
 ) -> int:
     """Does what is missing, prints the summary, and returns the exit code. ``where``: the results, if there are any."""
-    from coldfleet.cluster.execution.interrupt import StoppedError
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.execution.sweep import sweep
 
     reporter = make_reporter()
-    try:
-        results = sweep(plan, where, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast, audit=audit)
-    except StoppedError as stopped:
-        reporter.say(f"coldfleet: {stopped}")
-        return stopped.code
+    results = sweep(plan, where, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast, audit=audit)
     return _report(results, json)
 
 

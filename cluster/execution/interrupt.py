@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next good moment, and soon."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop at the next good moment, and soon."""
 
 from __future__ import annotations
 
@@ -8,37 +8,56 @@ import sys
 import threading
 from types import FrameType, TracebackType
 
-INTERRUPTED = 130  # exit code
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 128 + signal.SIGINT  # exit code; of the other signals accordingly: 143 and 129
+LOST = 4  # exit code: what did the work has ended
 PATIENCE_S = 4.0
+AGAIN = "the same command starts again"
 
 
 class StoppedError(Exception):
-    """A sweep ended before its last run: the message says why, and how to go on."""
+    """A sweep ended before its last run: the message says why, and how to go on. ``code``: of the process's exit."""
 
-    def __init__(self, message: str, code: int = INTERRUPTED) -> None:
-        super().__init__(message)
+    def __init__(self, why: str, go_on: str = AGAIN, code: int = INTERRUPTED) -> None:
+        super().__init__(f"{why}; {go_on}")
+        self.why = why
         self.code = code
 
 
 class StopRequest:
-    """While it is entered, the first Ctrl-C or SIGTERM only sets ``requested``; a second Ctrl-C interrupts at once.
+    """While it is entered, the first signal only sets ``requested``; a second one interrupts at once.
 
     Whatever then holds the process up, such as a compiler or a Ray that doesn't answer, it ends after
-    :data:`PATIENCE_S` with ``last_words`` on stderr: the journal is good at any time.
+    :data:`PATIENCE_S` with ``last_words`` on stderr: the journal is good at any time. Left by an interrupt, or by
+    any error after a request, it raises :class:`StoppedError`. ``urgent`` is set while an interrupt loses nothing: then
+    the first signal interrupts at once.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self, last_words: str = "") -> None:
+    def __init__(self, last_words: str = AGAIN, urgent: bool = False) -> None:
         self.requested = False
-        self.urgent = False  # set while an interrupt loses nothing: then the first one interrupts at once
+        self.urgent = urgent
+        self.why = "interrupted"
+        self.code: int = INTERRUPTED
         self.last_words = last_words
         self._before: dict[int, object] = {}
         self._timer: threading.Timer | None = None
 
+    def ask(self, why: str, code: int, patience_s: float = PATIENCE_S) -> None:
+        """Asks for the end; only the first to ask is heard."""
+        if self.requested:
+            return
+        self.requested, self.why, self.code = True, why, code
+        self._timer = threading.Timer(patience_s, self._leave)
+        self._timer.daemon = True
+        self._timer.start()
+
     def __enter__(self) -> StopRequest:
-        for number in self._SIGNALS if threading.current_thread() is threading.main_thread() else ():
-            self._before[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        if self._before.get(signal.SIGHUP) is signal.SIG_IGN:  # as nohup has it
+            del self._before[signal.SIGHUP]
+        for number in self._before:
+            signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -47,17 +66,18 @@ class StopRequest:
         if self._timer is not None:
             self._timer.cancel()
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler or signal.SIG_DFL)  # type: ignore[arg-type]
+        if isinstance(error, KeyboardInterrupt) or (
+            self.requested and isinstance(error, Exception) and not isinstance(error, StoppedError)
+        ):
+            raise StoppedError(self.why, self.last_words, self.code) from None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
-        if not again and self.last_words:
-            self._timer = threading.Timer(PATIENCE_S, self._leave)
-            self._timer.daemon = True
-            self._timer.start()
+        again = self.requested
+        self.ask("interrupted", 128 + number)
         if again or self.urgent:
             raise KeyboardInterrupt
 
     def _leave(self) -> None:
-        print(f"coldfleet: {self.last_words}", file=sys.stderr, flush=True)
-        os._exit(INTERRUPTED)
+        print(f"coldfleet: {self.why}; {self.last_words}", file=sys.stderr, flush=True)
+        os._exit(self.code)

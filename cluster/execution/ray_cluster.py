@@ -6,52 +6,200 @@ import contextlib
 import importlib
 import logging
 import os
+import re
+import secrets
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import coldfleet
 from coldfleet.cluster.execution.host_actor import ONE_THREAD
+from coldfleet.cluster.execution.interrupt import SIGNALS
 from coldfleet.hostsim.spec.errors import UserError
 
 ANSWER_WITHIN_S = 15.0
+FIRST_WITH_TOKENS = (2, 52)  # versions of Ray
 _STORE_BYTES = 100 << 20  # results never go through the object store
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # else it prints on stdout what its daemons have to say
 }
+_ALONE = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so that every part of it listens on loopback only, on Linux too
+}
+_VITAL = ("gcs_server", "raylet")
+_ASK_EVERY_S = 2.0
 _PROBE = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
 
 
-def start(workers: int | None) -> Any:
-    """Starts a Ray of our own with that many CPUs (default: this machine's) and returns the module.
+class OwnRay:
+    """A Ray of our own: on loopback only, behind a token, its files in a directory that nobody else can enter.
 
-    A slow machine can make the first start fail (ray#65983), so it is tried twice.
+    The token stands in the environment of its processes, which other users can't read.
     """
-    os.environ.update(_QUIET)
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # inherited by the workers
-    ray = importlib.import_module("ray")
-    for attempt in (1, 2):
-        try:
-            with _packages_first():
-                ray.init(
-                    address="local",
-                    num_cpus=workers,
-                    include_dashboard=False,
-                    object_store_memory=_STORE_BYTES,
-                    log_to_driver=False,
-                    logging_level=logging.CRITICAL,
-                )
-            return ray
-        except (Exception, SystemExit) as error:
-            ray.shutdown()
-            if attempt == 2:
-                raise UserError(
-                    f"Ray doesn't start on this machine ({_one_line(error)}): --executor serial does without"
-                ) from None
-    raise AssertionError
+
+    def __init__(self) -> None:
+        self._ray: Any = None
+        self._home = ""  # its directory; as RAY_TMPDIR it also marks its processes
+        self._before: dict[str, str | None] = {}
+        self._started: dict[int, str] = {}  # its processes, by pid
+        self._gcs = ("", 0)
+        self._asked = 0.0
+        self._ended = ""
+
+    def start(self, workers: int | None) -> Any:
+        """Starts it with that many CPUs (default: this machine's) and returns the module.
+
+        A slow machine can make the first start fail (ray#65983), so it is tried twice.
+        """
+        self._home = tempfile.mkdtemp(prefix="cf-")  # short, since it holds sockets
+        token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+        ours = {**_QUIET, **_ALONE, **dict.fromkeys(ONE_THREAD, "1"), "RAY_TMPDIR": self._home, "RAY_AUTH_TOKEN": token}
+        self._before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        self._ray = importlib.import_module("ray")
+        _check_version(self._ray)
+        _obey_environment(loopback=True)
+        for attempt in (1, 2):
+            try:
+                with _packages_first(), _our_signals():
+                    self._ray.init(
+                        address="local",
+                        num_cpus=workers,
+                        include_dashboard=False,
+                        object_store_memory=_STORE_BYTES,
+                        log_to_driver=False,
+                        logging_level=logging.CRITICAL,
+                    )
+                break
+            except (Exception, SystemExit) as error:
+                self._ray.shutdown()
+                if attempt == 2:
+                    raise UserError(
+                        f"Ray doesn't start on this machine ({_one_line(error)}): --executor serial does without"
+                    ) from None
+        self._started = _family(self._home)
+        host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
+        self._gcs = (host.strip("[]"), int(port))
+        return self._ray
+
+    def ended(self) -> str:
+        """The name of a process that has ended and that Ray can't do without; "" while there is none."""
+        self._ended = self._ended or self._look()
+        return self._ended
+
+    def _look(self) -> str:
+        for pid, name in self._started.items():
+            with contextlib.suppress(ChildProcessError):  # Ray has noticed
+                if name not in _VITAL or not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                    continue
+            return name
+        if self._started and time.monotonic() - self._asked > _ASK_EVERY_S:
+            self._asked = time.monotonic()
+            try:  # after SIGTERM gcs_server closes its port, and never ends
+                socket.create_connection(self._gcs, timeout=_ASK_EVERY_S).close()
+            except ConnectionRefusedError:
+                return _VITAL[0]
+            except OSError:
+                pass
+        return ""
+
+    def stop(self) -> None:
+        """Takes it down, with all of its processes and files."""
+        if self._ended:
+            self._kill()  # the others would wait for it
+        if self._ray is not None:
+            self._ray.shutdown()
+        self._kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if self._ray is not None:
+            _obey_environment(loopback=False)
+
+    def _kill(self) -> None:
+        alive = _processes()
+        ours = {pid for pid, name in self._started.items() if pid in alive and alive[pid].name == name}
+        for pid in ours | _family(self._home).keys():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _check_version(ray: Any) -> None:
+    """Raises UserError if this Ray knows no tokens."""
+    if tuple(map(int, ray.__version__.split(".")[:2])) < FIRST_WITH_TOKENS:
+        first = ".".join(map(str, FIRST_WITH_TOKENS))
+        raise UserError(f"Ray {ray.__version__} lets everybody in: pip install 'ray[default]>={first}'")
+
+
+def _obey_environment(loopback: bool) -> None:
+    """Has Ray read its settings again, which else it does only once in a process, when it is imported."""
+    core = importlib.import_module("ray._raylet")
+    core.Config.initialize("")
+    core.AuthenticationTokenLoader.instance().reset_cache()
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    constants.ENABLE_RAY_CLUSTER = not loopback
+
+
+class _Process(NamedTuple):
+    name: str
+    parent: int
+    environment: list[bytes]
+
+
+def _processes() -> dict[int, _Process]:
+    """Those of this user, by pid."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environment = (path / "environ").read_bytes().split(b"\0")
+            _, name, rest = re.split(r"\((.*)\)", (path / "stat").read_text(), flags=re.DOTALL)
+            found[int(path.name)] = _Process(name, int(rest.split()[1]), environment)
+    return found
+
+
+def _family(home: str) -> dict[int, str]:
+    """The names of the processes that were started with this directory in their environment, and of their children.
+
+    Some give themselves a title, which overwrites their environment.
+    """
+    alive = _processes()
+    found = {pid for pid, each in alive.items() if home and f"RAY_TMPDIR={home}".encode() in each.environment}
+    while children := {pid for pid, each in alive.items() if each.parent in found} - found:
+        found |= children
+    return {pid: alive[pid].name for pid in found - {os.getpid()}}
+
+
+@contextlib.contextmanager
+def _our_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself as it starts. The handlers of before come back, and get what came meanwhile."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}
+    missed = False
+    try:
+        yield
+    except SystemExit as left:
+        missed = left.code == signal.SIGTERM
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if missed:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def join(address: str) -> Any:
@@ -62,7 +210,7 @@ def join(address: str) -> Any:
     _probe(address)
     ray = importlib.import_module("ray")
     try:
-        with _packages_first():
+        with _packages_first(), _our_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (Exception, SystemExit) as error:
         raise UserError(f"can't join the Ray cluster at {address}: {_one_line(error)}") from None

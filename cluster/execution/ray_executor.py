@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
 from coldfleet.cluster.execution import ray_cluster
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
-from coldfleet.cluster.execution.interrupt import StopRequest
+from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest
 from coldfleet.cluster.execution.work import Batch, failed, warm_up
 from coldfleet.cluster.execution.worker_memory import worker_bytes
 from coldfleet.cluster.results.journal import BatchReceipt
@@ -32,7 +33,15 @@ MAX_DEATHS = 5  # deaths in a row, for each slot, without a batch done between t
 START_WITHIN_S = 90.0  # for the first worker
 OTHERS_WITHIN_S = 15.0  # for the others after it; later ones join as they come
 RESIZE_EVERY_S = 5.0  # how soon a machine that joins gets work
+END_WITHIN_S = 30.0  # once Ray has lost a process of its own
 _POLL_S = 0.5
+
+
+class RayEndedError(StoppedError):
+    """A process that Ray can't do without is gone."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Ray's process {name} has ended unexpectedly", code=LOST)
 
 
 @dataclass(eq=False)
@@ -54,8 +63,9 @@ class RayExecutor:
         self._workers = workers
         self._address = address
         self._ray: Any = None
+        self._own = ray_cluster.OwnRay()  # unless there is an address
         self._plan: Plan  # once it is started
-        self._plan_ref: Any = None
+        self._sent: Plan  # the same, as it is sent to actors
         self._pool: list[_Slot] = []
         self._again: deque[Batch] = deque()
         self._deaths = 0
@@ -70,7 +80,9 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ray is not None:
+        if not self._address:
+            self._own.stop()
+        elif self._ray is not None:
             for slot in self._pool:
                 self._ray.kill(slot.actor)
             self._ray.shutdown()
@@ -82,12 +94,14 @@ class RayExecutor:
             self._compile_on_each_machine()
             return
         with _Compilation(plan):  # here, while Ray starts
-            self._ray = ray_cluster.start(self._workers)
+            self._ray = self._own.start(self._workers)
             self._start_actors()
 
     def _start_actors(self) -> None:
         """Starts the actors and waits for most of them: on a busy cluster the others come much later, or never."""
-        self._plan_ref = self._ray.put(replace(self._plan))  # a copy without the ids that it has made
+        # A copy without the ids that it has made, and not in Ray's object store: as a raylet ends, Ray tries to
+        # recover what was there, and ends this process if that fails.
+        self._sent = replace(self._plan)
         self._resize()
         deadline = time.monotonic() + START_WITHIN_S
         while (waiting := self._starting()) and time.monotonic() < deadline:
@@ -104,7 +118,8 @@ class RayExecutor:
     def _resize(self) -> None:
         """Makes the pool as large as the cluster is now; actors that still wait for a place are the first to go."""
         self._resized = time.monotonic()
-        self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        if self._address or not self.slots:
+            self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         while len(self._pool) < self.slots:
             self._pool.append(self._new_slot())
         for slot in [slot for slot in self._pool if not slot.machine][: len(self._pool) - self.slots]:
@@ -122,14 +137,23 @@ class RayExecutor:
 
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
         where = storage.uri if storage.local is None else storage.root
-        while not stop.requested:
-            none_left = self._hand_out(batches, where)
-            if none_left and not any(slot.batches for slot in self._pool):
-                return
-            yield from self._collect(_POLL_S)
-            if time.monotonic() - self._resized > RESIZE_EVERY_S:
-                self._resize()
-        yield from self._collect(0)
+        try:
+            while not stop.requested:
+                none_left = self._hand_out(batches, where)
+                if none_left and not any(slot.batches for slot in self._pool):
+                    return
+                yield from self._collect(_POLL_S)
+                if time.monotonic() - self._resized > RESIZE_EVERY_S:
+                    self._resize()
+            yield from self._last()
+        except RayEndedError as error:
+            stop.ask(error.why, error.code, END_WITHIN_S)
+
+    def _last(self) -> Iterator[BatchReceipt]:
+        """What has come back by now; whoever died isn't replaced any more."""
+        for ref in self._finished([ref for slot in self._pool for ref in slot.batches], 0):
+            with suppress(self._ray.exceptions.RayError):
+                yield self._ray.get(ref)
 
     def _hand_out(self, batches: Iterator[Batch], where: str) -> bool:
         """Fills the ready slots, one batch each in turn; returns whether there is no batch left to give."""
@@ -157,7 +181,8 @@ class RayExecutor:
             try:
                 receipt: BatchReceipt = self._ray.get(ref)
             except self._ray.exceptions.RayTaskError as error:
-                raise UserError(f"a worker can't write its results: {_cause(error)}") from None
+                why = f"a worker can't write its results: {_cause(error)}"
+                raise UserError(f"{why}; once that is mended, coldfleet resume goes on") from None
             except self._ray.exceptions.RayError as error:
                 yield from self._replace_dead(slot, error)
             else:
@@ -198,7 +223,7 @@ class RayExecutor:
     def _new_slot(self) -> _Slot:
         size = worker_bytes(self._plan)
         remote = self._ray.remote(num_cpus=1, memory=size, max_restarts=0, scheduling_strategy="SPREAD")(HostActor)
-        actor = remote.remote(self._plan_ref)
+        actor = remote.remote(self._sent)
         return _Slot(actor, actor.hello.remote())
 
     def _admit(self, slot: _Slot) -> None:
@@ -217,7 +242,12 @@ class RayExecutor:
         return {slot.hello: slot for slot in self._pool if not slot.machine}
 
     def _finished(self, refs: list[Any], patience_s: float = _POLL_S) -> list[Any]:
-        """The references whose answers are there, after waiting at most so long for the first."""
+        """The references whose answers are there, after waiting at most so long for the first.
+
+        Raises :class:`RayEndedError`: nothing comes any more, and Ray itself would wait for a minute and abort.
+        """
+        if name := self._own.ended():
+            raise RayEndedError(name)
         if not refs:
             time.sleep(patience_s)
             return []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coldfleet.cluster.execution.batching import Batches
 from coldfleet.cluster.execution.executor import Executor, make_executor
-from coldfleet.cluster.execution.interrupt import INTERRUPTED, StoppedError, StopRequest
+from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.results.journal import Journal
 from coldfleet.cluster.results.results import Results, clean_up, create, find_results, open_results_of
@@ -63,20 +63,16 @@ def sweep(
         found = find_results(storage, plan)
     if found is not None and not found.damage and not _to_do(found, retry_failed):
         return found
-    with StopRequest("interrupted before the first run; the same command starts again") as stop:
-        try:
-            with executor:
-                reporter.say(plan.size)
-                get_ready(executor, plan, reporter, stop)
-                create(storage, plan)
-                stop.last_words = f"interrupted; continue with: coldfleet resume {storage}"
-                with Journal(storage) as journal:
-                    # another sweep may have been at work until we got the journal
-                    results = open_results_of(plan, storage) if found is None else found.reread()
-                    passes = _Passes(plan, storage, journal, executor, reporter, stop, audit)
-                    return passes.run(results, retry_failed, fail_fast)
-        except KeyboardInterrupt:
-            raise StoppedError(stop.last_words) from None
+    with StopRequest() as stop, executor:
+        reporter.say(plan.size)
+        get_ready(executor, plan, reporter, stop)
+        create(storage, plan)
+        stop.last_words = f"continue with: coldfleet resume {storage}"
+        with Journal(storage) as journal:
+            # another sweep may have been at work until we got the journal
+            results = open_results_of(plan, storage) if found is None else found.reread()
+            passes = _Passes(plan, storage, journal, executor, reporter, stop, audit)
+            return passes.run(results, retry_failed, fail_fast)
 
 
 @dataclass(frozen=True)
@@ -99,11 +95,9 @@ class _Passes:
             if not indices:
                 return results
             if left := self._work(results, indices, fail_fast):
-                why, code = ("interrupted", INTERRUPTED) if self.stop.requested else ("stopped at a failed run", 1)
-                raise StoppedError(
-                    f"{why} with {left} of {len(self.plan)} runs to do; continue with: coldfleet resume {self.storage}",
-                    code,
-                )
+                stop = self.stop
+                why, code = (stop.why, stop.code) if stop.requested else ("stopped at a failed run", 1)
+                raise StoppedError(f"{why} with {left} of {len(self.plan)} runs to do", stop.last_words, code)
             results = results.reread()
             if retry_failed:
                 clean_up(results, self.journal)
@@ -124,6 +118,9 @@ class _Passes:
                 self.reporter.advance(len(receipt.runs), failures)
                 if failures and fail_fast:
                     break
+        except OSError as error:  # such as a full disk
+            where, why = error.filename or self.storage, error.strerror or error
+            raise UserError(f"{where}: {why}; once that is mended, {self.stop.last_words}") from None
         finally:
             self.reporter.end()
         return left

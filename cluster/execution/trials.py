@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from coldfleet.cluster.execution.batching import Batches
 from coldfleet.cluster.execution.executor import Executor
-from coldfleet.cluster.execution.interrupt import StopRequest
+from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.progress import Reporter
 from coldfleet.cluster.execution.sweep import get_ready
 from coldfleet.cluster.results.journal import BatchReceipt
@@ -62,7 +62,7 @@ class Trials:
 
     def __enter__(self) -> Self:
         with self._stack as stack:
-            self._stop = stack.enter_context(StopRequest("interrupted"))
+            self._stop = stack.enter_context(StopRequest())
             folder = stack.enter_context(TemporaryDirectory(prefix="coldfleet-"))
             self._storage = open_storage(str(Path(folder) / "runs"))
             self._storage.prepare()
@@ -83,7 +83,7 @@ class Trials:
         return time.monotonic() - self._began
 
     def run(self, wanted: Iterable[Trial]) -> None:
-        """Has these runs done; raises UserError if one fails, KeyboardInterrupt if they are interrupted."""
+        """Has these runs done; raises UserError if one fails, StoppedError if they are interrupted."""
         copies: dict[Trial, Trial] = {}
         new: dict[tuple[str, int], Trial] = {}
         indices = []
@@ -117,8 +117,7 @@ class Trials:
         finally:
             self._reporter.end()
         if self._stop.requested:
-            self._reporter.say("coldfleet: interrupted")  # the command line ends quietly
-            raise KeyboardInterrupt
+            raise StoppedError(self._stop.why, code=self._stop.code)
         self._batches += len(indices)
         self._run_s = batches.run_s
 

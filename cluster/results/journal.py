@@ -236,6 +236,8 @@ class _Segments:
         self._storage.write(f"journal-{self._id}-{self._number:06d}.jsonl", b"".join(lines))
         for name in old:
             self._storage.delete(name)
+        self._number += 1  # what is appended from now on is a file of its own
+        self._lines.clear()
 
     def close(self) -> None:
         pass

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import polars
 
 FORMAT = "coldfleet results"
+_BEGUN = re.compile(r"parts|\.(study\.json|plan\.parquet)\.\d+\.tmp")  # left by a sweep that was cut off at once
 _LEFTOVER = re.compile(rf"\.{PART_NAME.pattern}\.\d+\.tmp")
 _PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
 
@@ -201,7 +202,8 @@ def find_results(storage: Storage, plan: Plan) -> Results | None:
     if storage.local is not None and storage.local.is_file():
         raise UserError(f"{storage} is a file, not a directory for results")
     if not storage.exists("study.json"):
-        if storage.sizes() or (storage.local is not None and storage.local.exists() and any(storage.local.iterdir())):
+        names = storage.sizes() if storage.local is None else [path.name for path in storage.local.glob("*")]
+        if not all(map(_BEGUN.fullmatch, names)) or storage.sizes("parts"):
             raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
         return None
     return open_results_of(plan, storage)
@@ -244,12 +246,11 @@ def create(storage: Storage, plan: Plan) -> None:
 def clean_up(results: Results, journal: Journal) -> None:
     """Deletes what a crash left in parts/ and in the journal, and writes failures.parquet. Only its holder may.
 
-    On an object store nothing is deleted, since another sweep may be at work there: `coldfleet compact` does that.
+    On an object store no part is deleted, since another sweep may be at work there: `coldfleet compact` does that.
     """
+    if results.damage:
+        journal.replace([each for each in read_journal(results.storage) if not _stranger(results.plan, each)])
     if results.storage.local is not None:
-        if results.damage:
-            sound = [each for each in read_journal(results.storage) if not _stranger(results.plan, each)]
-            journal.replace(sound)
         named = {part.name for part in results.parts}
         for name in results.storage.sizes("parts"):
             if _LEFTOVER.fullmatch(name) or (PART_NAME.fullmatch(name) and name not in named):

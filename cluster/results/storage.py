@@ -11,8 +11,9 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Storage:
     def exists(self, name: str) -> bool:
         """Whether there is such a file; raises :class:`UserError` if something else has its name."""
         if self.local is None:
-            return bool(self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File)
+            return bool(self._ask(self.filesystem.get_file_info, name).type == fs.FileType.File)
         try:
             os.close(open_here(self.local, name))
         except FileNotFoundError:
@@ -58,8 +59,17 @@ class Storage:
     def open(self, name: str) -> Any:
         """A file, open for reading; raises FileNotFoundError, and :class:`UserError` for what isn't a file in here."""
         if self.local is None:
-            return self.filesystem.open_input_file(self.path(name))
+            return self._ask(self.filesystem.open_input_file, name)
         return os.fdopen(open_here(self.local, name), "rb")
+
+    def _ask(self, call: Callable[[str], Any], name: str) -> Any:
+        try:
+            return call(self.path(name))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            hint = "is the address right, are you let in, does it answer?"
+            raise UserError(f"{self}/{name}: {_one_line(error)}: {hint}") from None
 
     def read(self, name: str) -> bytes:
         """A whole file; raises as :meth:`open`."""
@@ -143,7 +153,18 @@ def _open_uri(where: str) -> Storage:
         raise UserError(f"{where}: {_one_line(error)}") from None
     if not root.strip("/"):
         raise UserError(f"{where}: names no folder: write for example s3://bucket/results/study")
-    return Storage(where.rstrip("/"), filesystem, root.rstrip("/"))
+    return Storage(where.rstrip("/"), _impatient(filesystem), root.rstrip("/"))
+
+
+def _impatient(filesystem: Any) -> Any:
+    """A client that gives an object store up after about ten seconds without an answer, as those of URIs don't."""
+    if isinstance(filesystem, fs.S3FileSystem):
+        _, (options,) = filesystem.__reduce__()  # the three seconds of its timeout, three times
+        return fs.S3FileSystem(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3))
+    if isinstance(filesystem, fs.GcsFileSystem):
+        _, (options,) = filesystem.__reduce__()
+        return fs.GcsFileSystem(**{**options, "retry_time_limit": timedelta(seconds=10)})
+    return filesystem
 
 
 def open_here(root: Path, name: str, flags: int = os.O_RDONLY) -> int:

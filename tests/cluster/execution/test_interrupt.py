@@ -1,4 +1,4 @@
-"""Ctrl-C, whenever it comes: the command ends soon, the journal is good, and it says how to go on."""
+"""Ctrl-C, SIGTERM and SIGHUP at any time: the command ends soon, the journal is good, and it says how to go on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from subprocess import PIPE
 import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.interrupt import SIGNALS, StopRequest
+from coldfleet.cluster.execution.ray_cluster import _our_signals
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.verify import verify
+from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
+from tests.cluster.conftest import Said
 
 WITHIN_S = 5.0
 
@@ -57,16 +61,17 @@ def whole(longer_study: Path, tmp_path: Path) -> Results:
     return sweep(read_study(longer_study), tmp_path / "whole", SerialExecutor())
 
 
-def interrupt(process: subprocess.Popen[str]) -> str:
-    """Sends Ctrl-C; what the command has said on stderr."""
-    process.send_signal(signal.SIGINT)
+def interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> str:
+    """Sends the signal; what the command has said on stderr."""
+    process.send_signal(number)
     sent = time.monotonic()
     _, said = process.communicate(timeout=60)
     took = time.monotonic() - sent
-    print(f"ended {took:.1f} s after Ctrl-C with {process.returncode}: {said.splitlines()[-1] if said else ''}")
-    assert process.returncode == 130, said
+    print(f"ended {took:.1f} s after {number.name} with {process.returncode}: {said.splitlines()[-1] if said else ''}")
+    assert process.returncode == 128 + number, said
     assert took < WITHIN_S
     assert "Traceback" not in said
+    assert "***" not in said
     return said
 
 
@@ -101,25 +106,90 @@ def longer_study(study_file: Path) -> Path:
     return study_file
 
 
-def test_in_the_middle_of_a_serial_sweep(start: Start, whole: Results, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_in_the_middle_of_a_serial_sweep(number: signal.Signals, start: Start, whole: Results, tmp_path: Path) -> None:
     process = start("--executor", "serial")
     wait_for_receipts(process, tmp_path / "out", 2)
-    check_and_finish(tmp_path / "out", interrupt(process), whole)
+    check_and_finish(tmp_path / "out", interrupt(process, number), whole)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compare evict-only six-steps STUDY --at nested_ratio=0 --executor serial",
+        "capacity STUDY --at nested_ratio=0 --slo fault_rate<50% --executor serial",
+        "run STUDY --cell CELL",
+        "plan STUDY --sample 1",
+    ],
+    ids=lambda command: command.split()[0],
+)
+def test_other_commands_end_in_one_line(
+    command: str,
+    number: signal.Signals,
+    study_file: Path,
+    plan: Plan,
+    coldfleet: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hit(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", hit)
+    words = {"STUDY": str(study_file), "CELL": plan.cell_ids[0]}
+    before = [signal.getsignal(each) for each in SIGNALS]
+    said = coldfleet(*(words.get(word, word) for word in command.split()))
+    assert (said.code, said.out) == (128 + number, "")
+    assert said.err.splitlines()[-1] == "coldfleet: interrupted; the same command starts again"
+    assert said.err.count("interrupted") == 1
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_nohup_is_obeyed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ray_takes_no_signal_away() -> None:
+    """Ray's handler raises SystemExit in the middle of its start; and stays, if nothing comes."""
+
+    def start_ray(term: bool = True) -> None:
+        with _our_signals():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            if term:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with StopRequest(urgent=True) as stop:
+        ours = signal.getsignal(signal.SIGTERM)
+        start_ray(term=False)
+        assert signal.getsignal(signal.SIGTERM) == ours
+        with pytest.raises(KeyboardInterrupt):
+            start_ray()
+        assert (stop.requested, stop.code) == (True, 143)
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("moment", [1.5, 3.0, 5.0, 8.0, "first receipt", "fifth receipt", "twice"])
-def test_on_ray_at_any_time(moment: float | str, start: Start, whole: Results, tmp_path: Path, ray_token: str) -> None:
+def test_on_ray_at_any_time(
+    moment: float | str, number: signal.Signals, start: Start, whole: Results, tmp_path: Path, ray_token: str
+) -> None:
     process = start("--workers", "2")
     if isinstance(moment, float):
         time.sleep(moment)
     else:
         wait_for_receipts(process, tmp_path / "out", 5 if moment == "fifth receipt" else 1)
     if moment == "twice":
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         time.sleep(0.2)
-    check_and_finish(tmp_path / "out", interrupt(process), whole)
+    check_and_finish(tmp_path / "out", interrupt(process, number), whole)
 
 
 def test_sweep_that_does_not_listen_ends_all_the_same(tmp_path: Path) -> None:
@@ -134,5 +204,5 @@ def test_sweep_that_does_not_listen_ends_all_the_same(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=PIPE, stderr=PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    assert interrupt(process) == "coldfleet: go on with: x\n"
+    assert interrupt(process) == "coldfleet: interrupted; go on with: x\n"
     assert not os.path.exists(f"/proc/{process.pid}")

@@ -35,7 +35,12 @@ from tests.cluster.fake_ray import ActorDiedError, FakeRay
 @pytest.fixture
 def fake_ray(monkeypatch: pytest.MonkeyPatch, fake_engine: list[HostSpec]) -> FakeRay:
     ray = FakeRay()
-    monkeypatch.setattr(ray_cluster, "start", lambda workers: ray)
+
+    def start(self: ray_cluster.OwnRay, workers: int | None) -> FakeRay:
+        self._ray = ray
+        return ray
+
+    monkeypatch.setattr(ray_cluster.OwnRay, "start", start)
     return ray
 
 
@@ -186,6 +191,39 @@ def test_stop_request_keeps_what_came_back(
     with pytest.raises(StoppedError, match=r"interrupted with \d+ of 18 runs to do; continue with: coldfleet resume"):
         sweep(plan, tmp_path / "out", RayExecutor())
     assert 6 <= Results.open(tmp_path / "out").status.done < len(plan)
+
+
+@pytest.mark.parametrize("receipts", [0, 3])
+def test_end_of_a_process_of_rays_own_is_one_line(
+    receipts: int,
+    fake_ray: FakeRay,
+    expected: Results,
+    study_file: Path,
+    coldfleet: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal = tmp_path / "out" / "journal.jsonl"
+
+    def ended(self: ray_cluster.OwnRay) -> str:
+        written = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        return "raylet" if written >= receipts else ""
+
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
+    monkeypatch.setattr(ray_cluster.OwnRay, "ended", ended)
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
+    assert (said.code, said.out) == (4, "")
+    last = said.err.splitlines()[-1]
+    assert last.startswith("coldfleet: Ray's process raylet has ended unexpectedly")
+    assert (f"coldfleet resume {tmp_path / 'out'}" if receipts else "the same command starts again") in last
+    assert_same_tables(sweep(expected.plan, tmp_path / "out", SerialExecutor()), expected)
+
+
+def test_ray_without_tokens_is_refused(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.__version__", "2.51.2")
+    with pytest.raises(UserError, match=r"Ray 2.51.2 lets everybody in: pip install 'ray\[default\]>=2.52'"):
+        sweep(plan, tmp_path / "out", RayExecutor())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

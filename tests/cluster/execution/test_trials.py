@@ -79,7 +79,11 @@ def test_an_interrupt_ends_it(
 
     monkeypatch.setattr("coldfleet.cluster.execution.executor.run_batch", interrupted)
     said = coldfleet("compare", "evict-only", "six-steps", study_file, "--executor", "serial")
-    assert (said.code, said.out, said.err.splitlines()[-1]) == (130, "", "coldfleet: interrupted")
+    assert (said.code, said.out, said.err.splitlines()[-1]) == (
+        130,
+        "",
+        "coldfleet: interrupted; the same command starts again",
+    )
 
 
 def test_keys_vary_together_or_alone(plan: Plan) -> None:

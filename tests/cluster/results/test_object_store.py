@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,53 @@ def test_bucket_that_is_none_is_one_line(bucket: str, study_file: Path, coldflee
     assert (said.code, said.out) == (2, "")
     assert "nobody" in said.err.splitlines()[-1]
     assert "Traceback" not in said.err
+
+
+def test_damaged_receipt_is_dropped_and_its_runs_made_again(
+    where: str, study_file: Path, coldfleet: Callable[..., Said], fake_engine: list[HostSpec]
+) -> None:
+    assert coldfleet("sweep", study_file, "--out", where, "--executor", "serial").code == 0
+    storage = open_storage(where)
+    before = {table: Results.open(storage).table(table) for table in TABLES}
+    name = next(name for name in storage.sizes() if JOURNAL_NAME.fullmatch(name))
+    content = bytearray(storage.read(name))
+    content[content.index(b"\n") // 2] ^= 1
+    storage.write(name, bytes(content))
+    said = coldfleet("resume", where, "--executor", "serial")
+    assert said.code == 0
+    assert f"damaged receipt {name}:1" in said.err
+    results = Results.open(storage)
+    assert (results.damage, results.missing) == ((), [])
+    assert {table: results.table(table) for table in TABLES} == before
+    fake_engine.clear()
+    assert "damaged" not in coldfleet("resume", where, "--executor", "serial").err
+    assert fake_engine == []
+
+
+@pytest.fixture(params=["no reply", "no connection"])
+def silent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A URI whose endpoint takes connections and says nothing, or doesn't even take them."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with socket.socket() as server, ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0 if request.param == "no connection" else 100)
+        port = server.getsockname()[1]
+        for _ in range(3 if request.param == "no connection" else 0):  # more than the queue holds
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield f"s3://fleet/study?scheme=http&endpoint_override=127.0.0.1:{port}&region=us-east-1"
+
+
+@pytest.mark.parametrize("command", ["sweep", "status"])
+def test_store_that_does_not_answer_is_one_line(
+    command: str, silent: str, study_file: Path, coldfleet: Callable[..., Said]
+) -> None:
+    begun = time.monotonic()
+    arguments = [study_file, "--out", silent, "--executor", "serial"] if command == "sweep" else [silent]
+    said = coldfleet(command, *arguments)
+    assert time.monotonic() - begun < 16
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert silent in said.err
+    assert "does it answer?" in said.err
