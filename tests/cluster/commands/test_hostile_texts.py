@@ -96,8 +96,8 @@ def read_slo(text: str) -> None:
 
 
 def read_check(text: str) -> None:
-    argument = {"number": 1, "claim": "", "by": "", "decides": ""}
-    check = {"says": "", "measure": "pgmajfault", "bound": text}
+    argument: dict[str, Any] = {"number": 1, "claim": "", "by": "", "decides": ""}
+    check: dict[str, Any] = {"says": "", "measure": "pgmajfault", "bound": text}
     read_study_with({"argument": {**argument, "checks": [check]}})
     Check(**check).holds(1.0)
 
