@@ -56,6 +56,12 @@ STUDY: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """The first run takes a minute."""
+    simulate_run(read_study({**STUDY, "policy": "six-steps"}).run(0), audit=True)
+
+
 def check_table(name: str, table: Any) -> None:
     """A table is refused, or its policy runs on a host under audit; twice the same."""
 

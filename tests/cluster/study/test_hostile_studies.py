@@ -236,6 +236,12 @@ PIECES = [
 EDITS = edits_with(PIECES, len(STUDY))
 
 
+@pytest.fixture(scope="module")
+def compiled() -> None:
+    """The first run takes a minute."""
+    simulate_run(read_study(tomllib.loads(STUDY)).run(0), audit=True)
+
+
 def check_edited(tmp_path: Path, edits: list[Edit]) -> None:
     path = written(tmp_path, edited(STUDY, edits))
     outcome(lambda: run_small(read_study(path)))
@@ -271,12 +277,14 @@ PATHS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("compiled")
 @BOUNDED
 @given(EDITS)
 def test_an_edited_study_is_a_plan_or_one_line(tmp_path: Path, edits: list[Edit]) -> None:
     check_edited(tmp_path, edits)
 
 
+@pytest.mark.usefixtures("compiled")
 @BOUNDED
 @given(PATHS, JUNK)
 def test_a_study_with_junk_in_it_is_a_plan_or_one_line(path: list[str], value: Any) -> None:
@@ -284,6 +292,7 @@ def test_a_study_with_junk_in_it_is_a_plan_or_one_line(path: list[str], value: A
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled")
 @LONG
 @given(EDITS)
 def test_fuzz_studies(tmp_path: Path, edits: list[Edit]) -> None:
@@ -291,6 +300,7 @@ def test_fuzz_studies(tmp_path: Path, edits: list[Edit]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled")
 @LONG
 @given(PATHS, JUNK)
 def test_fuzz_junk_in_studies(path: list[str], value: Any) -> None:
