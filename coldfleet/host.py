@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coldfleet.hostsim.host import simulate_host as simulate
+from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
 from coldfleet.policies import POLICIES, Policy, get_policy
 from coldfleet.policies.installed import installed
@@ -18,8 +19,8 @@ def simulate_host(
     policy. The result has, for each guest, ``counters`` (int, by the names of docs/columns.md) and ``gauges`` (float);
     ``totals()`` adds the counters up over the guests.
 
-    Raises UserError for an unknown kernel or mode, and PolicyError for an unknown policy. The first call compiles the
-    simulator, which takes about a minute, once on a machine.
+    Raises UserError for an unknown kernel and for what doesn't go together, PolicyError for an unknown policy. The
+    first call compiles the simulator, which takes about a minute, once on a machine.
 
         spec = coldfleet.HostSpec(
             kernel="6.12",
@@ -28,7 +29,12 @@ def simulate_host(
         )
         print(coldfleet.simulate_host(spec, "lockless-6.15").totals()["pgmajfault"])
     """
-    chosen = get_policy(policy) if isinstance(policy, str) else policy
+    if not isinstance(spec, HostSpec):
+        raise UserError(f"{spec!r:.80} is not a HostSpec")
+    chosen = policy if isinstance(policy, Policy) else get_policy(policy)
+    for name, number, most in (("seed", seed, 2**63), ("replicate", replicate, 2**31), ("host", host, 2**31)):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < most:
+            raise UserError(f"{name} = {number!r:.80}: it should be a whole number from 0, less than {most}")
     return simulate(spec, chosen, seed=seed, replicate=replicate, host=host)
 
 

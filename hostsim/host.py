@@ -24,6 +24,7 @@ from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
 from coldfleet.hostsim.sampling import scale_up, simulate_sampled
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
+from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import FILE_DEVICES, Epoch, GuestResult, GuestSpec, HostResult, HostSpec
 from coldfleet.hostsim.swap.devices import NO_SWAP, get_device
@@ -61,6 +62,8 @@ def simulate_host(
         raise UserError("min_ttl_ms protects generations, which the classic LRU has not: leave it out")
     if spec.min_ttl_ms and not spec.clock:
         raise UserError("min_ttl_ms is a time, and without a clock there is none")
+    if spec.swappiness > MAX_SWAPPINESS and not kernel.swappiness_anon_only:
+        raise UserError(f"swappiness {spec.swappiness} is only known since 6.14: at most {MAX_SWAPPINESS}")
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
     if spec.sample > 1:

@@ -34,6 +34,8 @@ def make(name: str) -> Policy:
     where = f"policy {name!r} of entry point {point.value}"
     try:
         made = point.load()()
+        if isinstance(made, Policy):
+            made.encode()  # one that was put together by hand may hold anything
     except PolicyError:
         raise
     except Exception as error:

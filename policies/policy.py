@@ -205,6 +205,9 @@ def policy(
     fast_aging: str = "",
 ) -> Policy:
     """Builds a policy from its text; raises :class:`PolicyError` naming the policy and the bad line."""
+    for text in (name, summary, source, date, status, *steps, walk, look_around, evict, fast_aging):
+        if not isinstance(text, str):
+            raise PolicyError(f"policy {name!r:.80}: {text!r:.80} is not a text")
     try:
         if fast_aging and parse_conditions(fast_aging, f"fast_aging {fast_aging!r}")[0] & (PER_PAGE | PER_CALL):
             raise PolicyError(f"fast_aging {fast_aging!r}: is a property of the VM, not of a page or a call")

@@ -322,6 +322,45 @@ def test_a_question_that_can_t_be_asked_is_one_line(ask: Callable[[], object], m
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"study": 5}, "5 is not a study"),
+        ({"out": ""}, "'' is not the name of a directory for results"),
+        ({"out": 5}, "5 is not the name of a directory for results"),
+        ({"out": "a\0b"}, "is not the name of a directory for results"),
+        ({"out": "/dev/null"}, "/dev/null can't be a directory for results: Not a directory"),
+        ({"out": "/dev/null/x"}, "/dev/null/x can't be a directory for results: Not a directory"),
+        ({"out": "x" * 300}, "File name too long"),
+        ({"executor": 5}, "unknown executor 5: it should be 'ray' or 'serial'"),
+        ({"workers": 0}, "workers = 0: it should be a whole number from 1, or None"),
+        ({"progress": 5}, "progress = 5: it should be True, False, or have the methods of Reporter"),
+    ],
+)
+def test_a_sweep_that_can_t_be_is_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(coldfleet.UserError) as error:
+        coldfleet.sweep(**{"study": STUDY, "executor": "serial", **settings})
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"spec": 5}, "5 is not a HostSpec"),
+        ({"seed": -1}, "seed = -1: it should be a whole number from 0"),
+        ({"replicate": 2**31}, "replicate = 2147483648"),
+        ({"host": "a"}, "host = 'a'"),
+    ],
+)
+def test_a_host_that_can_t_be_is_one_line(settings: dict[str, Any], message: str) -> None:
+    spec = coldfleet.HostSpec("6.12", (coldfleet.GuestSpec("web", 2048),), 4)
+    with pytest.raises(coldfleet.UserError) as error:
+        coldfleet.simulate_host(**{"spec": spec, "policy": "six-steps", **settings})
+    assert str(error.value).startswith(message)
+    with pytest.raises(coldfleet.PolicyError, match="5 is not the name of a policy"):
+        coldfleet.simulate_host(spec, 5)  # type: ignore[arg-type]
+
+
 def test_one_host_runs_under_a_policy_by_name_or_itself() -> None:
     guest = coldfleet.GuestSpec("web", memory_pages=512, limit_pages=256, accesses_per_tick=512)
     spec = coldfleet.HostSpec(kernel="6.12", guests=(guest,), ticks=2)

@@ -17,7 +17,7 @@ from coldfleet.hostsim.spec.units import TIME
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 SECOND_NS = 1e9
 _USUAL = {"overcommit": (1.0, 4.0)}
-_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_BUDGET = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([a-z]*)")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Budget:
             return cls(seconds=float(matched[1]) * _SECONDS[matched[2]])
         if matched and not matched[2] and matched[1].isdigit():
             return cls(runs=int(matched[1]))
-        raise UserError(f"budget {text}: write a time, such as 5m, or a number of runs, such as 600")
+        raise UserError(f"budget {str(text)[:80]}: write a time, such as 5m, or a number of runs, such as 600")
 
     def runs_left(self, runs: int, seconds: float) -> int:
         """How many runs are left after so many that took so long together."""

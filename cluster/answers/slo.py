@@ -17,9 +17,7 @@ from coldfleet.cluster.results.metrics import columns, find_metric
 from coldfleet.cluster.stats.metrics import OOM_KILLS, Metric
 from coldfleet.hostsim.spec.errors import UserError
 
-_SLO = re.compile(
-    r"\s*(?P<what>[^<>=]+?)\s*(?P<sign><=?|>=?)\s*(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)\s*(?P<unit>.*?)\s*"
-)
+_SLO = re.compile(r"(?P<what>[^<>=]+)(?P<sign><=?|>=?)\s*(?P<number>[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)(?P<unit>.*)")
 _ENDING = re.compile(r"(?P<metric>.+)_(?:p(?P<percent>\d{1,2}(?:\.\d+)?)|(?P<mean>mean))")
 _NANOSECONDS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -74,12 +72,13 @@ NO_KILLS = Slo("oom_kills<=0", OOM_KILLS, "guests", 100.0, True, 0.0, "", 1.0)
 def parse_slo(text: str, tick_s: float | None = None) -> Slo:
     """An SLO that is given as text; raises UserError with the nearest names. ``tick_s``: length of a tick, if any."""
     matched = _SLO.fullmatch(text)
-    if matched is None:
-        raise UserError(f"slo {text!r}: write METRIC<BOUND, such as 'fault_rate<2%' or 'refaults_p99<500'")
-    metric, table, percent = _find(matched["what"])
-    scale = _scale(text, metric, matched["unit"], tick_s)
+    if matched is None or not math.isfinite(float(matched["number"])):
+        raise UserError(f"slo {text!r:.200}: write METRIC<BOUND, such as 'fault_rate<2%' or 'refaults_p99<500'")
+    what, unit = matched["what"].strip(), matched["unit"].strip()
+    metric, table, percent = _find(what)
+    scale = _scale(text, metric, unit, tick_s)
     upper, bound = matched["sign"].startswith("<"), float(matched["number"]) * scale
-    return Slo(text.strip(), metric, table, percent, upper, bound, matched["unit"], scale)
+    return Slo(text.strip(), metric, table, percent, upper, bound, unit, scale)
 
 
 def _find(name: str) -> tuple[Metric, str, float | None]:

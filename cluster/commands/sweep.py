@@ -44,7 +44,7 @@ def sweep(
     from coldfleet.cluster.study.terminal import counted
 
     plan = read_study(study)
-    storage = open_storage(out or f"results/{study.stem}")
+    storage = open_storage(f"results/{study.stem}" if out is None else out)
     chosen = make_executor(executor, workers, address)
     found = find_results(storage, plan)
     if found is not None:

@@ -73,16 +73,18 @@ def make_executor(executor: Executor | str, workers: int | None = None, address:
     """The executor of a name: "ray", in parallel, or "serial", in this process; one that was made before as it is.
 
     ``workers``: runs at a time; None: as many as there are CPUs. ``address``: HOST:PORT of a Ray cluster to join; None:
-    a Ray is started here, and stopped at the end. Raises UserError if these don't go together.
+    a Ray is started here, and stopped at the end. Raises UserError if these don't go together, or are something else.
     """
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise UserError(f"workers = {workers!r:.80}: it should be a whole number from 1, or None")
     if executor == "ray":
         from coldfleet.cluster.execution.ray_executor import RayExecutor  # slow to import
 
         return RayExecutor(workers, address)
     if workers not in (None, 1) or address is not None:
         raise UserError("the executor serial runs in this process: workers and address are for ray")
-    if not isinstance(executor, str):
-        return executor
-    if executor != "serial":
-        raise UserError(f"unknown executor {executor!r}: it should be 'ray' or 'serial'")
-    return SerialExecutor()
+    if executor == "serial":
+        return SerialExecutor()
+    if isinstance(executor, str) or not all(hasattr(executor, name) for name in ("__enter__", "start", "run")):
+        raise UserError(f"unknown executor {executor!r:.80}: it should be 'ray' or 'serial'")
+    return executor

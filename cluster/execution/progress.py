@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from coldfleet.cluster.study.terminal import visible
+from coldfleet.hostsim.spec.errors import UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -35,6 +36,8 @@ def make_reporter(progress: Reporter | bool = True) -> Reporter:
     if isinstance(progress, bool):
         shown = Bar() if sys.stderr.isatty() else Lines()
         return shown if progress else Silent()
+    if not all(hasattr(progress, name) for name in ("say", "begin", "advance", "end")):
+        raise UserError(f"progress = {progress!r:.80}: it should be True, False, or have the methods of Reporter")
     return progress
 
 

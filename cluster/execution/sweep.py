@@ -58,8 +58,7 @@ def sweep(
     if isinstance(out, Results):
         storage, found = out.storage, out
     else:
-        where = Path("results") / plan.name if out is None else out
-        storage = where if isinstance(where, Storage) else open_storage(str(where))
+        storage = open_storage(Path("results") / plan.name if out is None else out)
         found = find_results(storage, plan)
     if found is not None and not found.damage and not _to_do(found, retry_failed):
         return found

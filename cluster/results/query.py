@@ -35,6 +35,8 @@ def run_query(results: Results, sql: str) -> pa.Table:
         import duckdb
     except ImportError:
         raise UserError("queries need DuckDB: pip install 'coldfleet[query]'") from None
+    if sql.encode(errors="ignore").decode() != sql:
+        raise UserError("the query isn't UTF-8: a query is one SELECT")
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
         try:
             statements = connection.extract_statements(sql)

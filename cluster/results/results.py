@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES,
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.plan import Plan
-from coldfleet.cluster.study.terminal import visible
+from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Results:
 
         ``known``: the plan that is probably there; it takes a while to name the cells of a large one anew.
         """
-        storage = where if isinstance(where, Storage) else open_storage(str(where))
+        storage = open_storage(where)
         plan, engine = _read_head(storage, known)
         results = cls(storage, plan, engine, RunStatus(plan), (), {}).reread()
         if results.damage:
@@ -199,13 +200,16 @@ def find_results(storage: Storage, plan: Plan) -> Results | None:
     Raises :class:`UserError` if the directory holds another study, other files, or half a sweep that another
     version of the simulator began.
     """
-    if storage.local is not None and storage.local.is_file():
-        raise UserError(f"{storage} is a file, not a directory for results")
-    if not storage.exists("study.json"):
-        names = storage.sizes() if storage.local is None else [path.name for path in storage.local.glob("*")]
-        if not all(map(_BEGUN.fullmatch, names)) or storage.sizes("parts"):
-            raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
-        return None
+    try:
+        if storage.local is not None and storage.local.is_file():
+            raise UserError(f"{storage} is a file, not a directory for results")
+        if not storage.exists("study.json"):
+            names = storage.sizes() if storage.local is None else [path.name for path in storage.local.glob("*")]
+            if not all(map(_BEGUN.fullmatch, names)) or storage.sizes("parts"):
+                raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
+            return None
+    except OSError as error:
+        raise UserError(f"{storage} can't be a directory for results: {error.strerror}: give another --out") from None
     return open_results_of(plan, storage)
 
 
@@ -294,9 +298,9 @@ def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
 
 
 def _plan_rows(plan: Plan) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(plan), _PLAN_CHUNK):
-        runs = (plan.run(index) for index in range(start, min(start + _PLAN_CHUNK, len(plan))))
+    runs = map(plan.run, announced(len(plan), "runs written to the plan"))
+    while chunk := list(islice(runs, _PLAN_CHUNK)):
         yield [
             {"index": run.index, "cell_id": run.cell.cell_id, "replicate": run.replicate, **run_parameters(run)}
-            for run in runs
+            for run in chunk
         ]

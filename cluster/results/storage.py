@@ -114,7 +114,12 @@ class Storage:
     def prepare(self) -> None:
         """Makes the folder and its parts/; an object store needs none."""
         if self.local is not None:
-            (self.local / "parts").mkdir(parents=True, exist_ok=True)
+            try:
+                (self.local / "parts").mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                pass  # and no directory: said below
+            except OSError as error:
+                raise UserError(f"{self}: no directory can be made there: {error.strerror}: choose another") from None
             os.close(_open_folder(self.local, "parts"))
 
     def write(self, name: str, content: bytes | pa.Buffer) -> None:
@@ -138,11 +143,17 @@ class Storage:
             self.filesystem.delete_file(self.path(name))
 
 
-def open_storage(where: str) -> Storage:
+def open_storage(where: str | os.PathLike[str] | Storage) -> Storage:
     """The storage at a path or URI, which need not exist yet; raises :class:`UserError` if no such place can be."""
-    if "://" not in where:
-        return Storage(where, fs.LocalFileSystem(), str(Path(where).absolute()))
-    return _open_uri(where)
+    if isinstance(where, Storage):
+        return where
+    name = str(where)
+    unnamed = not name.strip() or "\0" in name or name.encode(errors="ignore").decode() != name  # or no UTF-8
+    if not isinstance(where, str | os.PathLike) or unnamed:
+        raise UserError(f"{where!r:.80} is not the name of a directory for results: give for example results/study")
+    if "://" not in name:
+        return Storage(name, fs.LocalFileSystem(), str(Path(name).absolute()))
+    return _open_uri(name)
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,7 @@ from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import HostResources, Request, place
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.tables import Guest, GuestClass, Nested, PageCache
+from coldfleet.cluster.study.terminal import announced
 from coldfleet.hostsim.spec.calibration import parse_calibration
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import (
@@ -73,7 +74,7 @@ def check_fleets(plan: Plan) -> None:
     if not plan.cell(0).spec.fleet.host:
         return
     fleets: dict[tuple[float, str], CellSpec] = {}
-    for number in range(plan.cell_count):
+    for number in announced(plan.cell_count, "cells looked at for their fleets"):
         spec = plan.cell(number).spec
         fleets.setdefault((spec.overcommit, spec.fleet.model_dump_json()), spec)
     seconds = plan.replicates * sum(map(_placing_s, fleets.values()))
@@ -82,7 +83,7 @@ def check_fleets(plan: Plan) -> None:
             f"placing the guests of {len(fleets)} fleets in {plan.replicates:,} replicates would take "
             f"{seconds:,.0f} s: make do with fewer guests, hosts or replicates"
         )
-    for replicate in range(plan.replicates):
+    for replicate in announced(plan.replicates, "replicates placed"):
         for spec in fleets.values():
             try:
                 _place(spec, plan.seed, replicate)

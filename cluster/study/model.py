@@ -32,7 +32,6 @@ from coldfleet.cluster.study.tables import (
     table_key,
 )
 from coldfleet.cluster.study.values import (
-    MAX_SWAPPINESS,
     CalibrationText,
     Count,
     KernelName,
@@ -43,10 +42,9 @@ from coldfleet.cluster.study.values import (
     Switch,
 )
 from coldfleet.hostsim.spec.calibration import PUBLISHED
+from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES, MAX_SWAPPINESS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import MEMORY, Quantity
-
-MAX_HOST_PAGES = 1 << 30  # with their lists' heads and own pages, they have numbers below 2^31
 
 
 class CellSpec(Table):

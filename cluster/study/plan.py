@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
@@ -20,15 +22,18 @@ import numpy.typing as npt
 from coldfleet.cluster.study.argument import Argument
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
-from coldfleet.cluster.study.model import CellSpec, quantity_at
+from coldfleet.cluster.study.model import CellSpec, quantity_at, table_at
 from coldfleet.cluster.study.own_policy import build_all
-from coldfleet.cluster.study.terminal import counted
+from coldfleet.cluster.study.tables import Table
+from coldfleet.cluster.study.terminal import announced, counted
 from coldfleet.cluster.study.values import KERNELS_OWN, Scalar
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.policies import Policy, get_policy
 
 MAX_RUNS = 10_000_000
 _SHOWN = 12  # values of a list in a message
+_as_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_IN_CLASS = re.compile(r"fleet\.(host|guest)\.")
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Plan:
         amounts = {path: quantity for path in self.all_keys if (quantity := quantity_at(path))}
         constraints = [read_constraint(text, self.all_keys) for text in self.where]
         kept = []
-        for number in range(self.combination_count):
+        for number in announced(self.combination_count, "combinations under the constraints"):
             values = self._combination(number)
             values.update({path: quantity.parse(values[path]) for path, quantity in amounts.items()})  # type: ignore[arg-type]
             if all(holds(values) for holds in constraints):
@@ -112,7 +117,11 @@ class Plan:
 
     def _combination(self, number: int) -> dict[str, Scalar]:
         """Every key of a combination; the last bundle runs fastest, then the last axis."""
-        values = dict(self.base)
+        return {**self.base, **self._varying(number)}
+
+    def _varying(self, number: int) -> dict[str, Scalar]:
+        """The keys of a combination that differ between cells."""
+        values: dict[str, Scalar] = {}
         for bundle in reversed(self.bundles):
             number, row = divmod(number, len(bundle.rows))
             values.update(zip(bundle.paths, bundle.rows[row], strict=True))
@@ -139,14 +148,31 @@ class Plan:
 
     def cell(self, number: int) -> Cell:
         """The cell of that number; raises :class:`UserError` if it can't be."""
-        values = self._combination(number if self._kept is None else int(self._kept[number]))
+        values = self._varying(number if self._kept is None else int(self._kept[number]))
+        tables, loose = self._fixed
         try:
-            spec = CellSpec.model_validate(as_tree(values), context=self.own_policies)
+            spec = CellSpec.model_validate({**as_tree({**loose, **values}), **tables}, context=self.own_policies)
         except ValueError as error:
             where = ", ".join(f"{path} = {values[path]}" for path in self.varied)
             raise UserError(f"the cell {where}: {first_message(error)}") from None
         policy = policy_of(spec, self.own_policies)
         return Cell(_cell_id(self.seed, spec, policy), self.seed, spec, policy)
+
+    @cached_property
+    def _fixed(self) -> tuple[dict[str, Table], dict[str, Scalar]]:
+        """The tables in which nothing varies, checked once for all cells, and the other keys that don't vary.
+
+        Classes of guests inherit from other tables: with them, every cell is checked anew.
+        """
+        trees = {} if any(map(_IN_CLASS.match, self.all_keys)) else as_tree(self.base)
+        varied = {path.partition(".")[0] for path in self.varied}
+        tables = {}
+        for name, tree in trees.items():
+            model = table_at([name], CellSpec)
+            if model is not None and name not in varied:
+                with suppress(ValueError):  # then each cell says what is wrong
+                    tables[name] = model.model_validate(tree)
+        return tables, {path: value for path, value in self.base.items() if path.partition(".")[0] not in tables}
 
     @cached_property
     def own_policies(self) -> dict[str, Policy]:
@@ -170,7 +196,7 @@ class Plan:
             raise UserError(f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
         if not self.cell_count:
             raise UserError(f"no combination meets the constraints: {' and '.join(self.where)}")
-        return [self.cell(number).cell_id for number in range(self.cell_count)]
+        return [self.cell(number).cell_id for number in announced(self.cell_count, "cells checked")]
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -291,8 +317,7 @@ def _digest(policy: Policy) -> str:
 
 def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:
     canonical = {"seed": seed, "policy_digest": _digest(policy), **spec.parameters(), **spec.class_parameters()}
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(_as_json(canonical).encode()).hexdigest()[:12]
 
 
 def _shown(value: Scalar | Sequence[Scalar] | None) -> str:

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +24,7 @@ from coldfleet.cluster.study.own_policy import PolicyTable
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
 from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
-from coldfleet.cluster.study.terminal import visible, waiting
+from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.calibration import read_calibration
 from coldfleet.hostsim.spec.errors import UserError
@@ -78,6 +79,8 @@ def read_study(study: StudySource, base: Path | str = ".", name: str = "study") 
             raise UserError(f"{name}: tables or lists too deep within each other") from None
         check_values(tree, name)
         return _StudyReader(name, name, Path(base), dict.fromkeys(_paths(tree), 0)).read(tree)
+    if not isinstance(study, str | PathLike):
+        raise UserError(f"{study!r:.80} is not a study: give its file, a mapping, or its plan")
     path = Path(study)
     text, tree = read_toml(path)
     return _StudyReader(path.stem, str(path), path.parent, key_lines(text)).read(tree)
@@ -158,14 +161,14 @@ class _StudyReader:
         made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
         try:
-            with waiting(f"checking {plan.combination_count:,} cells"):
-                _ = plan.cell_ids
-                check_fleets(plan)
+            _ = plan.cell_ids
+            check_fleets(plan)
         except UserError as error:
             self.refuse(("where",) if where else (), str(error))
         if argument is not None:
             try:
-                argument.check_cells(as_written(plan.cell(number).spec) for number in range(plan.cell_count))
+                counts = announced(plan.cell_count, "cells compared with the argument")
+                argument.check_cells(as_written(plan.cell(number).spec) for number in counts)
             except UserError as error:
                 self.refuse(("argument",), str(error))
         return plan
@@ -358,14 +361,17 @@ class _StudyReader:
             self.refuse((), f"{dotted} is missing{self.where_to_put(path)}")
         if section := self.sections.get(dotted):
             path, dotted = (section, *path), f"{section}.{dotted}"
-        value = error["input"]
+        value, said = error["input"], error["msg"].replace("Input should", "it should")
+        if quantity := quantity_at(dotted.removeprefix(f"{section}.")):  # its bounds have units, too
+            for bound in error.get("ctx", {}).values():
+                said = said.replace(str(bound), quantity.format(bound)) if isinstance(bound, int) else said
         cause = error.get("ctx", {}).get("error")
         if cause is not None:
             message = f"{dotted}: {cause}" if dotted and not str(cause).startswith(dotted) else str(cause)
         elif kind in _TYPES:
             message = f"{dotted} = {value!r} is not {_TYPES[kind]}"
         else:
-            message = f"{dotted} = {value!r}: {error['msg'].replace('Input should', 'it should')}"
+            message = f"{dotted} = {value!r}: {said}"
         self.refuse(path, message)
 
     def unknown_key(self, path: tuple[str, ...], is_table: bool) -> str:
@@ -383,7 +389,7 @@ class _StudyReader:
             table, _, key = other.rpartition(".")
             if key == name:
                 return what + (f": it belongs in [{table}]" if table else ": it belongs at the top, before any [table]")
-        return what + ": known are " + ", ".join(siblings)
+        return what + (": known are " + ", ".join(siblings) if siblings else ": there are none")
 
     def where_to_put(self, path: tuple[str, ...]) -> str:
         if len(path) == 1 and path[0] in ("fleet", "guest"):

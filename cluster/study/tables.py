@@ -24,6 +24,7 @@ from coldfleet.cluster.study.values import (
     Tick,
     Time,
 )
+from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import CompressionSpec, HostSpec
@@ -31,8 +32,6 @@ from coldfleet.hostsim.spec.units import TIME
 
 MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
 MAX_GUESTS = 1_000_000  # of a fleet
-MAX_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 is at most 8192
-MAX_ACCESSES_PER_TICK = 1 << 26  # of a guest: they are drawn at once, 256 MiB
 
 
 def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:

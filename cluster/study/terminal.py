@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-SAY_AFTER_S = 1.5
+SAY_AFTER_S = 1.0  # the command itself may take another to start
 SAY_AGAIN_S = 15.0
 
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -25,26 +24,16 @@ def visible_json(text: str) -> str:
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Says ``what`` after :data:`SAY_AFTER_S`, and again every :data:`SAY_AGAIN_S`, until it is done."""
-    done = threading.Event()
-
-    def say() -> None:
-        pause = SAY_AFTER_S
-        while not done.wait(pause):
-            print(f"coldfleet: {what} ...", file=sys.stderr, flush=True)
-            pause = SAY_AGAIN_S
-
-    thread = threading.Thread(target=say, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def counted(number: int, what: str) -> str:
     """A number with its noun: "1 cell", "1,200 cells"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def announced(count: int, what: str) -> Iterator[int]:
+    """The numbers below ``count``; says how many it gave after :data:`SAY_AFTER_S`, then every :data:`SAY_AGAIN_S`."""
+    say_at = time.monotonic() + SAY_AFTER_S
+    for number in range(count):
+        if time.monotonic() >= say_at:
+            print(f"coldfleet: {number:,} of {count:,} {what} ...", file=sys.stderr, flush=True)
+            say_at = time.monotonic() + SAY_AGAIN_S
+        yield number

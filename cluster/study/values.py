@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from coldfleet.hostsim.spec.calibration import parse_calibration
+from coldfleet.hostsim.spec.checks import MAX_SAMPLE, MAX_TIME_NS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
 from coldfleet.policies import get_policy
 
-MAX_SWAPPINESS = 200  # of kernels before 6.14
-MAX_SAMPLE = 1024
-MAX_TIME_NS = 24 * 3600 * 10**9  # a day: 100,000 such ticks fit 64 bits
 KERNELS_OWN = "kernel"
 """As a policy: the one that the cell's kernel has itself."""
 
@@ -41,14 +40,17 @@ def _known_scenario(text: str) -> str:
 
 
 def _with_unit(quantity: Quantity) -> BeforeValidator:
+    parse = lru_cache(quantity.parse)  # cells repeat the same few
+
     def read(value: object) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             raise UserError(f'{value} has no unit: write "{value} {quantity.example}" or "{value} {quantity.unit}"')
-        return quantity.parse(value)  # type: ignore[arg-type]  # says itself what is wrong with other types
+        return parse(value) if isinstance(value, str) else quantity.parse(value)  # type: ignore[arg-type]
 
     return BeforeValidator(read)
 
 
+@lru_cache
 def _known_calibration(text: str) -> str:
     return parse_calibration(text).as_text()
 

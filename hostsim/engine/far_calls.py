@@ -6,7 +6,8 @@ into it (6 minutes instead of 1). A function declared here is compiled once. Wha
 than the few ns that the call costs.
 
 The address is made known to the linker under the function's name. Machine code from the disk that calls it can only be
-loaded afterwards: whoever makes a Machine calls :func:`link` first.
+loaded afterwards: whoever makes a Machine calls :func:`link` first. An error that is raised in a function called so,
+such as an index out of bounds where numba checks them, reaches the caller as any other.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def apart(*arguments: Any) -> Callable[[_F], _F]:
         def call(context: Any, builder: Any, called: Any, values: Any) -> Any:
             kind = context.call_conv.get_function_type(called.return_type, called.args)
             callee = cgutils.get_or_insert_function(builder.module, kind, symbol)
-            _, result = context.call_conv.call_function(builder, callee, called.return_type, called.args, values)
+            status, result = context.call_conv.call_function(builder, callee, called.return_type, called.args, values)
+            with cgutils.if_unlikely(builder, status.is_error):
+                context.call_conv.return_status_propagate(builder, status)
             return result
 
         infer_global(function, types.Function(Template))

@@ -50,7 +50,7 @@ def find_policy(name: str) -> Policy | None:
 def read_rows(path: Path | None = None) -> list[PublishedRow]:
     """The rows of a CSV file, or of the one that comes along; raises UserError with file and line."""
     try:
-        text = V4.read_text("utf-8") if path is None else read_input(path).decode()
+        text = V4.read_text("utf-8") if path is None else read_input(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     reader = csv.DictReader(io.StringIO(text), restval="")

@@ -12,8 +12,11 @@ class UserError(ValueError):
     """Input that can't be used: a file, a value, an address.
 
     The message is one line that says what, where, and if possible the mend. The command line prints it
-    after ``coldfleet:`` on stderr and exits with 2; nothing else is printed.
+    after ``coldfleet:`` on stderr and exits with 2; nothing else is printed. Line ends in what it cites are spaces.
     """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

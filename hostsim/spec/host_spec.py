@@ -1,19 +1,33 @@
 """What a host is made of, as plain frozen data: the input and the output of a simulation.
 
-A :class:`HostSpec` with a seed decides everything: the same spec and seed give the same result, bit
-for bit, on any machine and in any process. A spec with a name that isn't known raises UserError as it is made.
+A :class:`HostSpec` with a seed decides everything: the same spec and seed give the same result, bit for bit, on any
+machine and in any process. A spec with a name that isn't known, or a number that is out of its range, raises UserError
+as it is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from coldfleet.hostsim.counters.columns import no_ci95
 from coldfleet.hostsim.counters.timing import no_gauges
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
+from coldfleet.hostsim.spec.checks import (
+    COUNT,
+    MAX_ACCESSES_PER_TICK,
+    MAX_CPUS,
+    MAX_HOST_PAGES,
+    MAX_SAMPLE,
+    MAX_TIME_NS,
+    NUMBER,
+    PAGES,
+    SHARE,
+    check_kinds,
+    check_names,
+    check_ranges,
+)
 from coldfleet.hostsim.spec.damon_spec import KERNEL_DAMON, DamonSpec
-from coldfleet.hostsim.spec.errors import UserError, nearest
+from coldfleet.hostsim.spec.errors import UserError
 
 WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 WORKLOAD_LAYOUTS = ("shuffled", "ordered")
@@ -26,13 +40,6 @@ MONITORS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
 SWAP_DEVICES = ("zram", "async", "nvme", "remote", "disk", "none")
 FILE_DEVICES = ("zram", "async", "nvme", "remote", "disk")
 RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
-
-
-def _check_names(what: str, names: Iterable[str], known: tuple[str, ...]) -> None:
-    """Raises UserError for a name that isn't known: the engine would run, and do something else."""
-    for name in names:
-        if name not in known:
-            raise UserError(f"unknown {what} {name!r}{nearest(name, known)}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,11 @@ class WorkloadSpec:
     layout: str = "shuffled"
 
     def __post_init__(self) -> None:
-        _check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
-        _check_names("layout of a workload", [self.layout], WORKLOAD_LAYOUTS)
+        check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
+        check_names("layout of a workload", [self.layout], WORKLOAD_LAYOUTS)
+        check_ranges(
+            self, skew=(0.0, 10.0), hot_share=SHARE, hot_access_share=SHARE, phase_ticks=COUNT, write_share=SHARE
+        )
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,8 @@ class RecordedWorkload:
     writes: bool = False
 
     def __post_init__(self) -> None:
-        _check_names("recorded workload", [self.kind], (*RECORDED_WORKLOADS, *MIX_WORKLOADS))
-        _check_names("layout of a recording", [self.layout], RECORDED_LAYOUTS)
+        check_names("recorded workload", [self.kind], (*RECORDED_WORKLOADS, *MIX_WORKLOADS))
+        check_names("layout of a recording", [self.layout], RECORDED_LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,12 @@ class NestedSpec:
     l2_only_share: float = 0.25
     start_tick: int = 0
     stop_tick: int = 0
+
+    def __post_init__(self) -> None:
+        shares = {"access_share": SHARE, "exposed_share": SHARE, "l2_only_share": SHARE}
+        check_ranges(self, **shares, start_tick=NUMBER, stop_tick=NUMBER)
+        if self.l2_only_share > self.exposed_share:
+            raise UserError(f"l2_only_share {self.l2_only_share} is more than exposed_share {self.exposed_share}")
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,18 @@ class VmSpec:
     truth: bool = False
 
     def __post_init__(self) -> None:
-        _check_names("subscriber", self.subscribers, SUBSCRIBERS)
+        check_names("subscriber", self.subscribers, SUBSCRIBERS)
+        check_ranges(
+            self,
+            device_share=SHARE,
+            shared_share=SHARE,
+            shared_by=(1, 1024),
+            no_ad_share=SHARE,
+            tlb_hit=SHARE,
+            race=SHARE,
+            lock_contended=SHARE,
+            numa_zap_share=SHARE,
+        )
 
     @property
     def extras(self) -> bool:
@@ -152,8 +179,10 @@ class PageCacheSpec:
     readahead_pages: int = 0
 
     def __post_init__(self) -> None:
-        _check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
-        _check_names("device for files", [self.device], FILE_DEVICES)
+        check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
+        check_names("device for files", [self.device], FILE_DEVICES)
+        shares = {"access_share": SHARE, "mmap_share": SHARE, "write_share": SHARE}
+        check_ranges(self, pages=COUNT, **shares, readahead_pages=NUMBER)
 
 
 @dataclass(frozen=True)
@@ -183,7 +212,19 @@ class GuestSpec:
     sample: SampleOf | None = None
 
     def __post_init__(self) -> None:
-        _check_names("kind of guest", [self.kind], GUEST_KINDS)
+        check_names("kind of guest", [self.kind], GUEST_KINDS)
+        check_ranges(
+            self,
+            memory_pages=COUNT,
+            limit_pages=NUMBER,
+            accesses_per_tick=(0, MAX_ACCESSES_PER_TICK),
+            own_pages=NUMBER,
+            kernel_pages=NUMBER,
+            vcpus=(1, MAX_CPUS),
+        )
+        none = type(None)
+        check_kinds(self, name=str, workload=WorkloadSpec, vm=VmSpec, recorded=(RecordedWorkload, none))
+        check_kinds(self, nested=(NestedSpec, none), page_cache=(PageCacheSpec, none), sample=(SampleOf, none))
 
     @property
     def part(self) -> int:
@@ -218,6 +259,10 @@ class ClockSpec:
     batch: int = 1024
     free: bool = False
 
+    def __post_init__(self) -> None:
+        times = {"tick_ns": (1, MAX_TIME_NS), "access_ns": (1, MAX_TIME_NS)}
+        check_ranges(self, **times, pcpus=(0, MAX_CPUS), batch=(1, MAX_ACCESSES_PER_TICK))
+
 
 @dataclass(frozen=True)
 class CompressionSpec:
@@ -234,6 +279,15 @@ class CompressionSpec:
     spread: float = 0.4
     incompressible_share: float = 0.1
     same_filled_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = {"incompressible_share": SHARE, "same_filled_share": SHARE}
+        check_ranges(self, ratio=(1.0, 100.0), spread=(0.0, 3.0), **shares)
+        if self.incompressible_share + self.same_filled_share > 1:
+            raise UserError(
+                f"incompressible_share {self.incompressible_share} and same_filled_share {self.same_filled_share} "
+                "are more than 1 together"
+            )
 
 
 @dataclass(frozen=True)
@@ -297,9 +351,38 @@ class HostSpec:
     epochs: bool = False
 
     def __post_init__(self) -> None:
-        _check_names("mode of reclaim", [self.mode], RECLAIM_MODES)
-        _check_names("access monitor", [self.monitor] if self.monitor else [], MONITORS)
-        _check_names("swap device", [self.swap_device], SWAP_DEVICES)
+        check_names("mode of reclaim", [self.mode], RECLAIM_MODES)
+        check_names("access monitor", [self.monitor] if self.monitor else [], MONITORS)
+        check_names("swap device", [self.swap_device], SWAP_DEVICES)
+        check_ranges(
+            self,
+            ticks=COUNT,
+            aging_every_ticks=NUMBER,
+            period_ticks=COUNT,
+            psi_target=(0.0, 100.0),
+            memory_pages=PAGES,
+            watermark_scale_factor=(1, 3000),
+            parent_pages=PAGES,
+            monitor_every_ticks=COUNT,
+            swap_pages=PAGES,
+            pool_pages=PAGES,
+            min_ttl_ms=NUMBER,
+            swappiness=(0, 201),
+            flush_every_ticks=COUNT,
+            sample=(1, MAX_SAMPLE),
+            scale=(1.0, float(PAGES[1])),
+            call_scale=COUNT,
+        )
+        check_kinds(self, kernel=str, guests=(tuple, list), damon=DamonSpec, compression=CompressionSpec)
+        check_kinds(self, clock=(ClockSpec, type(None)), calibration=Calibration)
+        if strangers := [guest for guest in self.guests if not isinstance(guest, GuestSpec)]:
+            raise UserError(f"HostSpec: guests has {strangers[0]!r:.80}, not a GuestSpec")
+        pages = sum(guest.memory_pages + (guest.page_cache.pages if guest.page_cache else 0) for guest in self.guests)
+        if pages / self.sample >= MAX_HOST_PAGES:
+            raise UserError(
+                f"the guests of a host have up to {pages:,} pages; at most {MAX_HOST_PAGES:,} are simulated: "
+                "give it fewer or smaller guests, or sample them"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from coldfleet.hostsim.spec.errors import UserError
 
-MAX_TEXT_BYTES = 16 << 20
-"""Of a text that a person wrote, such as a study: more than a grid of ten million cells takes."""
+MAX_TEXT_BYTES = 1 << 20
+"""Of a text that a person wrote, such as a study: a hundred times the longest, and tomllib takes a second for it."""
 
 
 def open_input(path: Path) -> BinaryIO:

@@ -28,7 +28,7 @@ def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     Texts larger or deeper than anyone writes are refused, and whole numbers beyond the 64 bits that TOML promises.
     """
     try:
-        text = read_input(path).decode()
+        text = read_input(path).decode("utf-8-sig")  # with or without a byte order mark
         if chain := _LONG_CHAIN.search(text):
             line = text.count("\n", 0, chain.start()) + 1
             raise UserError(f"{path}:{line}: a key of more than {MAX_DEPTH} names")

@@ -47,7 +47,7 @@ class Quantity:
                 raise UserError(f"{value} {self.unit}: {self.name} can't be negative")
             return value
         shown = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
-        match = re.fullmatch(r"([+-]?)([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z ]*)", value.strip())
+        match = re.fullmatch(r"([+-]?)([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z ]*)", shown.strip())
         if match is None or shown != value:
             raise UserError(f"{shown!r} is not {self.name}: {self.examples}")
         sign, number, unit = match.groups()

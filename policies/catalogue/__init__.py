@@ -63,6 +63,8 @@ def get_policy(name: str, own: Mapping[str, Policy] | None = None) -> Policy:
 
     Raises :class:`PolicyError` with a suggestion.
     """
+    if not isinstance(name, str):
+        raise PolicyError(f"{name!r:.80} is not the name of a policy")
     known = {**POLICIES, **(own or {})}
     if name in known:
         return known[name]

@@ -10,7 +10,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfleet.cluster.execution.executor import SerialExecutor
@@ -19,9 +19,10 @@ from coldfleet.cluster.results.journal import BatchReceipt, DamagedLine, scan_jo
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.results.verify import verify
 from coldfleet.cluster.study.plan import Plan
-from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import Said
+from tests.fuzzing import BOUNDED, CUTS, JUNK, LONG, Cut, cut_up, outcome, put
 
 Command = Callable[..., Said]
 pytestmark = pytest.mark.usefixtures("fake_engine")
@@ -176,42 +177,122 @@ def test_a_fifo_is_not_waited_for(done: Path, entry: str, coldfleet: Command) ->
         assert coldfleet(command, done, *more).code in (0, 1, 2)
 
 
-EDITS = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 30), st.binary(max_size=8)), min_size=1, max_size=3)
-BOUNDED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def check_directory(directory: Path) -> None:
+    """Whatever was done to a directory: tables have each run once, or it is missing, or one line says why."""
 
-
-def check_edited(directory: Path, name: str, edits: list[tuple[int, int, bytes]]) -> None:
-    whole = (directory / name).read_bytes()
-    content = whole
-    for at, cut, piece in edits:
-        at %= len(whole)
-        content = content[:at] + piece + content[at + cut :]
-    (directory / name).write_bytes(content)
-    try:
+    def use() -> None:
         results = Results.open(directory)
-        rows = results.table("cells").num_rows
-        assert rows == results.status.done == len(results.plan) - len(results.missing)
-        if name == "journal.jsonl":
-            assert content == whole or results.damage or results.missing
-    except UserError as error:
-        assert len(str(error).splitlines()) == 1  # noqa: PT017
+        problems = list(verify(results))
+        assert all(len(line.splitlines()) == 1 for line in problems)
+        cells = results.table("cells", ["cell_id", "replicate"])
+        assert cells.num_rows == results.status.done == len(results.plan) - len(results.missing) - len(results.failed)
+        found = set(zip(*(column.to_pylist() for column in cells.columns), strict=True))
+        assert len(found) == cells.num_rows
+        if not problems:
+            assert all(results.plan.index_of(*who) >= 0 for who in found)
+
+    outcome(use)
+
+
+def check_cuts(directory: Path, name: str, cuts: list[Cut]) -> None:
+    path = directory / name if "." in name else sorted((directory / "parts").glob(f"{name}-*"))[0]
+    whole = path.read_bytes()
+    before = Results.open(directory).table("cells") if "." not in name else None
+    path.write_bytes(cut_up(whole, cuts))
+    try:
+        check_directory(directory)
+        if before is not None and path.read_bytes() != whole:
+            assert Results.open(directory).missing
+        if name == "journal.jsonl" and path.read_bytes() != whole:
+            results = Results.open(directory)
+            assert results.damage or results.missing or not path.read_bytes().endswith(b"\n")
     finally:
-        (directory / name).write_bytes(whole)
+        path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", ["journal.jsonl", "study.json"])
-@BOUNDED
-@given(EDITS)
-def test_an_edited_file_gives_no_wrong_table(done: Path, name: str, edits: list[tuple[int, int, bytes]]) -> None:
-    check_edited(done, name, edits)
+def check_head(directory: Path, where: list[str | int], value: Any) -> None:
+    """study.json with one value of any kind at one place."""
+    path = directory / "study.json"
+    whole = path.read_bytes()
+    head = json.loads(whole)
+    put(head, where, value)
+    path.write_text(json.dumps(head))
+    try:
+        check_directory(directory)
+    finally:
+        path.write_bytes(whole)
+
+
+def check_receipt(directory: Path, where: list[str | int], value: Any) -> None:
+    """A receipt with one value of any kind at one place, signed."""
+    path = directory / "journal.jsonl"
+    whole = path.read_bytes()
+
+    def change(data: dict[str, Any]) -> None:
+        put(data, where, value)
+
+    try:
+        forged(directory, change)
+        check_directory(directory)
+    finally:
+        path.write_bytes(whole)
+
+
+FILES = ["journal.jsonl", "study.json", "plan.parquet", "cells", "hosts", "guests"]
+HEAD = st.sampled_from(
+    [["format"], ["schema_version"], ["study"], ["engine"], ["versions"], ["cells"], ["created"],
+     *(["study", key] for key in ("name", "title", "description", "seed", "replicates", "parameters", "policies",
+                                  "grid", "bundles", "where")),
+     ["study", "parameters", "guest.memory"], ["study", "parameters", "ticks"], ["study", "parameters", "x"],
+     ["study", "grid", "policy"], ["study", "grid", "policy", 0], ["study", "grid", "ticks"], ["study", "grid", "x"],
+     ["study", "policies", "mine"], ["study", "bundles", 0], ["study", "where", 0]]
+)  # fmt: skip
+RECEIPT = st.sampled_from(
+    [["batch"], ["parts"], ["runs"], ["worker"], ["rss_bytes"], ["x"], ["parts", 0], ["runs", 0],
+     *(["parts", 0, key] for key in ("table", "name", "rows", "sha256", "x")),
+     *(["runs", 0, key] for key in ("cell_id", "replicate", "status", "rows", "wall_s", "cpu_s", "error", "x")),
+     ["runs", 0, "rows", "cells"], ["runs", 0, "rows", "x"]]
+)  # fmt: skip
+SLICE = settings(BOUNDED, max_examples=30)
+
+
+@SLICE
+@given(st.sampled_from(FILES), CUTS)
+def test_a_damaged_file_gives_no_wrong_table(done: Path, name: str, cuts: list[Cut]) -> None:
+    check_cuts(done, name, cuts)
+
+
+@SLICE
+@given(HEAD, JUNK)
+def test_junk_in_the_head_gives_no_wrong_table(done: Path, where: list[str | int], value: Any) -> None:
+    check_head(done, where, value)
+
+
+@SLICE
+@given(RECEIPT, JUNK)
+def test_junk_in_a_receipt_gives_no_wrong_table(done: Path, where: list[str | int], value: Any) -> None:
+    check_receipt(done, where, value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["journal.jsonl", "study.json"])
-@settings(BOUNDED, max_examples=3000)
-@given(EDITS)
-def test_many_edited_files_give_no_wrong_table(done: Path, name: str, edits: list[tuple[int, int, bytes]]) -> None:
-    check_edited(done, name, edits)
+@LONG
+@given(st.sampled_from(FILES), CUTS)
+def test_fuzz_files_of_results(done: Path, name: str, cuts: list[Cut]) -> None:
+    check_cuts(done, name, cuts)
+
+
+@pytest.mark.slow
+@LONG
+@given(HEAD, JUNK)
+def test_fuzz_heads_of_results(done: Path, where: list[str | int], value: Any) -> None:
+    check_head(done, where, value)
+
+
+@pytest.mark.slow
+@LONG
+@given(RECEIPT, JUNK)
+def test_fuzz_receipts(done: Path, where: list[str | int], value: Any) -> None:
+    check_receipt(done, where, value)
 
 
 def test_a_torn_last_line_is_no_damage(done: Path) -> None:

@@ -24,12 +24,16 @@ MISTAKES = {
     "no unit": ('"4 MiB"', "4", "guest.memory: 4 has no unit: write \"4 MiB\""),
     "negative size": ('"4 MiB"', '"-4 MiB"', "an amount of memory can't be negative"),
     "part of a page": ('"4 MiB"', '"4194305 B"', "not a whole number of 4096-byte pages"),
-    "too small": ('"4 MiB"', '"1 MiB"', "guest.memory = '1 MiB': it should be greater than or equal to 512"),
+    "too small": ('"4 MiB"', '"1 MiB"', "guest.memory = '1 MiB': it should be greater than or equal to 2 MiB"),
     "ratio over 1": ("[0, 0.5, 1]", "[0, 1.5]", ":26: grid.nested_ratio = 1.5: it should be less than or equal to 1"),
     "share over 1": ("l2_only_share = 0.25", "access_share = 1.1", "nested.access_share = 1.1: it should be less"),
     "shares that don't fit": ("l2_only_share = 0.25", "l2_only_share = 0.75", "l2_only_share 0.75 is more than"),
     "empty axis": ("[0, 0.5, 1]", "[]", ":26: grid.nested_ratio is empty"),
     "empty grid": ('policy = ["evict-only", "six-steps"]\nnested_ratio = [0, 0.5, 1]', "", ":24: [grid] is empty"),
+    "empty table in the grid": (
+        "nested_ratio = [0, 0.5, 1]", "zzz = {}", ":26: grid.zzz is empty: give it at least one value"
+    ),
+    "table where there is none": ("[fleet]", "[vm.x]\n[fleet]", ":7: unknown table [vm.x]: there are none"),
     "axis that is no list": ("[0, 0.5, 1]", "0.5", "grid.nested_ratio is not a list: write nested_ratio = [0.5]"),
     "value twice": ("[0, 0.5, 1]", "[1, 0.5, 1.0]", "grid.nested_ratio has 1.0 twice"),
     "set twice": ("ticks = 4", "ticks = 4\nnested_ratio = 0.5", "nested_ratio is both in [grid] and set"),

@@ -1,29 +1,38 @@
-"""What a host is made of has names, and a name that isn't known is refused as the spec is made."""
+"""What a host is made of has names and numbers: those that can't be are refused as the spec is made."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import (
     GUEST_KINDS,
     MONITORS,
+    ClockSpec,
+    CompressionSpec,
     GuestSpec,
     HostSpec,
+    NestedSpec,
     PageCacheSpec,
     RecordedWorkload,
     VmSpec,
     WorkloadSpec,
 )
 from coldfleet.hostsim.workload.scenario import KINDS
+from tests.fuzzing import BOUNDED, JUNK, outcome
 
 GUEST = GuestSpec("guest", 512)
 
 
-def host(**settings: str) -> HostSpec:
-    return HostSpec("6.12", (GUEST,), ticks=1, **settings)  # type: ignore[arg-type]
+def host(**settings: Any) -> HostSpec:
+    return HostSpec(**{"kernel": "6.12", "guests": (GUEST,), "ticks": 1, **settings})
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,47 @@ def test_an_unknown_name_is_refused(make: Callable[[], object], why: str) -> Non
         make()
     assert str(caught.value).startswith(why)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: host(ticks=-1), "HostSpec: ticks is -1, not a whole number from 1 to 2147483647"),
+        (lambda: host(ticks=0), "HostSpec: ticks is 0"),
+        (lambda: host(ticks=1.5), "HostSpec: ticks is 1.5, not a whole number"),
+        (lambda: host(sample=0), "HostSpec: sample is 0, not a whole number from 1 to 1024"),
+        (lambda: host(swappiness=999), "HostSpec: swappiness is 999"),
+        (lambda: host(psi_target=math.nan), "HostSpec: psi_target is nan, not a number from 0.0 to 100.0"),
+        (lambda: host(scale=0), "HostSpec: scale is 0"),
+        (lambda: host(guests=5), "HostSpec: guests is 5, not a tuple"),
+        (lambda: host(guests=("web",)), "HostSpec: guests has 'web', not a GuestSpec"),
+        (
+            lambda: host(guests=(GuestSpec("web", 2**31 - 1),) * 2),
+            "the guests of a host have up to 4,294",
+        ),
+        (lambda: GuestSpec("web", 0), "GuestSpec: memory_pages is 0"),
+        (lambda: GuestSpec("web", 512, accesses_per_tick=2**31), "GuestSpec: accesses_per_tick is 2147483648"),
+        (lambda: NestedSpec(l2_only_share=0.75), "l2_only_share 0.75 is more than exposed_share 0.5"),
+        (lambda: ClockSpec(tick_ns=0), "ClockSpec: tick_ns is 0"),
+        (lambda: CompressionSpec(incompressible_share=0.9, same_filled_share=0.2), "incompressible_share 0.9 and"),
+        (lambda: VmSpec(shared_share=True), "VmSpec: shared_share is True, not a number from 0.0 to 1.0"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(make: Callable[[], object], why: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert str(caught.value).startswith(why)
+
+
+SPECS = (WorkloadSpec(), NestedSpec(), VmSpec(), PageCacheSpec(8), ClockSpec(), CompressionSpec(), GUEST, host())
+FIELDS = st.sampled_from(SPECS).flatmap(lambda spec: st.tuples(st.just(spec), st.sampled_from(list(vars(spec)))))
+
+
+@BOUNDED
+@given(FIELDS, JUNK)
+def test_junk_in_a_spec_is_refused_or_of_no_harm(field: tuple[Any, str], value: Any) -> None:
+    spec, name = field
+    outcome(lambda: replace(spec, **{name: value}))
 
 
 def test_kinds_of_guests_are_those_of_scenarios() -> None:

@@ -1,0 +1,48 @@
+"""Checks of plain data as it is made: names that are known, numbers within their range, parts of the right kind.
+
+The engine would run with anything, and do something else, never end, or read what isn't there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral, Real
+
+from coldfleet.hostsim.spec.errors import UserError, nearest
+
+MAX_ACCESSES_PER_TICK = 1 << 26  # of a guest: they are drawn at once, 256 MiB
+MAX_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 is at most 8192
+MAX_HOST_PAGES = 1 << 30  # with their lists' heads and own pages, they have numbers below 2^31
+MAX_SAMPLE = 1024
+MAX_SWAPPINESS = 200  # of kernels before 6.14
+MAX_TIME_NS = 24 * 3600 * 10**9  # a day: 100,000 such ticks fit 64 bits
+
+SHARE = (0.0, 1.0)
+COUNT = (1, 2**31 - 1)
+NUMBER = (0, 2**31 - 1)
+PAGES = (0, 2**40)  # of a whole host, of which a sample may be simulated
+
+
+def check_names(what: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    """Raises UserError for a name that isn't known."""
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown {what} {name!r:.80}{nearest(str(name)[:80], known)}")
+
+
+def check_ranges(spec: object, **ranges: tuple[float, float]) -> None:
+    """Raises UserError for a field of a spec that is no number of its range, a whole one if the range begins so."""
+    for name, (least, most) in ranges.items():
+        value = getattr(spec, name)
+        wanted, what = (Integral, "whole number") if isinstance(least, int) else (Real, "number")
+        if isinstance(value, bool) or not isinstance(value, wanted) or not least <= value <= most:  # type: ignore[operator]
+            raise UserError(f"{type(spec).__name__}: {name} is {value!r:.80}, not a {what} from {least} to {most}")
+
+
+def check_kinds(spec: object, **kinds: type | tuple[type, ...]) -> None:
+    """Raises UserError for a field of a spec that isn't of its kind."""
+    for name, kind in kinds.items():
+        value = getattr(spec, name)
+        if not isinstance(value, kind):
+            first = kind[0] if isinstance(kind, tuple) else kind
+            raise UserError(f"{type(spec).__name__}: {name} is {value!r:.80}, not a {first.__name__}")
