@@ -117,18 +117,32 @@ def main() -> None:
     Exit code 0: done; 1: done, but something failed; 2: bad input, nothing written; 3: a bug; 4: Ray ended;
     128 and the number of a signal: stopped by it.
     """
+    _open_streams()
     code = run_command(sys.argv[1:])
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # all is said
     sys.exit(code)
 
 
+def _open_streams() -> None:
+    """Gives the null device to those of the three streams that the caller closed, as ``2>&-`` does.
+
+    Otherwise the next file that is opened would be one of them, and be written to.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
 def run_command(arguments: list[str]) -> int:
     """Runs a command and returns its exit code."""
     try:
         code = app(arguments or ["--help"], prog_name="coldfleet", standalone_mode=False)
-        if sys.stdout is not None:  # as `>&-` has it
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)

@@ -44,6 +44,8 @@ class PartReceipt:
     sha256: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.table, str) or not isinstance(self.sha256, str) or not isinstance(self.rows, int):
+            raise ValueError("a part's texts and numbers are not texts and numbers")
         if not PART_NAME.fullmatch(self.name) or not self.name.startswith(f"{self.table}-"):
             raise ValueError(f"{self.name!r} is not the name of a part")
 
@@ -94,7 +96,7 @@ class BatchReceipt:
         if not self.runs:
             raise ValueError("it names no run")
         numbers = (self.rss_bytes, *(part.rows for part in self.parts))
-        if not isinstance(self.worker, str) or not all(map(_is_number, numbers)):
+        if not isinstance(self.batch, str) or not isinstance(self.worker, str) or not all(map(_is_number, numbers)):
             raise ValueError("its texts and numbers are not texts and numbers")
         promised = {table: sum(run.rows.get(table, 0) for run in self.runs if run.status == "done") for table in TABLES}
         held = {part.table: part.rows for part in self.parts}

@@ -81,11 +81,11 @@ def read_trace(path: Path, at_day: float, machine: int, cpus: int) -> list[Size]
                 (machine, at_day, at_day),
             ).fetchall()
             machines = [row[0] for row in trace.execute("SELECT DISTINCT machineId FROM vmType ORDER BY 1")]
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its messages cite what is in the file
         raise UserError(f"{path}: not a packing trace in SQLite: {error}") from None
     if machine not in machines:
-        known = ", ".join(map(str, machines[:20]))
-        raise UserError(f"{path}: has no machine {machine}: one of {known}")
+        known = ", ".join(f"{each!r:.40}" for each in machines[:20])
+        raise UserError(f"{path}: has no machine {machine}: {f'one of {known}' if known else 'vmType is empty'}")
     if not rows:
         raise UserError(f"{path}: no VM that machine {machine} can run is alive on day {at_day:g}: days are 0 to 14")
     return [_size(path, cpus, *row) for row in rows]

@@ -227,7 +227,11 @@ class Plan:
 
     @classmethod
     def thaw(cls, data: Mapping[str, Any]) -> Plan:
-        """The plan that :meth:`frozen` wrote; raises KeyError or TypeError if it isn't one."""
+        """The plan that :meth:`frozen` wrote; raises KeyError, TypeError or ValueError if it isn't one."""
+        if not all(isinstance(data[name], str) for name in ("name", "title", "description")):
+            raise ValueError("its name, title and description are not texts")
+        if not all(type(data[name]) is int and data[name] >= least for name, least in (("seed", 0), ("replicates", 1))):
+            raise ValueError(f"seed = {data['seed']!r:.40} or replicates = {data['replicates']!r:.40} can't be")
         axes = {str(path): tuple(values) for path, values in data["grid"].items()}
         return cls(
             data["title"],

@@ -21,13 +21,20 @@ DIGITS = 4  # of a fitted figure that are kept
 _START = Calibration(3500.0, 200.0, 50.0, 350.0, 100.0, 28.0, 90.0)
 _RANGE = 20.0  # each figure may become so many times larger or smaller
 _ENOUGH = 1e-5  # relative change of the errors or figures at which the search ends
+_MAX_TRIALS = 100  # the published rows take 16
+MAX_FIT_S = 300.0
 _STEP = 1e-3  # relative: the model is solved by iteration, a smaller one would measure that
+
+
+def fit_seconds(rows: Sequence[PublishedRow]) -> float:
+    """About how long a fit takes, in s: measured. Who waits for whom takes the square of the vCPUs to find out."""
+    return 2.0 + 0.15 * len(rows) + sum(2e-3 * row.vcpus**2 for row in rows if row.policy_name == "locked")
 
 
 def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibration:
     """The figures that fit the rows best, but for those with the vCPU counts held out.
 
-    Raises UserError if there are fewer figures measured than to fit.
+    Raises UserError if there are fewer figures measured than to fit, none fit, or it would take longer than MAX_FIT_S.
     """
     from scipy.optimize import least_squares
 
@@ -37,6 +44,9 @@ def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibra
     if measured < len(names):
         raise UserError(f"{measured} measurements can't determine {len(names)} figures: give more rows")
 
+    if (seconds := fit_seconds(used)) > MAX_FIT_S:
+        raise UserError(f"the fit would take about {seconds:,.0f} s: give fewer rows, or hold out those of many vCPUs")
+
     def errors(powers: npt.NDArray[np.float64]) -> list[float]:
         tried = Calibration(**dict(zip(names, np.exp(powers).tolist(), strict=True)))
         return [error for row in used for error in log_errors(row, tried)]
@@ -44,8 +54,16 @@ def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibra
     start = np.log([getattr(_START, name) for name in names])
     reach = math.log(_RANGE)
     found = least_squares(
-        errors, start, bounds=(start - reach, start + reach), diff_step=_STEP, ftol=_ENOUGH, xtol=_ENOUGH
+        errors,
+        start,
+        bounds=(start - reach, start + reach),
+        diff_step=_STEP,
+        ftol=_ENOUGH,
+        xtol=_ENOUGH,
+        max_nfev=_MAX_TRIALS,
     )
+    if not found.success:
+        raise UserError(f"no figures fit these rows in {_MAX_TRIALS} trials: are they of one machine?")
     return Calibration(**{name: float(f"{math.exp(x):.{DIGITS}g}") for name, x in zip(names, found.x, strict=True)})
 
 

@@ -110,3 +110,13 @@ def test_policies_shows_steps_sites_and_source(name: str, coldfleet: Command) ->
     assert policy.source in said.out
     assert all(f"{site}:" in said.out for site in ("walk", "look_around", "evict"))
     assert json.loads(coldfleet("policies", name, "--json").out)["steps"] == [step.text for step in policy.steps]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("command", ["columns cells", "columns nothing", "policies six-steps --json"])
+def test_streams_may_be_closed(closed: str, command: str) -> None:
+    script = f"{sys.executable} -m coldfleet {command} {closed}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == (2 if "nothing" in command else 0), done
+    assert "bug" not in done.stderr
+    assert not (done.stdout and closed.startswith(">&-"))

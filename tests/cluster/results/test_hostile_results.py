@@ -21,6 +21,7 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.storage import open_storage
 from coldfleet.cluster.results.verify import verify
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import Said
 from tests.fuzzing import BOUNDED, CUTS, JUNK, LONG, Cut, cut_up, outcome, put
 
@@ -106,6 +107,8 @@ FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "a number for a text": lambda data: data["runs"][0].update(cell_id=7),
     "a list for a number": lambda data: data["runs"][0].update(replicate=[1]),
     "a text for rows": lambda data: data["runs"][0].update(rows="cells"),
+    "a list for a hash": lambda data: data["parts"][0].update(sha256=[]),
+    "a list for a batch": lambda data: data.update(batch=[]),
     "nothing at all": lambda data: data.clear(),
 }
 
@@ -255,6 +258,26 @@ RECEIPT = st.sampled_from(
      ["runs", 0, "rows", "cells"], ["runs", 0, "rows", "x"]]
 )  # fmt: skip
 SLICE = settings(BOUNDED, max_examples=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("replicates", 0.0),
+        ("replicates", -1),
+        ("replicates", True),
+        ("seed", "1"),
+        ("seed", -1),
+        ("title", []),
+        ("name", 1),
+    ],
+)
+def test_a_head_that_cannot_be_is_refused(done: Path, name: str, value: Any) -> None:
+    head = json.loads((done / "study.json").read_bytes())
+    head["study"][name] = value
+    (done / "study.json").write_text(json.dumps(head))
+    with pytest.raises(UserError, match=r"study\.json is damaged"):
+        Results.open(done)
 
 
 @SLICE
