@@ -353,6 +353,7 @@ def test_full_disk_leaves_a_good_journal(done: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr("coldfleet.cluster.results.storage.write_here", full)
         said = coldfleet("resume", done, "--executor", "serial")
-        assert (said.code, said.err.splitlines()[-1]) == (2, "coldfleet: No space left on device")
+        mend = f"once that is mended, continue with: coldfleet resume {done}"
+        assert (said.code, said.err.splitlines()[-1]) == (2, f"coldfleet: {done}: No space left on device; {mend}")
     assert coldfleet("resume", done, "--executor", "serial").code == 0
     assert tables(done) == before
