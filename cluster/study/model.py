@@ -188,6 +188,15 @@ class CellSpec(Table):
             raise UserError("scenario says what its guests do: leave [guest.workload] out")
         if self.guest.page_cache.memory:
             raise UserError("a scenario's guests use no file: leave [guest.page_cache] out")
+        from coldfleet.hostsim.workload.scenario import KINDS, parse_scenario
+
+        kept = sum(KINDS[guest.kind].kernel_pages for guest in parse_scenario(self.scenario))
+        pages = self.host.memory or int(guests * self.guest.memory / self.overcommit)
+        if (self.host.memory or self.reclaim.mode == "host") and pages <= kept:
+            raise UserError(
+                f"a host of {MEMORY.format(pages)} has no room for the {MEMORY.format(kept)} of kernel memory that the "
+                "scenario's guests have: give it more, or them a lower overcommit"
+            )
         if self.reclaim.mode == "debugfs" and guests > 1:
             raise UserError('reclaim.mode: "debugfs" acts on one guest, but the scenario has a parent memcg of several')
         return self

@@ -225,3 +225,17 @@ def test_a_mistake_below_an_old_name_has_its_line(study_text: str, tmp_path: Pat
     lines = file.read_text().splitlines()
     with pytest.raises(UserError, match=f":{lines.index('[caller]') + 2}: monitor.kind = 'idler'"):
         read_study(file)
+
+
+@pytest.mark.parametrize(("overcommit", "good"), [(4, False), (1.5, True)])
+def test_a_host_has_room_for_the_kernel_memory_of_a_scenario(overcommit: float, good: bool, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(
+        f'ticks = 4\novercommit = {overcommit}\npolicy = "evict-only"\nscenario = "rmap hotcold"\n'
+        '[fleet]\nhosts = 1\nguests_per_host = 1\n[guest]\nmemory = "2 MiB"\n[reclaim]\nmode = "host"\n'
+    )
+    if good:
+        assert read_study(path).cell_count == 1
+        return
+    with pytest.raises(UserError, match=r"a host of 512 KiB has no room for the 1016 KiB of kernel memory"):
+        read_study(path)
