@@ -46,6 +46,15 @@ class Metric:
         """Whether it is 0 in studies without a clock."""
         return not _TIMED.isdisjoint(self.needs)
 
+    @property
+    def sql(self) -> str:
+        """The figure of one row as an expression of SQL, over columns that are quoted."""
+        above = _sum_in_sql(self.columns, self.less)
+        if not self.over:
+            return above if self.scale == 1 else f"({above}) * {self.scale}"
+        below = _sum_in_sql(self.over, self.over_less)
+        return f"coalesce(({above}) * {self.scale} / nullif({below}, 0), 0)"
+
     def amounts(self, row: Mapping[str, Any]) -> tuple[Any, Any]:
         """What is divided, times the scale, and by what (1.0: by nothing), of one row; or of columns as arrays."""
         total = sum(row[name] for name in self.columns) - sum(row[name] for name in self.less)
@@ -57,6 +66,10 @@ class Metric:
         """The figure of one row of a table; nothing over nothing is 0."""
         above, below = self.amounts(row)
         return float(above / below) if below else 0.0
+
+
+def _sum_in_sql(names: Collection[str], less: Collection[str]) -> str:
+    return " + ".join(f'"{name}"' for name in names) + "".join(f' - "{name}"' for name in less)
 
 
 _YOUNG = tuple(f"young_{site}" for site in _SITES)

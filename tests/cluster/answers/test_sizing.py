@@ -216,7 +216,7 @@ def test_an_answer_whose_run_fails_steps_down() -> None:
     assert (good.capacity, good.checked, good.check_host_memory_pages, good.check_free_pages) == (2.0, True, 1000, 5)
     lower = sized({0: MEETS, 1: MEETS, 2: MEETS, 3: FAILS}, 1)
     assert (lower.capacity, lower.interval, lower.checked, lower.hosts) == (1.5, (1.5, 2.5), True, 9)
-    assert "But at 2 a host of 4 guests ran out of memory: 2 were killed, so the answer is 1.5." in lower.sentence
+    assert "But at 2 a host of 4 guests ran out of memory: 2 of them killed, so the answer is 1.5." in lower.sentence
     none = sized({0: MEETS, 1: FAILS}, -1)
     assert (none.capacity, none.hosts, none.dram_saved_pages, none.dram_used_pages) == (None, None, 0, none.dram_pages)
 

@@ -13,7 +13,9 @@ import pytest
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.schemas import SORT_KEYS, schema
+from coldfleet.cluster.stats.metrics import DERIVED, SUMMARY
 from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import nearest
 from tests.cluster.conftest import Said
 
@@ -43,6 +45,28 @@ def test_rows_are_those_of_the_table(done: Path, coldfleet: Command) -> None:
     assert json.loads(coldfleet("query", done, sql, "--json").out) == expected
     rows = list(csv.DictReader(io.StringIO(coldfleet("query", done, sql, "--csv").out)))
     assert rows == [{name: str(value) for name, value in row.items()} for row in expected]
+
+
+@pytest.mark.parametrize("table", ["cells", "hosts", "guests"])
+def test_the_figures_of_the_summary_are_columns_too(table: str, done: Path, coldfleet: Command) -> None:
+    named = [metric for metric in (*SUMMARY, *DERIVED) if set(metric.needs) <= set(schema(table).names)]
+    assert {"refaults", "missed_young", "fault_rate", "slowdown"} <= {metric.key for metric in named}
+    rows = json.loads(coldfleet("query", done, f"SELECT * FROM {table}", "--json").out)
+    assert rows
+    for row in rows:
+        for metric in named:
+            assert row[metric.key] == pytest.approx(metric.value(row)), metric.key
+
+
+def test_every_table_has_the_axes(study_text: str, tmp_path: Path, fake_engine: object, coldfleet: Command) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(study_text + '"guest.workload.write_share" = [0, 0.5]\n')
+    sweep(read_study(path), tmp_path / "axes", SerialExecutor())
+    for table in ("cells", "hosts", "guests"):
+        sql = f"SELECT guest_workload_write_share AS w, count(*) AS n FROM {table} GROUP BY ALL ORDER BY w"
+        rows = json.loads(coldfleet("query", tmp_path / "axes", sql, "--json").out)
+        assert [row["w"] for row in rows] == [0, 0.5]
+        assert rows[0]["n"] == rows[1]["n"] > 0
 
 
 def test_lost_part_that_came_back_counts_once(done: Path, plan: Plan, coldfleet: Command) -> None:
