@@ -38,7 +38,7 @@ def calibrate(
     from coldfleet.cluster.commands.validate import as_json, side_by_side
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.validation.published import HELD_OUT, benchmark_lines, worst
-    from coldfleet.hostsim.published.fit import fit, fit_seconds
+    from coldfleet.hostsim.published.fit import fit, fit_seconds, rows_to_fit
     from coldfleet.hostsim.published.rows import V4, read_rows
     from coldfleet.hostsim.spec.calibration import Calibration, format_calibration
     from coldfleet.hostsim.spec.errors import UserError
@@ -47,7 +47,8 @@ def calibrate(
         raise UserError(f"calibrate {what!r}: the only fit is to published measurements: calibrate published")
     rows = read_rows(data)
     held = tuple(hold_out if hold_out is not None else () if data else HELD_OUT)
-    make_reporter().say(f"fitting {len(rows)} rows, about {fit_seconds(rows):,.0f} s")
+    used = rows_to_fit(rows, held)
+    make_reporter().say(f"fitting {len(used)} rows, about {fit_seconds(used):,.0f} s")
     found = fit(rows, held)
     lines = benchmark_lines(rows, found, held)
     source = data.name if data else V4.name

@@ -19,6 +19,7 @@ from coldfleet.hostsim.spec.errors import UserError
 
 DIGITS = 4  # of a fitted figure that are kept
 _START = Calibration(3500.0, 200.0, 50.0, 350.0, 100.0, 28.0, 90.0)
+_FITTED = tuple(each.name for each in fields(Calibration) if each.metadata["fitted"])
 _RANGE = 20.0  # each figure may become so many times larger or smaller
 _ENOUGH = 1e-5  # relative change of the errors or figures at which the search ends
 _MAX_TRIALS = 100  # the published rows take 16
@@ -31,27 +32,34 @@ def fit_seconds(rows: Sequence[PublishedRow]) -> float:
     return 2.0 + 0.15 * len(rows) + sum(2e-3 * row.vcpus**2 for row in rows if row.policy_name == "locked")
 
 
+def rows_to_fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> list[PublishedRow]:
+    """The rows without those with the vCPU counts held out.
+
+    Raises UserError if fewer figures are measured than there are to fit, or the fit would take longer than MAX_FIT_S.
+    """
+    used = [row for row in rows if row.vcpus not in hold_out]
+    measured = sum(1 if row.aging_pass_s is None else 2 for row in used)
+    if measured < len(_FITTED):
+        raise UserError(f"{measured} measurements can't determine {len(_FITTED)} figures: give more rows")
+    if (seconds := fit_seconds(used)) > MAX_FIT_S:
+        raise UserError(f"the fit would take about {seconds:,.0f} s: give fewer rows, or hold out those of many vCPUs")
+    return used
+
+
 def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibration:
     """The figures that fit the rows best, but for those with the vCPU counts held out.
 
-    Raises UserError if there are fewer figures measured than to fit, none fit, or it would take longer than MAX_FIT_S.
+    Raises UserError as :func:`rows_to_fit` does, and if no figures fit.
     """
     from scipy.optimize import least_squares
 
-    used = [row for row in rows if row.vcpus not in hold_out]
-    names = [each.name for each in fields(Calibration) if each.metadata["fitted"]]
-    measured = sum(1 if row.aging_pass_s is None else 2 for row in used)
-    if measured < len(names):
-        raise UserError(f"{measured} measurements can't determine {len(names)} figures: give more rows")
-
-    if (seconds := fit_seconds(used)) > MAX_FIT_S:
-        raise UserError(f"the fit would take about {seconds:,.0f} s: give fewer rows, or hold out those of many vCPUs")
+    used = rows_to_fit(rows, hold_out)
 
     def errors(powers: npt.NDArray[np.float64]) -> list[float]:
-        tried = Calibration(**dict(zip(names, np.exp(powers).tolist(), strict=True)))
+        tried = Calibration(**dict(zip(_FITTED, np.exp(powers).tolist(), strict=True)))
         return [error for row in used for error in log_errors(row, tried)]
 
-    start = np.log([getattr(_START, name) for name in names])
+    start = np.log([getattr(_START, name) for name in _FITTED])
     reach = math.log(_RANGE)
     found = least_squares(
         errors,
@@ -64,7 +72,7 @@ def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibra
     )
     if not found.success:
         raise UserError(f"no figures fit these rows in {_MAX_TRIALS} trials: are they of one machine?")
-    return Calibration(**{name: float(f"{math.exp(x):.{DIGITS}g}") for name, x in zip(names, found.x, strict=True)})
+    return Calibration(**{name: float(f"{math.exp(x):.{DIGITS}g}") for name, x in zip(_FITTED, found.x, strict=True)})
 
 
 def log_errors(row: PublishedRow, calibration: Calibration) -> list[float]:
