@@ -32,3 +32,9 @@ def audited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         defaults = simulate_host.__kwdefaults__
         assert defaults is not None
         monkeypatch.setitem(defaults, "audit", True)
+
+
+@pytest.fixture(autouse=True)
+def columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a pipe has, wherever tests run: processes of pytest-xdist say 80."""
+    monkeypatch.setenv("COLUMNS", "100")
