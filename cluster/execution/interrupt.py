@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 128 + signal.SIGINT  # exit code; of the other signals accordingly: 143 and 129
 LOST = 4  # exit code: what did the work has ended
 PATIENCE_S = 4.0
-AGAIN = "the same command starts again"
+AGAIN = "run the same command again"
 
 
 class StoppedError(Exception):
