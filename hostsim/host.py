@@ -59,7 +59,7 @@ def simulate_host(
     """
     kernel = replace(get_kernel(spec.kernel), lru_gen=spec.lru_gen)
     if spec.min_ttl_ms and not spec.lru_gen:
-        raise UserError("min_ttl_ms protects generations, which the classic LRU has not: leave it out")
+        raise UserError("min_ttl_ms protects generations, which the classic LRU doesn't have: leave it out")
     if spec.min_ttl_ms and not spec.clock:
         raise UserError("min_ttl_ms is a time, and without a clock there is none")
     if spec.swappiness > MAX_SWAPPINESS and not kernel.swappiness_anon_only:

@@ -129,8 +129,8 @@ class HostCount:
         spare = f", {self.spare} of them spare" if self.spare else ""
         if not self.saved:
             return f"No host is saved: {binds}"
-        do = f"{counted(self.hosts, 'host')}{spare} {'does' if self.hosts == 1 else 'do'}"
-        return f"{do} for what fills {self.without:,} without overcommit: {binds}"
+        enough = f"{counted(self.hosts, 'host')}{spare} {'is' if self.hosts == 1 else 'are'} enough"
+        return f"{enough} for what fills {self.without:,} without overcommit: {binds}"
 
 
 @dataclass(frozen=True)

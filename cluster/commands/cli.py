@@ -141,7 +141,7 @@ def _open_streams() -> None:
 def run_command(arguments: list[str]) -> int:
     """Runs a command and returns its exit code."""
     try:
-        code = app(arguments or ["--help"], prog_name="coldfleet", standalone_mode=False)
+        code = app(arguments, prog_name="coldfleet", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,19 +87,24 @@ def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    """Takes the file's place once all of it is written."""
+    """The file gets its name once all of it is written."""
     import pyarrow.parquet as pq
 
+    from coldfleet.cluster.study.terminal import counted, visible
     from coldfleet.hostsim.spec.errors import UserError
 
-    part = path.with_name(f"{path.name}.part")
+    if not path.name:
+        raise UserError(f"--parquet {path}: not the name of a file")
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with part.open("xb") as file:
             pq.write_table(table, file, compression="zstd")
         part.replace(path)
     except OSError as error:
         raise UserError(f"--parquet {path}: {error.strerror or error}") from None
-    print(f"{table.num_rows:,} rows in {path}", file=sys.stderr)
+    finally:
+        part.unlink(missing_ok=True)
+    print(visible(f"{counted(table.num_rows, 'row')} in {path}"), file=sys.stderr)
 
 
 def _write_csv(table: pa.Table) -> None:

@@ -67,7 +67,7 @@ def find_cell(plan: Plan, beginning: str) -> int:
 
 
 def _print(rows: Rows) -> None:
-    """The row of the cell, downwards, what is neither a default nor 0 first; and the main figures of each guest."""
+    """The row of the cell, a line for each value, defaults and zeros last; and the main figures of each guest."""
     from rich.table import Table
 
     from coldfleet.cluster.commands import output
@@ -78,7 +78,7 @@ def _print(rows: Rows) -> None:
     row = rows["cells"][0]
     usual = {column_of(path): field.default for path, field in walk_keys() if not field.is_required()}
     plain = [name for name, value in row.items() if value in (0, None, "") or usual.get(name, _NOTHING) == value]
-    for title, names in (("", row.keys() - plain), ("as by default, or 0:", set(plain))):
+    for title, names in (("", row.keys() - plain), ("defaults and zeros:", set(plain))):
         downwards = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         downwards.add_column()
         downwards.add_column(justify="right")

@@ -8,11 +8,13 @@ import sys
 import threading
 from types import FrameType, TracebackType
 
+from coldfleet.cluster.study.terminal import visible
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 128 + signal.SIGINT  # exit code; of the other signals accordingly: 143 and 129
 LOST = 4  # exit code: what did the work has ended
 PATIENCE_S = 4.0
-AGAIN = "the same command starts again"
+AGAIN = "run the same command again"
 
 
 class StoppedError(Exception):
@@ -79,5 +81,5 @@ class StopRequest:
             raise KeyboardInterrupt
 
     def _leave(self) -> None:
-        print(f"coldfleet: {self.why}; {self.last_words}", file=sys.stderr, flush=True)
+        print(visible(f"coldfleet: {self.why}; {self.last_words}"), file=sys.stderr, flush=True)
         os._exit(self.code)

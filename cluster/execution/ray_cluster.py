@@ -46,7 +46,8 @@ _PROBE = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, lo
 class OwnRay:
     """A Ray of our own: on loopback only, behind a token, its files in a directory that nobody else can enter.
 
-    The token stands in the environment of its processes, which other users can't read.
+    The token is RAY_AUTH_TOKEN, or a new one if that isn't set. It is in the environment of the processes only, which
+    other users can't read.
     """
 
     def __init__(self) -> None:
@@ -68,8 +69,9 @@ class OwnRay:
         ours = {**_QUIET, **_ALONE, **dict.fromkeys(ONE_THREAD, "1"), "RAY_TMPDIR": self._home, "RAY_AUTH_TOKEN": token}
         self._before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
-        self._ray = importlib.import_module("ray")
-        _check_version(self._ray)
+        ray = importlib.import_module("ray")
+        _check_version(ray)
+        self._ray = ray
         _obey_environment(loopback=True)
         for attempt in (1, 2):
             try:

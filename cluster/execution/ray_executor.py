@@ -118,7 +118,7 @@ class RayExecutor:
     def _resize(self) -> None:
         """Makes the pool as large as the cluster is now; actors that still wait for a place are the first to go."""
         self._resized = time.monotonic()
-        if self._address or not self.slots:
+        if self._address or not self.slots:  # a Ray of our own doesn't grow
             self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         while len(self._pool) < self.slots:
             self._pool.append(self._new_slot())

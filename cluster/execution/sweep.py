@@ -17,6 +17,7 @@ from coldfleet.cluster.results.results import Results, clean_up, create, find_re
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.errors import UserError
 
 MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
@@ -135,7 +136,7 @@ def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequ
     with _hint(reporter, "getting ready (the first run compiles the kernels, about a minute)"):
         executor.start(plan)
     stop.urgent = False
-    reporter.say(f"on {executor.name}, {executor.slots} worker{'s' if executor.slots > 1 else ''}")
+    reporter.say(f"on {executor.name}, {counted(executor.slots, 'worker')}")
 
 
 @contextmanager

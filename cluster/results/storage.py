@@ -68,7 +68,7 @@ class Storage:
         except FileNotFoundError:
             raise
         except OSError as error:
-            hint = "is the address right, are you let in, does it answer?"
+            hint = "check the address, the credentials and the network"
             raise UserError(f"{self}/{name}: {_one_line(error)}: {hint}") from None
 
     def read(self, name: str) -> bytes:
@@ -168,7 +168,10 @@ def _open_uri(where: str) -> Storage:
 
 
 def _impatient(filesystem: Any) -> Any:
-    """A client that gives an object store up after about ten seconds without an answer, as those of URIs don't."""
+    """A client that gives up after about ten seconds without an answer, where one made from a URI would go on.
+
+    That of Google's goes on for two minutes all the same.
+    """
     if isinstance(filesystem, fs.S3FileSystem):
         _, (options,) = filesystem.__reduce__()  # the three seconds of its timeout, three times
         return fs.S3FileSystem(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3))

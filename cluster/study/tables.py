@@ -24,7 +24,7 @@ from coldfleet.cluster.study.values import (
     Tick,
     Time,
 )
-from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS
+from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS, MAX_PAGE_CLUSTER
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import CompressionSpec, HostSpec
@@ -117,7 +117,9 @@ class Nested(Table):
     @model_validator(mode="before")
     @classmethod
     def _follow_exposed(cls, data: Any) -> Any:
-        exposed = data.get("exposed_share", 0.5) if isinstance(data, dict) else None
+        """l2_only_share, if it isn't set, is half of exposed_share: so it is never more."""
+        usual = cls.model_fields["exposed_share"].default
+        exposed = data.get("exposed_share", usual) if isinstance(data, dict) else None
         if isinstance(exposed, float | int) and 0 <= exposed <= 1:
             return {"l2_only_share": exposed / 2, **data}
         return data
@@ -244,13 +246,11 @@ class Reclaim(Table):
     @model_validator(mode="after")
     def _check_lru(self) -> Reclaim:
         if self.lru == "classic" and self.mode in ("debugfs", "age"):
-            raise UserError(
-                f'mode = "{self.mode}" acts on generations, which lru = "classic" has not: use another mode'
-            )
+            raise UserError(f'mode = "{self.mode}" acts on generations, and lru = "classic" has none: use another mode')
         if self.lru == "classic" and self.aging_every_ticks:
-            raise UserError('aging_every_ticks acts on generations, which lru = "classic" has not: leave it out')
+            raise UserError('aging_every_ticks acts on generations, and lru = "classic" has none: leave it out')
         if self.lru == "classic" and self.min_ttl_ms:
-            raise UserError('min_ttl_ms protects generations, which lru = "classic" has not: leave it out')
+            raise UserError('min_ttl_ms protects generations, and lru = "classic" has none: leave it out')
         return self
 
 
@@ -271,7 +271,7 @@ class Swap(Table):
         "",
         HostSpec.page_cluster,
         ge=0,
-        le=5,
+        le=MAX_PAGE_CLUSTER,
     )
     pool_limit: AnyMemory = table_key(
         'zram: memory of a host that the compressed pages may take (mem_limit); "0 pages": as much as they need',

@@ -1,4 +1,4 @@
-"""What a terminal is shown: no control characters from any input, and a word before anybody grows impatient."""
+"""Texts for a terminal: without control characters of any input, numbers with their nouns, how far a check is."""
 
 from __future__ import annotations
 

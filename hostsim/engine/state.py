@@ -93,7 +93,6 @@ MEMCG_CHARGE_BATCH = 64  # pages: charged to a memcg in advance
 LONG_WALK = 4096  # PTEs: a walk that lasts long enough for the CPU to switch
 ANON = 0
 FILE = 1
-MAX_SWAPPINESS = 200  # one more means, since 6.14, anonymous pages only
 PTRS_PER_PTE = 512  # PTEs of one table
 WORDS_PER_TABLE = PTRS_PER_PTE // 64
 UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
@@ -151,7 +150,7 @@ MM = np.dtype(
         ("ra_async", np.int64, (2,)),  # ... and how far before its end the next one is read
         ("ra_prev", np.int64),  # the page that read(2) read last
         ("swap_ra_page", np.int64, (2,)),  # swap readahead of the memslot and of own pages: the last fault, ...
-        ("swap_ra_hits", np.int64, (2,)),  # ... pages read ahead that were of use since, ...
+        ("swap_ra_hits", np.int64, (2,)),  # ... pages read ahead that were touched since, ...
         ("swap_ra_window", np.int64, (2,)),  # ... and how many pages it read
         ("mmap_miss", np.int64),  # faults on the mapping that missed the page cache, less those that met it
         ("file_mapped", np.int64),  # of these, pages that its page tables map (MM_FILEPAGES)
@@ -233,7 +232,7 @@ CLASSIC = np.dtype(
         ("flushed_activations", np.int64, (2,)),  # workingset_activate of each type, likewise
         ("seen_activations", np.int64, (2,)),  # ... at the end of the last reclaim call
         ("nonresident_age", np.int64),  # evictions and activations so far
-        ("cost", np.int64, (2,)),  # what reclaim of each type cost of late
+        ("cost", np.int64, (2,)),  # what reclaim of each type has cost recently
     ],
     align=True,
 )
@@ -272,7 +271,7 @@ RECLAIM = np.dtype(
         ("target", np.int64),  # the guest whose memcg is to shrink, -1 for the one above all
         ("may_deactivate", np.int64, (2,)),  # classic LRU: active pages of a type may be made inactive
         ("skipped_deactivate", np.int64),  # ... and some were spared because they may not
-        ("force_deactivate", np.int64),  # ... so that now they may, come what may
+        ("force_deactivate", np.int64),  # ... so that now they may in any case
         ("cost", np.int64, (2,)),  # CLASSIC's of the target, as its present pass began
         ("cache_trim_mode", np.int64),  # this pass takes inactive file pages only ...
         ("file_is_tiny", np.int64),  # ... or anonymous pages only

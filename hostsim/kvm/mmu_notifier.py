@@ -202,6 +202,12 @@ def take_pg_young(m: Machine, word: np.uint64, bit: np.uint64, young: np.uint64)
 
 
 @inlined
+def is_mapped(m: Machine, page: int) -> bool:
+    """Whether the primary MMU maps a page."""
+    return m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) != 0
+
+
+@inlined
 def unmap(m: Machine, page: int) -> bool:
     """invalidate_range: takes a page out of all page tables; true if the primary MMU had it."""
     word = np.uint64(page >> 6)

@@ -153,7 +153,7 @@ def age_nonresident(m: Machine, memcg: int) -> None:
 
 @inlined
 def note_cost(m: Machine, g: int, kind: int, pages_written: int, pages_kept: int) -> None:
-    """lru_note_cost: what reclaim of a type of pages cost of late, here and above; it fades faster on short lists."""
+    """lru_note_cost: the recent cost of reclaiming a type of pages, here and above; it fades faster on short lists."""
     cost = pages_written * _COST_OF_IO + pages_kept if m.features[0].rotations_cost else pages_written
     for memcg in (g, PARENT):
         own = m.classic[memcg]

@@ -11,19 +11,17 @@ from coldfleet.hostsim.engine.state import (
     DEF_PRIORITY,
     FILE,
     FILE_PAGE,
-    MAX_SWAPPINESS,
     PARENT_MEMCG,
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
-    PRESENT,
     REFERENCED,
     WORKINGSET,
     Machine,
     Record,
 )
 from coldfleet.hostsim.kvm.age_gfn import NONE
-from coldfleet.hostsim.kvm.mmu_notifier import ask, take_pg_young
+from coldfleet.hostsim.kvm.mmu_notifier import ask, is_mapped, take_pg_young
 from coldfleet.hostsim.mm.classic import (
     INACTIVE,
     PG_ACTIVE,
@@ -39,20 +37,16 @@ from coldfleet.hostsim.mm.classic import (
 )
 from coldfleet.hostsim.mm.evict import activate_isolated, activate_young, free_batch, unmap_and_write
 from coldfleet.hostsim.mm.lru import list_tail
+from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
 from coldfleet.policies import Site
 
 _EVICT = int(Site.EVICT)
 
 
 @inlined
-def _is_mapped(m: Machine, page: int) -> bool:
-    return m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) != 0
-
-
-@inlined
 def _is_young(m: Machine, g: int, page: int) -> bool:
     """folio_referenced: asks all page tables that map the page, and clears their Accessed bits."""
-    if not _is_mapped(m, page):
+    if not is_mapped(m, page):
         return False
     bit = np.uint64(1) << np.uint64(page & 63)
     young, _ = ask(m, g, page >> 6, bit, _EVICT)
@@ -142,7 +136,7 @@ def shrink_active(m: Machine, g: int, kind: int, nr_pages: int) -> None:
             break
         taken += 1
         take_off_list(m, g, page)
-        m.events[g].rmap_walks += _is_mapped(m, page)
+        m.events[g].rmap_walks += is_mapped(m, page)
         _is_young(m, g, page)
         page_row(m, page).state = (page_row(m, page).state & ~ACTIVE) | WORKINGSET
         add_to_list(m, g, page)
@@ -299,8 +293,8 @@ def note_refaults(m: Machine, target: int) -> None:
 
 @compiled
 def begins_anew(m: Machine, reclaim: Record) -> bool:
-    """do_try_to_free_pages after its last priority: remembers the refaults. True if all priorities shall be gone
-    through once more, because nothing was reclaimed and active pages were spared."""
+    """do_try_to_free_pages after its last priority: remembers the refaults. True if it has to go through all
+    priorities once more, because nothing was reclaimed and active pages were spared."""
     note_refaults(m, reclaim.target)
     if reclaim.nr_reclaimed or not reclaim.skipped_deactivate:
         return False

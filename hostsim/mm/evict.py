@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import RECLAIM_RECORD, apart
@@ -18,7 +17,6 @@ from coldfleet.hostsim.engine.state import (
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
-    PRESENT,
     REFERENCED,
     SWAPCACHE,
     WORKINGSET,
@@ -26,7 +24,7 @@ from coldfleet.hostsim.engine.state import (
     Machine,
     Record,
 )
-from coldfleet.hostsim.kvm.mmu_notifier import unmap
+from coldfleet.hostsim.kvm.mmu_notifier import is_mapped, unmap
 from coldfleet.hostsim.mm.look_around import check_references
 from coldfleet.hostsim.mm.lru import (
     add_page,
@@ -210,7 +208,7 @@ def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int, reclaim:
 
 @inlined
 def activate_isolated(m: Machine, g: int, page: int) -> None:
-    """A page that eviction has taken off its list shall return to a younger one."""
+    """A page that eviction has taken off its list will return to a younger one."""
     page_row(m, page).state |= ACTIVE
     m.events[g].pgactivate += 1
 
@@ -337,7 +335,7 @@ def _may_go_now(m: Machine, page: int) -> bool:
     row = page_row(m, page)
     if not row.flags & (FILE_PAGE | SWAPCACHE) or row.flags & (PG_DIRTY | PG_WRITEBACK) or row.state & ACTIVE:
         return False
-    return m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) == 0
+    return not is_mapped(m, page)
 
 
 @compiled

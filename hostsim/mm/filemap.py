@@ -26,6 +26,7 @@ from coldfleet.hostsim.engine.state import (
     WRITABLE,
     Machine,
 )
+from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm.faults import make_table, mark_accessed
 from coldfleet.hostsim.mm.readahead import (
     BY_MAPPING,
@@ -49,11 +50,6 @@ def _map(m: Machine, g: int, page: int) -> None:
     m.mms[g].file_mapped += 1
 
 
-@inlined
-def _is_mapped(m: Machine, page: int) -> bool:
-    return m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) != 0
-
-
 @compiled
 def _fault_around(m: Machine, g: int, page: int) -> None:
     """do_fault_around: a read fault maps whatever the aligned block of 16 pages around it has in the page cache.
@@ -66,7 +62,7 @@ def _fault_around(m: Machine, g: int, page: int) -> None:
     for neighbour in range(start, min(start + FAULT_AROUND_PAGES, mm.file_first + mm.file_pages)):
         if neighbour == marker and neighbour != page:
             continue
-        if page_row(m, neighbour).flags & IN_PAGE_CACHE and not _is_mapped(m, neighbour):
+        if page_row(m, neighbour).flags & IN_PAGE_CACHE and not is_mapped(m, neighbour):
             _map(m, g, neighbour)
 
 
@@ -82,7 +78,7 @@ def _fault_in(m: Machine, g: int, page: int, write: bool) -> None:
             return
     if not write:
         _fault_around(m, g, page)
-    if _is_mapped(m, page):
+    if is_mapped(m, page):
         return
     if not page_row(m, page).flags & IN_PAGE_CACHE:
         m.events[g].pgmajfault += 1
@@ -96,7 +92,7 @@ def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
     """The first write to a clean page faults, because the kernel has to know that it gets dirty (page_mkwrite)."""
     row = page_row(m, page)
     bit = np.uint64(1) << np.uint64(page & 63)
-    if not _is_mapped(m, page):
+    if not is_mapped(m, page):
         _fault_in(m, g, page, write)
         if m.mms[g].oom_reason:
             return

@@ -137,7 +137,7 @@ def add_page(m: Machine, g: int, page: int, kind: int) -> None:
 
 @inlined
 def fills_batch(m: Machine, g: int) -> bool:
-    """Counts a page of the CPU's lru_add batch; true if it is the last one, upon which all of them join their lists."""
+    """Counts a page of the CPU's lru_add batch; true if it is the last one: then all of them join their lists."""
     cpu = m.cpus[m.mms[g].cpu]
     cpu.added += 1
     if cpu.added < m.features[0].lru_batch:

@@ -1,4 +1,4 @@
-"""min_ttl_ms: the generations that kswapd shall not evict, and what it does instead (mm/vmscan.c lru_gen_age_node).
+"""min_ttl_ms: the generations that kswapd must not evict, and what it does instead (mm/vmscan.c lru_gen_age_node).
 
 Nothing keeps eviction itself from a young generation. kswapd only looks, before it evicts, whether any lruvec of the
 node has an oldest generation of at least that age; if none has, it calls the OOM killer. Reclaim of a memcg doesn't.

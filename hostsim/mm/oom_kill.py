@@ -7,7 +7,6 @@ stays until it is reclaimed, as that of a removed memcg does.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import apart
@@ -17,13 +16,13 @@ from coldfleet.hostsim.engine.state import (
     BIT_COLUMNS,
     LRU,
     PARENT_MEMCG,
-    PRESENT,
     PTRS_PER_PTE,
     SWAPCACHE,
     UPPER_LEVELS,
     WRITABLE,
     Machine,
 )
+from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.mm.lru import change_gen, list_del, page_gen
 from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot
@@ -36,11 +35,6 @@ OOM_REASONS = ("", "memcg", "parent", "host", "min_ttl")
 the host had no free page; all memory of the host was younger than min_ttl_ms."""
 
 
-@inlined
-def _is_present(m: Machine, page: int) -> bool:
-    return m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) != 0
-
-
 @compiled
 def oom_badness(m: Machine, g: int) -> int:
     """Pages that killing a guest frees: those that it has mapped (rss), its swap entries, and its page tables."""
@@ -50,7 +44,7 @@ def oom_badness(m: Machine, g: int) -> int:
         points += mm.tables + UPPER_LEVELS
     for page in range(mm.first, mm.file_first):
         row = page_row(m, page)
-        points += not _is_present(m, page) and (row.shadow != NEVER or row.flags & SWAPCACHE != 0)
+        points += not is_mapped(m, page) and (row.shadow != NEVER or row.flags & SWAPCACHE != 0)
     return points
 
 
@@ -85,7 +79,7 @@ def exit_mmap(m: Machine, g: int) -> None:
 def _zap(m: Machine, g: int, page: int) -> None:
     """zap_pte_range for an anonymous page: it is freed if it is in memory, else its swap slot is."""
     row = page_row(m, page)
-    if _is_present(m, page) or row.flags & SWAPCACHE:
+    if is_mapped(m, page) or row.flags & SWAPCACHE:
         gen = page_gen(row.state)
         if row.flags & LRU:
             classic.take_off_list(m, g, page)

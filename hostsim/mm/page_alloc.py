@@ -74,7 +74,7 @@ def _may_suffice(m: Machine) -> bool:
 
 @compiled
 def _reclaim_directly(m: Machine, task: int) -> int:
-    """try_to_free_pages of the guest ``task``: 32 pages, whosever they are; returns how many."""
+    """try_to_free_pages of the guest ``task``: 32 pages, of any guest; returns how many."""
     f = m.features[0]
     reclaim = m.reclaim[TASK]
     m.events[task].allocstall += 1

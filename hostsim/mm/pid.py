@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import ANON, FILE, MAX_NR_TIERS, MAX_SWAPPINESS, MIN_LRU_BATCH, Record
+from coldfleet.hostsim.engine.state import ANON, FILE, MAX_NR_TIERS, MIN_LRU_BATCH, Record
+from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
 
 
 @inlined

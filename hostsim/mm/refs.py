@@ -55,7 +55,7 @@ def forget(f: Record, state: int) -> int:
 
 @inlined
 def reported_young(f: Record, state: int) -> tuple[int, bool]:
-    """A page table says the page is young: its new state, and whether it shall move to the youngest generation."""
+    """A page table says the page is young: its new state, and whether it moves to the youngest generation."""
     if f.two_touch:
         if not state & (REFERENCED | WORKINGSET):
             return (state & ~REFS_MASK) | REFERENCED, False

@@ -59,7 +59,7 @@ def give_slot(m: Machine, page: int) -> None:
 
 @inlined
 def swap_is_full(m: Machine) -> bool:
-    """vm_swap_full: more than half of it is used, so that pages in memory shall not keep their slots."""
+    """vm_swap_full: more than half of it is used, so that pages in memory don't keep their slots."""
     return m.node[0].free_slots * 2 < m.node[0].swap_pages
 
 

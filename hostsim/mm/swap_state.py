@@ -2,8 +2,8 @@
 
 A fault that waits for a page of a device that is not synchronous has others read beside it, which stay in the swap
 cache, unmapped, until somebody touches them or reclaim meets them. How many depends on how many of the last ones were
-of use. A device without moving parts is asked for neighbours in memory (VMA readahead), a rotating one for neighbours
-on the device (cluster readahead), whosever they are.
+used. A device without moving parts is asked for neighbours in memory (VMA readahead), a rotating one for neighbours
+on the device (cluster readahead), of any guest.
 
 A simplification: the kernel has one bit for PG_readahead and PG_reclaim, so that it takes a page that comes back while
 it is being written for one that was read ahead. Here they are two.
@@ -34,8 +34,8 @@ from coldfleet.hostsim.mm.workingset import NEVER, refault
 
 MOST_HITS = 63  # SWAP_RA_HITS_MAX
 MOST_ORDER = 5  # SWAP_RA_ORDER_CEILING: VMA readahead reads no more than 32 pages
-FIRST_HITS = 4  # what is taken for granted before the first window
-FAR_AWAY = -(1 << 40)  # instead of a page or a slot: next to none
+FIRST_HITS = 4  # hits that the kernel assumes before the first window
+FAR_AWAY = -(1 << 40)  # in place of a page or a slot: not next to any
 
 
 @inlined
@@ -55,7 +55,7 @@ def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool, d
 def add_anon(m: Machine, g: int, page: int, swapped: bool, write: bool, drained: bool) -> None:
     """A page enters the lists, new or from swap: then it is in the swap cache if the device is asynchronous.
 
-    ``drained``: it was read with others, upon which the CPU's batches are drained.
+    ``drained``: it was read with others, and then the CPU's batches are drained.
     """
     f = m.features[0]
     row = page_row(m, page)
@@ -80,9 +80,9 @@ def add_anon(m: Machine, g: int, page: int, swapped: bool, write: bool, drained:
 
 @compiled
 def swapin_nr_pages(before: int, here: int, hits: int, most: int, last: int) -> int:
-    """__swapin_nr_pages: how many pages are read at once, after ``hits`` pages read ahead that proved of use.
+    """__swapin_nr_pages: how many pages are read at once, after ``hits`` pages read ahead that were used.
 
-    ``before``, ``here``: page or slot of the last fault and of this one. ``last``: how many it were then.
+    ``before``, ``here``: page or slot of the last fault and of this one. ``last``: how many were read then.
     """
     pages = hits + 2
     if pages == 2:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.replay.recording_checks import contradictions, short, unique_keys, wrong_lines
+from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.input_file import open_input
 from coldfleet.hostsim.workload.mix_schedule import WORKLOADS as MIX_WORKLOADS
@@ -37,7 +38,6 @@ SWAPPED = 256  # page states beyond the state byte
 NEVER_PRESENT = 257
 
 MAX_GUESTS = 2
-MAX_SWAPPINESS = 200
 MAX_SEED = 2**64 - 1  # a uint64
 MIN_PAGES = 64  # fewer leave a schedule without a hot set
 MAX_PAGES = 1 << 20  # 4 GiB a guest, 16 times the largest recording

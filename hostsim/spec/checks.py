@@ -14,7 +14,8 @@ MAX_ACCESSES_PER_TICK = 1 << 26  # of a guest: they are drawn at once, 256 MiB
 MAX_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 is at most 8192
 MAX_HOST_PAGES = 1 << 30  # with their lists' heads and own pages, they have numbers below 2^31
 MAX_SAMPLE = 1024
-MAX_SWAPPINESS = 200  # of kernels before 6.14
+MAX_SWAPPINESS = 200  # of vm.swappiness; since 6.14 one more means anonymous pages only
+MAX_PAGE_CLUSTER = 5  # of vm.page-cluster: VMA readahead takes more for 5 (SWAP_RA_ORDER_CEILING)
 MAX_TIME_NS = 24 * 3600 * 10**9  # a day: 100,000 such ticks fit 64 bits
 
 SHARE = (0.0, 1.0)
@@ -31,7 +32,7 @@ def check_names(what: str, names: Iterable[str], known: tuple[str, ...]) -> None
 
 
 def check_ranges(spec: object, **ranges: tuple[float, float]) -> None:
-    """Raises UserError for a field of a spec that is no number of its range, a whole one if the range begins so."""
+    """Raises UserError for a field of a spec that isn't a number in its range; whole, if the least is an int."""
     for name, (least, most) in ranges.items():
         value = getattr(spec, name)
         wanted, what = (Integral, "whole number") if isinstance(least, int) else (Real, "number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
-from coldfleet.cluster.results.journal import Journal
+from coldfleet.cluster.results.journal import BatchReceipt, Journal
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.storage import open_storage
@@ -95,21 +96,31 @@ def test_full_disk(whole: Results, study_file: Path, coldfleet: Command, disk: C
     assert_goes_on(out, whole, coldfleet)
 
 
-def test_files_that_may_not_grow(whole: Results, study_file: Path, coldfleet: Command, tmp_path: Path) -> None:
-    """As quotas have it: the journal is full in the middle of the sweep."""
+def test_files_that_may_not_grow(
+    whole: Results, study_file: Path, coldfleet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As quotas have it: the journal is full in the middle of the fourth receipt."""
     out = tmp_path / "out"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    largest = max(path.stat().st_size for path in (tmp_path / "whole" / "parts").iterdir())
-    receipt = (tmp_path / "whole" / "journal.jsonl").stat().st_size // len(whole.plan)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + receipt, before[1]))
+    append, written = Journal.append, itertools.count()
+
+    def append_to_full(journal: Journal, receipt: BatchReceipt) -> None:
+        if next(written) == 3:
+            size = (out / "journal.jsonl").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+        append(journal, receipt)
+
+    monkeypatch.setattr(Journal, "append", append_to_full)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         said = coldfleet("sweep", study_file, "--out", out, "--executor", "serial")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
-    if said.code != 0:  # else the journal is smaller than the largest part
-        assert_fails(said, "continue with: coldfleet resume")
+    assert_fails(
+        said, f"journal.jsonl: No space left on device; once that is mended, continue with: coldfleet resume {out}"
+    )
+    assert Results.open(out).status.done == 3
     assert_goes_on(out, whole, coldfleet)
 
 

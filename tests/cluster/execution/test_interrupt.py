@@ -87,7 +87,7 @@ def wait_for_receipts(process: subprocess.Popen[str], out: Path, number: int) ->
 def check_and_finish(out: Path, said: str, whole: Results) -> None:
     last = said.splitlines()[-1]
     if not (out / "study.json").exists():
-        assert "the same command starts again" in last
+        assert "run the same command again" in last
     else:
         assert f"continue with: coldfleet resume {out}" in last
         for line in (out / "journal.jsonl").read_bytes().splitlines(True) if (out / "journal.jsonl").exists() else ():
@@ -141,7 +141,7 @@ def test_other_commands_end_in_one_line(
     before = [signal.getsignal(each) for each in SIGNALS]
     said = coldfleet(*(words.get(word, word) for word in command.split()))
     assert (said.code, said.out) == (128 + number, "")
-    assert said.err.splitlines()[-1] == "coldfleet: interrupted; the same command starts again"
+    assert said.err.splitlines()[-1] == "coldfleet: interrupted; run the same command again"
     assert said.err.count("interrupted") == 1
     assert [signal.getsignal(each) for each in SIGNALS] == before
 

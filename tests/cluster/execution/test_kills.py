@@ -102,7 +102,7 @@ class Victim:
         if code not in (0, -signal.SIGKILL):
             last = said.splitlines()[-1]
             assert sum(line.startswith("coldfleet: ") for line in said.splitlines()) == 1, said
-            assert "continue with: coldfleet resume" in last or "the same command starts again" in last
+            assert "continue with: coldfleet resume" in last or "run the same command again" in last
         return code
 
     def targets(self, kind: str) -> list[int]:

@@ -82,7 +82,7 @@ def test_an_interrupt_ends_it(
     assert (said.code, said.out, said.err.splitlines()[-1]) == (
         130,
         "",
-        "coldfleet: interrupted; the same command starts again",
+        "coldfleet: interrupted; run the same command again",
     )
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
@@ -67,6 +68,29 @@ def test_every_table_has_the_axes(study_text: str, tmp_path: Path, fake_engine: 
         rows = json.loads(coldfleet("query", tmp_path / "axes", sql, "--json").out)
         assert [row["w"] for row in rows] == [0, 0.5]
         assert rows[0]["n"] == rows[1]["n"] > 0
+
+
+def test_rows_go_to_a_parquet_file(done: Path, coldfleet: Command) -> None:
+    from coldfleet.cluster.results.results import Results
+
+    sql, file = "SELECT cell_id, pgmajfault FROM cells ORDER BY cell_id, replicate", done.parent / "rows.parquet"
+    file.write_text("an older one")
+    said = coldfleet("query", done, sql, "--parquet", file)
+    assert (said.code, said.out, said.err) == (0, "", f"18 rows in {file}\n")
+    expected = Results.open(done).table("cells", ["cell_id", "pgmajfault"]).to_pylist()
+    assert pq.read_table(file).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [(".", "not the name of a file"), ("{out}", "Is a directory"), ("{out}/no/rows.parquet", "No such file")],
+)
+def test_a_parquet_file_that_can_not_be_leaves_nothing(where: str, why: str, done: Path, coldfleet: Command) -> None:
+    before = sorted(done.parent.rglob("*"))
+    said = coldfleet("query", done, "SELECT * FROM cells", "--parquet", where.format(out=done))
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert why in said.err
+    assert sorted(done.parent.rglob("*")) == before
 
 
 def test_lost_part_that_came_back_counts_once(done: Path, plan: Plan, coldfleet: Command) -> None:

@@ -65,6 +65,7 @@ def test_an_unknown_name_is_refused(make: Callable[[], object], why: str) -> Non
         (lambda: host(ticks=1.5), "HostSpec: ticks is 1.5, not a whole number"),
         (lambda: host(sample=0), "HostSpec: sample is 0, not a whole number from 1 to 1024"),
         (lambda: host(swappiness=999), "HostSpec: swappiness is 999"),
+        (lambda: host(page_cluster=6), "HostSpec: page_cluster is 6, not a whole number from 0 to 5"),
         (lambda: host(psi_target=math.nan), "HostSpec: psi_target is nan, not a number from 0.0 to 100.0"),
         (lambda: host(scale=0), "HostSpec: scale is 0"),
         (lambda: host(guests=5), "HostSpec: guests is 5, not a tuple"),
