@@ -183,4 +183,4 @@ def test_store_that_does_not_answer_is_one_line(
     assert time.monotonic() - begun < 16
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert silent in said.err
-    assert "does it answer?" in said.err
+    assert "check the address, the credentials and the network" in said.err

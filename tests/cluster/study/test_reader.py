@@ -59,8 +59,8 @@ MISTAKES = {
     "classic, min_ttl": ('mode = "limit"', 'min_ttl_ms = 5\nlru = "classic"', "min_ttl_ms protects generations"),
     "pages that don't add up": (
         "[fleet]", "[swap]\nincompressible_share = 0.6\nsame_filled_share = 0.5\n[fleet]", "are more than 1 together"),
-    "classic, debugfs": ('mode = "limit"', 'mode = "debugfs"\nlru = "classic"', "has not: use another mode"),
-    "classic, aging": ('mode = "limit"', 'aging_every_ticks = 2\nlru = "classic"', "has not: leave it out"),
+    "classic, debugfs": ('mode = "limit"', 'mode = "debugfs"\nlru = "classic"', "has none: use another mode"),
+    "classic, aging": ('mode = "limit"', 'aging_every_ticks = 2\nlru = "classic"', "has none: leave it out"),
     "not TOML": ("[fleet]", "[fleet", "not valid TOML"),
 }  # fmt: skip
 
