@@ -22,7 +22,7 @@ What the reviewers of the series argued about, as experiments: each is a study i
 what is measured, and the bound that decides. The figures are means over the replicates with 95 % intervals; a check is
 open if its interval reaches to both sides of the bound. `coldfleet argue C5` runs one of them again.
 
-Waiting for mmu_lock is not simulated: claims about contention are decided by how often the lock is taken.
+These studies have no clock, so nobody waits: claims about contention are decided by how often mmu_lock is taken.
 Some figures follow from a policy's steps, or are nearly a parameter of the study, and can't surprise; `decides` in the
 study says which.
 """

@@ -248,7 +248,10 @@ class Reclaim(Table):
         if self.lru == "classic" and self.mode in ("debugfs", "age"):
             raise UserError(f'mode = "{self.mode}" acts on generations, and lru = "classic" has none: use another mode')
         if self.lru == "classic" and self.aging_every_ticks:
-            raise UserError('aging_every_ticks acts on generations, and lru = "classic" has none: leave it out')
+            raise UserError(
+                'aging_every_ticks acts on generations, and lru = "classic" has none: leave it out, or, to compare '
+                'both, write [zip] with "reclaim.lru" = ["mglru", "classic"] and "reclaim.aging_every_ticks" = [4, 0]'
+            )
         if self.lru == "classic" and self.min_ttl_ms:
             raise UserError('min_ttl_ms protects generations, and lru = "classic" has none: leave it out')
         return self
