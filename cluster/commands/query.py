@@ -14,6 +14,8 @@ from coldfleet.cluster.commands.execution import Directory
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from coldfleet.cluster.results.results import Results
+
 
 def query(
     directory: Directory,
@@ -42,7 +44,10 @@ def query(
 
     if json + csv + (parquet is not None) > 1:
         raise UserError("--json, --csv or --parquet: choose one")
-    table = run_query(Results.open(directory), sql)
+    results = Results.open(directory)
+    if parquet:
+        _check_place(parquet, results)
+    table = run_query(results, sql)
     if parquet:
         _write_parquet(table, parquet)
     elif json:
@@ -86,6 +91,23 @@ def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
     return list(zip(*map(values, table.columns), strict=True))
 
 
+def _check_place(path: Path, results: Results) -> None:
+    """Refuses a place where no new file can be, and results: a query only reads them."""
+    from coldfleet.hostsim.spec.errors import UserError
+
+    why = ""
+    if not path.name:
+        why = "not the name of a file"
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        why = "not a regular file: give the name of a new one"
+    elif not path.parent.is_dir():
+        why = f"there is no directory {path.parent}"
+    elif results.storage.local is not None and path.resolve().is_relative_to(results.storage.local.resolve()):
+        why = "in the results' own directory, which a query only reads: give another"
+    if why:
+        raise UserError(f"--parquet {path}: {why}")
+
+
 def _write_parquet(table: pa.Table, path: Path) -> None:
     """The file gets its name once all of it is written."""
     import pyarrow.parquet as pq
@@ -93,8 +115,6 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
     from coldfleet.cluster.study.terminal import counted, visible
     from coldfleet.hostsim.spec.errors import UserError
 
-    if not path.name:
-        raise UserError(f"--parquet {path}: not the name of a file")
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with part.open("xb") as file:

@@ -69,7 +69,8 @@ def figures(table: str) -> dict[str, str]:
 def _view(table: str, varied: Iterable[str]) -> str:
     """The statement that makes a table's view: its columns, its named figures, and the axes that only cells have."""
     own = schema(table).names
-    axes = [column for column in dict.fromkeys(map(column_of, varied)) if column not in own]
+    cells = schema("cells").names  # which have no columns for the keys of classes
+    axes = [column for column in dict.fromkeys(map(column_of, varied)) if column in cells and column not in own]
     chosen = ["t.*", *(f'{sql} AS "{name}"' for name, sql in figures(table).items()), *(f'"{axis}"' for axis in axes)]
     rows = f"{_ROWS.format(table)} AS t"
     if axes:
@@ -83,7 +84,7 @@ def _in_one_line(message: str) -> str:
     tables = {table: dict.fromkeys((*schema(table).names, *figures(table))) for table in TABLES}
     for what, pattern in _UNKNOWN:
         found = pattern.search(message)
-        if found:
+        if found and "must appear" not in message:  # which is about grouping
             name = found[1].rpartition(".")[2]
             having = [table for table, names in tables.items() if name in names]
             if what == "column" and having:

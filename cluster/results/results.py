@@ -280,7 +280,8 @@ def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
         raise UserError(f"{storage}/study.json is not the head of a sweep's results")
     if head.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
-            f"{storage} has tables of version {head.get('schema_version')}; this coldfleet reads {SCHEMA_VERSION}"
+            f"{storage} has tables of version {head.get('schema_version')}; this coldfleet reads {SCHEMA_VERSION}: "
+            "run the study again into a new directory, or use the version that made them"
         )
     try:
         plan = Plan.thaw(head["study"])

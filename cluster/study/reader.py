@@ -153,6 +153,11 @@ class _StudyReader:
         axes = {path: self.distinct(path, written[path]) for path in lists["grid"]}
         bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, self.read_seed(tree)))
         study = self.first_cell(tree, axes, bundles, bool(where))
+        for path in _FOLLOWING:
+            if not self.is_set(tree, path) and path not in varied and any(path in text for text in where):
+                self.refuse(
+                    ("where",), f"where: {path} isn't set, so each cell has its default: set it, or don't ask for it"
+                )
         base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
         for path in _FOLLOWING:
             if not self.is_set(tree, path):

@@ -83,14 +83,34 @@ def test_rows_go_to_a_parquet_file(done: Path, coldfleet: Command) -> None:
 
 @pytest.mark.parametrize(
     ("where", "why"),
-    [(".", "not the name of a file"), ("{out}", "Is a directory"), ("{out}/no/rows.parquet", "No such file")],
+    [
+        (".", "not the name of a file"),
+        ("{out}", "not a regular file"),
+        ("{out}/no/rows.parquet", "there is no directory"),
+        ("{out}/plan.parquet", "which a query only reads"),
+        ("{out}/parts/x.parquet", "which a query only reads"),
+        ("/dev/full", "not a regular file"),
+        ("{out}/../link", "not a regular file"),
+    ],
 )
 def test_a_parquet_file_that_can_not_be_leaves_nothing(where: str, why: str, done: Path, coldfleet: Command) -> None:
+    (done.parent / "link").symlink_to(done / "study.json")
     before = sorted(done.parent.rglob("*"))
     said = coldfleet("query", done, "SELECT * FROM cells", "--parquet", where.format(out=done))
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert why in said.err
     assert sorted(done.parent.rglob("*")) == before
+
+
+def test_a_study_with_an_axis_of_a_class_can_be_asked(tmp_path: Path, fake_engine: object, coldfleet: Command) -> None:
+    path = tmp_path / "classes.toml"
+    path.write_text(
+        'ticks = 4\novercommit = 1.5\npolicy = "evict-only"\n[fleet.host.h]\ncount = 1\nmemory = "64 MiB"\ncpus = 8\n'
+        '[fleet.guest.x]\nmemory = "2 MiB"\n[guest]\nmemory = "4 MiB"\n[grid]\n"fleet.guest.x.count" = [1, 2]\n'
+    )
+    sweep(read_study(path), tmp_path / "classes", SerialExecutor())
+    said = coldfleet("query", tmp_path / "classes", "SELECT count(*) AS n FROM guests", "--json")
+    assert (said.code, json.loads(said.out)) == (0, [{"n": 9}])
 
 
 def test_lost_part_that_came_back_counts_once(done: Path, plan: Plan, coldfleet: Command) -> None:

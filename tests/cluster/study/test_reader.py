@@ -175,6 +175,14 @@ def test_l2_only_share_is_half_of_exposed_share_unless_it_is_set(study_text: str
     assert [plan.cell(number).spec.nested.l2_only_share for number in range(3)] == [0.04, 0.25, 0.5]
 
 
+def test_a_default_that_follows_another_key_is_in_no_constraint(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    text = 'policy = "six-steps"\n' + study_text[: study_text.index("[grid]")].partition("[nested]")[0]
+    path.write_text('where = ["nested.l2_only_share < 1"]\n' + text + '[grid]\n"nested.exposed_share" = [0.6, 0.1]\n')
+    with pytest.raises(UserError, match=r":1: where: nested.l2_only_share isn't set, so each cell has its default"):
+        read_study(path)
+
+
 def test_a_pair_that_cannot_be_is_named_with_its_values(study_text: str, tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     text = 'policy = "six-steps"\n' + study_text[: study_text.index("[grid]")].partition("[nested]")[0]
