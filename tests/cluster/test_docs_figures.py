@@ -64,7 +64,7 @@ def test_answers(
     monkeypatch.chdir(ROOT)
     said = coldfleet(*shlex.split(command)[1:], "--executor", "serial")
     assert said.code == 0, said.err
-    assert lines_of(said.out) == shown
+    assert " ".join(sum(shown, [])) in " ".join(said.out.split())
 
 
 @pytest.mark.slow
@@ -88,8 +88,7 @@ def test_findings(
     monkeypatch.chdir(ROOT)
     said = coldfleet(*shlex.split(command))
     assert said.code == 0, said.err
-    assert shown.split() <= said.out.split(), (old, new)
-    assert " ".join(shown.split()) in " ".join(said.out.split())
+    assert " ".join(shown.split()) in " ".join(said.out.split()), (old, new)
 
 
 COMPARED = re.findall(r"^ {4}coldfleet (compare lockless-6.15 was-fast .+)$", (ROOT / "docs/why.md").read_text(), re.M)
