@@ -164,10 +164,10 @@ def _open_uri(where: str) -> Storage:
         raise UserError(f"{where}: {_one_line(error)}") from None
     if not root.strip("/"):
         raise UserError(f"{where}: names no folder: write for example s3://bucket/results/study")
-    return Storage(where.rstrip("/"), _impatient(filesystem), root.rstrip("/"))
+    return Storage(where.rstrip("/"), _with_timeouts(filesystem), root.rstrip("/"))
 
 
-def _impatient(filesystem: Any) -> Any:
+def _with_timeouts(filesystem: Any) -> Any:
     """A client that gives up after about ten seconds without an answer, where one made from a URI would go on.
 
     That of Google's goes on for two minutes all the same.

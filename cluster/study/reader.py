@@ -153,15 +153,13 @@ class _StudyReader:
         axes = {path: self.distinct(path, written[path]) for path in lists["grid"]}
         bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, self.read_seed(tree)))
         study = self.first_cell(tree, axes, bundles, bool(where))
-        for path in _FOLLOWING:
-            if not self.is_set(tree, path) and path not in varied and any(path in text for text in where):
-                self.refuse(
-                    ("where",), f"where: {path} isn't set, so each cell has its default: set it, or don't ask for it"
-                )
         base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
         for path in _FOLLOWING:
-            if not self.is_set(tree, path):
-                base.pop(path, None)  # each cell has its own
+            if path in base and not self.is_set(tree, path):
+                del base[path]  # each cell has its own
+                if any(path in text for text in where):
+                    why = f"where: {path} isn't set, so each cell has its default: set it, or don't ask for it"
+                    self.refuse(("where",), why)
         head = {name: getattr(study, name) for name in _HEAD}
         made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
@@ -330,16 +328,16 @@ class _StudyReader:
             self.complain_first(error, "seed")
 
     def first_cell(
-        self, tree: dict[str, Any], axes: Mapping[str, tuple[Scalar, ...]], bundles: Sequence[Bundle], some: bool
+        self, tree: dict[str, Any], axes: Mapping[str, tuple[Scalar, ...]], bundles: Sequence[Bundle], constrained: bool
     ) -> Study:
         """The first combination that can be; what doesn't vary is the same in all of them.
 
-        ``some``: not every combination is a cell, so that the very first need not be one.
+        ``constrained``: not every combination is a cell, so that the very first need not be one.
         """
         rows = [[dict(zip(bundle.paths, row, strict=True)) for row in bundle.rows] for bundle in bundles]
         choices = [[{path: value} for value in values] for path, values in axes.items()]
         complaint: ValidationError | None = None
-        for chosen in itertools.islice(itertools.product(*choices, *rows), MAX_VALUES if some else 1):
+        for chosen in itertools.islice(itertools.product(*choices, *rows), MAX_VALUES if constrained else 1):
             values = {path: value for each in chosen for path, value in each.items()}
             try:
                 return Study.model_validate(merge(tree, as_tree(values)), context=self.own)
