@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
-from coldfleet.policies.policy import Policy
+from coldfleet.policies.policy import Policy, policy
 from coldfleet.policies.steps import PolicyError
 
 GROUP = "coldfleet.policies"
@@ -35,7 +35,9 @@ def make(name: str) -> Policy:
     try:
         made = point.load()()
         if isinstance(made, Policy):
-            made.encode()  # one that was put together by hand may hold anything
+            again = policy(**made.spelled())  # one that was put together by hand may hold anything
+            if again != made:
+                raise PolicyError(f"{where} isn't what its steps and calls say: build it with policies.policy()")
     except PolicyError:
         raise
     except Exception as error:

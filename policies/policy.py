@@ -14,7 +14,7 @@ is one for all pages of a word of 64, as v1 to v3 made it with a bitmap.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
@@ -172,6 +172,15 @@ class Policy:
         what = repr((steps, sites, int(self.enter), self.trusts_pmd, int(self.chain), self._fast_aging()))
         return hashlib.sha256(what.encode()).hexdigest()[:16]
 
+    def spelled(self) -> dict[str, Any]:
+        """The arguments of :func:`policy` that make this policy again: steps and calls as text."""
+        sites = {"walk": self.walk, "look_around": self.look_around, "evict": self.evict}
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "steps": tuple(step.text for step in self.steps),
+            **{site: "; ".join(map(str, calls)) for site, calls in sites.items()},
+        }
+
     def encode(self) -> PolicyCode:
         """The arrays that the compiled kernels interpret."""
         steps = np.zeros(MAX_STEPS, STEP)
@@ -208,6 +217,11 @@ def policy(
     for text in (name, summary, source, date, status, *steps, walk, look_around, evict, fast_aging):
         if not isinstance(text, str):
             raise PolicyError(f"policy {name!r:.80}: {text!r:.80} is not a text")
+    if not isinstance(trusts_pmd, bool):
+        raise PolicyError(f"policy {name!r:.80}: trusts_pmd is {trusts_pmd!r:.80}: it must be True or False")
+    for kind, given in ((Enter, enter), (Chain, chain)):
+        if not isinstance(given, kind):
+            raise PolicyError(f"policy {name!r:.80}: {given!r:.80} is not a member of policies.{kind.__name__}")
     try:
         if fast_aging and parse_conditions(fast_aging, f"fast_aging {fast_aging!r}")[0] & (PER_PAGE | PER_CALL):
             raise PolicyError(f"fast_aging {fast_aging!r}: is a property of the VM, not of a page or a call")

@@ -210,3 +210,8 @@ def test_an_unknown_policy_gets_a_suggestion(name: str, hint: str) -> None:
     with pytest.raises(PolicyError) as caught:
         get_policy(name)
     assert str(caught.value) == f"unknown policy {name!r}: {hint}"
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_made_again_from_its_texts(name: str) -> None:
+    assert policy(**POLICIES[name].spelled()) == POLICIES[name]
