@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.study.design import Bundle
-from coldfleet.cluster.study.model import find_key, quantity_at, scalar_type
+from coldfleet.cluster.study.model import find_key, following_keys, other_way, quantity_at, scalar_type
 from coldfleet.cluster.study.plan import Plan
-from coldfleet.cluster.study.values import Scalar
+from coldfleet.cluster.study.values import Scalar, parse_share
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.units import TIME
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 SECOND_NS = 1e9
-_USUAL = {"overcommit": (1.0, 4.0)}
+_USUAL = {"overcommit": (1.0, 4.0), "limit": (0.25, 1.0)}
 _BUDGET = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([a-z]*)")
 
 
@@ -50,12 +50,11 @@ def find_path(name: str, plan: Plan) -> str:
 
     Raises UserError if there is no such key, or several.
     """
-    found = [path for path in plan.all_keys if path == name] or [
-        path for path in plan.all_keys if path.endswith(f".{name}")
-    ]
+    known = list(dict.fromkeys([*plan.all_keys, *following_keys()]))
+    found = [path for path in known if path == name] or [path for path in known if path.endswith(f".{name}")]
     if not found:
-        tails = {path.rpartition(".")[2]: path for path in reversed(plan.all_keys)}
-        raise UserError(f"unknown key {name!r}{nearest(name, [*plan.all_keys, *tails])}")
+        tails = {path.rpartition(".")[2]: path for path in reversed(known)}
+        raise UserError(f"unknown key {name!r}{nearest(name, [*known, *tails])}")
     if len(found) > 1:
         raise UserError(f"{name!r} is the end of {len(found)} keys: write {' or '.join(found)}")
     return found[0]
@@ -97,7 +96,7 @@ def read_value(path: str, text: str) -> Scalar:
         quantity.parse(text)
         return text
     try:
-        return scalar_type(key)(text)
+        return parse_share(text) if text.endswith("%") else scalar_type(key)(text)
     except ValueError:
         kind = "a whole number" if scalar_type(key) is int else "a number"
         raise UserError(f"{path} = {text!r} is not {kind}") from None
@@ -117,12 +116,13 @@ def vary(plan: Plan, path: str, values: Sequence[Scalar]) -> Plan:
 
     Raises UserError if the key varies together with others, which have no values for these.
     """
-    if together := [bundle for bundle in plan.bundles if path in bundle.paths and len(bundle.paths) > 1]:
+    ways = {path, other_way(path)}
+    if together := [bundle for bundle in plan.bundles if ways & {*bundle.paths} and len(bundle.paths) > 1]:
         others = ", ".join(other for other in together[0].paths if other != path)
         raise UserError(f"{path} varies together with {others} in this study: use a study where it has its own values")
-    base = {key: value for key, value in plan.base.items() if key != path}
-    axes = {key: each for key, each in plan.axes.items() if key != path}
-    bundles = tuple(bundle for bundle in plan.bundles if path not in bundle.paths)
+    base = {key: value for key, value in plan.base.items() if key not in ways}
+    axes = {key: each for key, each in plan.axes.items() if key not in ways}
+    bundles = tuple(bundle for bundle in plan.bundles if not ways & {*bundle.paths})
     if len(values) == 1:
         base[path] = values[0]
     else:

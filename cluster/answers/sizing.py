@@ -153,19 +153,17 @@ class FleetSize:
     def of(cls, plan: Plan, hosts: int | None, headroom: float = 0.0, spare: int = 0) -> FleetSize:
         """The study's fleet, or one like it that fills so many hosts without overcommit.
 
-        Hosts that are not of classes have the memory that the study gives them, or that their guests are promised, and
-        no limit of vCPUs unless the clock has CPUs (clock.pcpus).
+        Hosts have the memory and the CPUs that the study gives them; else the memory that their guests are promised,
+        and no limit of vCPUs.
         """
         spec, built = plan.cell(0).spec, build_hosts(plan.run(0))
         guests = Counter(kind_of(guest) for host in built for guest in host.guests)
         per_cpu = spec.fleet.vcpus_per_cpu
+        pages = max(sum(map(memory_of, host.guests)) for host in built)
         rooms = tuple(
-            Room((each.memory, each.cpus * per_cpu, math.inf), each.count) for each in spec.fleet.host.values()
+            Room((each.memory or pages, each.cpus * per_cpu if each.cpus else math.inf, math.inf), each.count)
+            for each in spec.host_classes.values()
         )
-        if not rooms:
-            pages = spec.host.memory or max(sum(map(memory_of, host.guests)) for host in built)
-            timed = spec.clock.mode == "timed" and spec.clock.pcpus
-            rooms = (Room((pages, spec.clock.pcpus * per_cpu if timed else math.inf, math.inf), len(built)),)
         fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor)
         if hosts is None:
             return fleet

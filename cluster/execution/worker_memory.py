@@ -33,9 +33,12 @@ def worker_bytes(plan: Plan) -> int:
     files = [_most_pages(plan, f"{each}page_cache.memory") for each in guest]
     sizes = [_most_pages(plan, f"{each}memory") + file for each, file in zip(guest, files, strict=True)]
     if classes:
-        guests = sum(int(_most(plan, f"{prefix}count")) for prefix in prefixes)
-        largest_host = max(_most_pages(plan, f"fleet.host.{name}.memory") for name in plan.cell(0).spec.fleet.host)
-        pages = largest_host * _most(plan, "overcommit")
+        counts = [int(_most(plan, f"{prefix}count")) for prefix in prefixes]
+        guests = sum(counts)
+        pages: float = sum(count * size for count, size in zip(counts, sizes, strict=True))
+        hosts = [f"fleet.host.{name}.memory" for name in plan.cell(0).spec.fleet.host] or ["host.memory"]
+        if all(most := [_most_pages(plan, path) for path in hosts]):
+            pages = max(most) * _most(plan, "overcommit")
     else:
         guests = int(_most(plan, "fleet.guests_per_host"))
         pages = guests * sizes[0]

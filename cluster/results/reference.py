@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES, schema
-from coldfleet.cluster.study.model import CellSpec, Study, quantity_of, scalar_type, unit_of, walk_keys
+from coldfleet.cluster.study.model import CellSpec, Study, followed_by, quantity_of, scalar_type, unit_of, walk_keys
 from coldfleet.hostsim.memory.audit import MEMORY_LAWS
 from coldfleet.hostsim.memory.result_laws import GUEST_LAWS, HOST_LAWS
 from coldfleet.hostsim.spec.laws import statement
@@ -91,9 +91,11 @@ def _values(key: FieldInfo) -> str:
 
 def _default(key: FieldInfo) -> str:
     if key.is_required():
-        return ""
+        return f"follows `{followed_by(key)}`" if followed_by(key) else ""
     if quantity := quantity_of(key):
         return f'`"{quantity.format(key.default)}"`'
+    if followed_by(key) and not key.default:
+        return f"follows `{followed_by(key)}`"
     return f"`{key.default!r}`".replace("'", '"')
 
 

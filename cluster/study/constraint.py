@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
+from coldfleet.cluster.study.values import parse_share
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import QUANTITIES
 
@@ -105,11 +106,11 @@ def _number(value: Any) -> int | float:
 
 
 def _constant(value: str | int | float) -> str | int | float:
-    """A text that is a size or a time as a number of pages or ns, anything else as it is."""
+    """A text that is a size, a time or a share as a number of pages or ns or as a part of 1, anything else as it is."""
     if isinstance(value, str):
-        for quantity in QUANTITIES.values():
+        for parse in (*(quantity.parse for quantity in QUANTITIES.values()), parse_share):
             with suppress(UserError):
-                return quantity.parse(value)
+                return parse(value)
     return value
 
 

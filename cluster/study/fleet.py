@@ -43,7 +43,7 @@ def build_fleet(run: Run) -> list[FleetHost]:
     spec = run.cell.spec
     if spec.scenario:
         return [FleetHost("", _scenario_host(spec))] * spec.fleet.hosts
-    if spec.fleet.host:
+    if spec.fleet.guest:
         return _placed_hosts(run)
     nested = nested_guests(spec, run.cell.seed, run.replicate)
     return [
@@ -71,12 +71,12 @@ def check_fleets(plan: Plan) -> None:
 
     Fleets are placed once for each replicate, however many cells have them.
     """
-    if not plan.cell(0).spec.fleet.host:
+    if not plan.cell(0).spec.fleet.guest:
         return
-    fleets: dict[tuple[float, str], CellSpec] = {}
+    fleets: dict[tuple[float, str, str], CellSpec] = {}
     for number in announced(plan.cell_count, "cells looked at for their fleets"):
         spec = plan.cell(number).spec
-        fleets.setdefault((spec.overcommit, spec.fleet.model_dump_json()), spec)
+        fleets.setdefault((spec.overcommit, str(spec.host_classes), spec.fleet.model_dump_json()), spec)
     seconds = plan.replicates * sum(map(_placing_s, fleets.values()))
     if seconds > MAX_PLACING_S:
         raise UserError(
@@ -94,7 +94,7 @@ def check_fleets(plan: Plan) -> None:
 
 def _placing_s(spec: CellSpec) -> float:
     """About how long it takes to place a fleet, in seconds; measured."""
-    hosts, guests = (sum(each.count for each in classes.values()) for classes in (spec.fleet.host, spec.fleet.guest))
+    hosts, guests = (sum(each.count for each in classes.values()) for classes in (spec.host_classes, spec.fleet.guest))
     return hosts * 1e-6 + guests * (15e-6 + hosts * 2e-9)
 
 
@@ -115,21 +115,27 @@ def _placed_hosts(run: Run) -> list[FleetHost]:
             _guest(spec, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
             for name, n in guests
         ]
-        hosts.append(FleetHost(host_class, _host(spec, chosen, spec.fleet.host[host_class].memory)))
+        hosts.append(FleetHost(host_class, _host(spec, chosen, spec.host_classes[host_class].memory)))
     return hosts
 
 
 def _resources(spec: CellSpec) -> list[tuple[str, HostResources]]:
-    """Every host with its class's name, and what it can take under the overcommit ratios."""
-    return [
-        (name, HostResources(each.memory * spec.overcommit, each.cpus * spec.fleet.vcpus_per_cpu))
-        for name, each in spec.fleet.host.items()
-        for _ in range(each.count)
-    ]
+    """Every host with its class's name, and what it can take under the overcommit ratios; without memory, all guests."""
+    every = sum(each.count * (each.memory + each.page_cache.memory) for each in spec.fleet.guest.values())
+    classes = {
+        name: HostResources(
+            each.memory * spec.overcommit or every, each.cpus * spec.fleet.vcpus_per_cpu if each.cpus else math.inf
+        )
+        for name, each in spec.host_classes.items()
+    }
+    return [(name, classes[name]) for name, each in spec.host_classes.items() for _ in range(each.count)]
 
 
 def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, int]]]:
-    """For each host the (class, number) of its guests. They arrive in an order that only seed and replicate decide."""
+    """For each host the (class, number) of its guests. They arrive in an order that only seed and replicate decide.
+
+    Where hosts have as much memory as is needed, every guest fits on any: each then goes where the fewest pages are.
+    """
     requests = [
         Request(name, number, each.memory + each.page_cache.memory, each.vcpus)
         for name, each in spec.fleet.guest.items()
@@ -137,7 +143,9 @@ def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, in
     ]
     requests.sort(key=lambda request: _rank("arrival", seed, replicate, request.name, request.number))
     rank = partial(_rank, "place", seed, replicate)
-    return place([host for _, host in _resources(spec)], requests, spec.fleet.placement, rank)
+    limited = all(each.memory for each in spec.host_classes.values())
+    rule = spec.fleet.placement if limited or spec.fleet.placement == "random" else "worst-fit"
+    return place([host for _, host in _resources(spec)], requests, rule, rank)
 
 
 def _scenario_host(spec: CellSpec) -> HostSpec:

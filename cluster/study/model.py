@@ -6,6 +6,7 @@ reference in docs/ and the parameter columns of the results are generated from t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
@@ -35,11 +36,13 @@ from coldfleet.cluster.study.values import (
     CalibrationText,
     Count,
     KernelName,
+    Limit,
     PolicyName,
     Scalar,
     ScenarioText,
     Share,
     Switch,
+    overcommit_of,
 )
 from coldfleet.hostsim.spec.calibration import PUBLISHED
 from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES, MAX_SWAPPINESS
@@ -61,11 +64,15 @@ class CellSpec(Table):
     )
     nested_ratio: Share = table_key("share of the fleet's guests that run a nested VM", "share", 0.0)
     overcommit: float = table_key(
-        "memory of a guest, its file included, over its limit: 1.5 means memory.max = memory / 1.5",
+        "memory of a guest, its file included, over its limit: 1.5 means memory.max = memory / 1.5; or as limit says",
         "",
+        follows="limit",
         ge=1,
         le=100,
         allow_inf_nan=False,
+    )
+    limit: Limit = table_key(
+        'the same as a share of the memory, such as "70 %"; or as overcommit says', "share", follows="overcommit"
     )
     ticks: Count = table_key("length of a run, after the tick in which guests touch all of their memory once", "ticks")
     fleet: Fleet
@@ -87,6 +94,27 @@ class CellSpec(Table):
         "on: writes down when every page was touched, for the columns that compare with it; costs time", default="off"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_or_overcommit(cls, data: Any) -> Any:
+        """Either of the two decides the other."""
+        if not isinstance(data, dict) or ("limit" in data) == ("overcommit" in data):
+            return data
+        given = "limit" if "limit" in data else "overcommit"
+        try:
+            value = checker_of(given).validate_python(data[given], strict=True)
+        except ValueError:  # which is said when the key itself is checked
+            return {"overcommit": 1.0, "limit": 1.0, **data}
+        return {"overcommit": overcommit_of(value), "limit": 1 / value, **data}
+
+    @model_validator(mode="after")
+    def _check_limit(self) -> CellSpec:
+        if not math.isclose(self.overcommit * self.limit, 1):
+            raise UserError(
+                f"overcommit {self.overcommit:g} and limit {self.limit:.4g} say different things: give one of the two"
+            )
+        return self
+
     @model_validator(mode="after")
     def _check_memory(self) -> CellSpec:
         if self.reclaim.swappiness > MAX_SWAPPINESS:
@@ -100,7 +128,7 @@ class CellSpec(Table):
     def _check_watermarks(self) -> CellSpec:
         sizes = {"host.memory": self.host.memory}
         if self.reclaim.mode == "host" and not self.host.memory:
-            sizes = {f"fleet.host.{name}.memory": each.memory for name, each in self.fleet.host.items()}
+            sizes = {f"fleet.host.{name}.memory": each.memory for name, each in self.host_classes.items()}
         for key, pages in sizes.items():
             if not pages:
                 continue
@@ -125,9 +153,10 @@ class CellSpec(Table):
         """Pages of a host are numbered by 31 bits."""
         of_guest = self.guest.memory + self.guest.page_cache.memory
         pages: float = self.fleet.guests_per_host * of_guest
-        if self.fleet.host:
-            guests = sum(each.count * (each.memory + each.page_cache.memory) for each in self.fleet.guest.values())
-            pages = min(max(each.memory for each in self.fleet.host.values()) * self.overcommit, guests)
+        if self.fleet.guest:
+            pages = sum(each.count * (each.memory + each.page_cache.memory) for each in self.fleet.guest.values())
+            if memories := [each.memory for each in self.host_classes.values() if each.memory]:
+                pages = min(max(memories) * self.overcommit, pages)
         if pages / int(self.host.sample.rpartition("/")[2]) >= MAX_HOST_PAGES:
             raise UserError(
                 f"the guests of a host have up to {int(pages):,} pages; at most {MAX_HOST_PAGES:,} are simulated: "
@@ -161,19 +190,22 @@ class CellSpec(Table):
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, data: Any) -> Any:
-        """What a class of guests doesn't say is as [guest], [nested] and nested_ratio say."""
+        """What a class doesn't say is as [guest], [nested] and nested_ratio say, or as host.memory and clock.pcpus do."""
         fleet = data.get("fleet") if isinstance(data, dict) else None
-        guests = fleet.get("guest") if isinstance(fleet, dict) else None
-        if not isinstance(fleet, dict) or not isinstance(guests, dict):
-            return data
-        guest = data.get("guest", {})
-        if not isinstance(guest, dict):  # which is said when [guest] itself is checked
-            return data
-        alike = {**guest, "nested": data.get("nested", {})}
-        if "nested_ratio" in data:
-            alike["nested_ratio"] = data["nested_ratio"]
-        merged = {name: merge(alike, own) if isinstance(own, dict) else own for name, own in guests.items()}
-        return {**data, "fleet": {**fleet, "guest": merged}}
+        tables = [data.get(name, {}) for name in ("guest", "host", "clock")] if isinstance(fleet, dict) else []
+        if not isinstance(fleet, dict) or not all(isinstance(table, dict) for table in tables):
+            return data  # what is no table is said when it is checked itself
+        guest, host, clock = tables
+        alike = {
+            "guest": {**guest, "nested": data.get("nested", {}), **_renamed(data, nested_ratio="nested_ratio")},
+            "host": {**_renamed(host, memory="memory"), **_renamed(clock, pcpus="cpus")},
+        }
+        merged = {
+            kind: {name: _with_own(shared, own) for name, own in fleet[kind].items()}
+            for kind, shared in alike.items()
+            if isinstance(fleet.get(kind), dict)
+        }
+        return {**data, "fleet": {**fleet, **merged}}
 
     @model_validator(mode="after")
     def _check_scenario(self) -> CellSpec:
@@ -200,6 +232,12 @@ class CellSpec(Table):
         if self.reclaim.mode == "debugfs" and guests > 1:
             raise UserError('reclaim.mode: "debugfs" acts on one guest, but the scenario has a parent memcg of several')
         return self
+
+    @property
+    def host_classes(self) -> Mapping[str, HostClass]:
+        """The classes of hosts by name; hosts that are all alike are one without a name."""
+        alike: dict[str, Any] = {"count": self.fleet.hosts, "memory": self.host.memory, "cpus": self.clock.pcpus}
+        return self.fleet.host or {"": HostClass.model_construct(**alike)}
 
     def parameters(self) -> dict[str, Scalar]:
         """Every key by its dotted name, in the order of the file; without those of classes."""
@@ -283,8 +321,32 @@ def checker_of(path: str) -> TypeAdapter[Any]:
 
 def unit_of(field: FieldInfo) -> str:
     """The unit of a key, "" for a plain number or a name."""
+    return _extra(field, "unit")
+
+
+def followed_by(field: FieldInfo) -> str:
+    """The key of the same table whose value decides this one's where it isn't set; "": it has a default of its own."""
+    return _extra(field, "follows")
+
+
+def _extra(field: FieldInfo, name: str) -> str:
     extra = field.json_schema_extra
-    return str(extra["unit"]) if isinstance(extra, dict) else ""
+    return str(extra[name]) if isinstance(extra, dict) else ""
+
+
+def following_keys() -> list[str]:
+    """The keys of a cell, but those of classes, that follow another where they aren't set."""
+    return [path for path, key in walk_keys() if followed_by(key)]
+
+
+@cache
+def other_way(path: str) -> str:
+    """The key that says the same in another way: "overcommit" -> "limit"; "" if there is none."""
+    table, dot, name = path.rpartition(".")
+    key = find_key(path)
+    other = table + dot + followed_by(key) if key is not None else ""
+    back = find_key(other)
+    return other if back is not None and followed_by(back) == name else ""
 
 
 def scalar_type(field: FieldInfo) -> type[Scalar]:
@@ -306,6 +368,19 @@ def quantity_at(path: str) -> Quantity | None:
     return None if field is None else quantity_of(field)
 
 
+def _renamed(table: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Those of the keys that the table has, by their other names."""
+    return {new: table[old] for old, new in names.items() if old in table}
+
+
+def _with_own(shared: Mapping[str, Any], own: Any) -> Any:
+    """The table of a class with what it inherits, unless it says that itself, maybe in another way."""
+    if not isinstance(own, dict):
+        return own
+    said = {other_way(f"guest.{key}").rpartition(".")[2] for key in own}
+    return merge({key: value for key, value in shared.items() if key not in said}, own)
+
+
 def merge(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Two trees of tables as one; where both have a value, the other's."""
     merged = dict(tree)
@@ -322,5 +397,6 @@ def column_of(path: str) -> str:
 
 @cache
 def _units() -> dict[str, str]:
-    """The ends of the columns of keys that are amounts: "_pages", "_ns"."""
-    return {path: f"_{quantity.unit}" for path, key in walk_keys() if (quantity := quantity_of(key))}
+    """The ends of the columns of keys that are amounts: "_pages", "_ns"; and of limit, since LIMIT is a word of SQL."""
+    amounts = {path: f"_{quantity.unit}" for path, key in walk_keys() if (quantity := quantity_of(key))}
+    return {**amounts, "limit": "_share"}

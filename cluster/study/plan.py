@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def all_keys(self) -> tuple[str, ...]:
-        """Every key that a cell is made of."""
+        """Every key that a cell is made of, but those that follow others."""
         return (*self.base, *self.varied)
 
     @property
@@ -144,7 +144,10 @@ class Plan:
         for bundle in self.bundles:
             if path in bundle.paths:
                 return tuple(dict.fromkeys(bundle.column(path)))
-        return self.axes[path] if path in self.axes else (self.cell(0).spec.value(path),)
+        if path in self.axes:
+            return self.axes[path]
+        cells = 1 if path in self.base else self.cell_count  # what isn't set follows other keys, which may vary
+        return tuple(dict.fromkeys(self.cell(number).spec.value(path) for number in range(cells)))
 
     def cell(self, number: int) -> Cell:
         """The cell of that number; raises :class:`UserError` if it can't be."""

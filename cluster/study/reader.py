@@ -19,7 +19,16 @@ from coldfleet.cluster.study.argument import Argument, Check
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.fleet import check_fleets
-from coldfleet.cluster.study.model import Study, checker_of, merge, quantity_at, table_at, walk_keys
+from coldfleet.cluster.study.model import (
+    Study,
+    checker_of,
+    following_keys,
+    merge,
+    other_way,
+    quantity_at,
+    table_at,
+    walk_keys,
+)
 from coldfleet.cluster.study.own_policy import PolicyTable
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
@@ -37,7 +46,6 @@ _RENAMED = {"scene": "scenario", "caller": "monitor"}
 
 _OLD_NAME = re.compile(rf"""("[^"]*"|'[^']*')|(?<![\w.])({"|".join(_RENAMED)})\b""")
 _OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
-_FOLLOWING = ("nested.l2_only_share",)  # keys whose default depends on another key, which may vary
 MAX_VALUES = 5_000  # of all lists together
 StudySource = Plan | Path | str | Mapping[str, Any]
 """A study: its file, a mapping of the same form, or its plan."""
@@ -154,12 +162,10 @@ class _StudyReader:
         bundles = (*self.zipped(lists["zip"], written), *sampling.bundles(written, self.read_seed(tree)))
         study = self.first_cell(tree, axes, bundles, bool(where))
         base = {path: value for path, value in as_written(study, class_paths(tree)).items() if path not in varied}
-        for path in _FOLLOWING:
+        for path in following_keys():
             if path in base and not self.is_set(tree, path):
                 del base[path]  # each cell has its own
-                if any(path in text for text in where):
-                    why = f"where: {path} isn't set, so each cell has its default: set it, or don't ask for it"
-                    self.refuse(("where",), why)
+                self.check_not_asked(path, where)
         head = {name: getattr(study, name) for name in _HEAD}
         made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
@@ -243,6 +249,16 @@ class _StudyReader:
             except UserError as error:
                 self.refuse(("where",), f"where: {error}")
         return tuple(where)
+
+    def check_not_asked(self, path: str, where: tuple[str, ...]) -> None:
+        """Refuses constraints on a key that isn't set."""
+        for text in where:
+            try:
+                read_constraint(text, [each for each in self.known if each != path])
+            except UserError:
+                self.refuse(
+                    ("where",), f"where: {path} isn't set, so each cell has its default: set it, or don't ask for it"
+                )
 
     def read_lists(
         self, section: str, table: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = ""
@@ -365,9 +381,12 @@ class _StudyReader:
         if section := self.sections.get(dotted):
             path, dotted = (section, *path), f"{section}.{dotted}"
         value, said = error["input"], error["msg"].replace("Input should", "it should")
-        if quantity := quantity_at(dotted.removeprefix(f"{section}.")):  # its bounds have units, too
+        if isinstance(value, str):  # its bounds have its unit, too
+            quantity = quantity_at(dotted.removeprefix(f"{section}."))
             for bound in error.get("ctx", {}).values():
-                said = said.replace(str(bound), quantity.format(bound)) if isinstance(bound, int) else said
+                if isinstance(bound, int | float):
+                    shown = quantity.format_like(bound, value) if quantity else f"{bound * 100:g} %"
+                    said = re.sub(rf"{re.escape(str(bound))}$", shown, said)
         cause = error.get("ctx", {}).get("error")
         if cause is not None:
             message = f"{dotted}: {cause}" if dotted and not str(cause).startswith(dotted) else str(cause)
@@ -395,6 +414,8 @@ class _StudyReader:
         return what + (": known are " + ", ".join(siblings) if siblings else ": there are none")
 
     def where_to_put(self, path: tuple[str, ...]) -> str:
+        if other := other_way(".".join(path)):
+            return f": set it, or {other}, at the top of the file or in [grid]"
         if len(path) == 1 and path[0] in ("fleet", "guest"):
             return f": add a table [{path[0]}]"
         if path[0] in _OTHER_TABLES and len(path) > 1:

@@ -5,7 +5,7 @@ The key reference in docs/ and the parameter columns of the results are generate
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,14 +28,15 @@ from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS, MAX_P
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import CompressionSpec, HostSpec
-from coldfleet.hostsim.spec.units import TIME
+from coldfleet.hostsim.spec.units import MEMORY, TIME
 
 MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
 MAX_GUESTS = 1_000_000  # of a fleet
 
 
-def table_key(description: str, unit: str = "", default: Any = ..., **bounds: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
+def table_key(description: str, unit: str = "", default: Any = ..., *, follows: str = "", **bounds: Any) -> Any:
+    """A key. ``follows``: the key of the same table whose value decides this one's where it isn't set."""
+    return Field(default, description=description, json_schema_extra={"unit": unit, "follows": follows}, **bounds)
 
 
 class Table(BaseModel):
@@ -91,11 +92,48 @@ class Guest(Table):
     """A guest; all of a fleet's guests are alike, but touch their own pages at random."""
 
     memory: Memory = table_key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
+    accesses_per_page: float = table_key(
+        "accesses that a guest makes in one tick, over the pages of its memory and its file: so guests of any size "
+        "behave alike; or as accesses_per_tick says",
+        "accesses/page",
+        1.0,
+        follows="accesses_per_tick",
+        gt=0,
+        le=MAX_ACCESSES_PER_TICK,
+        allow_inf_nan=False,
+    )
     accesses_per_tick: int = table_key(
-        "accesses that a guest makes in one tick", "accesses", 8192, ge=1, le=MAX_ACCESSES_PER_TICK
+        "the same as a number, whatever its size; or as accesses_per_page says",
+        "accesses",
+        0,
+        follows="accesses_per_page",
+        ge=1,
+        le=MAX_ACCESSES_PER_TICK,
     )
     workload: Workload = Workload()
     page_cache: PageCache = PageCache()
+
+    @model_validator(mode="after")
+    def _count_accesses(self) -> Self:
+        """Either of the two keys for accesses decides the other."""
+        pages = self.memory + self.page_cache.memory
+        accesses = max(round(self.accesses_per_page * pages), 1)
+        if "accesses_per_tick" not in self.model_fields_set:
+            if accesses > MAX_ACCESSES_PER_TICK:
+                raise UserError(
+                    f"accesses_per_page {self.accesses_per_page:g} of {MEMORY.format(pages)} are {accesses:,} accesses "
+                    f"in a tick; at most {MAX_ACCESSES_PER_TICK:,} are simulated: set it to "
+                    f"{MAX_ACCESSES_PER_TICK / pages:g} or less"
+                )
+            object.__setattr__(self, "accesses_per_tick", accesses)
+        elif "accesses_per_page" not in self.model_fields_set:
+            object.__setattr__(self, "accesses_per_page", self.accesses_per_tick / pages)
+        elif accesses != self.accesses_per_tick:
+            raise UserError(
+                f"accesses_per_page {self.accesses_per_page:g} and accesses_per_tick {self.accesses_per_tick} say "
+                "different things: give one of the two"
+            )
+        return self
 
 
 class Nested(Table):
@@ -104,7 +142,10 @@ class Nested(Table):
     access_share: Share = table_key("share of such a guest's accesses that L2 makes", "share", 0.5)
     exposed_share: Share = table_key("share of such a guest's memory that L2 can touch", "share", 0.5)
     l2_only_share: Share = table_key(
-        "share of such a guest's memory that only L2 touches; if it isn't set, half of exposed_share", "share", 0.25
+        "share of such a guest's memory that only L2 touches; if it isn't set, half of exposed_share",
+        "share",
+        0.0,
+        follows="exposed_share",
     )
     start_tick: Tick = table_key("first tick in which L2 runs", "ticks", 0)
     stop_tick: Tick = table_key("first tick in which it no longer does; 0: it runs to the end", "ticks", 0)
@@ -114,18 +155,10 @@ class Nested(Table):
         default="nested",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _follow_exposed(cls, data: Any) -> Any:
-        """l2_only_share, if it isn't set, is half of exposed_share: so it is never more."""
-        usual = cls.model_fields["exposed_share"].default
-        exposed = data.get("exposed_share", usual) if isinstance(data, dict) else None
-        if isinstance(exposed, float | int) and 0 <= exposed <= 1:
-            return {"l2_only_share": exposed / 2, **data}
-        return data
-
     @model_validator(mode="after")
-    def _check(self) -> Nested:
+    def _check(self) -> Self:
+        if "l2_only_share" not in self.model_fields_set:
+            object.__setattr__(self, "l2_only_share", self.exposed_share / 2)
         if self.l2_only_share > self.exposed_share:
             raise UserError(f"l2_only_share {self.l2_only_share} is more than exposed_share {self.exposed_share}")
         if 0 < self.stop_tick <= self.start_tick:
@@ -137,8 +170,10 @@ class HostClass(Table):
     """Hosts that are alike: a table ``[fleet.host.NAME]``."""
 
     count: Count = table_key("hosts of this class", "hosts")
-    memory: Memory = table_key('memory of such a host, such as "256 MiB"', "pages")
-    cpus: Count = table_key("CPUs of such a host", "CPUs")
+    memory: AnyMemory = table_key(
+        'memory of such a host, such as "256 MiB"; "0 pages": as much as its guests need', "pages", 0
+    )
+    cpus: int = table_key("CPUs of such a host; 0: as many as its guests need", "CPUs", 0, ge=0, lt=2**31)
 
 
 class GuestClass(Guest):
@@ -171,8 +206,8 @@ class Fleet(Table):
                 one = key.split("_")[0].rstrip("s")
                 both = "is there beside" if classes else "is missing, and so are"
                 raise UserError(f"fleet.{key} {both} classes [fleet.{one}.NAME]: give one of the two")
-        if bool(self.host) != bool(self.guest):
-            raise UserError("there are classes [fleet.host.NAME] or [fleet.guest.NAME], but not both: give both")
+        if self.host and not self.guest:
+            raise UserError("classes [fleet.host.NAME] take classes of guests: add [fleet.guest.NAME]")
         hosts = self.hosts or sum(each.count for each in self.host.values())
         guests = self.hosts * self.guests_per_host or sum(each.count for each in self.guest.values())
         for what, count, most in (("hosts", hosts, MAX_HOSTS), ("guests", guests, MAX_GUESTS)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -50,6 +52,20 @@ def _with_unit(quantity: Quantity) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def parse_share(text: str) -> float:
+    """Reads a share that is written in percent: "70 %" -> 0.7; raises :class:`UserError`."""
+    number = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*", text)
+    if number is None:
+        raise UserError(f'{text!r:.80} is not a share: write for example 0.25 or "25 %"')
+    return float(Fraction(number[1]) / 100)
+
+
+def overcommit_of(limit: float) -> float:
+    """The overcommit ratio that a limit means, rounded so that whole pages stay whole: 70 % of 1,000 are 700."""
+    ratio = 1 / limit
+    return math.nextafter(ratio, 0) if Fraction(ratio) * Fraction(str(limit)) > 1 else ratio
+
+
 @lru_cache
 def _known_calibration(text: str) -> str:
     return parse_calibration(text).as_text()
@@ -59,7 +75,12 @@ PolicyName = Annotated[str, AfterValidator(_known_policy)]
 KernelName = Annotated[str, AfterValidator(_known_kernel)]
 CalibrationText = Annotated[str, AfterValidator(_known_calibration)]
 ScenarioText = Annotated[str, AfterValidator(_known_scenario)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Share = Annotated[
+    float,
+    BeforeValidator(lambda value: parse_share(value) if isinstance(value, str) else value),
+    Field(ge=0, le=1, allow_inf_nan=False),
+]
+Limit = Annotated[Share, Field(ge=0.01)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Tick = Annotated[int, Field(ge=0, lt=2**31)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]

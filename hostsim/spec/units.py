@@ -58,6 +58,11 @@ class Quantity:
             raise UserError(f"{value!r} is not a whole number of {self.whole}")
         return int(amount)
 
+    def format_like(self, amount: float, other: str) -> str:
+        """An amount for people, in the unit of another text: 2**18 pages like "64 MiB" -> "1024 MiB"."""
+        unit = " ".join(other.strip(" +-.0123456789").split())
+        return f"{amount / float(self.units[unit]):g} {unit}" if unit in self.units else self.format(int(amount))
+
     def format(self, amount: int) -> str:
         """The shortest exact text: 16384 pages -> "64 MiB", 3 -> "12 KiB"; :meth:`parse` reads it back."""
         for unit in reversed(self.printed):
