@@ -38,7 +38,7 @@ def policies(
     from coldfleet.policies.installed import installed
 
     own = read_study(study).own_policies if study else {}
-    names = [name] if name else [*POLICIES, *own, *installed()]
+    names = [name] if name else [*dict.fromkeys([*POLICIES, *own, *installed()])]
     chosen = [get_policy(name, own) for name in names]
     if json:
         described = [_described(policy) for policy in chosen]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -13,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES, schema
+from coldfleet.cluster.study.json_schema import study_schema
 from coldfleet.cluster.study.model import CellSpec, Study, followed_by, quantity_of, scalar_type, unit_of, walk_keys
 from coldfleet.hostsim.memory.audit import MEMORY_LAWS
 from coldfleet.hostsim.memory.result_laws import GUEST_LAWS, HOST_LAWS
@@ -24,7 +26,8 @@ _NOTE = "<!-- Made by `python -m coldfleet.cluster.results.reference docs`; a te
 
 def pages() -> dict[str, str]:
     """The text of each generated file, by its name in docs/."""
-    return {"columns.md": columns_page(), "keys.md": keys_page(), "laws.md": laws_page()}
+    schema = json.dumps(study_schema(), indent=1) + "\n"
+    return {"columns.md": columns_page(), "keys.md": keys_page(), "laws.md": laws_page(), "study.schema.json": schema}
 
 
 def columns_page() -> str:
@@ -46,7 +49,8 @@ def keys_page() -> str:
     """Every key of a study file."""
     lines = ["# Keys of a study file", "", _NOTE, ""]
     lines += ["Any of them but the first four can be an axis of `[grid]`, by its dotted name. A key without a default"]
-    lines += ["must be set, here or in the grid.", ""]
+    lines += ["must be set, here or in the grid. One that follows another is decided by that, if it isn't set; one of"]
+    lines += ['`overcommit` and `limit` has to be. Numbers from 0 to 1 can be percentages, such as "25 %".', ""]
     lines += ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
     cell_keys = dict(walk_keys(CellSpec))
     head = {path: key for path, key in walk_keys(Study) if path not in cell_keys}
@@ -85,8 +89,8 @@ def _values(key: FieldInfo) -> str:
     low = [mark.ge for mark in key.metadata if hasattr(mark, "ge")]
     high = [mark.le for mark in key.metadata if hasattr(mark, "le")]
     if low and high:
-        return f"{name}, {low[0]} to {high[0]}"
-    return f"{name}, {low[0]} or more" if low else name
+        return f"{name}, {max(low)} to {min(high)}"
+    return f"{name}, {max(low)} or more" if low else name
 
 
 def _default(key: FieldInfo) -> str:

@@ -38,6 +38,7 @@ from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
+from coldfleet.cluster.study.own_policy import check_installed
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -223,9 +224,13 @@ def open_results_of(plan: Plan, storage: Storage) -> Results:
 
 
 def check_engine(results: Results) -> None:
-    """Raises :class:`UserError` if runs are missing that this version of the simulator would do differently."""
-    if results.missing and results.engine != engine_digest():
+    """Raises :class:`UserError` if runs are missing that this simulator, or a package, would do differently."""
+    if not results.missing:
+        return
+    if results.engine != engine_digest():
         raise UserError(f"{results.storage} was begun by another version of the simulator: give another --out")
+    names = {texts["name"] for texts in results.plan.packaged}
+    check_installed({name: made for name, made in results.plan.own_policies.items() if name in names})
 
 
 def create(storage: Storage, plan: Plan) -> None:

@@ -120,7 +120,7 @@ def _placed_hosts(run: Run) -> list[FleetHost]:
 
 
 def _resources(spec: CellSpec) -> list[tuple[str, HostResources]]:
-    """Every host with its class's name, and what it can take under the overcommit ratios; without memory, all guests."""
+    """Every host with its class's name, and what it can take under the overcommit ratios, maybe everything."""
     every = sum(each.count * (each.memory + each.page_cache.memory) for each in spec.fleet.guest.values())
     classes = {
         name: HostResources(

@@ -190,7 +190,7 @@ class CellSpec(Table):
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, data: Any) -> Any:
-        """What a class doesn't say is as [guest], [nested] and nested_ratio say, or as host.memory and clock.pcpus do."""
+        """What a class doesn't say is as [guest], [nested], nested_ratio, host.memory and clock.pcpus say."""
         fleet = data.get("fleet") if isinstance(data, dict) else None
         tables = [data.get(name, {}) for name in ("guest", "host", "clock")] if isinstance(fleet, dict) else []
         if not isinstance(fleet, dict) or not all(isinstance(table, dict) for table in tables):
@@ -316,6 +316,11 @@ def checker_of(path: str) -> TypeAdapter[Any]:
     """What checks a value of one key by itself; to be asked with ``strict=True``, as tables are."""
     field = Study.model_fields.get(path) or find_key(path)
     assert field is not None
+    return checker_of_field(field)
+
+
+def checker_of_field(field: FieldInfo) -> TypeAdapter[Any]:
+    """The same of a key's definition."""
     return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]  # a type that is only known here
 
 

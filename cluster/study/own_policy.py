@@ -1,14 +1,19 @@
-"""Policies that a study brings along: its tables ``[policy.NAME]``, in the notation of policies.steps."""
+"""Policies that a study brings along: its tables ``[policy.NAME]``, in the notation of policies.steps.
+
+Those of other packages come along too, as texts, so that results can be read where the package isn't installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
 from coldfleet.cluster.study.tables import Table, table_key
+from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.policies import POLICIES, Chain, Enter, Policy, PolicyError, Step, policy
+from coldfleet.policies.installed import installed, make
 from coldfleet.policies.policy import parse_calls
 
 ENTER = {
@@ -75,6 +80,29 @@ class PolicyTable(Table):
         )
 
 
-def build_all(tables: Mapping[str, Any]) -> dict[str, Policy]:
-    """The policies of a study's tables, by name; the tables were checked before."""
-    return {name: PolicyTable.model_validate(table).build(name) for name, table in tables.items()}
+def build_all(tables: Mapping[str, Any], packaged: Iterable[Mapping[str, Any]] = ()) -> dict[str, Policy]:
+    """The policies of a study's tables, and of the :func:`texts_of` those of packages, by name; all checked before."""
+    policies = [PolicyTable.model_validate(table).build(name) for name, table in tables.items()]
+    policies += [
+        policy(
+            **{**texts, "steps": tuple(texts["steps"]), "enter": Enter[texts["enter"]], "chain": Chain[texts["chain"]]}
+        )
+        for texts in packaged
+    ]
+    return {each.name: each for each in policies}
+
+
+def texts_of(made: Policy) -> dict[str, Any]:
+    """A policy as plain data, from which :func:`build_all` makes it again."""
+    spelled = made.spelled()
+    return {**spelled, "steps": list(spelled["steps"]), "enter": made.enter.name, "chain": made.chain.name}
+
+
+def check_installed(policies: Mapping[str, Policy]) -> None:
+    """Raises :class:`UserError` if a package is installed that has one of these policies with other steps."""
+    for name, mine in policies.items():
+        if name in installed() and (theirs := make(name)).digest != mine.digest:
+            raise UserError(
+                f"policy {name!r} is {mine.digest} there, but {theirs.digest} in {installed()[name].value}, which is "
+                "installed: install the version that the sweep was begun with, or give another --out"
+            )

@@ -79,6 +79,7 @@ class Plan:
     name: str = field(default="study", compare=False)  # for people: the file's stem
     bundles: tuple[Bundle, ...] = ()
     where: tuple[str, ...] = ()
+    packaged: tuple[Mapping[str, Any], ...] = ()  # the texts of the policies that other packages bring
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -179,8 +180,8 @@ class Plan:
 
     @cached_property
     def own_policies(self) -> dict[str, Policy]:
-        """The policies that the study brings along, by name."""
-        return build_all(self.policies)
+        """The policies that come along with the study, its own and those of other packages, by name."""
+        return build_all(self.policies, self.packaged)
 
     def run(self, index: int) -> Run:
         """The run of that number. Replicate 0 of all cells comes first, so a sweep cut short has something of each."""
@@ -223,6 +224,7 @@ class Plan:
             "replicates": self.replicates,
             "parameters": dict(self.base),
             "policies": {name: dict(table) for name, table in self.policies.items()},
+            "packaged": [dict(texts) for texts in self.packaged],
             "grid": {path: list(values) for path, values in self.axes.items()},
             "bundles": [{"keys": list(bundle.paths), "rows": list(bundle.rows)} for bundle in self.bundles],
             "where": list(self.where),
@@ -247,6 +249,7 @@ class Plan:
             name=data["name"],
             bundles=tuple(Bundle(tuple(each["keys"]), tuple(map(tuple, each["rows"]))) for each in data["bundles"]),
             where=tuple(data["where"]),
+            packaged=tuple(data["packaged"]),
         )
 
     def difference(self, other: Plan) -> str:

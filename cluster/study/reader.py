@@ -29,7 +29,7 @@ from coldfleet.cluster.study.model import (
     table_at,
     walk_keys,
 )
-from coldfleet.cluster.study.own_policy import PolicyTable
+from coldfleet.cluster.study.own_policy import PolicyTable, texts_of
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
 from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
@@ -38,7 +38,8 @@ from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.calibration import read_calibration
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.toml import check_values, find_line, key_lines, read_toml
-from coldfleet.policies import Policy, PolicyError
+from coldfleet.policies import POLICIES, Policy, PolicyError
+from coldfleet.policies.installed import installed, make
 
 _HEAD = ("title", "description", "seed", "replicates")
 _RENAMED = {"scene": "scenario", "caller": "monitor"}
@@ -167,7 +168,12 @@ class _StudyReader:
                 del base[path]  # each cell has its own
                 self.check_not_asked(path, where)
         head = {name: getattr(study, name) for name in _HEAD}
+        names = dict.fromkeys([*written.get("policy", ()), study.policy])
+        packaged = tuple(
+            texts_of(make(str(name))) for name in names if name in installed() and name not in {**POLICIES, **self.own}
+        )
         made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
+        made["packaged"] = packaged
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
         try:
             _ = plan.cell_ids

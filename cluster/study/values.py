@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from coldfleet.hostsim.spec.calibration import parse_calibration
 from coldfleet.hostsim.spec.checks import MAX_SAMPLE, MAX_TIME_NS
@@ -18,6 +18,9 @@ from coldfleet.policies import get_policy
 
 KERNELS_OWN = "kernel"
 """As a policy: the one that the cell's kernel has itself."""
+
+_PERCENT = r"^\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*$"
+CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
 Scalar = str | int | float
 """A value of one key. Grids are made of these."""
@@ -54,7 +57,7 @@ def _with_unit(quantity: Quantity) -> BeforeValidator:
 
 def parse_share(text: str) -> float:
     """Reads a share that is written in percent: "70 %" -> 0.7; raises :class:`UserError`."""
-    number = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*", text)
+    number = re.match(_PERCENT, text)
     if number is None:
         raise UserError(f'{text!r:.80} is not a share: write for example 0.25 or "25 %"')
     return float(Fraction(number[1]) / 100)
@@ -64,6 +67,11 @@ def overcommit_of(limit: float) -> float:
     """The overcommit ratio that a limit means, rounded so that whole pages stay whole: 70 % of 1,000 are 700."""
     ratio = 1 / limit
     return math.nextafter(ratio, 0) if Fraction(ratio) * Fraction(str(limit)) > 1 else ratio
+
+
+def _text_with_unit(quantity: Quantity) -> WithJsonSchema:
+    units = "|".join(re.escape(unit) for unit in quantity.units)
+    return WithJsonSchema({"type": "string", "pattern": rf"^\s*[0-9]+(\.[0-9]+)?\s*({units})\s*$"})
 
 
 @lru_cache
@@ -79,15 +87,18 @@ Share = Annotated[
     float,
     BeforeValidator(lambda value: parse_share(value) if isinstance(value, str) else value),
     Field(ge=0, le=1, allow_inf_nan=False),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": _PERCENT}]}
+    ),
 ]
 Limit = Annotated[Share, Field(ge=0.01)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Tick = Annotated[int, Field(ge=0, lt=2**31)]
-ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]
-Memory = Annotated[int, _with_unit(MEMORY), Field(ge=512, lt=2**31), MEMORY]
-AnyMemory = Annotated[int, _with_unit(MEMORY), Field(ge=0, lt=2**31), MEMORY]
-Time = Annotated[int, _with_unit(TIME), Field(ge=1, le=MAX_TIME_NS), TIME]
-AnyTime = Annotated[int, _with_unit(TIME), Field(ge=0, le=MAX_TIME_NS), TIME]
+ClassName = Annotated[str, Field(pattern=CLASS_NAME)]
+Memory = Annotated[int, _with_unit(MEMORY), Field(ge=512, lt=2**31), MEMORY, _text_with_unit(MEMORY)]
+AnyMemory = Annotated[int, _with_unit(MEMORY), Field(ge=0, lt=2**31), MEMORY, _text_with_unit(MEMORY)]
+Time = Annotated[int, _with_unit(TIME), Field(ge=1, le=MAX_TIME_NS), TIME, _text_with_unit(TIME)]
+AnyTime = Annotated[int, _with_unit(TIME), Field(ge=0, le=MAX_TIME_NS), TIME, _text_with_unit(TIME)]
 
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Switch = Literal["on", "off"]

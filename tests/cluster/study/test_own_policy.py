@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
-from coldfleet.policies import POLICIES, Enter, Policy, PolicyError, get_policy, installed, policy
+from coldfleet.policies import POLICIES, Enter, Policy, PolicyError, Step, get_policy, installed, policy
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
@@ -161,6 +164,54 @@ def test_a_policy_of_another_package_is_known_by_its_name(
     plan = read_study(write(HEAD + '[grid]\npolicy = ["packaged", "evict-only"]\n'))
     assert plan.cell(0).policy == from_a_package()
     assert "experiment (of another package)" in coldfleet("policies").out
+
+
+def changed() -> Policy:
+    return replace(from_a_package(), steps=(Step.parse("return"),))
+
+
+def test_results_open_where_the_package_is_not_installed(
+    entry_point: Callable[[str, str], None], write: Callable[[str], Path], tmp_path: Path, coldfleet: Command
+) -> None:
+    study, out = write(HEAD + '[grid]\npolicy = ["packaged", "evict-only"]\n'), tmp_path / "out"
+    entry_point("packaged", "from_a_package")
+    assert coldfleet("sweep", study, "--out", out, "--executor", "serial").code == 0
+    cell = Results.open(out).plan.cell(0)
+    reads = [
+        ("status", out),
+        ("query", out, "SELECT policy, pgmajfault FROM cells"),
+        ("verify", out),
+        ("run", out, "--cell", cell.cell_id),
+        ("explain", out, cell.cell_id),
+        ("report", out, "--out", tmp_path / "report.html"),
+        ("resume", out, "--executor", "serial"),
+        ("sweep", study, "--out", out, "--executor", "serial"),
+    ]
+    said = [coldfleet(*command) for command in reads]
+    assert [each.code for each in said] == [0] * len(reads), said
+    entry_point("other", "from_a_package")  # so the one is gone
+    assert Results.open(out).plan.cell(0) == cell
+    for command, before in zip(reads[:-1], said, strict=False):
+        assert coldfleet(*command) == before
+    assert "unknown policy 'packaged'" in coldfleet(*reads[-1]).err
+
+
+def test_the_results_own_steps_win_and_no_sweep_mixes_them(
+    entry_point: Callable[[str, str], None], write: Callable[[str], Path], tmp_path: Path, coldfleet: Command
+) -> None:
+    study, out = write(HEAD + '[grid]\npolicy = ["packaged", "evict-only"]\n'), tmp_path / "out"
+    entry_point("packaged", "from_a_package")
+    sweep(read_study(study), out, SerialExecutor())
+    entry_point("packaged", "changed")
+    results = Results.open(out)
+    assert results.plan.cell(0).policy == from_a_package()
+    assert coldfleet("status", out).code == coldfleet("resume", out, "--executor", "serial").code == 0
+    next((out / "parts").glob("cells-*")).unlink()
+    for command in (("resume", out), ("retry", out, "--failed"), ("sweep", study, "--out", out)):
+        said = coldfleet(*command, "--executor", "serial")
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert from_a_package().digest in said.err
+        assert changed().digest in said.err
 
 
 @pytest.mark.parametrize(

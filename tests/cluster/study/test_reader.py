@@ -51,7 +51,7 @@ MISTAKES = {
     "scenario and nested": (
         "ticks = 4", 'ticks = 4\nscenario = "vm scan, vm scan"', "leave nested_ratio and [nested] out"
     ),
-    "missing key": ("overcommit = 1.5", "", "overcommit is missing: set it, or limit, at the top of the file or in [grid]"),
+    "missing key": ("overcommit = 1.5", "", "overcommit is missing: set it, or limit, at the top of the file"),
     "missing table": ('[fleet]\nhosts = 2\nguests_per_host = 2', "", "fleet is missing: add a table [fleet]"),
     "text for a number": ("ticks = 4", 'ticks = "4"', ":4: ticks = '4' is not a whole number"),
     "not a number": ("overcommit = 1.5", "overcommit = nan", "overcommit = nan: it should be a finite number"),
