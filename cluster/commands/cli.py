@@ -27,6 +27,7 @@ from coldfleet.cluster.commands import (
     fleet,
     job,
     map,
+    new,
     plan,
     policies,
     query,
@@ -44,6 +45,7 @@ from coldfleet.cluster.commands import (
 from coldfleet.cluster.execution.interrupt import INTERRUPTED, SIGNALS, StoppedError, StopRequest
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
+    new.new,
     plan.plan,
     sweep.sweep,
     status.status,
