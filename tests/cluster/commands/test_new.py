@@ -17,7 +17,6 @@ from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.study.json_schema import study_schema
 from coldfleet.cluster.study.questions import questions
 from coldfleet.cluster.study.reader import read_study
-from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
@@ -73,7 +72,7 @@ def test_a_study_runs_in_a_cut_down_form(name: str, tmp_path: Path, coldfleet: C
 
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_in_the_comments_run(
-    name: str, tmp_path: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch, fake_engine: list[HostSpec]
+    name: str, tmp_path: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for package in ("duckdb", "altair", "vl_convert"):
         pytest.importorskip(package)
@@ -85,7 +84,7 @@ def test_commands_in_the_comments_run(
     for line in lines:
         words = shlex.split(line)
         words += ["--executor", "serial"] if words[0] in ("sweep", "compare", "capacity", "ablate") else []
-        words += ["--budget", "500"] if words[0] in ("compare", "capacity") else []
+        words += ["--budget", "40"] if words[0] in ("compare", "capacity") else []
         if words[0] == "query" and not Path("results").exists():
             coldfleet("sweep", "my study.toml", "--executor", "serial")
         said = coldfleet(*words)
@@ -107,7 +106,7 @@ def test_no_file_is_overwritten(tmp_path: Path, coldfleet: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["polices", "x.toml"], "no study is for 'polices': did you mean 'policies'?"),
+        (["polices", "x.toml"], "no study is for 'polices': did you mean 'policies'"),
         (["policies", "nowhere/x.toml"], "nowhere/x.toml: No such file or directory"),
         (["policies", "a\nb.toml"], "a name with control characters"),
         (["../quickstart", "x.toml"], "no study is for '../quickstart'"),
