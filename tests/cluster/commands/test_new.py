@@ -84,7 +84,7 @@ def test_commands_in_the_comments_run(
     for line in lines:
         words = shlex.split(line)
         words += ["--executor", "serial"] if words[0] in ("sweep", "compare", "capacity", "ablate") else []
-        words += ["--budget", "40"] if words[0] in ("compare", "capacity") else []
+        words += ["--budget", "100"] if words[0] in ("compare", "capacity") else []
         if words[0] == "query" and not Path("results").exists():
             coldfleet("sweep", "my study.toml", "--executor", "serial")
         said = coldfleet(*words)
