@@ -35,10 +35,8 @@ def worker_bytes(plan: Plan) -> int:
     if classes:
         counts = [int(_most(plan, f"{prefix}count")) for prefix in prefixes]
         guests = sum(counts)
-        pages: float = sum(count * size for count, size in zip(counts, sizes, strict=True))
-        hosts = [f"fleet.host.{name}.memory" for name in plan.cell(0).spec.fleet.host] or ["host.memory"]
-        if all(most := [_most_pages(plan, path) for path in hosts]):
-            pages = max(most) * _most(plan, "overcommit")
+        pages = float(sum(count * size for count, size in zip(counts, sizes, strict=True)))
+        pages = _most_on_a_host(plan, pages, max(sizes))
     else:
         guests = int(_most(plan, "fleet.guests_per_host"))
         pages = guests * sizes[0]
@@ -51,6 +49,19 @@ def worker_bytes(plan: Plan) -> int:
     if "timed" in plan.values("clock.mode") and (nested or any(files)):
         page_bytes += BASELINE_PAGE_BYTES
     return BASE_BYTES + round(pages) * page_bytes + ranks * RANK_BYTES
+
+
+def _most_on_a_host(plan: Plan, of_all: float, of_one: int) -> float:
+    """The most pages that the guests of classes can have on one host, from those of all guests and of the largest."""
+    classes = [f"fleet.host.{name}." for name in plan.cell(0).spec.fleet.host]
+    memories = [_most_pages(plan, path) for path in [f"{each}memory" for each in classes] or ["host.memory"]]
+    if all(memories):
+        return max(memories) * _most(plan, "overcommit")
+    cpus = [_most(plan, path) for path in [f"{each}cpus" for each in classes] or ["clock.pcpus"]]
+    if any(memories) or any(cpus) or "random" in plan.values("fleet.placement"):
+        return of_all
+    hosts = sum(min(map(int, plan.values(path))) for path in [f"{each}count" for each in classes] or ["fleet.hosts"])
+    return of_all / hosts + of_one  # each guest went where the fewest pages were
 
 
 def _most(plan: Plan, path: str) -> float:

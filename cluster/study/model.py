@@ -105,7 +105,7 @@ class CellSpec(Table):
             value = checker_of(given).validate_python(data[given], strict=True)
         except ValueError:  # which is said when the key itself is checked
             return {"overcommit": 1.0, "limit": 1.0, **data}
-        return {"overcommit": overcommit_of(value), "limit": 1 / value, **data}
+        return {**data, **({"overcommit": overcommit_of(value)} if given == "limit" else {"limit": 1 / value})}
 
     @model_validator(mode="after")
     def _check_limit(self) -> CellSpec:

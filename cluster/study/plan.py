@@ -22,7 +22,7 @@ import numpy.typing as npt
 from coldfleet.cluster.study.argument import Argument
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Bundle
-from coldfleet.cluster.study.model import CellSpec, quantity_at, table_at
+from coldfleet.cluster.study.model import CellSpec, following_keys, quantity_at, table_at
 from coldfleet.cluster.study.own_policy import build_all
 from coldfleet.cluster.study.tables import Table
 from coldfleet.cluster.study.terminal import announced, counted
@@ -147,7 +147,8 @@ class Plan:
                 return tuple(dict.fromkeys(bundle.column(path)))
         if path in self.axes:
             return self.axes[path]
-        cells = 1 if path in self.base else self.cell_count  # what isn't set follows other keys, which may vary
+        inherits = any(path.endswith(f".{key.partition('.')[2] or key}") for key in self.varied)  # as classes do
+        cells = self.cell_count if path not in self.base and (inherits or path in following_keys()) else 1
         return tuple(dict.fromkeys(self.cell(number).spec.value(path) for number in range(cells)))
 
     def cell(self, number: int) -> Cell:

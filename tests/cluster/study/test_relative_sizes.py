@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from coldfleet.cluster.answers.question import set_keys
 from coldfleet.cluster.execution.work import simulate_run
-from coldfleet.cluster.execution.worker_memory import worker_bytes
+from coldfleet.cluster.execution.worker_memory import _most_on_a_host, worker_bytes
 from coldfleet.cluster.study.fleet import build_fleet, build_hosts
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
@@ -122,6 +122,17 @@ def test_classes_of_guests_need_no_classes_of_hosts() -> None:
     assert worker_bytes(read(limit="50 %", fleet=alike)) > worker_bytes(
         read(limit="50 %", fleet={**alike, "guest": {"web": GUESTS["web"]}})
     )
+
+
+@given(st.integers(1, 6), st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, max_size=4))
+def test_a_worker_has_memory_for_the_fullest_of_hosts_without_a_size(
+    hosts: int, classes: list[tuple[int, int]]
+) -> None:
+    of_guests = {f"c{n}": {"count": count, "memory": f"{2 * tables} MiB"} for n, (count, tables) in enumerate(classes)}
+    plan = read(limit=1, fleet={"hosts": hosts, "guest": of_guests})
+    fullest = max(pages for _, _, _, pages in of_hosts(plan))
+    total = sum(count * tables * 512 for count, tables in classes)
+    assert fullest <= _most_on_a_host(plan, total, max(tables for _, tables in classes) * 512) <= total + 40 * 512
 
 
 def test_classes_of_hosts_inherit_memory_and_cpus() -> None:
