@@ -141,7 +141,7 @@ def vary_together(plan: Plan, paths: tuple[str, ...], rows: Sequence[tuple[Scala
 def only_policies(plan: Plan, wanted: Collection[str]) -> None:
     """Raises UserError if the study varies anything else than policies and the keys that are ``wanted``."""
     for path in plan.varied:
-        if path not in ("policy", *wanted):
+        if path not in ("policy", *wanted) and other_way(path) not in wanted:
             value = plan.values(path)[0]
             raise UserError(f"the study varies {path}: choose one value of it with at, such as {path}={value}")
 

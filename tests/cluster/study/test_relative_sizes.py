@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldfleet.cluster.answers.question import set_keys
+from coldfleet.cluster.answers.question import only_policies, set_keys, vary
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.execution.worker_memory import _most_on_a_host, worker_bytes
 from coldfleet.cluster.study.fleet import build_fleet, build_hosts
@@ -59,6 +59,14 @@ def test_a_limit_can_vary_and_be_set_in_the_other_way() -> None:
     set_back = set_keys(read(limit="70 %"), {"overcommit": 4.0})
     assert guests(set_back)[0].limit_pages == 256
     assert guests(set_keys(set_back, {"limit": "70%"}))[0].limit_pages == 716
+
+
+def test_an_answer_varies_what_the_study_says_in_the_other_way() -> None:
+    plan = read(grid={"limit": ["25 %", "50 %"]})
+    only_policies(plan, ["overcommit"])
+    assert vary(plan, "overcommit", [1.5, 2.0]).varied == ("overcommit",)
+    with pytest.raises(UserError, match="the study varies limit"):
+        only_policies(plan, ["nested_ratio"])
 
 
 @pytest.mark.parametrize("memory", ["2 MiB", "64 MiB", "1 GiB"])
