@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.model import find_key, following_keys, other_way, quantity_at, scalar_type
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar, parse_share
+from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.units import TIME
 
@@ -50,6 +52,7 @@ def find_path(name: str, plan: Plan) -> str:
 
     Raises UserError if there is no such key, or several.
     """
+    check_argument("the key", name, str, "a text")
     known = list(dict.fromkeys([*plan.all_keys, *following_keys()]))
     found = [path for path in known if path == name] or [path for path in known if path.endswith(f".{name}")]
     if not found:
@@ -104,6 +107,7 @@ def read_value(path: str, text: str) -> Scalar:
 
 def set_keys(plan: Plan, at: Mapping[str, Scalar]) -> Plan:
     """The study with keys set to one value each, by name or its end, a number maybe as text; raises UserError."""
+    check_argument("at", at, Mapping, 'a mapping, such as {"nested_ratio": 1}')
     for name, value in at.items():
         path = find_path(name, plan)
         plan = vary(plan, path, [read_value(path, value) if isinstance(value, str) else value])
@@ -148,6 +152,7 @@ def only_policies(plan: Plan, wanted: Collection[str]) -> None:
 
 def check_confidence(confidence: float) -> None:
     """Raises UserError unless it is a percentage that an interval can have."""
+    check_argument("confidence", confidence, Real, "a number")
     if not 50 <= confidence < 100:
         raise UserError(f"confidence {confidence:g}: it should be a percentage from 50 to 99.99")
 

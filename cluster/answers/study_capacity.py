@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, find_capacities
@@ -33,7 +34,9 @@ from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.study.fleet import build_hosts, check_fleets
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
+from coldfleet.cluster.study.terminal import telling
 from coldfleet.cluster.study.values import Scalar
+from coldfleet.hostsim.spec.checks import check_argument, check_texts
 from coldfleet.hostsim.spec.errors import UserError
 
 BASELINE = "evict-only"
@@ -170,13 +173,17 @@ def capacity(
     """
     limits = Budget.parse(budget)
     check_confidence(confidence)
+    check_argument("headroom", headroom, Real, "a number")
+    check_argument("spare_hosts", spare_hosts, Integral, "a whole number")
     chosen = make_executor(executor, workers)
-    plan = set_keys(read_study(study), at or {})
+    reporter = make_reporter(progress)
+    with telling(reporter.say):
+        plan = set_keys(read_study(study), at or {})
     if not 0 <= headroom < 100 or spare_hosts < 0:
         raise UserError(
             f"headroom {headroom:g}, spare_hosts {spare_hosts}: a percentage below 100, and a number of hosts"
         )
-    slos = [parse_slo(text, tick_seconds(plan)) for text in ([slo] if isinstance(slo, str) else slo)]
+    slos = [parse_slo(text, tick_seconds(plan)) for text in check_texts("slo", slo)]
     if not slos:
         raise UserError("slo: give at least one, such as 'fault_rate<2%'")
     check_clock(plan, (each.metric for each in slos))
@@ -195,7 +202,7 @@ def capacity(
     for each in slos:
         columns[each.table].update(each.metric.needs, *(metric.needs for metric in SUMMARY))
     columns["guests"].update(("guest", "nested", *DRAM))
-    with Trials(plan, chosen, make_reporter(progress), columns) as trials:
+    with Trials(plan, chosen, reporter, columns) as trials:
 
         def rows(policy: str, level: int, replicate: int) -> dict[str, list[dict[str, Any]]]:
             trial = Trial(cells[policy, loads[level]], replicate)

@@ -14,7 +14,9 @@ from coldfleet.cluster.execution.trials import Trial, Trials
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.study.reader import StudySource, read_study
+from coldfleet.cluster.study.terminal import telling
 from coldfleet.cluster.study.values import Scalar
+from coldfleet.hostsim.spec.checks import check_texts
 from coldfleet.hostsim.spec.errors import UserError
 
 
@@ -94,11 +96,12 @@ def compare(
     limits, narrow = Budget.parse(budget), Precision.parse(str(precision))
     check_confidence(confidence)
     chosen = make_executor(executor, workers)
-    names = [metric] if isinstance(metric, str) else metric
-    metrics = [find_metric(name) for name in names] or list(SUMMARY)
+    metrics = [find_metric(name) for name in check_texts("metric", metric)] or list(SUMMARY)
     if a == b:
         raise UserError(f"{a} {b}: the same policy twice")
-    plan = set_keys(vary(read_study(study), "policy", [a, b]), at or {})
+    reporter = make_reporter(progress)
+    with telling(reporter.say):
+        plan = set_keys(vary(read_study(study), "policy", [a, b]), at or {})
     check_clock(plan, metrics)
     cells = {setting: (both[a], both[b]) for setting, both in settings_of(plan).items() if len(both) == 2}
     if not cells:
@@ -107,7 +110,7 @@ def compare(
         raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more, or choose one setting with at")
     pairs = list(cells.values())
     columns = {name for each in metrics for name in each.needs}
-    with Trials(plan, chosen, make_reporter(progress), {"cells": columns}) as trials:
+    with Trials(plan, chosen, reporter, {"cells": columns}) as trials:
 
         def draw(wanted: Mapping[int, range]) -> dict[int, list[list[tuple[float, float]]]]:
             trials.run(Trial(cell, r) for setting, some in wanted.items() for r in some for cell in pairs[setting])

@@ -26,6 +26,7 @@ from coldfleet.cluster.execution.trials import Trial, Trials
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
+from coldfleet.cluster.study.terminal import telling
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.errors import UserError
 
@@ -138,7 +139,9 @@ def policy_map(
     if depth not in range(MOST_DEPTH + 1):
         raise UserError(f"depth {depth}: it should be 0 to {MOST_DEPTH}")
     where = make_executor(executor, workers)
-    plan = set_keys(read_study(study), at or {})
+    reporter = make_reporter(progress)
+    with telling(reporter.say):
+        plan = set_keys(read_study(study), at or {})
     check_clock(plan, [chosen])
     paths = find_path(x, plan), find_path(y, plan)
     if paths[0] == paths[1]:
@@ -152,7 +155,7 @@ def policy_map(
     points = {Point(i, j): (a, b) for i, a in enumerate(ticks[0]) for j, b in enumerate(ticks[1])}
     possible = {point: cells[values] for point, values in points.items() if values in cells}
     sign = -1 if highest else 1
-    with Trials(plan, where, make_reporter(progress), {"cells": chosen.needs}) as trials:
+    with Trials(plan, where, reporter, {"cells": chosen.needs}) as trials:
 
         def evaluate(wanted: Mapping[Entry, range]) -> dict[Entry, Sequence[float]]:
             each = {entry: possible[entry.point][entry.policy] for entry in wanted}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,7 +87,7 @@ def _as_json(argued: Argued) -> dict[str, Any]:
                 "says": outcome.check.says,
                 "measure": outcome.check.measure,
                 "bound": outcome.check.bound,
-                "mean": outcome.mean.mean if isfinite(outcome.mean.mean) else None,
+                "mean": outcome.mean.mean,
                 "ci95": outcome.mean.half_width,
                 "verdict": outcome.verdict,
             }

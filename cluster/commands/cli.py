@@ -43,6 +43,7 @@ from coldfleet.cluster.commands import (
     verify,
 )
 from coldfleet.cluster.execution.interrupt import INTERRUPTED, SIGNALS, StoppedError, StopRequest
+from coldfleet.cluster.study.terminal import telling, visible
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     new.new,
@@ -110,6 +111,8 @@ def _stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
 
 for command in COMMANDS:
     app.command()(_stoppable(command))
+_COMPLETE = "_COLDFLEET_COMPLETE"  # what shells ask for completion with
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 MAX_MESSAGE = 2000  # characters of a message: an input may be longer
 
 
@@ -143,7 +146,9 @@ def _open_streams() -> None:
 def run_command(arguments: list[str]) -> int:
     """Runs a command and returns its exit code."""
     try:
-        code = app(arguments, prog_name="coldfleet", standalone_mode=False)
+        _check_completion()
+        with telling(_say):
+            code = app(arguments, prog_name="coldfleet", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
@@ -157,6 +162,22 @@ def run_command(arguments: list[str]) -> int:
         if os.environ.get("COLDFLEET_DEBUG"):
             raise
         return _complain(*_explain(error))
+
+
+def _check_completion() -> None:
+    """Raises UserError if a shell asks for completion in a way that it doesn't have: click would write many lines."""
+    from coldfleet.hostsim.spec.errors import UserError
+
+    asked = os.environ.get(_COMPLETE, "")
+    known = [f"{what}_{shell}" for shell in _SHELLS for what in ("complete", "source")]
+    bash = asked == "complete_bash" and {"COMP_WORDS", "COMP_CWORD"} - os.environ.keys()
+    if asked and (asked not in known or bash or not os.environ.get("COMP_CWORD", "0").isdecimal()):
+        said = f"{_COMPLETE}={asked}" if asked not in known else "COMP_WORDS or COMP_CWORD"
+        raise UserError(f"{said}: no shell asks so: `coldfleet --install-completion` sets up completion")
+
+
+def _say(text: str) -> None:
+    print(f"coldfleet: {text}", file=sys.stderr, flush=True)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -181,8 +202,6 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 
 def _complain(message: str, code: int) -> int:
-    from coldfleet.cluster.study.terminal import visible
-
     text = visible(" ".join(message.split()))
     text = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} ..."
     with suppress(OSError, ValueError):  # stderr is closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,18 @@ WIDTH = 100
 
 
 def print_json(data: Any) -> None:
-    """Plain data, for scripts."""
-    print(visible_json(json.dumps(data, indent=2, ensure_ascii=False)))
+    """Plain data, for scripts. JSON has no numbers that aren't finite: they are texts, as PostgreSQL writes them."""
+    print(visible_json(json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return "NaN" if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
+    return data
 
 
 def print_text(text: str) -> None:

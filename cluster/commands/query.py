@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def query(
     directory: Directory,
     sql: Annotated[str, typer.Argument(help="One SELECT. The tables are views: cells, hosts, guests.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON: NULL is null.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
     parquet: Annotated[
         Path | None, typer.Option("--parquet", help="Write the rows to this Parquet file.", metavar="FILE")
@@ -29,7 +29,8 @@ def query(
     """Query a sweep's results in SQL, and print the rows.
 
     DuckDB answers (pip install 'coldfleet[query]'). A query reads the tables and can't read or write anything else;
-    `coldfleet columns` lists what they have.
+    `coldfleet columns` lists what they have. NULL is null in JSON and nothing in CSV and tables; NaN and infinities,
+    which JSON hasn't, are the texts "NaN", "Infinity" and "-Infinity" there, and nan, inf and -inf elsewhere.
 
     \b
     Examples:
@@ -155,14 +156,11 @@ def _is_number(kind: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: DuckDB adds whole numbers up to decimals."""
+    """A value as JSON has it, but for NaN and infinities: DuckDB adds whole numbers up to decimals."""
     from decimal import Decimal
-    from math import isfinite
 
     if isinstance(value, Decimal):
         return int(value) if value.is_finite() and value == int(value) else float(value)
-    if isinstance(value, float) and not isfinite(value):
-        return None
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, dict):

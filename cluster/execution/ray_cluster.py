@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import coldfleet
 from coldfleet.cluster.execution.host_actor import ONE_THREAD
 from coldfleet.cluster.execution.interrupt import SIGNALS
+from coldfleet.cluster.execution.ray_home import make_home, remove_left_homes
 from coldfleet.hostsim.spec.errors import UserError
 
 ANSWER_WITHIN_S = 15.0
@@ -53,6 +53,7 @@ class OwnRay:
     def __init__(self) -> None:
         self._ray: Any = None
         self._home = ""  # its directory; as RAY_TMPDIR it also marks its processes
+        self._lock = -1
         self._before: dict[str, str | None] = {}
         self._started: dict[int, str] = {}  # its processes, by pid
         self._gcs = ("", 0)
@@ -64,7 +65,8 @@ class OwnRay:
 
         A slow machine can make the first start fail (ray#65983), so it is tried twice.
         """
-        self._home = tempfile.mkdtemp(prefix="cf-")  # short, since it holds sockets
+        remove_left_homes(lambda home: bool(_family(home)))
+        self._home, self._lock = make_home()
         token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         ours = {**_QUIET, **_ALONE, **dict.fromkeys(ONE_THREAD, "1"), "RAY_TMPDIR": self._home, "RAY_AUTH_TOKEN": token}
         self._before = {name: os.environ.get(name) for name in ours}
@@ -124,7 +126,10 @@ class OwnRay:
         if self._ray is not None:
             self._ray.shutdown()
         self._kill()
-        shutil.rmtree(self._home, ignore_errors=True)
+        if self._home:
+            shutil.rmtree(self._home, ignore_errors=True)
+            os.close(self._lock)
+            self._home = ""
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -19,6 +19,7 @@ from typing import Any, Self
 from coldfleet.cluster.execution import ray_cluster
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest
+from coldfleet.cluster.execution.ray_watch import ClusterWatch
 from coldfleet.cluster.execution.work import Batch, failed, warm_up
 from coldfleet.cluster.execution.worker_memory import worker_bytes
 from coldfleet.cluster.results.journal import BatchReceipt
@@ -64,6 +65,7 @@ class RayExecutor:
         self._address = address
         self._ray: Any = None
         self._own = ray_cluster.OwnRay()  # unless there is an address
+        self._watch: ray_cluster.OwnRay | ClusterWatch = self._own
         self._plan: Plan  # once it is started
         self._sent: Plan  # the same, as it is sent to actors
         self._pool: list[_Slot] = []
@@ -75,6 +77,7 @@ class RayExecutor:
     def __enter__(self) -> Self:
         if self._address:
             self._ray = ray_cluster.join(self._address)
+            self._watch = ClusterWatch(self._ray)
         return self
 
     def __exit__(
@@ -83,7 +86,7 @@ class RayExecutor:
         if not self._address:
             self._own.stop()
         elif self._ray is not None:
-            for slot in self._pool:
+            for slot in [] if self._watch.ended() else self._pool:
                 self._ray.kill(slot.actor)
             self._ray.shutdown()
 
@@ -117,6 +120,7 @@ class RayExecutor:
 
     def _resize(self) -> None:
         """Makes the pool as large as the cluster is now; actors that still wait for a place are the first to go."""
+        self._check_ray()
         self._resized = time.monotonic()
         if self._address or not self.slots:  # a Ray of our own doesn't grow
             self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
@@ -216,6 +220,7 @@ class RayExecutor:
         self._deaths += 1
         if self._deaths > MAX_DEATHS * self.slots:
             raise UserError(f"workers die as fast as they start, the last of {_cause(error)}")
+        self._check_ray()
         self._pool.remove(slot)
         self._ray.kill(slot.actor)
         self._resize()
@@ -241,13 +246,17 @@ class RayExecutor:
     def _starting(self) -> dict[Any, _Slot]:
         return {slot.hello: slot for slot in self._pool if not slot.machine}
 
+    def _check_ray(self) -> None:
+        """Raises :class:`RayEndedError`: before anything that only Ray's own processes can answer."""
+        if name := self._watch.ended():
+            raise RayEndedError(name)
+
     def _finished(self, refs: list[Any], patience_s: float = _POLL_S) -> list[Any]:
         """The references whose answers are there, after waiting at most so long for the first.
 
         Raises :class:`RayEndedError`: nothing comes any more, and Ray itself would wait for a minute and abort.
         """
-        if name := self._own.ended():
-            raise RayEndedError(name)
+        self._check_ray()
         if not refs:
             time.sleep(patience_s)
             return []

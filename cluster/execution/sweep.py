@@ -17,7 +17,7 @@ from coldfleet.cluster.results.results import Results, clean_up, create, find_re
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
-from coldfleet.cluster.study.terminal import counted
+from coldfleet.cluster.study.terminal import counted, telling
 from coldfleet.hostsim.spec.errors import UserError
 
 MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
@@ -54,25 +54,27 @@ def sweep(
         results = coldfleet.sweep("configs/quickstart.toml", executor="serial", progress=True)
         print(results.table("cells").num_rows, "runs")
     """
-    plan, executor, reporter = read_study(study), make_executor(executor, workers, address), make_reporter(progress)
-    found: Results | None
-    if isinstance(out, Results):
-        storage, found = out.storage, out
-    else:
-        storage = open_storage(Path("results") / plan.name if out is None else out)
-        found = find_results(storage, plan)
-    if found is not None and not found.damage and not _to_do(found, retry_failed):
-        return found
-    with StopRequest() as stop, executor:
-        reporter.say(plan.size)
-        get_ready(executor, plan, reporter, stop)
-        create(storage, plan)
-        stop.last_words = f"continue with: coldfleet resume {storage}"
-        with Journal(storage) as journal:
-            # another sweep may have been at work until we got the journal
-            results = open_results_of(plan, storage) if found is None else found.reread()
-            passes = _Passes(plan, storage, journal, executor, reporter, stop, audit)
-            return passes.run(results, retry_failed, fail_fast)
+    executor, reporter = make_executor(executor, workers, address), make_reporter(progress)
+    with telling(reporter.say):
+        plan = read_study(study)
+        found: Results | None
+        if isinstance(out, Results):
+            storage, found = out.storage, out
+        else:
+            storage = open_storage(Path("results") / plan.name if out is None else out)
+            found = find_results(storage, plan)
+        if found is not None and not found.damage and not _to_do(found, retry_failed):
+            return found
+        with StopRequest() as stop, executor:
+            reporter.say(plan.size)
+            get_ready(executor, plan, reporter, stop)
+            create(storage, plan)
+            stop.last_words = f"continue with: coldfleet resume {storage}"
+            with Journal(storage) as journal:
+                # another sweep may have been at work until we got the journal
+                results = open_results_of(plan, storage) if found is None else found.reread()
+                passes = _Passes(plan, storage, journal, executor, reporter, stop, audit)
+                return passes.run(results, retry_failed, fail_fast)
 
 
 @dataclass(frozen=True)

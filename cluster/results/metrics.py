@@ -7,6 +7,7 @@ from functools import cache
 from coldfleet.cluster.results.schemas import SORT_KEYS, schema
 from coldfleet.cluster.stats.metrics import Metric, parse_metric
 from coldfleet.cluster.study.model import column_of, walk_keys
+from coldfleet.hostsim.spec.checks import check_argument
 
 _NOT_FIGURES = frozenset(("seed", "access_hash"))
 _TICKS = "ticks"  # a parameter, but also what a rate is taken over
@@ -28,5 +29,6 @@ def columns(table: str) -> dict[str, str]:
 
 def find_metric(text: str, table: str = "cells") -> Metric:
     """A metric of a table, as :func:`cluster.stats.metrics.parse_metric` reads it; raises UserError."""
+    check_argument("metric", text, str, "a text")
     known = columns(table)
     return parse_metric(text, {**known, _TICKS: _TICKS} if _TICKS in schema(table).names else known)

@@ -10,6 +10,7 @@ from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES, schema
 from coldfleet.cluster.stats.metrics import DERIVED, SUMMARY
 from coldfleet.cluster.study.model import column_of
+from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def run_query(results: Results, sql: str) -> pa.Table:
         import duckdb
     except ImportError:
         raise UserError("queries need DuckDB: pip install 'coldfleet[query]'") from None
+    check_argument("results", results, Results, "results: open them with coldfleet.Results.open")
+    check_argument("the query", sql, str, "a text")
     if sql.encode(errors="ignore").decode() != sql:
         raise UserError("the query isn't UTF-8: a query is one SELECT")
     with duckdb.connect(":memory:", config=_CLOSED) as connection:

@@ -23,6 +23,8 @@ from coldfleet.hostsim.spec.units import MEMORY
 
 _NOTE = "<!-- Made by `python -m coldfleet.cluster.results.reference docs`; a test compares it with the code. -->"
 
+_BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
+
 
 def pages() -> dict[str, str]:
     """The text of each generated file, by its name in docs/."""
@@ -81,16 +83,27 @@ def laws_page() -> str:
 
 
 def _values(key: FieldInfo) -> str:
-    if quantity := quantity_of(key):
-        return "size with a unit" if quantity is MEMORY else "time with a unit"
     if get_origin(key.annotation) is Literal:
         return ", ".join(f'"{name}"' for name in get_args(key.annotation))
-    name = {str: "text", int: "whole number", float: "number"}[scalar_type(key)]
-    low = [mark.ge for mark in key.metadata if hasattr(mark, "ge")]
-    high = [mark.le for mark in key.metadata if hasattr(mark, "le")]
-    if low and high:
-        return f"{name}, {max(low)} to {min(high)}"
-    return f"{name}, {max(low)} or more" if low else name
+    quantity = quantity_of(key)
+    if quantity:
+        name = "size with a unit" if quantity is MEMORY else "time with a unit"
+    else:
+        name = {str: "text", int: "whole number", float: "number"}[scalar_type(key)]
+    show = quantity.format if quantity else _number
+    bounds = {}
+    for sign, tightest in (("ge", max), ("gt", max), ("le", min), ("lt", min)):
+        if marks := [getattr(mark, sign) for mark in key.metadata if hasattr(mark, sign)]:
+            bounds[sign] = show(tightest(marks))
+    if bounds.keys() == {"ge", "le"}:
+        return f"{name}, {bounds['ge']} to {bounds['le']}"
+    return ", ".join([name, *(_BOUNDS[sign].format(bounds[sign]) for sign in _BOUNDS if sign in bounds)])
+
+
+def _number(value: float) -> str:
+    """A bound: 2^31, or as it is."""
+    whole = int(value)
+    return f"2^{whole.bit_length() - 1}" if whole >= 1 << 20 and whole.bit_count() == 1 else str(value)
 
 
 def _default(key: FieldInfo) -> str:

@@ -41,6 +41,7 @@ from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.own_policy import check_installed
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.terminal import announced, visible
+from coldfleet.hostsim.spec.checks import check_argument, check_texts
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     import polars
 
 FORMAT = "coldfleet results"
+_HEAD = {"study": dict, "engine": str, "versions": dict, "created": str}  # what is read of study.json
 _BEGUN = re.compile(r"parts|\.(study\.json|plan\.parquet)\.\d+\.tmp")  # left by a sweep that was cut off at once
 _LEFTOVER = re.compile(rf"\.{PART_NAME.pattern}\.\d+\.tmp")
 _PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
@@ -130,9 +132,12 @@ class Results:
         ``columns``: only these, in this order; None: all. ``filter``: an expression of pyarrow.compute that rows meet.
         Raises UserError for a table or column that there isn't.
         """
-        known = schema(name).names if name in TABLES else None
+        known = schema(name).names if isinstance(name, str) and name in TABLES else None
         if known is None:
+            check_argument("the table", name, str, "a text")
             raise UserError(f"unknown table {name!r}{nearest(name, TABLES)}")
+        columns = None if columns is None else check_texts("columns", columns)
+        check_argument("filter", filter, (ds.Expression, type(None)), "an expression of pyarrow.compute")
         if unknown := [column for column in columns or () if column not in known]:
             raise UserError(f"no column {unknown[0]!r} in {name}{nearest(unknown[0], known)}")
         wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
@@ -274,27 +279,47 @@ def clean_up(results: Results, journal: Journal) -> None:
 
 def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
     try:
-        head = json.loads(storage.read("study.json"))
+        text = storage.read("study.json")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{storage}: there are no results of a sweep in it (no study.json)") from None
     except UserError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{storage}/study.json can't be read: {error}") from None
+    except OSError as error:
+        raise UserError(f"{storage}/study.json can't be read: {error.strerror or error}") from None
+    try:
+        head = json.loads(text)
+    except json.JSONDecodeError as error:
+        why = "it ends too early" if error.pos >= len(text.rstrip()) else f"no JSON at column {error.colno}"
+        raise UserError(_damaged(storage, why, error.lineno)) from None
+    except (ValueError, RecursionError):  # not UTF-8, numbers of thousands of digits, thousands of brackets
+        raise UserError(_damaged(storage, "no JSON that a sweep writes")) from None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise UserError(f"{storage}/study.json is not the head of a sweep's results")
+        raise UserError(_damaged(storage, f'its "format" is not "{FORMAT}"'))
     if head.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
-            f"{storage} has tables of version {head.get('schema_version')}; this coldfleet reads {SCHEMA_VERSION}: "
-            "run the study again into a new directory, or use the version that made them"
+            f"{storage} has tables of version {head.get('schema_version')!r:.40}; this coldfleet reads "
+            f"{SCHEMA_VERSION}: run the study again into a new directory, or use the version that made them"
         )
+    for name, kind in _HEAD.items():
+        if not isinstance(head.get(name), kind):
+            raise UserError(_damaged(storage, f"{name} is {head.get(name)!r:.40}, which no sweep writes"))
     try:
         plan = Plan.thaw(head["study"])
         plan = known if known is not None and known == plan else plan
         _ = plan.numbers
         return plan, str(head["engine"])
-    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise UserError(f"{storage}/study.json is damaged: {error!r:.300}") from None
+    except ValueError as error:
+        raise UserError(_damaged(storage, f"study: {error}")) from None
+    except (KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        raise UserError(_damaged(storage, "no sweep writes such a study")) from None
+
+
+def _damaged(storage: Storage, why: str, line: int = 0) -> str:
+    at = f":{line}" if line else ""
+    return (
+        f"{storage}/study.json{at} is damaged: {why}: put back a copy of the file, "
+        "or run the study again into a new directory"
+    )
 
 
 def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,8 @@ from pyarrow import fs
 
 from coldfleet.hostsim.spec.errors import UserError
 
+ANSWER_WITHIN_S = 12.0
+_CHECK = "check the address, the credentials and the network"
 _CHUNK = 1 << 20
 
 
@@ -68,8 +71,7 @@ class Storage:
         except FileNotFoundError:
             raise
         except OSError as error:
-            hint = "check the address, the credentials and the network"
-            raise UserError(f"{self}/{name}: {_one_line(error)}: {hint}") from None
+            raise UserError(f"{self}/{name}: {_one_line(error)}: {_CHECK}") from None
 
     def read(self, name: str) -> bytes:
         """A whole file; raises as :meth:`open`."""
@@ -164,13 +166,30 @@ def _open_uri(where: str) -> Storage:
         raise UserError(f"{where}: {_one_line(error)}") from None
     if not root.strip("/"):
         raise UserError(f"{where}: names no folder: write for example s3://bucket/results/study")
-    return Storage(where.rstrip("/"), _with_timeouts(filesystem), root.rstrip("/"))
+    storage = Storage(where.rstrip("/"), _with_timeouts(filesystem), root.rstrip("/"))
+    if isinstance(filesystem, fs.GcsFileSystem):
+        _wait_for_answer(storage)
+    return storage
+
+
+def _wait_for_answer(storage: Storage) -> None:
+    """Raises UserError if no answer comes at all; what the answer is, shows when it is needed."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            storage.filesystem.get_file_info(storage.root)
+        answered.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    if not answered.wait(ANSWER_WITHIN_S):
+        raise UserError(f"{storage}: no answer within {ANSWER_WITHIN_S:.0f} s: {_CHECK}")
 
 
 def _with_timeouts(filesystem: Any) -> Any:
     """A client that gives up after about ten seconds without an answer, where one made from a URI would go on.
 
-    That of Google's goes on for two minutes all the same.
+    That of Google's goes on for two minutes all the same, so its first answer is waited for elsewhere.
     """
     if isinstance(filesystem, fs.S3FileSystem):
         _, (options,) = filesystem.__reduce__()  # the three seconds of its timeout, three times

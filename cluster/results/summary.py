@@ -14,6 +14,7 @@ from coldfleet.cluster.stats.metrics import OOM_KILLS, SUMMARY
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.model import column_of, quantity_at
 from coldfleet.cluster.study.values import Scalar
+from coldfleet.hostsim.spec.checks import check_argument
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -63,6 +64,7 @@ def summary(results: Results) -> pa.Table:
 
         print(coldfleet.summary(results).to_pandas())
     """
+    check_argument("results", results, Results, "results: open them with coldfleet.Results.open")
     rows = summarise(results)
     paths = list(rows[0].axes) if rows else ["policy", "nested_ratio", *results.plan.varied]
     columns = {column_of(path): pa.array([row.axes[path] for row in rows]) for path in dict.fromkeys(paths)}

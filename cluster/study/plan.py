@@ -32,6 +32,13 @@ from coldfleet.policies import Policy, get_policy
 
 MAX_RUNS = 10_000_000
 _SHOWN = 12  # values of a list in a message
+_KINDS = {str: "a text", int: "a whole number", dict: "a table", list: "a list"}
+_FROZEN = {
+    **dict.fromkeys(("name", "title", "description"), str),
+    **dict.fromkeys(("seed", "replicates"), int),
+    **dict.fromkeys(("parameters", "policies", "grid"), dict),
+    **dict.fromkeys(("bundles", "where"), list),
+}
 _as_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _IN_CLASS = re.compile(r"fleet\.(host|guest)\.")
 
@@ -234,10 +241,14 @@ class Plan:
     @classmethod
     def thaw(cls, data: Mapping[str, Any]) -> Plan:
         """The plan that :meth:`frozen` wrote; raises KeyError, TypeError or ValueError if it isn't one."""
-        if not all(isinstance(data[name], str) for name in ("name", "title", "description")):
-            raise ValueError("its name, title and description are not texts")
-        if not all(type(data[name]) is int and data[name] >= least for name, least in (("seed", 0), ("replicates", 1))):
+        for name, kind in _FROZEN.items():
+            if name not in data or type(data[name]) is not kind:
+                raise ValueError(f"{name} is {data.get(name)!r:.40}, not {_KINDS[kind]}")
+        if data["seed"] < 0 or data["replicates"] < 1:
             raise ValueError(f"seed = {data['seed']!r:.40} or replicates = {data['replicates']!r:.40} can't be")
+        for path, values in data["grid"].items():
+            if not isinstance(values, list):
+                raise ValueError(f"grid.{path} is {values!r:.40}, not a list")
         axes = {str(path): tuple(values) for path, values in data["grid"].items()}
         return cls(
             data["title"],

@@ -36,6 +36,7 @@ from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
 from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.calibration import read_calibration
+from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.toml import check_values, find_line, key_lines, read_toml
 from coldfleet.policies import POLICIES, Policy, PolicyError
@@ -48,6 +49,7 @@ _RENAMED = {"scene": "scenario", "caller": "monitor"}
 _OLD_NAME = re.compile(rf"""("[^"]*"|'[^']*')|(?<![\w.])({"|".join(_RENAMED)})\b""")
 _OTHER_TABLES: dict[str, type[Table]] = {"policy": PolicyTable, "argument": Argument}
 MAX_VALUES = 5_000  # of all lists together
+MAX_CONSTRAINTS = 100  # each is asked of every combination
 StudySource = Plan | Path | str | Mapping[str, Any]
 """A study: its file, a mapping of the same form, or its plan."""
 
@@ -82,6 +84,8 @@ def read_study(study: StudySource, base: Path | str = ".", name: str = "study") 
     if isinstance(study, Plan):
         return study
     if isinstance(study, Mapping):
+        check_argument("name", name, str, "a text")
+        check_argument("base", base, (str, PathLike), "the name of a folder")
         try:
             tree = _plain(study, name)
         except RecursionError:
@@ -249,6 +253,8 @@ class _StudyReader:
         """The constraints, as texts that can be read."""
         if not isinstance(where, list) or not all(isinstance(text, str) for text in where):
             self.refuse(("where",), 'where is not a list of texts: write where = ["overcommit > 1"]')
+        if len(where) > MAX_CONSTRAINTS:
+            self.refuse(("where",), f"where has {len(where):,} conditions; at most {MAX_CONSTRAINTS} are read")
         for text in where:
             try:
                 read_constraint(text, self.known)

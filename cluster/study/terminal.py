@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 SAY_AFTER_S = 1.0  # the command itself may take another to start
 SAY_AGAIN_S = 15.0
@@ -29,11 +30,25 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+_tell: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
+
+
+@contextmanager
+def telling(tell: Callable[[str], None]) -> Iterator[None]:
+    """Inside, ``tell`` is told how far long checks are. Elsewhere nobody is: a library doesn't print by itself."""
+    token = _tell.set(tell)
+    try:
+        yield
+    finally:
+        _tell.reset(token)
+
+
 def announced(count: int, what: str) -> Iterator[int]:
-    """The numbers below ``count``; says how many it gave after :data:`SAY_AFTER_S`, then every :data:`SAY_AGAIN_S`."""
+    """The numbers below ``count``; tells how many it gave after :data:`SAY_AFTER_S`, then every :data:`SAY_AGAIN_S`."""
     say_at = time.monotonic() + SAY_AFTER_S
     for number in range(count):
         if time.monotonic() >= say_at:
-            print(f"coldfleet: {number:,} of {count:,} {what} ...", file=sys.stderr, flush=True)
+            if tell := _tell.get():
+                tell(f"{number:,} of {count:,} {what} ...")
             say_at = time.monotonic() + SAY_AGAIN_S
         yield number

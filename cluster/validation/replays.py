@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ def replay(recording: Path | str) -> ReplayAnswer:
         answer = coldfleet.replay("tests/recordings/k6.12_host_hotcold_debugfs_r1.jsonl.gz")
         print(answer.exact_steps, "of", answer.steps, "steps are exact")
     """
+    check_argument("recording", recording, (str, PathLike), "the name of a file")
     (result,) = replay_all([Path(recording)])
     if isinstance(result, Refusal):
         raise UserError(result.reason)

@@ -5,7 +5,7 @@ The engine would run with anything, and do something else, never end, or read wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -38,6 +38,20 @@ def check_ranges(spec: object, **ranges: tuple[float, float]) -> None:
         wanted, what = (Integral, "whole number") if isinstance(least, int) else (Real, "number")
         if isinstance(value, bool) or not isinstance(value, wanted) or not least <= value <= most:  # type: ignore[operator]
             raise UserError(f"{type(spec).__name__}: {name} is {value!r:.80}, not a {what} from {least} to {most}")
+
+
+def check_argument(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
+    """Raises UserError for an argument of a call that isn't of its kind; yes and no are no numbers."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{name} = {value!r:.80} is not {what}")
+
+
+def check_texts(name: str, value: object) -> list[str]:
+    """One text or some, as a list; raises UserError for anything else."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{name} = {value!r:.80} is not a text or a list of texts")
+    return list(texts)
 
 
 def check_kinds(spec: object, **kinds: type | tuple[type, ...]) -> None:

@@ -141,6 +141,7 @@ class VmSpec:
     truth: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self, subscribers=(tuple, list))
         check_names("subscriber", self.subscribers, SUBSCRIBERS)
         check_ranges(
             self,

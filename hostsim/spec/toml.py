@@ -19,6 +19,7 @@ _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=(.*)", re.DOTALL)
 _LONG_CHAIN = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY}\s*\.\s*){{{MAX_DEPTH}}}")  # tomllib takes their length squared
+_LONG_NUMBER = re.compile(r"[0-9_]{4300}")
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
 
 
@@ -39,24 +40,37 @@ def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     except RecursionError:
         raise UserError(f"{path}: tables or arrays more than {MAX_DEPTH} deep within each other") from None
-    except ValueError as error:  # what isn't TOML, and integers of thousands of digits
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
-    check_values(tree, str(path))
+    except ValueError:  # tomllib passes on what Python says of integers of thousands of digits
+        digits = _LONG_NUMBER.search(text)
+        line = text.count("\n", 0, digits.start()) + 1 if digits else 1
+        raise UserError(f"{path}:{line}: a whole number of thousands of digits; TOML has 64 bits") from None
+    check_values(tree, str(path), text)
     return text, tree
 
 
-def check_values(value: Any, where: str, depth: int = 0) -> None:
-    """Raises :class:`UserError` for values that TOML hasn't: too deep, or beyond 64 bits."""
+def check_values(value: Any, where: str, text: str = "", path: tuple[str, ...] = (), depth: int = 0) -> None:
+    """Raises :class:`UserError` for values that TOML hasn't: too deep, or beyond 64 bits.
+
+    ``where``: the name of the file or mapping; ``text``: what the file says; ``path``: the keys that lead to the value.
+    """
     if depth > MAX_DEPTH:
-        raise UserError(f"{where}: tables or arrays more than {MAX_DEPTH} deep within each other")
+        raise UserError(f"{_place(where, text, path)}: tables or arrays more than {MAX_DEPTH} deep within each other")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise UserError(f"{where}: a whole number of {value.bit_length()} bits; TOML has 64, one for the sign")
+        said = f"is a whole number of {value.bit_length()} bits; TOML has 64, one for the sign: write a smaller one"
+        raise UserError(f"{_place(where, text, path)}: {'.'.join(path)} {said}")
     if isinstance(value, dict):
-        for inner in value.values():
-            check_values(inner, where, depth + 1)
+        for key, inner in value.items():
+            check_values(inner, where, text, (*path, *key.split(".")), depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            check_values(inner, where, depth + 1)
+            check_values(inner, where, text, path, depth + 1)
+
+
+def _place(where: str, text: str, path: tuple[str, ...]) -> str:
+    line = find_line(key_lines(text), path)
+    return f"{where}:{line}" if line else where
 
 
 def key_lines(text: str) -> dict[tuple[str, ...], int]:

@@ -86,6 +86,22 @@ def test_a_shell_completes_commands(shell: str) -> None:
     assert "sweep" not in said.stdout
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"_COLDFLEET_COMPLETE": "nonsense"}, {"_COLDFLEET_COMPLETE": "complete_nosh"}, {"_COLDFLEET_COMPLETE": "x_bash"},
+     {"_COLDFLEET_COMPLETE": "complete_bash", "COMP_CWORD": "zz", "COMP_WORDS": "a"}],
+)  # fmt: skip
+def test_completion_that_no_shell_asks_for_is_one_line(
+    asked: dict[str, str], coldfleet: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    said = coldfleet()
+    assert (said.code, said.out) == (2, "")
+    assert said.err.endswith("no shell asks so: `coldfleet --install-completion` sets up completion\n")
+    assert len(said.err.splitlines()) == 1
+
+
 def test_completion_knows_every_command(coldfleet: Command) -> None:
     said = coldfleet("--help").out
     assert all(command.__name__ in said for command in COMMANDS)

@@ -280,6 +280,39 @@ def test_a_head_that_cannot_be_is_refused(done: Path, name: str, value: Any) -> 
         Results.open(done)
 
 
+HEADS: dict[str, tuple[Callable[[str], str], str]] = {
+    "empty": (lambda text: "", "study.json:1 is damaged: it ends too early: put back a copy"),
+    "cut off": (lambda text: text[: len(text) // 2], "is damaged: "),
+    "a comma too much": (lambda text: text.replace("{", "{,", 1), "study.json:1 is damaged: no JSON at column 2"),
+    "deep": (lambda text: "[" * 100_000, "study.json is damaged: no JSON that a sweep writes"),
+    "digits": (lambda text: "9" * 9000, "study.json is damaged: no JSON that a sweep writes"),
+    "another file": (lambda text: "{}", 'study.json is damaged: its "format" is not "coldfleet results"'),
+    "no study": (lambda text: text.replace('"study"', '"studie"'), "study is None, which no sweep writes"),
+    "versions": (lambda text: text.replace('"versions": {', '"versions": 5, "x": {'), "versions is 5, which no sweep"),
+    "seed": (lambda text: text.replace('"seed": ', '"seed": "x", "s": '), "study: seed is 'x', not a whole number"),
+    "grid": (lambda text: text.replace('"policy": [', '"policy": 5, "x": ['), "grid.policy is 5, not a list"),
+    "where": (lambda text: text.replace('"where": [', '"where": ["1"], "x": ['), "'1': 1 is a number, not a condition"),
+    "key": (lambda text: text.replace('"ticks": ', '"tics": '), "tics"),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("command", ["status", "query", "report", "resume", "verify"])
+def test_every_command_says_what_is_wrong_with_the_head(
+    done: Path, coldfleet: Command, head: str, command: str
+) -> None:
+    change, expected = HEADS[head]
+    text = (done / "study.json").read_text()
+    (done / "study.json").write_text(change(text))
+    before = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
+    said = coldfleet(command, done, *(["SELECT 1"] if command == "query" else []))
+    assert said.code == 2
+    assert expected in said.err
+    assert "put back a copy of the file, or run the study again into a new directory" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert {path: path.read_bytes() for path in done.rglob("*") if path.is_file()} == before
+
+
 @SLICE
 @given(st.sampled_from(FILES), CUTS)
 def test_a_damaged_file_gives_no_wrong_table(done: Path, name: str, cuts: list[Cut]) -> None:

@@ -184,3 +184,19 @@ def test_store_that_does_not_answer_is_one_line(
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert silent in said.err
     assert "check the address, the credentials and the network" in said.err
+
+
+def test_google_s_store_that_does_not_answer_is_one_line(
+    study_file: Path, coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coldfleet.cluster.results.storage.ANSWER_WITHIN_S", 1.0)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(100)
+        where = f"gs://anonymous@fleet/study?scheme=http&endpoint_override=127.0.0.1:{server.getsockname()[1]}"
+        begun = time.monotonic()
+        for arguments in (["sweep", study_file, "--out", where, "--executor", "serial"], ["status", where]):
+            said = coldfleet(*arguments)
+            assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+            assert f"{where}: no answer within 1 s: check the address, the credentials and the network" in said.err
+        assert time.monotonic() - begun < 10

@@ -124,12 +124,25 @@ def test_lost_part_that_came_back_counts_once(done: Path, plan: Plan, coldfleet:
 
 
 def test_sums_and_lists_are_plain_json(done: Path, coldfleet: Command) -> None:
-    sql = "SELECT sum(pgmajfault) AS s, avg(pgmajfault) AS a, max(step_pages) AS l, 0.0/0.0 AS n FROM guests"
+    sql = "SELECT sum(pgmajfault) AS s, avg(pgmajfault) AS a, max(step_pages) AS l FROM guests"
     row = json.loads(coldfleet("query", done, sql, "--json").out)[0]
     assert isinstance(row["s"], int)
     assert isinstance(row["a"], float)
     assert isinstance(row["l"], list)
-    assert row["n"] is None
+
+
+NUMBERS = "SELECT NULL AS a, 'NaN'::DOUBLE AS b, 'inf'::DOUBLE AS c, '-inf'::FLOAT AS d, ['nan'::DOUBLE, NULL] AS e"
+
+
+def test_null_nan_and_infinity_are_told_apart(done: Path, coldfleet: Command) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    row = json.loads(coldfleet("query", done, NUMBERS, "--json").out, parse_constant=refuse)[0]
+    assert row == {"a": None, "b": "NaN", "c": "Infinity", "d": "-Infinity", "e": ["NaN", None]}
+    (row,) = csv.DictReader(io.StringIO(coldfleet("query", done, NUMBERS, "--csv").out))
+    assert [row[name] for name in "abcd"] == ["", "nan", "inf", "-inf"]
+    assert coldfleet("query", done, NUMBERS).out.split()[-5:] == ["nan", "inf", "-inf", "[nan,", "None]"]
 
 
 def test_printed_for_people(done: Path, coldfleet: Command) -> None:

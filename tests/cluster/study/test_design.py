@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -122,23 +123,30 @@ def test_constraints_leave_cells_out(read: Callable[..., Plan], fake_engine: lis
     assert "where" in plan.difference(read(""))
 
 
+VALUES = {"overcommit": 1.5, "policy": "was-fast", "nested_ratio": 0, "guest.memory": 512, "clock.tick": 10**9}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("overcommit > 1", True), ("overcommit * 2 - 1 == 2", True), ("1 < overcommit <= 1.5", True), ("not a.b", True),
-     ("policy in ['x', 'y']", True), ("policy not in ('x', 'y')", False), ("size == '2 MiB'", True),
-     ("size < '2 MiB' or policy == 'y'", False), ("-overcommit < 0 and a.b == 0", True)],
+    [("overcommit > 1", True), ("overcommit * 2 - 1 == 2", True), ("1 < overcommit <= 1.5", True),
+     ("not nested_ratio > 0", True), ("policy in ['was-fast', 'y']", True), ("policy not in ('was-fast', 'y')", False),
+     ("guest.memory == '2 MiB'", True), ("guest.memory < '2 MiB' or policy == 'y'", False),
+     ("-overcommit < 0 and nested_ratio == 0", True), ("guest.memory * 2 - '1 MiB' == '3 MiB'", True),
+     ("3 * clock.tick / '1 s' == 3", True), ("guest.memory in ['2 MiB', '4 MiB']", True), ("'fast' in policy", True),
+     ("overcommit in []", False), ("(overcommit > 1) == (nested_ratio > 0)", False),
+     ("nested_ratio != 0 and 1 / nested_ratio > 2", False)],
 )  # fmt: skip
 def test_constraint_reads_as_python_would(text: str, expected: bool) -> None:
-    values = {"overcommit": 1.5, "policy": "x", "a.b": 0, "size": 512}
-    assert read_constraint(text, values)(values) is expected
+    assert read_constraint(text, VALUES)(VALUES) is expected
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("overcomit > 1", "unknown key 'overcomit': did you mean 'overcommit'?"), ("overcommit >", "not an expression"),
+    [("overcomit > 1", "unknown key 'overcomit': did you mean 'overcommit'?"),
+     ("overcommit >", "not a condition, such as"),
      ("__import__('os').system('x')", "can't use"), ("overcommit ** 9 ** 9 > 1", "can't use"),
      ("overcommit.__class__", "unknown key"), ("[x for x in overcommit]", "can't use"), ("lambda: 1", "can't use"),
-     ("(" * 500 + ")" * 500, "not an expression"), ("1+" * 600 + "1", "longer than 1000"),
+     ("(" * 500 + ")" * 500, "not a condition, such as"), ("1+" * 600 + "1", "longer than 1000"),
      ("f'{policy}'", "can't use")],
 )  # fmt: skip
 def test_constraint_is_read_never_executed(text: str, expected: str) -> None:
@@ -148,10 +156,33 @@ def test_constraint_is_read_never_executed(text: str, expected: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_constraint_on_the_wrong_kind_of_value_is_one_line() -> None:
-    for text in ("policy > 1", "1 / (overcommit - 1.5) > 1"):
-        with pytest.raises(UserError, match=r"policy|overcommit"):
-            read_constraint(text, ["overcommit", "policy"])({"policy": "x", "overcommit": 1.5})
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1", "1 is a number, not a condition"), ("overcommit", "overcommit is a number, not a condition"),
+     ("overcommit > 1 or policy", "policy is a text, not a condition"), ("not nested_ratio", "not a condition"),
+     ("True", "can't use 'True'"), ("policy > 1", "can't compare a text with a number"),
+     ("policy < 'y'", "a text is not more or less than another: use ==, != or in"),
+     ("policy in ['x', 1]", "1 is a number, not a text"), ("overcommit in policy", "can't look for a number in a text"),
+     ("overcommit in ['x']", "can't look for a number in a list whose first element is a text"),
+     ("overcommit in 2", "write a list, [1, 2]"), ("[overcommit] == [1]", "can't compare a list with a list"),
+     ("policy * 2 == 'xx'", "can't calculate with a text and a number"), ("-policy == 1", "a text, not a number"),
+     ("guest.memory > 5", "'5' has no unit: write for example \"64 MiB\""),
+     ("guest.memory > '5 MB'", "unknown unit 'MB': did you mean 'MiB'?"),
+     ("guest.memory > '5 s'", "can't compare an amount of memory with a time"),
+     ("guest.memory == overcommit", "can't compare an amount of memory with a number"),
+     ("guest.memory + 1 > '5 MiB'", "can't calculate with an amount of memory and a number"),
+     ("guest.memory * guest.memory > '5 MiB'", "can't calculate"), ("9" * 900 + " > 1", "beyond 64 bits")],
+)  # fmt: skip
+def test_constraint_that_mixes_kinds_is_refused_as_it_is_read(text: str, expected: str) -> None:
+    with pytest.raises(UserError, match=re.escape(expected)):
+        read_constraint(text, VALUES)
+
+
+def test_division_by_zero_in_a_constraint_names_the_values(read: Callable[..., Plan]) -> None:
+    with pytest.raises(UserError) as caught:
+        read("", top='where = ["1 / nested_ratio > 0 or overcommit == 7"]')
+    assert "s.toml:1: '1 / nested_ratio > 0 or overcommit == 7' divides by zero where" in str(caught.value)
+    assert "overcommit = 1.5, nested_ratio = 0.0: put a condition that leaves such cells out" in str(caught.value)
 
 
 MISTAKES = {
