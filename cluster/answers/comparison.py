@@ -1,4 +1,4 @@
-"""Two policies on identical accesses: the difference, how sure it is, and as many replicates as that takes.
+"""Two policies, or two other settings, on identical accesses: the difference, and as many replicates as that takes.
 
 A pilot of :data:`PILOT` replicates says how many there have to be, and then they are all run: two stages, so that the
 confidence is kept (:func:`cluster.stats.statistics.two_stage_interval`).
@@ -19,7 +19,7 @@ PILOT = 10
 _MOST = 10_000  # replicates
 
 Pair = tuple[float, float]
-"""A figure of the one policy and of the other, in the same replicate."""
+"""A figure of the one and of the other, in the same replicate."""
 
 Draw = Callable[[Mapping[int, range]], dict[int, list[list[Pair]]]]
 """Runs replicates of some settings, all at once: for each setting and metric the pairs."""
@@ -52,11 +52,11 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class PolicyComparison:
-    """One metric of two policies at one setting. The difference is b - a, with its interval by Student's t."""
+class Comparison:
+    """One metric of two values of a key, all else equal. The difference is b - a, with an interval by Student's t."""
 
     metric: Metric
-    policies: tuple[str, str]
+    names: tuple[str, str]
     pairs: Sequence[Pair]
     confidence: float
     precision: Precision
@@ -90,7 +90,7 @@ class PolicyComparison:
     @property
     def sentence(self) -> str:
         """What a human can quote."""
-        a, b = self.policies
+        a, b = self.names
         what = self.metric.title
         sure = f"{self.confidence:g} % confidence, {len(self.pairs)} replicates on identical accesses"
         low, high = self.interval
@@ -99,10 +99,20 @@ class PolicyComparison:
         if low <= 0 <= high:
             most = self._share(max(-low, high))
             return f"{a} and {b} can't be told apart by {what}: they differ by {most} at most ({sure})"
-        verb = "raises" if low > 0 else "lowers"
         ends = " and ".join(map(self._share, sorted((abs(low), abs(high)))))
-        change = self._share(abs(self.difference))
-        return f"{b} {verb} {what} by {change} against {a}, between {ends} ({sure})"
+        return f"{b} {self.change} against {a}, between {ends} ({sure})"
+
+    @property
+    def sign(self) -> int:
+        """1: the second certainly has more, -1: less, 0: they can't be told apart."""
+        low, high = self.interval
+        return (low > 0) - (high < 0)
+
+    @property
+    def change(self) -> str:
+        """What the second does to it: "lowers refaults by 4.44 %"."""
+        verb = "raises" if self.difference > 0 else "lowers"
+        return f"{verb} {self.metric.title} by {self._share(abs(self.difference))}"
 
     @property
     def _differences(self) -> list[float]:
@@ -115,7 +125,7 @@ class PolicyComparison:
 
 
 def compare(
-    policies: tuple[str, str],
+    names: tuple[str, str],
     settings: int,
     metrics: Sequence[Metric],
     draw: Draw,
@@ -123,7 +133,7 @@ def compare(
     confidence: float,
     precision: Precision,
     runs_left: Callable[[], int],
-) -> list[list[PolicyComparison]]:
+) -> list[list[Comparison]]:
     """For each setting and metric the comparison.
 
     ``runs_left``: of the budget, asked after the pilot, which is run in any case.
@@ -140,7 +150,7 @@ def compare(
             some += others
     return [
         [
-            PolicyComparison(metric, policies, some, confidence, precision)
+            Comparison(metric, names, some, confidence, precision)
             for metric, some in zip(metrics, pairs[setting], strict=True)
         ]
         for setting in range(settings)

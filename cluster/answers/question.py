@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 
 from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.study.design import Bundle
-from coldfleet.cluster.study.model import find_key, following_keys, other_way, quantity_at, scalar_type
+from coldfleet.cluster.study.model import column_of, find_key, following_keys, other_way, quantity_at, scalar_type
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar, parse_share
 from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.units import TIME
 
+_SHOWN = 5  # values of a key in a message
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 SECOND_NS = 1e9
 _USUAL = {"overcommit": (1.0, 4.0), "limit": (0.25, 1.0)}
@@ -48,13 +50,16 @@ class Budget:
 
 
 def find_path(name: str, plan: Plan) -> str:
-    """The dotted name of a key that is given by it or by its end: "exposed_share" -> "nested.exposed_share".
+    """The dotted name of a key that is given by it, by its column, or by its end: "exposed_share", or
+    "nested_exposed_share" -> "nested.exposed_share".
 
     Raises UserError if there is no such key, or several.
     """
     check_argument("the key", name, str, "a text")
     known = list(dict.fromkeys([*plan.all_keys, *following_keys()]))
-    found = [path for path in known if path == name] or [path for path in known if path.endswith(f".{name}")]
+    found = [path for path in known if name in (path, column_of(path), path.replace(".", "_"))] or [
+        path for path in known if path.endswith(f".{name}")
+    ]
     if not found:
         tails = {path.rpartition(".")[2]: path for path in reversed(known)}
         raise UserError(f"unknown key {name!r}{nearest(name, [*known, *tails])}")
@@ -105,6 +110,36 @@ def read_value(path: str, text: str) -> Scalar:
         raise UserError(f"{path} = {text!r} is not {kind}") from None
 
 
+def read_setting(text: str, plan: Plan) -> tuple[str, Scalar]:
+    """What is set to what: ``KEY=VALUE``, or the name of a policy alone; amounts in pages or ns. Raises UserError."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals:
+        return "policy", name
+    path = find_path(name, plan)
+    quantity = quantity_at(path)
+    return path, quantity.parse(value) if quantity else read_value(path, value)
+
+
+def find_sibling(plan: Plan, number: int, setting: str) -> tuple[int, str]:
+    """The cell that differs from this one in the setting alone, and the key that it sets; raises UserError."""
+    path, value = read_setting(setting, plan)
+    spec = plan.cell(number).spec
+    if path not in plan.varied:
+        varied = f"it varies {', '.join(plan.varied)}" if plan.varied else "it varies nothing"
+        raise UserError(f"{setting}: the study has one {path} only: {varied}")
+    if spec.value(path) == value:
+        raise UserError(f"{setting}: that is the cell's own {path}")
+    wanted = {varied: spec.value(varied) for varied in plan.varied} | {path: value}
+    found: list[str] = []
+    for other in range(plan.cell_count):
+        values = {varied: plan.cell(other).spec.value(varied) for varied in wanted}
+        if values == wanted:
+            return other, path
+        if {**values, path: value} == wanted and other != number:
+            found.append(str(values[path]))
+    raise UserError(f"{setting}: no cell has that {path} and else the same values{nearest(str(value), found)}")
+
+
 def set_keys(plan: Plan, at: Mapping[str, Scalar]) -> Plan:
     """The study with keys set to one value each, by name or its end, a number maybe as text; raises UserError."""
     check_argument("at", at, Mapping, 'a mapping, such as {"nested_ratio": 1}')
@@ -144,10 +179,29 @@ def vary_together(plan: Plan, paths: tuple[str, ...], rows: Sequence[tuple[Scala
 
 def only_policies(plan: Plan, wanted: Collection[str]) -> None:
     """Raises UserError if the study varies anything else than policies and the keys that are ``wanted``."""
-    for path in plan.varied:
-        if path not in ("policy", *wanted) and other_way(path) not in wanted:
-            value = plan.values(path)[0]
-            raise UserError(f"the study varies {path}: choose one value of it with at, such as {path}={value}")
+    if several := _several(plan, wanted):
+        shown = "; ".join(f"{path} ({_some(plan.values(path))})" for path in several)
+        raise UserError(f"the study varies {shown}: choose one value of each, such as {example_at(plan, wanted)}")
+
+
+def example_at(plan: Plan, wanted: Collection[str] = ()) -> str:
+    """Options that choose one value of every key that varies, but policies and those ``wanted``, to paste."""
+    options = (["--at", f"{path}={_shown(plan.values(path)[0])}"] for path in _several(plan, wanted))
+    return " ".join(map(shlex.join, options))
+
+
+def _several(plan: Plan, wanted: Collection[str]) -> list[str]:
+    """The keys that vary, but policies and those wanted, or another way to say one of those."""
+    return [path for path in plan.varied if path not in ("policy", *wanted) and other_way(path) not in wanted]
+
+
+def _shown(value: Scalar) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _some(values: Sequence[Scalar]) -> str:
+    shown = ", ".join(map(_shown, values[:_SHOWN]))
+    return f"{shown}, ..." if len(values) > _SHOWN else shown
 
 
 def check_confidence(confidence: float) -> None:
@@ -168,14 +222,14 @@ def check_clock(plan: Plan, metrics: Iterable[Metric]) -> None:
     """Raises UserError if a metric takes a clock and the study, or a part of it, has none."""
     for metric in metrics:
         if metric.needs_clock and plan.values("clock.mode") != ("timed",):
-            raise UserError(f"{metric.key} is measured by a clock: set clock.mode=timed with at")
+            raise UserError(f"{metric.key} is measured by a clock: add --at clock.mode=timed")
 
 
-def settings_of(plan: Plan) -> dict[tuple[tuple[str, Scalar], ...], dict[str, int]]:
-    """The cells of a plan: by what varies besides the policy, for each policy the number of its cell."""
-    found: dict[tuple[tuple[str, Scalar], ...], dict[str, int]] = {}
-    others = [path for path in plan.varied if path != "policy"]
+def settings_of(plan: Plan, path: str = "policy") -> dict[tuple[tuple[str, Scalar], ...], dict[Scalar, int]]:
+    """The cells of a plan: by what varies besides one key, for each value of that the number of its cell."""
+    found: dict[tuple[tuple[str, Scalar], ...], dict[Scalar, int]] = {}
+    others = [other for other in plan.varied if other != path]
     for number in range(plan.cell_count):
         spec = plan.cell(number).spec
-        found.setdefault(tuple((path, spec.value(path)) for path in others), {})[spec.policy] = number
+        found.setdefault(tuple((other, spec.value(other)) for other in others), {})[spec.value(path)] = number
     return found

@@ -125,12 +125,11 @@ class HostCount:
     @property
     def text(self) -> str:
         """It in words."""
-        binds = f"{self.binding} bind{'' if self.binding in ('vCPUs', 'guests per host') else 's'}"
         spare = f", {self.spare} of them spare" if self.spare else ""
         if not self.saved:
-            return f"No host is saved: {binds}"
+            return f"No host is saved, because of {self.binding}"
         enough = f"{counted(self.hosts, 'host')}{spare} {'is' if self.hosts == 1 else 'are'} enough"
-        return f"{enough} for what fills {self.without:,} without overcommit: {binds}"
+        return f"{enough} for what fills {self.without:,} without overcommit, and not fewer because of {self.binding}"
 
 
 @dataclass(frozen=True)

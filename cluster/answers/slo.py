@@ -109,7 +109,7 @@ def _scale(text: str, metric: Metric, unit: str, tick_s: float | None) -> float:
     if per not in _SECONDS:
         return amounts[amount]
     if tick_s is None:
-        raise UserError(f"slo {text!r}: no clock says how long a tick is: write /tick, or set clock.mode=timed with at")
+        raise UserError(f"slo {text!r}: no clock says how long a tick is: write /tick, or add --at clock.mode=timed")
     return amounts[amount] * tick_s / _SECONDS[per]
 
 

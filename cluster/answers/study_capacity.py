@@ -296,10 +296,10 @@ def _placeable(plan: Plan, path: str, loads: list[float]) -> tuple[list[float], 
         raise UserError(too_low)
     if too_low:
         first = bisect_left(loads, True, key=lambda load: not why_not(load))
-        return loads[first:], f"placement binds below {path} {loads[first]:g}: {why_not(loads[first - 1])}"
+        return loads[first:], f"there is no room for less than {path} {loads[first]:g}: {why_not(loads[first - 1])}"
     if too_high:
         end = bisect_left(loads, True, key=lambda load: bool(why_not(load)))
-        return loads[:end], f"placement binds at {path} {loads[end - 1]:g}: {why_not(loads[end])}"
+        return loads[:end], f"there is no room for more than {path} {loads[end - 1]:g}: {why_not(loads[end])}"
     return loads, ""
 
 
@@ -362,7 +362,7 @@ class _Sized:
         lowest, highest = self.loads[0], self.loads[-1]
         best, broken = self.load(found.best), self.load(found.broken)
         if found.always_met:
-            last = "where placement binds" if self.placed_up_to else "the highest that was tried"
+            last = "the most that there is room for" if self.placed_up_to else "the highest that was tried"
             return f"every SLO is met up to {self.path} {highest:g}, {last}"
         if broken is None:
             if best is None:

@@ -1,33 +1,48 @@
-"""Compares two policies at every setting of a study: runs them on identical accesses and says what was found."""
+"""Compares two policies, or two values of any key, at every setting of a study, on identical accesses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coldfleet.cluster.answers.comparison import PILOT, PolicyComparison, Precision
+from coldfleet.cluster.answers.comparison import PILOT, Comparison, Precision
 from coldfleet.cluster.answers.comparison import compare as find
-from coldfleet.cluster.answers.question import Budget, check_clock, check_confidence, set_keys, settings_of, vary
+from coldfleet.cluster.answers.question import (
+    Budget,
+    check_clock,
+    check_confidence,
+    example_at,
+    find_path,
+    read_setting,
+    set_keys,
+    settings_of,
+    vary,
+)
 from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Trial, Trials
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.stats.metrics import SUMMARY
+from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import telling
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.checks import check_texts
 from coldfleet.hostsim.spec.errors import UserError
 
+_TIMED_COSTS = ("slowdown",)
+_COSTS = ("reclaim_cpu_s", *_TIMED_COSTS)
+"""Metrics that say what a setting costs in time: CPU time of reclaim, and on a clock how much longer guests take."""
+
 
 @dataclass(frozen=True)
 class ComparedMetric:
-    """One metric of two policies at one setting of the study.
+    """One metric of two policies, or two values of another key, at one setting of the study.
 
-    ``setting``: the value of every key that varies besides the policy, by its dotted name; amounts in pages or ns.
-    ``metric``, ``title``, ``unit``: its name, its name for people, and the unit of all figures here. ``a``, ``b``: the
-    means of both policies over ``replicates`` runs each, sums over the fleet. ``difference``: the mean of b - a, with
-    its ``interval`` by Student's t and a ``bootstrap`` one, which doesn't take it for normal; both (low, high).
+    ``setting``: the value of every other key that varies, by its dotted name; amounts in pages or ns. ``metric``,
+    ``title``, ``unit``: its name, its name for people, and the unit of all figures here. ``a``, ``b``: the means of
+    both over ``replicates`` runs each, sums over the fleet. ``difference``: the mean of b - a, with its ``interval`` by
+    Student's t and a ``bootstrap`` one, which doesn't take it for normal; both (low, high).
     ``narrow_enough``: the interval is as narrow as was asked. ``sentence``: what a person can quote.
     """
 
@@ -49,9 +64,10 @@ class ComparedMetric:
 class ComparisonAnswer:
     """What :func:`compare` found, as plain data.
 
-    ``study``, ``title``: the study's name and title. ``a``, ``b``: the policies. ``confidence``: of every interval, in
-    percent. ``runs``: that were simulated for it. ``comparisons``: one for each setting and metric, in the order of the
-    study's grid.
+    ``study``, ``title``: the study's name and title. ``a``, ``b``: the policies, or ``"KEY=VALUE"``. ``confidence``: of
+    every interval, in percent. ``runs``: that were simulated for it. ``headlines``: a sentence for each setting: what
+    became of the first metric, and what that costs in time. ``comparisons``: one for each setting and metric, in the
+    order of the study's grid.
     """
 
     study: str
@@ -60,6 +76,7 @@ class ComparisonAnswer:
     b: str
     confidence: float
     runs: int
+    headlines: tuple[str, ...]
     comparisons: tuple[ComparedMetric, ...]
 
 
@@ -77,16 +94,17 @@ def compare(
     workers: int | None = None,
     progress: Reporter | bool = False,
 ) -> ComparisonAnswer:
-    """Compares the policies ``a`` and ``b`` on identical accesses, for every setting of the study's grid.
+    """Compares ``a`` and ``b`` on identical accesses, for every setting of the study's grid.
 
-    Both run until the intervals of their differences are as narrow as asked, or the budget is spent. Whatever policies
-    the study has, these two are compared.
+    They are two policies, or two values of any other key, as ``"KEY=VALUE"``: ``"reclaim.lru=classic"``. Both run until
+    the intervals of their differences are as narrow as asked, or the budget is spent. Whatever values of that key the
+    study has, these two are compared.
 
     ``study``: a file, a mapping or a plan. ``at``: keys to set to one value, ``{"nested_ratio": 0.25}``; the end of a
     key's name is enough. ``metric``: names of metrics, columns, sums or ratios, ``"pgsteal / pgscan"``; none: those of
-    the summary. ``precision``: half an interval, in percent of the larger mean, ``"2%"``, or a number in the metric's
-    unit. ``confidence``: in percent. ``budget``: a time, ``"5m"``, or a number of runs. ``executor``, ``workers``,
-    ``progress``: as in :func:`sweep`.
+    the summary, and on a clock the slowdown. ``precision``: half an interval, in percent of the larger mean, ``"2%"``,
+    or a number in the metric's unit. ``confidence``: in percent. ``budget``: a time, ``"5m"``, or a number of runs.
+    ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
@@ -96,18 +114,20 @@ def compare(
     limits, narrow = Budget.parse(budget), Precision.parse(str(precision))
     check_confidence(confidence)
     chosen = make_executor(executor, workers)
-    metrics = [find_metric(name) for name in check_texts("metric", metric)] or list(SUMMARY)
-    if a == b:
-        raise UserError(f"{a} {b}: the same policy twice")
+    metrics = [find_metric(name) for name in check_texts("metric", metric)]
     reporter = make_reporter(progress)
     with telling(reporter.say):
-        plan = set_keys(vary(read_study(study), "policy", [a, b]), at or {})
+        plan, path, ends = _with_both(read_study(study), a, b, at or {})
+    timed = plan.values("clock.mode") == ("timed",)
+    metrics = metrics or [*SUMMARY, *(find_metric(name) for name in _TIMED_COSTS if timed)]
     check_clock(plan, metrics)
-    cells = {setting: (both[a], both[b]) for setting, both in settings_of(plan).items() if len(both) == 2}
+    settings = settings_of(plan, path)
+    cells = {setting: (both[ends[0]], both[ends[1]]) for setting, both in settings.items() if len(both) == 2}
     if not cells:
         raise UserError(f"{plan.name}: its constraints leave no setting with both {a} and {b}")
     if limits.runs is not None and limits.runs < (pilot := 2 * PILOT * len(cells)):
-        raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more, or choose one setting with at")
+        one = f", or choose one setting, such as {options}" if (options := example_at(plan, [path])) else ""
+        raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more{one}")
     pairs = list(cells.values())
     columns = {name for each in metrics for name in each.needs}
     with Trials(plan, chosen, reporter, {"cells": columns}) as trials:
@@ -131,10 +151,41 @@ def compare(
         )
         runs = trials.runs
     figures = [_figures(dict(where), each) for where, some in zip(cells, compared, strict=True) for each in some]
-    return ComparisonAnswer(plan.name, plan.title, a, b, confidence, runs, tuple(figures))
+    headlines = tuple(map(headline, compared))
+    return ComparisonAnswer(plan.name, plan.title, a, b, confidence, runs, headlines, tuple(figures))
 
 
-def _figures(setting: Mapping[str, Scalar], found: PolicyComparison) -> ComparedMetric:
+def _with_both(plan: Plan, a: str, b: str, at: Mapping[str, Scalar]) -> tuple[Plan, str, tuple[Scalar, Scalar]]:
+    """The study with both settings, the key that they set, and its two values as cells have them."""
+    (path, first), (other, second) = read_setting(a, plan), read_setting(b, plan)
+    if path != other:
+        raise UserError(f"{a} {b}: two policies, or two values of one key, such as {path}={first} and {path}=...")
+    if first == second:
+        raise UserError(f"{a} {b}: the same {path} twice")
+    if any(find_path(name, plan) == path for name in at):
+        raise UserError(f"--at {path}: {path} is what is compared")
+    return vary(set_keys(plan, at), path, [first, second]), path, (first, second)
+
+
+def headline(compared: Sequence[Comparison]) -> str:
+    """What became of the first metric, and then of each cost in time: who wins on the one may lose on the other."""
+    first, *others = compared
+    costs = [each for each in others if each.metric.key in _COSTS]
+    worse = [each for each in costs if each.sign and each.sign == -first.sign]
+    same = [each for each in costs if each.sign and each.sign == first.sign]
+    unsure = [each for each in costs if not each.sign]
+    text = first.sentence
+    if not first.sign:
+        worse, same = [each for each in costs if each.sign], []
+    for word, some in (("and", same), ("but", worse)):
+        for each in some:
+            text += f", {word} {each.change}"
+    if unsure and first.sign:
+        text += f"; by {' and '.join(each.metric.title for each in unsure)} they can't be told apart"
+    return text
+
+
+def _figures(setting: Mapping[str, Scalar], found: Comparison) -> ComparedMetric:
     return ComparedMetric(
         setting=setting,
         metric=found.metric.key,

@@ -136,6 +136,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
 
     from coldfleet.cluster.answers.ablation import HELPS
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.stats.statistics import percent
     from coldfleet.hostsim.engine.hybrids import feature_meanings
 
     old, new = kernels
@@ -160,8 +161,14 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
             silent.append(effect.name)
             continue
         values = (_shown(getattr(kernel, effect.name)) for kernel in kernels)
-        carries = f"{found.part(effect.share):+.0%}" if effect.named else ""
-        table.add_row(effect.name, *values, f"{found.part(effect.on):+.0%}", f"{found.part(effect.off):+.0%}", carries)
+        carries = percent(found.part(effect.share), signed=True) if effect.named else ""
+        table.add_row(
+            effect.name,
+            *values,
+            percent(found.part(effect.on), signed=True),
+            percent(found.part(effect.off), signed=True),
+            carries,
+        )
     output.print_rich(table)
     output.print_text("")
     if not found.named:
@@ -171,9 +178,9 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
         carried, taken = found.part(found.carried), found.part(found.taken_back)
         alone, back_alone = found.part(found.carried_alone), found.part(found.taken_back_alone)
         text = (
-            f"Switched over together in {old.name}: {carried:.0%} of the shift is carried by {names}; switched back "
-            f"together in {new.name}, {taken:.0%} of it goes away. The effects of each alone add up to {alone:.0%} "
-            f"and {back_alone:.0%}: the rest is interaction."
+            f"Switched over together in {old.name}: {percent(carried)} of the shift is carried by {names}; switched "
+            f"back together in {new.name}, {percent(taken)} of it goes away. The effects of each alone add up to "
+            f"{percent(alone)} and {percent(back_alone)}: the rest is interaction."
         )
         output.print_paragraph(text)
         output.print_text("")

@@ -87,7 +87,7 @@ def _print(answer: CapacityAnswer) -> None:
     output.print_text(f"the largest {answer.vary} at which {' and '.join(answer.slos)}")
     output.print_text("")
     numbers = (answer.vary, "border", "hosts", "DRAM saved")
-    table = output.make_table("policy", *numbers, "what binds", numbers=numbers)
+    table = output.make_table("policy", *numbers, "limited by", numbers=numbers)
     for each in answer.policies:
         table.add_row(
             each.policy,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import Annotated, TypedDict
 
 import typer
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def columns(
@@ -16,6 +13,9 @@ def columns(
 ) -> int:
     """List the result tables, or the columns of one with their units and meanings.
 
+    After the columns of the files come the figures that have a name. Metrics of every command, SQL and Results.table in
+    Python know both.
+
     \b
     Examples:
       coldfleet columns
@@ -23,24 +23,26 @@ def columns(
       coldfleet columns cells --json
     """
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.schemas import SORT_KEYS, schema
+    from coldfleet.cluster.results.schemas import SORT_KEYS
     from coldfleet.hostsim.spec.errors import UserError, nearest
 
     if table is not None and table not in SORT_KEYS:
         raise UserError(f"no table {table!r}{nearest(table, SORT_KEYS)}")
-    schemas = {name: schema(name) for name in ([table] if table else SORT_KEYS)}
+    described = {name: _described(name) for name in ([table] if table else SORT_KEYS)}
     if json:
-        described = {name: _described(declared) for name, declared in schemas.items()}
         output.print_json(described[table] if table else described)
         return 0
     if table:
         shown = output.make_table("column", "type", "unit", "meaning")
-        for column in _described(schemas[table])["columns"]:
+        for column in described[table]["columns"]:
             shown.add_row(column["name"], column["type"], column["unit"], column["meaning"])
+        for figure in described[table]["figures"]:
+            shown.add_row(figure["name"], figure["type"], figure["unit"], f"a named figure: {figure['meaning']}")
     else:
-        shown = output.make_table("table", "columns", "a row is", numbers=["columns"])
-        for name, declared in schemas.items():
-            shown.add_row(name, str(len(declared)), _described(declared)["meaning"])
+        numbers = ("columns", "figures")
+        shown = output.make_table("table", *numbers, "a row is", numbers=numbers)
+        for name, each in described.items():
+            shown.add_row(name, str(len(each["columns"])), str(len(each["figures"])), each["meaning"])
     output.print_rich(shown)
     return 0
 
@@ -55,11 +57,16 @@ class _Column(TypedDict):
 class _Table(TypedDict):
     meaning: str
     columns: list[_Column]
+    figures: list[_Column]
 
 
-def _described(declared: pa.Schema) -> _Table:
+def _described(name: str) -> _Table:
+    from coldfleet.cluster.results.metrics import named_figures
     from coldfleet.cluster.results.reference import arrow_name
+    from coldfleet.cluster.results.schemas import TABLES, schema
 
+    declared = schema(name)
+    figures = named_figures(name) if name in TABLES else {}
     return {
         "meaning": declared.metadata[b"table"].decode(),
         "columns": [
@@ -70,5 +77,9 @@ def _described(declared: pa.Schema) -> _Table:
                 "meaning": column.metadata[b"description"].decode(),
             }
             for column in declared
+        ],
+        "figures": [
+            {"name": key, "type": "double", "unit": metric.unit, "meaning": metric.formula}
+            for key, metric in figures.items()
         ],
     }

@@ -1,4 +1,4 @@
-"""coldfleet compare: two policies on identical accesses."""
+"""coldfleet compare: two policies, or two values of any other key, on identical accesses."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="A policy.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="The policy to compare it with.", metavar="B")],
+    a: Annotated[str, typer.Argument(help="A policy, or KEY=VALUE.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="What to compare it with.", metavar="B")],
     study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
     metric: Annotated[
         list[str] | None,
@@ -33,14 +33,16 @@ def compare(
     workers: Workers = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Compare two policies on identical accesses.
+    """Compare two policies, or two values of any other key, on identical accesses.
 
     Runs both until the intervals of their differences are as narrow as asked, or the budget is spent; for every
-    setting of the study's grid. Prints a sentence to quote, and the figures.
+    setting of the study's grid. Prints a sentence to quote, and the figures. A key is named by its column or its end.
 
     \b
     Examples:
       coldfleet compare evict-only lockless-6.15 configs/quickstart.toml --at nested_ratio=0.25
+      coldfleet compare reclaim_lru=classic reclaim_lru=mglru configs/page_cache.toml --at kernel=6.12 --at device=zram
+      coldfleet compare kernel=6.12 kernel=6.18 configs/quickstart.toml --at nested_ratio=1 --at policy=was-fast
       coldfleet compare six-steps was-fast configs/quickstart.toml --metric refaults --precision 0.5%
       coldfleet compare locked-6.12 lockless-6.15 configs/quickstart.toml --metric 'pgsteal / pgscan' --json
     """
@@ -83,12 +85,13 @@ def _print(answer: ComparisonAnswer) -> None:
     from coldfleet.cluster.stats.statistics import short
 
     output.print_text(answer.title or answer.study)
-    for _, group in groupby(answer.comparisons, lambda each: each.setting):
+    groups = groupby(answer.comparisons, lambda each: each.setting)
+    for headline, (_, group) in zip(answer.headlines, groups, strict=True):
         compared = list(group)
         first = compared[0]
         where = ", ".join(f"{path} = {as_read(path, value)}" for path, value in first.setting.items())
         output.print_text("")
-        output.print_paragraph(f"At {where}, {first.sentence}." if where else f"{first.sentence}.")
+        output.print_paragraph(f"At {where}, {headline}." if where else f"{headline}.")
         output.print_text("")
         numbers = (answer.a, answer.b, "difference", "interval", "bootstrap", "replicates")
         table = output.make_table("", *numbers, numbers=numbers)
@@ -96,9 +99,9 @@ def _print(answer: ComparisonAnswer) -> None:
             low, high = each.interval
             table.add_row(
                 each.title,
-                short(each.a),
-                short(each.b),
-                short(each.difference),
+                short(each.a, zeros=True),
+                short(each.b, zeros=True),
+                short(each.difference, zeros=True),
                 f"{short(low)} to {short(high)}",
                 " to ".join(map(short, each.bootstrap)),
                 f"{each.replicates}{'' if each.narrow_enough else '*'}",

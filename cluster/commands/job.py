@@ -24,6 +24,7 @@ def job(
     job_id: Annotated[str | None, typer.Argument(help="The job.  [default: all of them, for status]")] = None,
     address: Annotated[str, typer.Option(help="Ray's dashboard.")] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option("--follow", help="logs: until the job ends.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="status: print JSON.")] = False,
 ) -> int:
     """Show, follow or stop jobs that `coldfleet submit` has sent.
 
@@ -32,6 +33,7 @@ def job(
     \b
     Examples:
       coldfleet job status
+      coldfleet job status --json
       coldfleet job logs coldfleet-fast_only-1a2b3c4d-1 --follow
       coldfleet job stop coldfleet-fast_only-1a2b3c4d-1
     """
@@ -40,10 +42,16 @@ def job(
     from coldfleet.hostsim.spec.errors import UserError
 
     jobs = Jobs(address)
+    if json and action is not JobAction.STATUS:
+        raise UserError("--json goes with job status")
     if job_id is None:
         if action is not JobAction.STATUS:
             raise UserError(f"job {action}: which one? coldfleet job status lists them")
-        for name, state in jobs.states():
+        states = list(jobs.states())
+        if json:
+            output.print_json([{"job": name, "state": state} for name, state in states])
+            return 0
+        for name, state in states:
             output.print_text(f"{name}  {state}")
         return 0
     if action is JobAction.LOGS and follow:
@@ -55,7 +63,10 @@ def job(
         output.print_text(f"{job_id} {done}")
     else:
         state = jobs.state(job_id)
-        output.print_text(f"{job_id}  {state}")
+        if json:
+            output.print_json({"job": job_id, "state": state})
+        else:
+            output.print_text(f"{job_id}  {state}")
         return 1 if state in ("FAILED", "STOPPED") else 0
     return 0
 

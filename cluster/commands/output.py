@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import textwrap
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -45,42 +46,63 @@ def width() -> int:
 
 
 def print_rich(what: RenderableType) -> None:
-    """A table of rich; in a pipe without colours. Its texts are shown as they are, without markup.
+    """A table of rich, or some, with texts; in a pipe without colours. Texts are shown as they are, without markup.
 
-    Lines break between words, never inside one: a table whose words need more columns than there are is wider.
+    Lines break between words, never inside one: a table whose words need more columns than there are goes downwards.
     """
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.segment import Segment, Segments
+    from rich.table import Table
 
-    columns = max(width(), keep_words(what))
-    console = Console(width=columns, highlight=False, markup=False, emoji=False)
+    if isinstance(what, Group):
+        for part in what.renderables:
+            print_rich(part)
+        return
+    if isinstance(what, Table) and _keep_words(what) > width():
+        _print_downwards(what)
+        return
+    console = Console(width=width(), highlight=False, markup=False, emoji=False)
     with console.capture() as captured:  # rich would end the program if the pipe is closed
         shown = (Segment(visible(each.text), each.style, each.control) for each in console.render(what))
         console.print(Segments(shown), end="", crop=False)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def keep_words(what: RenderableType) -> int:
-    """Makes every column of a table as wide as its longest word; returns how wide the table then is at least."""
-    from rich.console import Group
-    from rich.table import Table
-
-    if isinstance(what, Group):
-        return max(map(keep_words, what.renderables), default=0)
-    if not isinstance(what, Table):
-        return 0
-    for column in what.columns:
+def _keep_words(table: Table) -> int:
+    """Makes every column as wide as its longest word; returns how wide the table then is at least."""
+    for column in table.columns:
         texts = [str(text).split() for text in (column.header, *column.cells)]
         column.min_width = max([column.min_width or 0, *(len(word) for words in texts for word in words)])
         column.no_wrap = all(len(words) < 2 for words in texts)  # rich makes the others narrower first
-    return sum((column.min_width or 0) + what.padding[1] for column in what.columns)
+    return sum((column.min_width or 0) + table.padding[1] for column in table.columns) - table.padding[1]
+
+
+def _print_downwards(table: Table) -> None:
+    """A line for each value, as psql's expanded display has them.
+
+    In a table with sections an empty first column stands for the same as above.
+    """
+    titles = [str(column.header) for column in table.columns]
+    longest = max(map(len, titles))
+    sections, above = any(row.end_section for row in table.rows), ""
+    for number, (first, *others) in enumerate(zip(*(column.cells for column in table.columns), strict=True), 1):
+        above = str(first) or (above if sections else "")
+        lines = [f"row {number}"]
+        for title, value in zip(titles, [above, *map(str, others)], strict=True):
+            lines.append(_wrapped(f"  {title:<{longest}}  {value}".rstrip(), " " * (longest + 4)))
+        print_text("\n".join(lines))
 
 
 def print_paragraph(text: str) -> None:
     """A text in lines that break between words."""
-    from rich.text import Text
+    print_text("\n".join(_wrapped(line) for line in text.splitlines()))
 
-    print_rich(Text(text))
+
+def _wrapped(line: str, indent: str = "") -> str:
+    """A line in as many as it needs; words stay whole, and so do the spaces of a line that fits."""
+    if len(line) <= width():
+        return line
+    return textwrap.fill(line, width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def make_table(*titles: str, numbers: Collection[str] = ()) -> Table:

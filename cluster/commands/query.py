@@ -58,25 +58,11 @@ def query(
         _write_csv(table)
     else:
         numbers = [field.name for field in table.schema if _is_number(field.type)]
-        rows = [[_for_people(value) for value in row] for row in _rows(table)]
         shown = output.make_table(*table.column_names, numbers=numbers)
-        for row in rows:
-            shown.add_row(*row)
-        if output.keep_words(shown) <= output.width():
-            output.print_rich(shown)
-        else:
-            _print_downwards(table.column_names, rows)
+        for row in _rows(table):
+            shown.add_row(*map(_for_people, row))
+        output.print_rich(shown)
     return 0
-
-
-def _print_downwards(names: list[str], rows: list[list[str]]) -> None:
-    """Rows that are too wide for a table: a line for each value, as psql's expanded display has them."""
-    from coldfleet.cluster.commands import output
-
-    longest = max(map(len, names))
-    for number, row in enumerate(rows, 1):
-        lines = [f"row {number}", *(f"  {name:<{longest}}  {value}" for name, value in zip(names, row, strict=True))]
-        output.print_text("\n".join(line.rstrip() for line in lines))
 
 
 def _rows(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -8,7 +8,8 @@ from coldfleet.cluster.commands.execution import Directory, Json
 def status(directory: Directory, json: Json = False) -> int:
     """Show how far a sweep is, and what to do next.
 
-    Reads only, and may be used while the sweep runs. Exit code 0: complete; 1: runs failed, or are missing.
+    Reads only, and may be used while the sweep runs. Exit code 0: nothing is wrong, even if runs are still to do
+    ("missing" of --json says how many); 1: runs failed, or receipts or parts are damaged.
 
     \b
     Examples:
@@ -35,6 +36,7 @@ def status(directory: Directory, json: Json = False) -> int:
                 "missing": missing,
                 "failed": results.failures.select(["cell_id", "replicate", "error"]).to_pylist(),
                 "parts": len(results.parts),
+                "damaged": [*results.damage, *results.lost],
                 "bytes": size,
                 "cpu_s": status.cpu_s,
             }
@@ -45,6 +47,9 @@ def status(directory: Directory, json: Json = False) -> int:
         output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(status.cpu_s)} of CPU time")
         for line in failure_lines(results):
             output.print_text(line)
+        if results.lost:
+            lost = f"{counted(len(results.lost), 'part')} missing or changed"
+            output.print_text(f"{lost}: coldfleet verify {results.storage} says which")
         if missing:
             output.print_text(f"continue with: coldfleet resume {results.storage}")
-    return 1 if missing or results.failed else 0
+    return 1 if results.failed or results.damage or results.lost else 0

@@ -96,12 +96,17 @@ def as_json(line: Line) -> dict[str, Any]:
 def side_by_side(lines: list[Line]) -> Table:
     """A table of published and simulated figures."""
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.stats.statistics import percent
 
     numbers = ("published", "simulated", "error")
     table = output.make_table("what", *numbers, "basis", numbers=numbers)
     for line in lines:
         unit = "" if line.unit == "ratio" else f" {line.unit}"
         table.add_row(
-            line.what, f"{line.published:.4g}{unit}", f"{line.simulated:.4g}{unit}", f"{line.error:+.0%}", line.basis
+            line.what,
+            f"{line.published:.4g}{unit}",
+            f"{line.simulated:.4g}{unit}",
+            percent(line.error, signed=True),
+            line.basis,
         )
     return table

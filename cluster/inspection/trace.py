@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from coldfleet.cluster.inspection.explain import Explanation, changes_in_words
+from coldfleet.cluster.inspection.explain import Explanation
+from coldfleet.cluster.inspection.words import ask_in_words, changes_in_words
 from coldfleet.hostsim.memory.watch import Instant, Operation
 
 TICK_US = 1_000_000
@@ -68,10 +69,13 @@ def _page_events(explanation: Explanation) -> Iterable[dict[str, Any]]:
         who = "L2" if touch.by_l2 else "L1"
         what = f"{'written' if touch.write else 'read'} by {who}"
         yield {**where, "name": what, "cat": "touch", "ts": _span(touch.when, explanation)[0], "args": {}}
+    for ask in explanation.life.asks:
+        what = ask_in_words(ask, explanation.life)
+        yield {**where, "name": what, "cat": "ask", "ts": _span(ask.when, explanation)[0], "args": {}}
     for moment in explanation.life.moments:
-        said = changes_in_words(moment)
-        start = _span(moment.when, explanation)[0]
-        yield {**where, "name": "; ".join(said), "cat": "page", "ts": start, "args": {"in": moment.cause}}
+        if said := changes_in_words(moment):
+            start = _span(moment.when, explanation)[0]
+            yield {**where, "name": "; ".join(said), "cat": "page", "ts": start, "args": {"in": moment.cause}}
 
 
 def _span(when: Instant, explanation: Explanation) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from coldfleet.cluster.results.schemas import SORT_KEYS, schema
-from coldfleet.cluster.stats.metrics import Metric, parse_metric
+from coldfleet.cluster.stats.metrics import DERIVED, SUMMARY, Metric, parse_metric
 from coldfleet.cluster.study.model import column_of, walk_keys
 from coldfleet.hostsim.spec.checks import check_argument
 
@@ -25,6 +25,14 @@ def columns(table: str) -> dict[str, str]:
         if (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
         and field.name not in _NOT_FIGURES.union(SORT_KEYS[table], parameters)
     }
+
+
+@cache
+def named_figures(table: str) -> dict[str, Metric]:
+    """The figures that have a name and can be taken of each row of a table, beside its columns."""
+    names = schema(table).names
+    known = (*SUMMARY, *DERIVED)
+    return {metric.key: metric for metric in known if metric.key not in names and set(metric.needs) <= set(names)}
 
 
 def find_metric(text: str, table: str = "cells") -> Metric:

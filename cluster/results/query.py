@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from coldfleet.cluster.results.metrics import named_figures
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES, schema
-from coldfleet.cluster.stats.metrics import DERIVED, SUMMARY
 from coldfleet.cluster.study.model import column_of
+from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS = "{}_rows"  # a table as it is in the files
+_CLASS_AXES = "class_axes"
 _UNKNOWN = (
     ("column", re.compile(r'column (?:named )?"([^"]+)"')),
     ("table", re.compile(r"Table with name (\S+) does not exist")),
@@ -31,9 +32,9 @@ def run_query(results: Results, sql: str) -> pa.Table:
     """The answer to one SELECT over the tables of ``results``, as a pyarrow table.
 
     ``sql``: in DuckDB's dialect; the tables "cells", "hosts", "guests" and "epochs" of what is done so far are views of
-    these names, with the columns and units of docs/columns.md, and beside them the axes of the study and the named
-    figures: ``refaults``, ``missed_young``, ``fault_rate`` and so on. Raises :class:`UserError` if DuckDB isn't
-    installed, and for anything but one good SELECT.
+    these names, with the columns and units of docs/columns.md. Beside them they have the axes of the study,
+    ``host_class`` and ``guest_class``, and the named figures: ``refaults``, ``missed_young``, ``fault_rate`` and so on.
+    Raises :class:`UserError` if DuckDB isn't installed, and for anything but one good SELECT.
 
         coldfleet.run_query(results, "SELECT policy, avg(pgmajfault) AS refaults FROM cells GROUP BY policy")
     """
@@ -52,39 +53,62 @@ def run_query(results: Results, sql: str) -> pa.Table:
                 raise UserError("a query is one SELECT: results are only read")
             for name in TABLES:
                 connection.register(_ROWS.format(name), results.dataset(name))
-                connection.execute(_view(name, results.plan.varied))
+            connection.register(_CLASS_AXES, _class_axes(results.plan))
+            for name in TABLES:
+                connection.execute(_view(name, results.plan))
             connection.execute("SET lock_configuration = true")
             return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
-            raise UserError(_in_one_line(str(error))) from None
+            raise UserError(_in_one_line(str(error), sql, results.plan)) from None
 
 
-def figures(table: str) -> dict[str, str]:
-    """The named figures of a table that its view has beside the columns, each as an expression of SQL."""
-    names = schema(table).names
-    return {
-        metric.key: metric.sql
-        for metric in (*SUMMARY, *DERIVED)
-        if metric.key not in names and set(metric.needs) <= set(names)
-    }
+def _view(table: str, plan: Plan) -> str:
+    """The statement that makes a table's view: its columns, its named figures, and what only other tables say.
 
-
-def _view(table: str, varied: Iterable[str]) -> str:
-    """The statement that makes a table's view: its columns, its named figures, and the axes that only cells have."""
-    own = schema(table).names
-    cells = schema("cells").names  # which have no columns for the keys of classes
-    axes = [column for column in dict.fromkeys(map(column_of, varied)) if column in cells and column not in own]
-    chosen = ["t.*", *(f'{sql} AS "{name}"' for name, sql in figures(table).items()), *(f'"{axis}"' for axis in axes)]
+    That are the study's axes, the class of the host, and the class of the guest.
+    """
+    own, cells = schema(table).names, schema("cells").names
+    chosen = ["t.*", *(f'{metric.sql} AS "{name}"' for name, metric in named_figures(table).items())]
     rows = f"{_ROWS.format(table)} AS t"
-    if axes:
-        quoted = ", ".join(f'"{axis}"' for axis in axes)
-        rows += f" JOIN (SELECT DISTINCT cell_id, {quoted} FROM {_ROWS.format('cells')}) USING (cell_id)"
+    columns = dict.fromkeys(map(column_of, plan.varied))
+    if axes := [f'"{axis}"' for axis in columns if axis in cells and axis not in own]:
+        chosen += axes
+        rows += f" JOIN (SELECT DISTINCT cell_id, {', '.join(axes)} FROM {_ROWS.format('cells')}) USING (cell_id)"
+    if of_classes := [f'"{axis}"' for axis in columns if axis not in cells]:
+        chosen += of_classes
+        rows += f" JOIN {_CLASS_AXES} USING (cell_id)"
+    if "host" in own and "host_class" not in own:
+        chosen.append("host_class")
+        host = "cell_id, replicate, host"
+        rows += f" JOIN (SELECT {host}, host_class FROM {_ROWS.format('hosts')}) USING ({host})"
+    if table == "guests":
+        names = ", ".join("'{}'".format(name.replace("'", "''")) for name in _guest_classes(plan))
+        drawn = "regexp_extract(name, '^(.*)-[0-9]+$', 1)"
+        chosen.append(f"CASE WHEN {drawn} IN ({names or 'NULL'}) THEN {drawn} ELSE '' END AS guest_class")
     return f"CREATE VIEW {table} AS SELECT {', '.join(chosen)} FROM {rows}"
 
 
-def _in_one_line(message: str) -> str:
-    """DuckDB's message in one line; an unknown name gets the nearest of ours."""
-    tables = {table: dict.fromkeys((*schema(table).names, *figures(table))) for table in TABLES}
+def _guest_classes(plan: Plan) -> list[str]:
+    """The names of the study's classes of guests; empty: all guests are alike."""
+    found = (re.fullmatch(r"fleet\.guest\.([^.]+)\..+", path) for path in plan.all_keys)
+    return list(dict.fromkeys(match[1] for match in found if match))
+
+
+def _class_axes(plan: Plan) -> pa.Table:
+    """For each cell the axes that are keys of classes: tables have no columns for those."""
+    import pyarrow as pa
+
+    axes = [path for path in plan.varied if column_of(path) not in schema("cells").names]
+    specs = [plan.cell(number).spec for number in range(plan.cell_count if axes else 0)]
+    columns = {column_of(path): pa.array([spec.value(path) for spec in specs]) for path in axes}
+    return pa.table({"cell_id": pa.array(plan.cell_ids if axes else [], pa.string()), **columns})
+
+
+def _in_one_line(message: str, sql: str, plan: Plan) -> str:
+    """DuckDB's message in one line; an unknown name gets the nearest of ours, of the tables that the query names."""
+    axes = [column_of(path) for path in plan.varied]
+    tables = {table: dict.fromkeys((*axes, *schema(table).names, *named_figures(table))) for table in TABLES}
+    asked = [table for table in TABLES if re.search(rf"\b{table}\b", sql, re.IGNORECASE)] or TABLES
     for what, pattern in _UNKNOWN:
         found = pattern.search(message)
         if found and "must appear" not in message:  # which is about grouping
@@ -92,6 +116,6 @@ def _in_one_line(message: str) -> str:
             having = [table for table, names in tables.items() if name in names]
             if what == "column" and having:
                 return f"no column {name!r} there: {' and '.join(having)} ha{'s' if len(having) == 1 else 've'} it"
-            known = dict.fromkeys(name for names in tables.values() for name in names)
+            known = dict.fromkeys(name for table in asked for name in tables[table])
             return f"no {what} {name!r}{nearest(name, known if what == 'column' else TABLES)}"
     return " ".join(message.partition("\n")[0].split())

@@ -33,6 +33,7 @@ from coldfleet.cluster.results.journal import (
     read_journal,
     scan_journal,
 )
+from coldfleet.cluster.results.metrics import named_figures
 from coldfleet.cluster.results.parts import parquet_bytes
 from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES, run_parameters, schema
@@ -61,7 +62,8 @@ class Results:
 
     ``plan``: the study. ``parts``: those files that are named by a receipt, there, whole and unchanged.
     ``part_bytes``: their sizes by name. ``damage``: lines of the journal that can't be trusted, each as text; what they
-    spoke of isn't done, and the next sweep there does it again.
+    spoke of isn't done, and the next sweep there does it again. ``lost``: parts that a receipt names and that are
+    missing or changed, by name; their runs aren't done either.
 
     Tables: "cells", a row for each run, sums over the fleet; "hosts" and "guests", a row for each of these; "epochs", a
     row for each tick of each host, if the study has ``output.epochs``. Every field of a schema has "unit" and
@@ -79,6 +81,7 @@ class Results:
     parts: tuple[PartReceipt, ...]
     part_bytes: Mapping[str, int]
     damage: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, where: Storage | Path | str, known: Plan | None = None) -> Results:
@@ -101,17 +104,19 @@ class Results:
         sizes = self.storage.sizes("parts")
         checked = {part for part in self.parts if sizes.get(part.name, 0) == self.part_bytes.get(part.name)}
         parts: dict[PartReceipt, None] = {}
-        damage = []
+        damage, lost = [], []
         for batch in scan_journal(self.storage):
             if isinstance(batch, DamagedLine):
                 damage.append(str(batch))
             elif stranger := _stranger(self.plan, batch):
                 damage.append(f"batch {batch.batch}: run {stranger.cell_id} {stranger.replicate} is none of the plan")
-            elif all(part in checked or self._is_whole(part) for part in batch.parts):
+            elif broken := [part.name for part in batch.parts if not (part in checked or self._is_whole(part))]:
+                lost += broken
+            else:
                 status.add(batch)
                 parts.update(dict.fromkeys(batch.parts))
         kept = {part.name: sizes[part.name] for part in parts if part.name in sizes}
-        return replace(self, status=status, parts=tuple(parts), part_bytes=kept, damage=tuple(damage))
+        return replace(self, status=status, parts=tuple(parts), part_bytes=kept, damage=tuple(damage), lost=tuple(lost))
 
     def _is_whole(self, part: PartReceipt) -> bool:
         return self.storage.sha256(f"parts/{part.name}") == part.sha256
@@ -129,7 +134,9 @@ class Results:
     def table(self, name: str, columns: list[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """One of the tables, sorted by cell, replicate, host, and guest or tick; each run is there once.
 
-        ``columns``: only these, in this order; None: all. ``filter``: an expression of pyarrow.compute that rows meet.
+        ``columns``: only these, in this order; None: all of the files. Named figures (``coldfleet columns``) can be
+        among them: ``results.table("guests", ["policy", "refaults"])``. ``filter``: an expression of pyarrow.compute
+        that rows meet.
         Raises UserError for a table or column that there isn't.
         """
         known = schema(name).names if isinstance(name, str) and name in TABLES else None
@@ -138,9 +145,14 @@ class Results:
             raise UserError(f"unknown table {name!r}{nearest(name, TABLES)}")
         columns = None if columns is None else check_texts("columns", columns)
         check_argument("filter", filter, (ds.Expression, type(None)), "an expression of pyarrow.compute")
-        if unknown := [column for column in columns or () if column not in known]:
-            raise UserError(f"no column {unknown[0]!r} in {name}{nearest(unknown[0], known)}")
-        wanted = None if columns is None else list(dict.fromkeys([*SORT_KEYS[name], *columns]))
+        figures = named_figures(name)
+        if unknown := [column for column in columns or () if column not in known and column not in figures]:
+            raise UserError(f"no column {unknown[0]!r} in {name}{nearest(unknown[0], [*known, *figures])}")
+        asked = [figures[column] for column in columns or () if column in figures]
+        wanted = None
+        if columns is not None:
+            plain = (column for column in columns if column not in figures)
+            wanted = list(dict.fromkeys([*SORT_KEYS[name], *plain, *(need for each in asked for need in each.needs)]))
         try:
             table = self._files(name).to_table(columns=wanted, filter=filter)
         except pa.ArrowException as error:
@@ -156,6 +168,10 @@ class Results:
         if self.status.repeats:
             table = _without_repeats(table, SORT_KEYS[name])
         table = table.sort_by([(key, "ascending") for key in SORT_KEYS[name]]).combine_chunks()
+        for each in asked:
+            field = pa.field(each.key, pa.float64(), metadata={"unit": each.unit, "description": each.formula})
+            values = each.values({need: table[need].to_numpy() for need in each.needs})
+            table = table.append_column(field, pa.array(values))
         return table if columns is None else table.select(columns)
 
     def to_polars(self, name: str, columns: list[str] | None = None) -> polars.DataFrame:

@@ -130,7 +130,9 @@ def as_table(results: Results) -> RenderableType:
             tables[caption].add_section()
         name = "" if last.get(caption) == policy else str(policy)
         last[caption] = policy
-        tables[caption].add_row(name, f"{ratio:.3g}", *(str(row.means[metric.key]) for metric in SUMMARY))
+        tables[caption].add_row(name, f"{ratio:.3g}", *(row.means[metric.key].in_column for metric in SUMMARY))
+    for table in tables.values():
+        table.add_section()
     if line := kills_line(results):
         parts.append(Text(f"\n{line}", style="bold"))
     if (more := results.plan.cell_count - MOST_CELLS) > 0:

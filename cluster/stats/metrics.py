@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coldfleet.hostsim.counters.timing import CAUSES, GAUGES, TIMES, Cause
 from coldfleet.hostsim.spec.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _SITES = ("walk", "look_around", "evict")
 _TIMED = frozenset(column.name for column in (*TIMES, *GAUGES))
@@ -47,6 +51,17 @@ class Metric:
         return not _TIMED.isdisjoint(self.needs)
 
     @property
+    def formula(self) -> str:
+        """What it is made of, for people: "pgmajfault / (accesses + device_accesses)"."""
+        above, below = (
+            " + ".join(names) + "".join(f" - {name}" for name in less)
+            for names, less in ((self.columns, self.less), (self.over, self.over_less))
+        )
+        above = f"({above})" if (self.over or self.scale != 1) and " " in above else above
+        scaled = above if self.scale == 1 else f"{above} * {self.scale:g}"
+        return f"{scaled} / {f'({below})' if ' ' in below else below}" if below else scaled
+
+    @property
     def sql(self) -> str:
         """The figure of one row as an expression of SQL, over columns that are quoted."""
         above = _sum_in_sql(self.columns, self.less)
@@ -66,6 +81,14 @@ class Metric:
         """The figure of one row of a table; nothing over nothing is 0."""
         above, below = self.amounts(row)
         return float(above / below) if below else 0.0
+
+    def values(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        """The figures of all rows, of columns as arrays; nothing over nothing is 0."""
+        import numpy as np
+
+        above, below = (np.asarray(amount, float) for amount in self.amounts(columns))
+        below = np.broadcast_to(below, above.shape)
+        return np.divide(above, below, out=np.zeros(above.shape), where=below != 0)
 
 
 def _sum_in_sql(names: Collection[str], less: Collection[str]) -> str:

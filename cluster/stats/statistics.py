@@ -29,12 +29,21 @@ class Mean(NamedTuple):
 
     def __str__(self) -> str:
         """The mean in three digits, the half width in two, or as far as the mean's decimals go if both are about 1."""
+        return self._text(zeros=False)
+
+    @property
+    def in_column(self) -> str:
+        """The same below others: always in three digits, "33.0 ±0.0" and not "33 ±0", unless all is 0."""
+        return self._text(zeros=True)
+
+    def _text(self, zeros: bool) -> str:
+        mean = short(self.mean, zeros=zeros)
         if self.half_width is None or (self.half_width == 0 and self.mean == 0):
-            return short(self.mean)
+            return mean
         if self.half_width >= 1 or abs(self.mean) < 0.001:
-            return f"{short(self.mean)} ±{short(self.half_width, 2)}"
-        decimals = len(short(self.mean).partition(".")[2]) if abs(self.mean) < 100 else 0
-        return f"{short(self.mean)} ±{self.half_width:.{decimals}f}"
+            return f"{mean} ±{short(self.half_width, 2)}"
+        decimals = len(mean.partition(".")[2]) if abs(self.mean) < 100 else 0
+        return f"{mean} ±{self.half_width:.{decimals}f}"
 
 
 def mean_interval(values: Sequence[float]) -> Mean:
@@ -121,18 +130,31 @@ def two_stage_bootstrap(values: Sequence[float], pilot: int, confidence: float =
     return Interval(float(data.mean() - high * deviation), float(data.mean() - low * deviation))
 
 
-def short(value: float, digits: int = 3) -> str:
-    """So many digits and a prefix: 1234567 -> "1.23M", 0.0421 -> "0.0421", 0.0000421 -> "42.1µ", 0 -> "0"."""
-    rounded = float(f"{value:.{digits}g}")
+def percent(share: float, *, signed: bool = False) -> str:
+    """A share in whole percent, without the sign of a 0: 0.123 -> "12%", signed "+12%", -0.001 -> "0%"."""
+    if not math.isfinite(share):
+        return f"{share:.0%}"
+    number = round(100 * share)
+    return f"{number:+}%" if signed and number else f"{number}%"
+
+
+def short(value: float, digits: int = 3, *, zeros: bool = False) -> str:
+    """So many digits and a prefix: 1234567 -> "1.23M", 0.0421 -> "0.0421", 0.0000421 -> "42.1µ", 0 -> "0".
+
+    Whole numbers have no decimals, unless ``zeros`` asks for all digits: 2000000 -> "2M" or "2.00M".
+    """
+    rounded = float(f"{value:.{digits}g}") + 0.0  # which is never -0
+    if not rounded:
+        return "0"
     small = 0 < abs(rounded) < 0.001
     for factor, prefix in _SMALL if small else _LARGE:
         if abs(rounded) >= factor:
-            return _plain(rounded / factor, digits) + prefix
-    return _plain(rounded, digits)
+            return _plain(rounded / factor, digits, zeros) + prefix
+    return _plain(rounded, digits, zeros)
 
 
-def _plain(value: float, digits: int) -> str:
-    if abs(value - round(value)) < 1e-9 or abs(value) >= 10 ** (digits - 1):
+def _plain(value: float, digits: int, zeros: bool) -> str:
+    if (not zeros and abs(value - round(value)) < 1e-9) or abs(value) >= 10 ** (digits - 1):
         return f"{value:.0f}"
     return f"{value:#.{digits}g}"
 

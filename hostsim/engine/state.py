@@ -316,10 +316,26 @@ NODE = np.dtype(
         ("memcgs_need_aging", np.int64),  # kswapd ages before it evicts (6.1)
         ("memcg_seq", np.int64),  # the memcg LRU's older half ...
         ("memcg_position", np.int64),  # ... and the guest where its next pass begins
+        ("asks", np.int64),  # rows of Machine.asks that are filled
     ],
     align=True,
 )
 """What all memcgs of the host share: pg_data_t, the swap device, the flusher threads."""
+
+
+ASK = np.dtype(
+    [
+        ("page", np.int64),
+        ("site", np.int8),  # of policies.Site, or SKIPPED
+        ("bits", np.uint8),  # of the page just before: bit n is column n of Machine.bits
+        ("young", np.uint8),  # the answer
+        ("fast", np.uint8),  # it carried "fast"
+        ("failed", np.uint8),  # KVM answered "failed"
+    ],
+    align=True,
+)
+"""A site of MGLRU asks for a page that is followed."""
+SKIPPED = -1  # no site: the aging walk left out the page's table
 
 
 class Machine(NamedTuple):
@@ -343,6 +359,8 @@ class Machine(NamedTuple):
     device does not. ``slot_of``: int32 a page, its slot.
     ``size_classes``: uint8 a page, the size class that it has in zram's pool; empty: there is none. ``class_units``:
     int64 (classes), what a page of each class takes (hostsim.mm.swap_slots.POOL_UNIT).
+    ``followed``: uint64 (words), a bit for each page for which every ask is written down in ``asks``, ASK records;
+    both empty: nobody watches.
     """
 
     bits: npt.NDArray[np.uint64]
@@ -374,3 +392,5 @@ class Machine(NamedTuple):
     slot_of: npt.NDArray[np.int32]
     size_classes: npt.NDArray[np.uint8]
     class_units: npt.NDArray[np.int64]
+    followed: npt.NDArray[np.uint64]
+    asks: npt.NDArray[Any]

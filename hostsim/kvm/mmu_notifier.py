@@ -33,6 +33,7 @@ from coldfleet.hostsim.engine.state import (
     Machine,
 )
 from coldfleet.hostsim.kvm.age_gfn import NONE, call_kvm, vm_state
+from coldfleet.hostsim.kvm.ask_log import note_answer, note_ask
 from coldfleet.policies import Chain, Enter, When
 
 _PRIMARY_OLD = int(When.PRIMARY_OLD)
@@ -149,6 +150,8 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
     calls for a look-around.
     """
     row = np.uint64(word)
+    if len(m.followed):
+        note_ask(m, word, pages, site)
     primary = m.bits[row, PRIMARY] & pages
     m.bits[row, PRIMARY] &= ~pages
     touched = m.bits[row, TOUCHED] & pages
@@ -185,6 +188,8 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
             fast = (fast & ~asked) | quick
             failed = (failed & ~asked) | unsure
     young = primary | secondary
+    if len(m.followed):
+        note_answer(m, word, pages, young, fast, failed if m.mms[g].notifiers else NONE)
     counters = m.sites[g, site]
     counters[YOUNG] += popcount(young)
     counters[MISSED] += popcount(touched & ~young)

@@ -14,6 +14,7 @@ from coldfleet.hostsim.engine.far_calls import link
 from coldfleet.hostsim.engine.kernels import Kernel
 from coldfleet.hostsim.engine.state import (
     ANON,
+    ASK,
     BIT_COLUMNS,
     CLASSIC,
     CPU,
@@ -169,6 +170,8 @@ class HostMemory:
             slot_of=np.zeros(pages if rotating_swap else 0, np.int32),
             size_classes=np.zeros(pages if compressed_swap else 0, np.uint8),
             class_units=np.zeros(SIZE_CLASSES, np.int64),
+            followed=np.zeros(0, np.uint64),
+            asks=np.zeros(0, ASK),
         )
         node = self.machine.node[0]
         node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages

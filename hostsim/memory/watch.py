@@ -1,13 +1,13 @@
 """A host's memory that writes down what is done to it, and the lives of single pages.
 
 The engine knows nothing of it: :class:`Watch` looks at the arrays between operations. :class:`PageWatch` also cuts one
-guest's accesses at those that fault, since nothing but a fault (and what user space asks for) reclaims, so it sees
-every eviction with the Accessed bits that the page had just before. Cutting doesn't change what happens.
+guest's accesses at those that fault (hostsim.memory.diary), so it sees every eviction with the Accessed bits that the
+page had just before, and every ask of MGLRU's with its answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.counters.counters import EVENTS
-from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
     ACCESS_WRITE,
     ACTIVE,
-    ANON,
+    ASK,
     GEN_MASK,
     LOCKS,
     MAX_NR_GENS,
@@ -31,22 +30,38 @@ from coldfleet.hostsim.engine.state import (
     REFERENCED,
     REFS_SHIFT,
     SHADOW,
-    SHADOW_MAPPED,
-    SWAPCACHE,
+    SKIPPED,
     TDP,
-    TDP_MAPPED,
     TOUCHED,
     WORKINGSET,
-    Machine,
+)
+from coldfleet.hostsim.memory.diary import (
+    ACCESS,
+    AFTER,
+    BEFORE,
+    GONE,
+    LOOKS,
+    OLDEST,
+    PLACE,
+    YOUNGEST,
+    YOUNGEST_BEFORE,
+    begin,
+    end,
+    follow,
+    look,
+    new_diary,
 )
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.mm import writeback
-from coldfleet.policies import Lock
+from coldfleet.policies import Lock, Site
 
 BETWEEN = "between the operations"  # devices, NUMA balancing and access monitors act on the pages directly
 _NAMES = EVENTS.names or ()
-_FREED = [_NAMES.index(name) for name in ("pgsteal", "damos_applied")]
-_WORTH_KEEPING = [*_FREED, *(_NAMES.index(name) for name in ("agings", "walk_tables", "pgscan", "pgmajfault"))]
+_WORTH_KEEPING = [
+    _NAMES.index(name) for name in ("pgsteal", "damos_applied", "agings", "walk_tables", "pgscan", "pgmajfault")
+]
+_PIECE = 256  # accesses of a followed guest that are one operation
+_ROOM, _ROOM_PER_PAGE = 4096, 8  # rows of a diary between two times that it is emptied
 _LOCK_NAMES = {lock: f"{lock.name.lower()}_acquisitions" for lock in Lock}
 
 
@@ -121,17 +136,39 @@ class Moment:
         return self.after.present and not self.before.present
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A site of MGLRU asked whether a page is young, and was told.
+
+    ``site``: "walk", "look_around" or "evict"; empty: an aging walk left out the page's table, and so didn't ask.
+    ``primary``, ``tdp``, ``shadow``: the Accessed bits as they were. ``touched``: the truth, whether the page was
+    touched since a site last asked. ``young``: the answer. ``fast``: it carried "fast". ``failed``: KVM said nothing
+    about the page: it was not asked, or answered "failed".
+    """
+
+    when: Instant
+    site: str
+    primary: bool
+    tdp: bool
+    shadow: bool
+    touched: bool
+    young: bool
+    fast: bool
+    failed: bool
+
+
 @dataclass
 class Life:
     """What a page went through, in order."""
 
     page: int
     touches: list[Touch] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
 
 
 class Eviction(NamedTuple):
-    """A page left memory; ``touched``: reclaim took it for old though it was touched since a site last asked."""
+    """A page left memory; ``touched``: before the operation in which it did, it was touched since last asked for."""
 
     when: Instant
     page: int
@@ -238,11 +275,13 @@ class Watch(HostMemory):
 
 
 class PageWatch(Watch):
-    """Follows the ``pages`` of one ``guest`` (numbers from the first of its memslot), fault by fault.
+    """Follows the ``pages`` of one ``guest`` (numbers from the first of its memslot), access by access.
 
     ``lives``: of these pages. ``evictions``: of all pages of the guest, in order of time. ``drawn``: its accesses,
-    as (tick, accesses).
+    as (tick, accesses). ``told``: is called at its first accesses in each tick.
     """
+
+    told: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, guest: int, pages: Sequence[int], *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -250,46 +289,44 @@ class PageWatch(Watch):
         self.lives = {page: Life(page) for page in pages}
         self.evictions: list[Eviction] = []
         self.drawn: list[tuple[int, npt.NDArray[np.uint32]]] = []
+        mm = self.machine.mms[guest]
         self._pages = np.array(pages, np.int64)
-        self._rows = self._pages + int(self.machine.mms[guest]["first"])
-        self._last = self._look()
-        self._youngest = int(self.machine.lruvecs[guest]["max_seq"])  # at that time
+        rows = self._pages + int(mm["first"])
+        followed = np.zeros(len(self.machine.bits), np.uint64)
+        np.bitwise_or.at(followed, rows >> 6, np.uint64(1) << (rows & 63).astype(np.uint64))
+        room = _ROOM + _ROOM_PER_PAGE * len(rows)
+        self.machine = self.machine._replace(followed=followed, asks=np.zeros(room, ASK))
+        self._diary = new_diary(rows, int(mm["pages"]), room)
+        look(self.machine, self._diary, guest, 0, False)
 
     def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         if guest != self.guest:
             super().access(guest, accesses)
             return
+        if not self.drawn or self.drawn[-1][0] != self.tick:
+            self.told()
         self.drawn.append((self.tick, accesses.copy()))
         self._note_touches(accesses)
         self._note(self._made[guest], BETWEEN)
         start = 0
         while start < len(accesses):
-            fault = next_fault(self.machine, guest, accesses, start)
-            if fault > start:  # these set Accessed bits, and nothing else
-                HostMemory.access(self, guest, accesses[start:fault])
-                self._count(guest, fault - start)
-                self._last = self._look()
-            if fault < len(accesses):
-                with self._operation(guest, f"the guest's access to its page {accesses[fault] & ACCESS_PAGE}"):
-                    HostMemory.access(self, guest, accesses[fault : fault + 1])
-                self._count(guest, 1)
-            start = fault + 1
+            piece = accesses[start : start + _PIECE]
+            with super()._operation(guest, "the guest's accesses"):
+                made = follow(self.machine, self._diary, guest, piece)
+                self._write_down(self.now(guest), piece)
+                self._count(guest, made)
+            start += made
         self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
 
     @contextmanager
     def _operation(self, guest: int, cause: str) -> Iterator[None]:
-        m = self.machine
         when = self.now(self.guest)
         self._note(when, BETWEEN)
-        words = self.words(self.guest)
-        bits, freed = m.bits[words].copy(), self._counts[self.guest, _FREED].sum()
+        begin(self.machine, self._diary, self.guest)
         with super()._operation(guest, cause):
             yield
-        self._note(when, cause)
-        if self._counts[self.guest, _FREED].sum() != freed:
-            gone = _numbers(bits[:, PRESENT] & ~m.bits[words, PRESENT])
-            touched = set(_numbers(bits[:, TOUCHED]).tolist()) if len(gone) else set()
-            self.evictions += [Eviction(when, page, page in touched) for page in gone.tolist()]
+        end(self.machine, self._diary, self.guest, 0, 0)
+        self._write_down(when, cause)
 
     def _note_touches(self, accesses: npt.NDArray[np.uint32]) -> None:
         tick, made = self.now(self.guest)
@@ -298,26 +335,43 @@ class PageWatch(Watch):
             touch = Touch(Instant(tick, made + number), bool(access & ACCESS_L2), bool(access & ACCESS_WRITE))
             self.lives[access & ACCESS_PAGE].touches.append(touch)
 
-    def _look(self) -> npt.NDArray[np.int64]:
-        """The bits, state, shadow and flags of the pages: int64 (columns, pages)."""
-        m = self.machine
-        bits = m.bits[self._rows >> 6].T >> (self._rows & 63).astype(np.uint64) & np.uint64(1)
-        rows = m.pages[self._rows]
-        others = rows["state"], rows["shadow"] != 0, rows["flags"] & SWAPCACHE
-        return np.vstack([bits.astype(np.int64), *others])
-
     def _note(self, when: Instant, cause: str) -> None:
         """A moment for each page that isn't as it was when it was last looked at."""
-        now = self._look()
-        lruvec = self.machine.lruvecs[self.guest]
-        oldest, youngest = int(lruvec["min_seq"][ANON]), int(lruvec["max_seq"])
-        for column in np.flatnonzero((now != self._last).any(axis=0)).tolist():
-            before = seen(self._last[:, column].tolist(), self._youngest)
-            after = seen(now[:, column].tolist(), youngest)
+        look(self.machine, self._diary, self.guest, 0, True)
+        self._write_down(when, cause)
+
+    def _write_down(self, when: Instant, cause: str | npt.NDArray[np.uint32]) -> None:
+        """Empties the diary, which was begun then; ``cause``: the operation, or the guest's accesses."""
+        m, diary = self.machine, self._diary
+
+        def time_of(access: int) -> Instant:
+            return Instant(when.tick, when.access + access)
+
+        looks, gone, asks = int(diary.counts[LOOKS]), int(diary.counts[GONE]), int(m.node[0]["asks"])
+        if asks > len(m.asks):
+            raise MemoryError(f"{asks} asks in one operation, where there is room for {len(m.asks)}")
+        for ask, access in zip(m.asks[:asks].tolist(), diary.asked[:asks].tolist(), strict=True):
+            page, site, bits, *answer = ask
+            number = page - int(m.mms[self.guest]["first"])
+            told = (bool(bits >> column & 1) for column in (PRIMARY, TDP, SHADOW, TOUCHED))
+            name = Site(site).name.lower() if site != SKIPPED else ""
+            self.lives[number].asks.append(Ask(time_of(access), name, *told, *map(bool, answer)))
+        for row in diary.looks[:looks].tolist():
+            before = seen(row[BEFORE:AFTER], row[YOUNGEST_BEFORE])
+            after = seen(row[AFTER:], row[YOUNGEST])
             if before != after:
-                moment = Moment(when, cause, before, after, oldest, youngest)
-                self.lives[int(self._pages[column])].moments.append(moment)
-        self._last, self._youngest = now, youngest
+                access = row[ACCESS]
+                why = (
+                    cause
+                    if isinstance(cause, str)
+                    else f"the guest's access to its page {int(cause[access]) & ACCESS_PAGE}"
+                )
+                moment = Moment(time_of(access), why, before, after, row[OLDEST], row[YOUNGEST])
+                self.lives[int(self._pages[row[PLACE]])].moments.append(moment)
+        self.evictions += [
+            Eviction(time_of(access), page, touched != 0) for access, page, touched in diary.gone[:gone].tolist()
+        ]
+        diary.counts[LOOKS] = diary.counts[GONE] = m.node[0]["asks"] = 0
 
 
 def seen(columns: list[int], youngest: int) -> Seen:
@@ -338,24 +392,3 @@ def seen(columns: list[int], youngest: int) -> Seen:
         active=bool(state & ACTIVE),
         refs=state >> REFS_SHIFT,
     )
-
-
-def _numbers(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """The places of the bits that are set."""
-    return np.flatnonzero(np.unpackbits(np.ascontiguousarray(words).view(np.uint8), bitorder="little"))
-
-
-@compiled
-def next_fault(m: Machine, g: int, accesses: npt.NDArray[np.uint32], start: int) -> int:
-    """The number of the first access from ``start`` on that finds its page not mapped by the MMU that serves it."""
-    mm = m.mms[g]
-    for i in range(start, len(accesses)):
-        access = accesses[i]
-        page = mm.first + np.int64(access & ACCESS_PAGE)
-        mapped = PRESENT
-        if mm.notifiers:
-            shadow = mm.tdp == 0 or (access & ACCESS_L2 != 0 and m.vms[g].l1_shadow_paging == 0)
-            mapped = SHADOW_MAPPED if shadow else TDP_MAPPED
-        if m.bits[page >> 6, mapped] >> np.uint64(page & 63) & np.uint64(1) == 0:
-            return i
-    return len(accesses)

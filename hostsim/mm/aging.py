@@ -16,11 +16,13 @@ from coldfleet.hostsim.engine.state import (
     PRESENT,
     PTRS_PER_PTE,
     REFERENCED,
+    SKIPPED,
     TASK,
     TOUCHED,
     WORDS_PER_TABLE,
     Machine,
 )
+from coldfleet.hostsim.kvm.ask_log import note_ask
 from coldfleet.hostsim.kvm.mmu_notifier import ask
 from coldfleet.hostsim.mm.lru import (
     change_gen,
@@ -91,6 +93,8 @@ def _skip_table(m: Machine, g: int, table: int) -> None:
     """A populated table is not walked: what was touched in it since it was last asked stays unseen."""
     for word in range(table * WORDS_PER_TABLE, (table + 1) * WORDS_PER_TABLE):
         m.events[g].missed_young_skipped += popcount(m.bits[word, TOUCHED] & m.bits[word, PRESENT])
+        if len(m.followed):
+            note_ask(m, word, m.bits[word, PRESENT], SKIPPED)
 
 
 @compiled

@@ -173,7 +173,7 @@ def test_times_have_units() -> None:
         ("pgmajfault=5", "write METRIC<BOUND"),
         ("pgmajfault<5%", "pgmajfault is a number of faults"),
         ("promotion_rate<1%", "promotion_rate is a share, such as 0.2%/min or 0.2%/tick"),
-        ("promotion_rate<1%/min", "no clock says how long a tick is: write /tick, or set clock.mode=timed with at"),
+        ("promotion_rate<1%/min", "no clock says how long a tick is: write /tick, or add --at clock.mode=timed"),
         ("fault_rate<1%/tick", "fault_rate is a share, such as 0.2%"),
         ("reclaim_cpu_ns<5", "reclaim_cpu_ns is a time, such as 5ms"),
     ],
@@ -279,7 +279,7 @@ def test_the_slos_of_a_clock_can_be_asked_for(study: Path, coldfleet: Command) -
     [
         (("--slo", "slowdwn<1%"), "unknown metric 'slowdwn': did you mean 'slowdown'"),
         (("--slo", "fault_rate<1%", "--vary", "overcomit"), "unknown key 'overcomit': did you mean 'overcommit'"),
-        (("--slo", "fault_rate<1%"), "the study varies nested_ratio: choose one value of it with at, such as"),
+        (("--slo", "fault_rate<1%"), "nested_ratio (0, 0.5, 1): choose one value of each, such as --at nested_ratio=0"),
         (("--slo", "fault_rate<1%", *ONE, "--vary", "ticks"), "ticks: give its range, from where to where"),
         (("--slo", "fault_rate<1%", *ONE, "--vary", "guest.memory"), "guest.memory has no range of numbers: choose"),
         (("--slo", "fault_rate<1%", *ONE, "--from", "5"), "overcommit from 5 to 4 is not a range"),
@@ -357,8 +357,10 @@ def test_no_host_is_saved_where_vcpus_bind_and_counts_end_where_placement_does(
     assert (by_overcommit["hosts"], by_overcommit["hosts_binding"]) == (100, "vCPUs")
     by_count = ask(CLASSES, "--vary", "fleet.guest.w.count", "--from", 8, "--to", 32, "--step", 8)
     assert (by_count["capacity"], by_count["always_met"]) == (16, True)
-    assert by_count["placement_binds"].startswith("placement binds at fleet.guest.w.count 16: ")
-    assert by_count["sentence"].startswith("every SLO is met up to fleet.guest.w.count 16, where placement binds")
+    assert by_count["placement_binds"].startswith("there is no room for more than fleet.guest.w.count 16: ")
+    assert by_count["sentence"].startswith(
+        "every SLO is met up to fleet.guest.w.count 16, the most that there is room for"
+    )
 
 
 def test_a_metric_that_falls_with_the_load_is_answered_as_it_is(ask: Callable[..., dict[str, Any]]) -> None:

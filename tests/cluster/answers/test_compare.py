@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfleet.cluster.answers.comparison import PILOT, PolicyComparison, Precision, compare
+from coldfleet.cluster.answers.comparison import PILOT, Comparison, Precision, compare
 from coldfleet.cluster.answers.question import Budget
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.metrics import find_metric
@@ -30,7 +30,7 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
-def equal_policies(plan: Plan, trial: int) -> PolicyComparison:
+def equal_policies(plan: Plan, trial: int) -> Comparison:
     """A policy against itself, on other accesses: the true difference is 0, the seen one is not.
 
     (On the same accesses equal policies don't differ at all.)
@@ -58,7 +58,7 @@ def share_of_hits(path: Path, trials: int) -> tuple[float, float]:
     return hits[0], hits[1]
 
 
-def _intervals(found: list[PolicyComparison]) -> list[list[object]]:
+def _intervals(found: list[Comparison]) -> list[list[object]]:
     return [[each.interval, each.bootstrap] for each in found]
 
 
@@ -152,7 +152,7 @@ def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[Ho
         (("--at", "nested_ratio=2"), "nested_ratio = 2.0: it should be less than or equal to 1"),
         (("--at", "guest.memory=3"), "'3' has no unit"),
         (("--budget", "5x"), "budget 5x: write a time, such as 5m, or a number of runs, such as 600"),
-        (("--budget", "7"), "budget 7: the pilot takes 60 runs: give more, or choose one setting with at"),
+        (("--budget", "7"), "the pilot takes 60 runs: give more, or choose one setting, such as --at nested_ratio=0"),
         (("--precision", "0%"), "precision 0%: write a share, such as 2%"),
         (("--confidence", "100"), "--confidence"),
         (("--workers", "2", *SERIAL), "workers and address are for ray"),

@@ -83,7 +83,7 @@ def test_pages_that_do_not_compress_save_neither_dram_nor_hosts() -> None:
     found = account(study, 0.2, 0.8)
     count = FleetSize.of(study, 1000).hosts_needed(found)
     assert (found.saved, count.hosts, count.without, count.saved) == (0, 1000, 1000, 0)
-    assert count.text == "No host is saved: memory binds"
+    assert count.text == "No host is saved, because of memory"
 
 
 def test_hosts_follow_from_memory_that_is_used_not_from_overcommit() -> None:
@@ -169,11 +169,11 @@ def test_placement_ends_the_loads_that_can_be_asked_for() -> None:
     study = classes(cpus=16)
     loads, why = _placeable(study, "fleet.guest.w.count", list(range(8, 49)))
     assert (loads[0], loads[-1]) == (8, 32)
-    assert why.startswith("placement binds at fleet.guest.w.count 32: the fleet doesn't fit: after 32 of 33 guests")
+    assert why.startswith("there is no room for more than fleet.guest.w.count 32: the fleet doesn't fit: after 32")
     assert "2 lack vCPUs" in why
     loads, why = _placeable(classes(cpus=64, count=40), "overcommit", [1.0, 1.25, 1.5, 2.0])
     assert loads == [1.25, 1.5, 2.0]
-    assert why.startswith("placement binds below overcommit 1.25")
+    assert why.startswith("there is no room for less than overcommit 1.25")
     assert _placeable(study, "ticks", [1, 2]) == ([1, 2], "")
 
 

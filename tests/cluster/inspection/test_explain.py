@@ -12,13 +12,14 @@ import pytest
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import guest_rows
-from coldfleet.cluster.inspection.explain import choose, explain, fates, judge, rerun_host
+from coldfleet.cluster.inspection.explain import choose, explain, rerun_host, stored_guests
+from coldfleet.cluster.inspection.judgement import fates, judge
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE
 from coldfleet.hostsim.memory.host_memory import HostMemory
-from coldfleet.hostsim.memory.watch import PageWatch
+from coldfleet.hostsim.memory.watch import Instant, PageWatch
 from coldfleet.hostsim.spec.errors import UserError
 from tests.cluster.conftest import STUDY, Said
 
@@ -38,7 +39,7 @@ def nested_cell(plan: Plan) -> str:
 
 def test_tells_the_life_of_a_page(swept: Results, coldfleet: Command, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--replicate", 1, "--trace", trace)
+    said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--replicate", 1, "--host", 0, "--trace", trace)
     assert said.code == 0
     assert "bit for bit" in said.out
     assert "evictions of pages that L2 touched last" in said.out
@@ -50,6 +51,7 @@ def test_tells_the_life_of_a_page(swept: Results, coldfleet: Command, tmp_path: 
     times = [event["ts"] for event in events if event["ph"] != "M"]
     assert times == sorted(times)
     assert times[-1] < 5 * 1_000_000  # ticks 0 to 4
+    assert any("eviction asked: " in event["name"] for event in events if event.get("cat") == "ask")
     stolen = sum(event["args"].get("pgsteal", 0) for event in events if event["name"] == "eviction")
     rows = swept.table("guests", ["cell_id", "replicate", "host", "pgsteal"]).to_pylist()
     who = (nested_cell(swept.plan), 1, 0)
@@ -63,11 +65,10 @@ def test_a_page_of_a_timed_run_has_a_life_too(tmp_path: Path, coldfleet: Command
     run = swept.plan.run(5)
     behind = swept.table("cells", ["cell_id", "behind_ticks"]).to_pylist()
     assert max(row["behind_ticks"] for row in behind if row["cell_id"] == run.cell.cell_id) > 0
-    found = explain(swept, run)
+    (found,) = explain(swept, [run])
     assert found.judged
     assert [touch.when for touch in found.life.touches] == sorted(touch.when for touch in found.life.touches)
-    said = coldfleet("explain", swept.storage, run.cell.cell_id)
-    assert (said.code, said.err) == (0, "")
+    assert coldfleet("explain", swept.storage, run.cell.cell_id).code == 0
 
 
 def test_json_has_everything(swept: Results, coldfleet: Command) -> None:
@@ -81,7 +82,7 @@ def test_json_has_everything(swept: Results, coldfleet: Command) -> None:
 
 def test_evictions_are_judged_by_what_lru_would_have_done(swept: Results) -> None:
     run = swept.plan.run(5)
-    found = explain(swept, run, page=None)
+    (found,) = explain(swept, [run], host=0)
     limit = found.judged[0].limit_pages
     watch = watched(swept, found.guest, found.life.page)
     drawn = [(tick, n, int(a) & ACCESS_PAGE) for tick, accesses in watch.drawn for n, a in enumerate(accesses)]
@@ -99,7 +100,7 @@ def test_evictions_are_judged_by_what_lru_would_have_done(swept: Results) -> Non
         else:
             assert eviction.right == (not in_lru[whens.index(eviction.next_touch) - 1])
     assert judge(watch.lives[found.life.page], watch, limit) == found.judged
-    assert choose(watch, limit) == (found.life.page, found.why)
+    assert choose([watch], limit) == (found.life.page, found.why)
 
 
 def test_fates_are_those_of_all_evictions(swept: Results) -> None:
@@ -157,3 +158,74 @@ def test_rows_of_another_simulator_are_refused(swept: Results, monkeypatch: pyte
     monkeypatch.setattr("coldfleet.cluster.inspection.explain.guest_rows", other)
     with pytest.raises(UserError, match="another version of the simulator: guest 0 has pgmajfault"):
         rerun_host(swept, swept.plan.run(0), 0, HostMemory)
+
+
+def test_every_answer_is_there_with_the_truth(swept: Results) -> None:
+    """What each site was told of every page of a guest adds up to what the sites counted, wrong answers too."""
+    rows = stored_guests(swept, swept.plan.run(5), 0)
+    watch = rerun_host(swept, swept.plan.run(5), 0, lambda *a, **o: PageWatch(1, range(1024), *a, **o))
+    asks = [ask for life in watch.lives.values() for ask in life.asks]
+    for site in ("walk", "look_around", "evict"):
+        told = [ask for ask in asks if ask.site == site]
+        assert told
+        assert sum(ask.young for ask in told) == rows[1][f"young_{site}"]
+        assert sum(ask.touched and not ask.young for ask in told) == rows[1][f"missed_young_{site}"]
+        assert sum(ask.young and not ask.touched for ask in told) == rows[1][f"false_young_{site}"]
+    assert sum(ask.touched for ask in asks if not ask.site) == rows[1]["missed_young_skipped"]
+    for life in watch.lives.values():
+        touches = [touch.when for touch in life.touches]
+        before = Instant(-1, 0)
+        for ask in life.asks:
+            if ask.when > before:  # of several asks in one operation only the first can be told from outside
+                assert ask.touched <= any(when < ask.when for when in touches)
+            before = ask.when
+
+
+def test_two_policies_side_by_side(swept: Results, coldfleet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = nested_cell(swept.plan)
+    data = json.loads(coldfleet("explain", swept.storage, cell, "--against", "evict-only", "--json").out)
+    assert (data["policy"], data["against"]["policy"]) == ("six-steps", "evict-only")
+    assert data["touches"] == data["against"]["touches"], "the same page, touched at the same times"
+    assert data["moments"] != data["against"]["moments"]
+    for columns in (80, 100):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        said = coldfleet("explain", swept.storage, cell, "--against", "evict-only")
+        head = next(line for line in said.out.splitlines() if line.startswith("tick "))
+        assert head.split() == ["tick", "touched", "six-steps", "evict-only"]
+        assert max(map(len, said.out.splitlines())) <= columns
+    other = coldfleet("explain", swept.storage, cell, "--against", "nested_ratio=0.5")
+    assert "nested_ratio=1.0" in other.out or "makes other accesses" in other.err
+
+
+@pytest.mark.parametrize(
+    ("against", "expected"),
+    [("six-steps", "that is the cell's own policy"), ("evict-onyl", "did you mean 'evict-only'?"),
+     ("kernel=6.1", "the study has one kernel only: it varies policy, nested_ratio"),
+     ("nested_ratio=0.7", "no cell has that nested_ratio"), ("kernl=6.1", "did you mean 'kernel'")],
+)  # fmt: skip
+def test_what_it_cannot_be_compared_with_is_one_line(
+    against: str, expected: str, swept: Results, coldfleet: Command
+) -> None:
+    said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--against", against)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert expected in said.err
+
+
+def test_the_page_is_one_that_shows_the_difference(swept: Results) -> None:
+    runs = [swept.plan.run(5), swept.plan.run(2)]
+    found = explain(swept, runs)
+    host, guest = found[0].host, found[0].guest
+    watches = [rerun_host(swept, run, host, lambda *a, **o: PageWatch(guest, range(1024), *a, **o)) for run in runs]
+    back = [
+        {
+            page: sum(moment.faulted_in and moment.before.swapped for moment in life.moments)
+            for page, life in each.items()
+        }
+        for each in (watch.lives for watch in watches)
+    ]
+    differences = {page: abs(back[0][page] - back[1][page]) for page in back[0]}
+    assert differences[found[0].life.page] == max(differences.values()) > 0
+    rows = [stored_guests(swept, run, None) for run in runs]
+    apart = [abs(a["pgmajfault"] - b["pgmajfault"]) for a, b in zip(*rows, strict=True)]
+    chosen = next(n for n, row in enumerate(rows[0]) if (row["host"], row["guest"]) == (host, guest))
+    assert apart[chosen] == max(apart)

@@ -211,8 +211,10 @@ def test_compact_keeps_every_row_in_fewer_files(done: Path, coldfleet: Command) 
 def test_compact_of_half_a_sweep_can_be_resumed(done: Path, coldfleet: Command) -> None:
     before = tables(done)
     lose_a_part(done)
+    assert coldfleet("status", done).code == 1, "a part that a receipt names is gone"
     assert coldfleet("compact", done).code == 0
-    assert coldfleet("status", done).code == 1
+    said = coldfleet("status", done)
+    assert (said.code, "2 to do" in said.out) == (0, True), "nothing is wrong: runs are to do"
     assert coldfleet("resume", done, "--executor", "serial").code == 0
     assert tables(done) == before
     assert coldfleet("verify", done).code == 0
@@ -245,6 +247,8 @@ def test_status_of_half_a_sweep(done: Path, coldfleet: Command) -> None:
     assert f"continue with: coldfleet resume {done}" in said.out
     data = json.loads(coldfleet("status", done, "--json").out)
     assert (data["runs"], data["done"], data["missing"], data["failed"]) == (18, 16, 2, [])
+    assert len(data["damaged"]) == 1
+    assert "1 part missing or changed" in said.out
 
 
 def test_resume_needs_no_study_file(done: Path, study_file: Path, coldfleet: Command) -> None:
