@@ -153,7 +153,11 @@ def policy_map(
     plan = vary_together(plan, paths, _possible(plan, paths, list(product(*(dict.fromkeys(each) for each in ticks)))))
     cells = {tuple(value for _, value in setting): numbers for setting, numbers in settings_of(plan).items()}
     points = {Point(i, j): (a, b) for i, a in enumerate(ticks[0]) for j, b in enumerate(ticks[1])}
-    possible = {point: cells[values] for point, values in points.items() if values in cells}
+    possible = {
+        point: {str(policy): number for policy, number in cells[values].items()}
+        for point, values in points.items()
+        if values in cells
+    }
     sign = -1 if highest else 1
     with Trials(plan, where, reporter, {"cells": chosen.needs}) as trials:
 

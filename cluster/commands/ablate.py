@@ -43,7 +43,7 @@ def ablate(
     Examples:
       coldfleet ablate configs/findings/guest-beside-process.toml --from 6.12 --to 6.18
       coldfleet ablate configs/findings/blind-aging.toml --from 6.12 --to 6.1 --metric pgscan
-      coldfleet ablate configs/quickstart.toml --cell 3f2a9c --from 6.1 --to 6.12 --metric pgmajfault --executor ray
+      coldfleet ablate configs/quickstart.toml --cell 85ac96 --from 6.1 --to 6.12 --metric pgmajfault --executor ray
     """
     from coldfleet.cluster.answers.ablation import ablate as explain
     from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
@@ -142,12 +142,12 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
     old, new = kernels
     whose = "" if metric.guest is None else f" of guest {metric.guest} of each host"
     ends = [_figure(mean) for mean in (runs.mean(runs.ends[0]), runs.mean(runs.ends[1]), runs.shift(*runs.ends))]
-    output.print_text(plan.title or plan.name)
+    output.print_paragraph(plan.title or plan.name)
     output.print_paragraph(
         f"{metric.metric.key}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}"
     )
     if not found.shift:
-        output.print_text("there is nothing to explain")
+        output.print_paragraph("there is nothing to explain")
         return
     output.print_text("")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -172,7 +172,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
     output.print_rich(table)
     output.print_text("")
     if not found.named:
-        output.print_text("no group of features explains it")
+        output.print_paragraph("no group of features explains it")
     else:
         names = ", ".join(effect.name for effect in found.named)
         carried, taken = found.part(found.carried), found.part(found.taken_back)

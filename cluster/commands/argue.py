@@ -59,7 +59,7 @@ def argue(
         output.print_text("\n".join(_as_markdown(list(argued))))
     else:
         for one in argued:
-            output.print_text("\n".join(_in_words(one)) + "\n")
+            output.print_paragraph("\n".join(_in_words(one)) + "\n")
     return 0
 
 

@@ -83,8 +83,8 @@ def _print(answer: CapacityAnswer) -> None:
     from coldfleet.cluster.commands import output
     from coldfleet.hostsim.spec.units import PAGE_BYTES
 
-    output.print_text(answer.title or answer.study)
-    output.print_text(f"the largest {answer.vary} at which {' and '.join(answer.slos)}")
+    output.print_paragraph(answer.title or answer.study)
+    output.print_paragraph(f"the largest {answer.vary} at which {' and '.join(answer.slos)}")
     output.print_text("")
     numbers = (answer.vary, "border", "hosts", "DRAM saved")
     table = output.make_table("policy", *numbers, "limited by", numbers=numbers)
@@ -103,6 +103,6 @@ def _print(answer: CapacityAnswer) -> None:
         more = ": --to tries more" if each.always_met and not answer.placement_binds else ""
         output.print_paragraph(f"{each.policy}: {each.sentence}{more}")
     fills = f"without overcommit the fleet fills {answer.fleet_hosts:g} hosts"
-    output.print_text(f"borders with {answer.confidence:g} % confidence; {fills}")
+    output.print_paragraph(f"borders with {answer.confidence:g} % confidence; {fills}")
     if answer.placement_binds:
         output.print_paragraph(answer.placement_binds)

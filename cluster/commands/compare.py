@@ -41,7 +41,7 @@ def compare(
     \b
     Examples:
       coldfleet compare evict-only lockless-6.15 configs/quickstart.toml --at nested_ratio=0.25
-      coldfleet compare reclaim_lru=classic reclaim_lru=mglru configs/page_cache.toml --at kernel=6.12 --at device=zram
+      coldfleet compare reclaim_lru=classic reclaim_lru=mglru configs/page_cache.toml --at kernel=6.12
       coldfleet compare kernel=6.12 kernel=6.18 configs/quickstart.toml --at nested_ratio=1 --at policy=was-fast
       coldfleet compare six-steps was-fast configs/quickstart.toml --metric refaults --precision 0.5%
       coldfleet compare locked-6.12 lockless-6.15 configs/quickstart.toml --metric 'pgsteal / pgscan' --json
@@ -84,7 +84,7 @@ def _print(answer: ComparisonAnswer) -> None:
     from coldfleet.cluster.results.summary import as_read
     from coldfleet.cluster.stats.statistics import short
 
-    output.print_text(answer.title or answer.study)
+    output.print_paragraph(answer.title or answer.study)
     groups = groupby(answer.comparisons, lambda each: each.setting)
     for headline, (_, group) in zip(answer.headlines, groups, strict=True):
         compared = list(group)
@@ -108,4 +108,4 @@ def _print(answer: ComparisonAnswer) -> None:
             )
         output.print_rich(table)
     if not all(each.narrow_enough for each in answer.comparisons):
-        output.print_text("* the budget was spent before the interval was as narrow as asked")
+        output.print_paragraph("* the budget was spent before the interval was as narrow as asked")

@@ -80,11 +80,11 @@ def _report(results: Results, json: bool) -> int:
     if json:
         output.print_json(as_json(results))
     else:
-        output.print_text(plan.title or plan.name)
+        output.print_paragraph(plan.title or plan.name)
         output.print_rich(as_table(results))
         replicates = counted(plan.replicates, "replicate")
-        output.print_text(f"means over {replicates}, each the sum over the fleet, with 95 % intervals")
-        output.print_text(f"results: {results.storage}")
+        output.print_paragraph(f"means over {replicates}, each the sum over the fleet, with 95 % intervals")
+        output.print_paragraph(f"results: {results.storage}")
     reporter = make_reporter()
     for line in failure_lines(results):
         reporter.say(line)

@@ -88,7 +88,7 @@ def explain(
     else:
         _print_lives(found, path)
     if trace is not None:
-        output.print_text(f"\ntrace: {trace} (open it at ui.perfetto.dev)")
+        output.print_paragraph(f"\ntrace: {trace} (open it at ui.perfetto.dev)")
     return 0
 
 
@@ -124,7 +124,7 @@ def _print_life(explanation: Explanation) -> None:
         table.add_row(time, text)
     output.print_rich(table)
     if len(lines) > _MOST_LINES:
-        output.print_text(f"and {len(lines) - _MOST_LINES} more lines: --json has all")
+        output.print_paragraph(f"and {len(lines) - _MOST_LINES} more lines: --json has all")
 
 
 def _print_lives(found: list[Explanation], path: str) -> None:

@@ -73,7 +73,7 @@ def map(
     if json:
         output.print_json(asdict(answer))
     else:
-        output.print_text(f"{name}\n{answer.question}, with {confidence:g} % confidence\n")
+        output.print_paragraph(f"{name}\n{answer.question}, with {confidence:g} % confidence\n")
         for line in _lines(answer):
             output.print_text(line)
     return 0

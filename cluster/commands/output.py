@@ -58,7 +58,7 @@ def print_rich(what: RenderableType) -> None:
         for part in what.renderables:
             print_rich(part)
         return
-    if isinstance(what, Table) and _keep_words(what) > width():
+    if isinstance(what, Table) and not _fit(what):
         _print_downwards(what)
         return
     console = Console(width=width(), highlight=False, markup=False, emoji=False)
@@ -68,13 +68,23 @@ def print_rich(what: RenderableType) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _keep_words(table: Table) -> int:
-    """Makes every column as wide as its longest word; returns how wide the table then is at least."""
-    for column in table.columns:
-        texts = [str(text).split() for text in (column.header, *column.cells)]
-        column.min_width = max([column.min_width or 0, *(len(word) for words in texts for word in words)])
-        column.no_wrap = all(len(words) < 2 for words in texts)  # rich makes the others narrower first
-    return sum((column.min_width or 0) + table.padding[1] for column in table.columns) - table.padding[1]
+def _fit(table: Table) -> bool:
+    """Gives every column at least the width of its longest word; False: there are too few columns for that.
+
+    What is left goes to the columns with the least to wrap first. rich by itself breaks words, or lines too late.
+    """
+    texts = [[str(text) for text in (column.header, *column.cells)] for column in table.columns]
+    least = [max(len(word) for text in some for word in (text.split() or [""])) for some in texts]
+    most = [max(map(len, some)) for some in texts]
+    left = width() - sum(least) - table.padding[1] * (len(least) - 1)
+    if left < 0:
+        return False
+    wants = sorted(range(len(least)), key=lambda place: most[place] - least[place])
+    for number, place in enumerate(wants):
+        more = min(most[place] - least[place], left // (len(wants) - number))
+        left -= more
+        table.columns[place].width, table.columns[place].no_wrap = least[place] + more, False
+    return True
 
 
 def _print_downwards(table: Table) -> None:
@@ -94,8 +104,12 @@ def _print_downwards(table: Table) -> None:
 
 
 def print_paragraph(text: str) -> None:
-    """A text in lines that break between words."""
-    print_text("\n".join(_wrapped(line) for line in text.splitlines()))
+    """A text in lines that break between words; those of an item of a list are indented further than the item."""
+    lines = []
+    for line in text.split("\n"):
+        start = " " * (len(line) - len(line.lstrip(" ")))
+        lines.append(_wrapped(line, f"{start}  " if start else ""))
+    print_text("\n".join(lines))
 
 
 def _wrapped(line: str, indent: str = "") -> str:

@@ -40,8 +40,7 @@ def plan(
     if json:
         output.print_json(_as_json(chosen, found, cpus))
     else:
-        for line in _as_lines(chosen, found, cpus):
-            output.print_text(line)
+        output.print_paragraph("\n".join(_as_lines(chosen, found, cpus)))
     return 0
 
 

@@ -44,7 +44,7 @@ def policies(
         described = [_described(policy) for policy in chosen]
         output.print_json(described[0] if name else described)
     elif name or steps:
-        output.print_text("\n\n\n".join(map(_described_in_words, chosen)))
+        output.print_paragraph("\n\n\n".join(map(_described_in_words, chosen)))
     else:
         _print_list(chosen)
     return 0

@@ -133,9 +133,9 @@ def _print(results: list[Comparison], of: int) -> None:
             table.add_row(name, str(result.steps), str(result.exact), str(result.worst_pages), difference)
         output.print_rich(table)
     if len(results) > MOST_LISTED:
-        output.print_text(f"and {len(results) - MOST_LISTED} more, which --json has")
+        output.print_paragraph(f"and {len(results) - MOST_LISTED} more, which --json has")
     exact = sum(result.exact == result.steps for result in results)
-    output.print_text(f"{exact + of - len(results)} of {of} recordings are exact at every step")
+    output.print_paragraph(f"{exact + of - len(results)} of {of} recordings are exact at every step")
 
 
 def _print_matrix(groups: list[Group]) -> None:
@@ -152,7 +152,7 @@ def _print_matrix(groups: list[Group]) -> None:
         for group in block:
             off = (short(group.worst[figure], 2) for figure in shown)
             table.add_row(group.name, str(group.recordings), f"{group.exact}/{group.steps}", *off)
-        output.print_text(f"{section}: recordings, exact steps, and how far each counter is off in the worst step")
+        output.print_paragraph(f"{section}: recordings, exact steps, and how far each counter is off in the worst step")
         output.print_rich(table)
         if never := [figure for figure in NARROW if figure not in shown]:
             output.print_rich(f"never off: {', '.join(never)}")
@@ -163,7 +163,7 @@ def _print_matrix(groups: list[Group]) -> None:
                 shares = (100 * inside // steps if steps else 100 for inside, steps in group.inside.values())
                 table.add_row(group.name, *map(str, shares))
             output.print_text("")
-            output.print_text(f"{section}: percentage of the steps inside the kernels' own range")
+            output.print_paragraph(f"{section}: percentage of the steps inside the kernels' own range")
             output.print_rich(table)
         output.print_text("")
     output.print_rich(", ".join(f"{title}: {figure}" for figure, title in NARROW.items() if title != figure))

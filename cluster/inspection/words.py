@@ -44,7 +44,8 @@ def by_tick(explanations: list[Explanation]) -> Iterator[tuple[str, str, list[st
     """For each tick who touched the page, and what became of it in each run; ticks without news are left out."""
     life = explanations[0].life
     ticks = {touch.when.tick for touch in life.touches}
-    ticks |= {each.when.tick for one in explanations for each in (*one.life.moments, *one.life.asks)}
+    for one in explanations:
+        ticks |= {ask.when.tick for ask in one.life.asks} | {moment.when.tick for moment in one.life.moments}
     for tick in sorted(ticks):
         touches = [touch for touch in life.touches if touch.when.tick == tick]
         yield str(tick), who_touched(touches), ["; ".join(_news(one, tick)) for one in explanations]

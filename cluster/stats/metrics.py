@@ -88,7 +88,8 @@ class Metric:
 
         above, below = (np.asarray(amount, float) for amount in self.amounts(columns))
         below = np.broadcast_to(below, above.shape)
-        return np.divide(above, below, out=np.zeros(above.shape), where=below != 0)
+        values: npt.NDArray[np.float64] = np.divide(above, below, out=np.zeros(above.shape), where=below != 0)
+        return values
 
 
 def _sum_in_sql(names: Collection[str], less: Collection[str]) -> str:

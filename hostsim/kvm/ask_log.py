@@ -26,7 +26,7 @@ def note_ask(m: Machine, word: int, pages: np.uint64, site: int) -> None:
         ask = m.asks[number]
         ask.page = word * 64 + bit
         ask.site = site
-        bits = 0
+        bits = np.int64(0)
         for column in range(BIT_COLUMNS):
             bits |= np.int64(m.bits[word, column] >> np.uint64(bit) & _ONE) << column
         ask.bits = bits

@@ -83,12 +83,13 @@ def coldfleet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     return call
 
 
-@pytest.fixture
-def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
+def pretend(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
     """Replaces simulate_host by something quick and deterministic; the list collects what it was asked for."""
     asked: list[HostSpec] = []
 
-    def simulate(spec: HostSpec, policy: Policy, *, seed: int, replicate: int, host: int) -> HostResult:
+    def simulate(
+        spec: HostSpec, policy: Policy, *, seed: int, replicate: int, host: int, audit: bool = False
+    ) -> HostResult:
         asked.append(spec)
         guests = []
         for number, guest in enumerate(spec.guests):
@@ -99,6 +100,12 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
 
     monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", simulate)
     return asked
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
+    """A simulator for tests that are about something else."""
+    return pretend(monkeypatch)
 
 
 @pytest.fixture(scope="session")
