@@ -23,6 +23,7 @@ from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Trial, Trials
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.stats.metrics import SUMMARY
+from coldfleet.cluster.study.model import quantity_at
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import telling
@@ -164,7 +165,9 @@ def _with_both(plan: Plan, a: str, b: str, at: Mapping[str, Scalar]) -> tuple[Pl
         raise UserError(f"{a} {b}: the same {path} twice")
     if any(find_path(name, plan) == path for name in at):
         raise UserError(f"--at {path}: {path} is what is compared")
-    return vary(set_keys(plan, at), path, [first, second]), path, (first, second)
+    quantity = quantity_at(path)
+    written = [quantity.format(int(end)) if quantity else end for end in (first, second)]
+    return vary(set_keys(plan, at), path, written), path, (first, second)
 
 
 def headline(compared: Sequence[Comparison]) -> str:

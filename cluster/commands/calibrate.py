@@ -71,5 +71,5 @@ def calibrate(
     output.print_text("")
     output.print_rich(side_by_side(lines))
     if out is not None:
-        output.print_paragraph(f"written: {out}")
+        output.print_text(f"written: {out}")
     return 0

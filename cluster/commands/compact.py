@@ -23,5 +23,5 @@ def compact(directory: Directory) -> int:
     storage = open_storage(directory)
     Results.open(storage)  # says so if it isn't a sweep's
     before, after = merge_parts(storage)
-    output.print_paragraph(f"{storage}: {before} parts are now {after}")
+    output.print_text(f"{storage}: {before} parts are now {after}")
     return 0

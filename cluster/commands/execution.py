@@ -84,7 +84,7 @@ def _report(results: Results, json: bool) -> int:
         output.print_rich(as_table(results))
         replicates = counted(plan.replicates, "replicate")
         output.print_paragraph(f"means over {replicates}, each the sum over the fleet, with 95 % intervals")
-        output.print_paragraph(f"results: {results.storage}")
+        output.print_text(f"results: {results.storage}")
     reporter = make_reporter()
     for line in failure_lines(results):
         reporter.say(line)

@@ -88,7 +88,7 @@ def explain(
     else:
         _print_lives(found, path)
     if trace is not None:
-        output.print_paragraph(f"\ntrace: {trace} (open it at ui.perfetto.dev)")
+        output.print_text(f"\ntrace: {trace} (open it at ui.perfetto.dev)")
     return 0
 
 

@@ -43,15 +43,13 @@ def status(directory: Directory, json: Json = False) -> int:
         )
     else:
         output.print_paragraph(f"{plan.title or plan.name}: {plan.size}")
-        output.print_paragraph(f"{counted(status.done, 'run')} done, {len(results.failed)} failed, {missing} to do")
-        output.print_paragraph(
-            f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(status.cpu_s)} of CPU time"
-        )
+        output.print_text(f"{counted(status.done, 'run')} done, {len(results.failed)} failed, {missing} to do")
+        output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(status.cpu_s)} of CPU time")
         for line in failure_lines(results):
-            output.print_paragraph(line)
+            output.print_text(line)
         if results.lost:
             lost = f"{counted(len(results.lost), 'part')} missing or changed"
-            output.print_paragraph(f"{lost}: coldfleet verify {results.storage} says which")
+            output.print_text(f"{lost}: coldfleet verify {results.storage} says which")
         if missing:
-            output.print_paragraph(f"continue with: coldfleet resume {results.storage}")
+            output.print_text(f"continue with: coldfleet resume {results.storage}")
     return 1 if results.failed or results.damage or results.lost else 0

@@ -28,8 +28,8 @@ def verify(directory: Directory, json: Json = False) -> int:
         output.print_json({"parts": len(results.parts), "missing": missing, "problems": problems})
         return 1 if problems else 0
     for problem in problems:
-        output.print_paragraph(problem)
+        output.print_text(problem)
     if not problems:
         rest = f"; {counted(missing, 'run')} to do: coldfleet resume {results.storage}" if missing else ""
-        output.print_paragraph(f"{results.storage}: {len(results.parts)} parts are as their receipts say{rest}")
+        output.print_text(f"{results.storage}: {len(results.parts)} parts are as their receipts say{rest}")
     return 1 if problems else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _MOST = 3
@@ -22,10 +23,13 @@ class UserError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known names that are most like this one, as the end of a message: ": did you mean 'a' or 'b'?".
 
+    First come those of which it is a part: "reclaim_lru" for "lru".
+
     If none is like it, all of them, or the first few if there are many.
     """
     names = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(name, names, n=_MOST, cutoff=0.5)
+    parts = [each for each in names if name and re.search(rf"(^|[._]){re.escape(name)}($|[._])", each)]
+    near = list(dict.fromkeys([*parts[:_MOST], *difflib.get_close_matches(name, names, n=_MOST, cutoff=0.5)]))[:_MOST]
     near += [each for each in names if name and name in each and each not in near][: _MOST - len(near)]
     if near:
         return f": did you mean {' or '.join(map(repr, near))}?"

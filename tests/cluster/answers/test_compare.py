@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from coldfleet.cluster.answers.comparison import PILOT, Comparison, Precision, compare
 from coldfleet.cluster.answers.question import Budget
+from coldfleet.cluster.answers.study_comparison import headline
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.study.plan import Plan
@@ -117,6 +119,56 @@ def test_replicates_are_added_until_the_interval_is_narrow_or_the_budget_is_spen
     assert max(map(len, shown.splitlines())) <= 100
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "varied"),
+    [("kernel=6.1", "kernel=6.12", ["policy", "nested_ratio"]),
+     ("guest_workload_skew=0.5", "skew=1.1", ["policy", "nested_ratio"]),
+     ("guest.memory=2 MiB", "guest.memory=4 MiB", ["policy", "nested_ratio"]),
+     ("nested_ratio=0", "nested_ratio=0.25", ["policy"])],
+)  # fmt: skip
+def test_two_values_of_any_key_are_compared(
+    a: str, b: str, varied: list[str], tiny: Path, coldfleet: Command, fake_engine: list[HostSpec]
+) -> None:
+    said = coldfleet("compare", a, b, tiny, *SERIAL, "--metric", "refaults", "--budget", "300", "--json")
+    data = json.loads(said.out)
+    assert (data["a"], data["b"]) == (a, b)
+    settings = [tuple(found[path] for path in varied) for found in data["comparisons"]]
+    policies, ratios = ["evict-only", "six-steps"], [0, 0.5, 1]
+    expected = list(product(policies, ratios)) if "nested_ratio" in varied else [(policy,) for policy in policies]
+    assert settings == expected
+
+
+def test_kernels_are_compared_on_identical_accesses(tiny: Path, coldfleet: Command) -> None:
+    options = ("--metric", "refaults", "--at", "nested_ratio=1", "--at", "policy=evict-only", "--json")
+    (found,) = json.loads(coldfleet("compare", "kernel=6.1", "kernel=6.18", tiny, *SERIAL, *options).out)["comparisons"]
+    swapped = coldfleet("compare", "kernel=6.18", "kernel=6.1", tiny, *SERIAL, *options)
+    (back,) = json.loads(swapped.out)["comparisons"]
+    assert found["difference"] == pytest.approx(-back["difference"])
+    assert found["a"] == back["b"]
+
+
+def found(key: str, pairs: list[tuple[float, float]]) -> Comparison:
+    return Comparison(find_metric(key), ("a", "b"), pairs, 95, Precision(1, True))
+
+
+FEWER = [(100.0 + n % 3, 80.0 + n % 3) for n in range(10)]
+MORE = [(a, 2 * a) for a, _ in FEWER]
+SAME = [(100.0, 99.0 + n % 3) for n in range(9)] + [(100.0, 100.0)]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "end"),
+    [(MORE, "replicates on identical accesses), but raises reclaim CPU s by 100 %"),
+     (FEWER, "replicates on identical accesses), and lowers reclaim CPU s by 19.8 %"),
+     (SAME, "replicates on identical accesses); by reclaim CPU s they can't be told apart")],
+)  # fmt: skip
+def test_a_win_that_costs_time_says_so(cpu: list[tuple[float, float]], end: str) -> None:
+    said = headline([found("refaults", FEWER), found("missed_young", MORE), found("reclaim_cpu_s", cpu)])
+    assert said.startswith("b lowers refaults by 19.8 % against a, between ")
+    assert said.endswith(end)
+    assert "missed" not in said
+
+
 def test_a_budget_is_shared_by_all_settings(plan: Plan) -> None:
     asked: list[dict[int, range]] = []
 
@@ -143,6 +195,12 @@ def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[Ho
     [
         (("evict-only", "lockles-6.15"), "unknown policy 'lockles-6.15': did you mean 'lockless-6.15'?"),
         (("evict-only", "evict-only"), "evict-only evict-only: the same policy twice"),
+        (("kernel=6.99", "kernel=6.1"), "unknown kernel '6.99': one of 6.1, 6.12"),
+        (("reclaim_lru=classc", "reclaim_lru=mglru"), "reclaim.lru = 'classc': it should be 'mglru' or 'classic'"),
+        (("kernl=6.1", "kernl=6.12"), "unknown key 'kernl': did you mean 'kernel'?"),
+        (("kernel=6.1", "skew=1"), "kernel=6.1 skew=1: two policies, or two values of one key"),
+        (("kernel=6.1", "kernel=6.1"), "kernel=6.1 kernel=6.1: the same kernel twice"),
+        (("kernel=6.1", "kernel=6.12", "--at", "kernel=6.1"), "--at kernel: kernel is what is compared"),
         (("--metric", "refalts"), "unknown metric 'refalts': did you mean 'refaults'"),
         (("--metric", "pgsteal / pgscam"), "unknown column 'pgscam' in 'pgsteal / pgscam': did you mean 'pgscan'"),
         (("--at", "nested_ratoi=1"), "unknown key 'nested_ratoi': did you mean 'nested_ratio'"),
@@ -159,7 +217,7 @@ def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[Ho
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(tiny: Path, coldfleet: Command, arguments: tuple[str, ...], why: str) -> None:
-    names = () if arguments[0][0] != "-" else ("evict-only", "lockless-6.15")
+    names = () if not arguments[0].startswith("-") else ("evict-only", "lockless-6.15")
     said = coldfleet("compare", *names, *arguments, tiny)
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert why in said.err

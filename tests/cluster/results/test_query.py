@@ -17,7 +17,7 @@ from coldfleet.cluster.results.schemas import SORT_KEYS, schema
 from coldfleet.cluster.stats.metrics import DERIVED, SUMMARY
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
-from coldfleet.hostsim.spec.errors import nearest
+from coldfleet.hostsim.spec.errors import UserError, nearest
 from tests.cluster.conftest import Said
 
 pytest.importorskip("duckdb", reason='needs the extra "query"')
@@ -242,3 +242,88 @@ def test_many_columns_are_a_line_each(done: Path, coldfleet: Command) -> None:
                                  "SELECT '\\xAA'::BLOB", "SELECT INTERVAL 5 YEAR"])  # fmt: skip
 def test_any_value_can_be_printed(sql: str, how: tuple[str, ...], done: Path, coldfleet: Command) -> None:
     assert coldfleet("query", done, sql, *how).code in (0, 2)
+
+
+CLASSES = """\
+ticks = 2
+overcommit = 1.5
+seed = 1
+[fleet]
+placement = "best-fit"
+[fleet.host.node]
+count = 2
+memory = "16 MiB"
+cpus = 8
+[fleet.guest.web]
+count = 3
+vcpus = 1
+[fleet.guest.db-2]
+count = 1
+memory = "8 MiB"
+vcpus = 2
+[guest]
+memory = "2 MiB"
+accesses_per_tick = 512
+[guest.workload]
+kind = "zipf"
+[reclaim]
+mode = "limit"
+[grid]
+policy = ["evict-only", "six-steps"]
+"fleet.guest.web.memory" = ["2 MiB", "4 MiB"]
+kernel = ["6.1", "6.12"]
+"""
+
+
+def test_every_table_has_the_axes_of_classes_and_who_a_row_is_about(
+    tmp_path: Path, fake_engine: object, coldfleet: Command
+) -> None:
+    (tmp_path / "classes.toml").write_text(CLASSES)
+    plan = read_study(tmp_path / "classes.toml")
+    sweep(plan, tmp_path / "out", SerialExecutor())
+    wanted = {plan.cell(n).cell_id: (plan.cell(n).spec.kernel, n) for n in range(plan.cell_count)}
+    for table in ("cells", "hosts", "guests", "epochs"):
+        said = coldfleet("query", tmp_path / "out", f"SELECT * FROM {table}", "--json")
+        rows = json.loads(said.out)
+        assert rows or table == "epochs", said.err
+        for row in rows:
+            kernel, number = wanted[row["cell_id"]]
+            assert row["kernel"] == kernel
+            assert row["fleet_guest_web_memory"] == plan.cell(number).spec.value("fleet.guest.web.memory")
+            assert "host" not in row or row["host_class"] == "node"
+            if table == "guests":
+                assert row["guest_class"] == row["name"].rpartition("-")[0] in ("web", "db-2")
+
+
+def test_the_figures_of_the_summary_are_columns_in_python_too(done: Path) -> None:
+    from coldfleet.cluster.results.results import Results
+
+    results = Results.open(done)
+    for table in ("cells", "hosts", "guests"):
+        named = [metric for metric in (*SUMMARY, *DERIVED) if set(metric.needs) <= set(schema(table).names)]
+        found = results.table(table, ["policy", *(metric.key for metric in named)])
+        assert found.column_names == ["policy", *(metric.key for metric in named)]
+        for row, whole in zip(found.to_pylist(), results.table(table).to_pylist(), strict=True):
+            assert all(row[metric.key] == pytest.approx(metric.value(whole)) for metric in named)
+    assert found.schema.field("refaults").metadata[b"unit"] == b"faults"
+    with pytest.raises(UserError, match="did you mean 'refaults'"):
+        results.table("guests", ["refalts"])
+
+
+@pytest.mark.parametrize(
+    ("sql", "first"),
+    [("SELECT lru FROM cells", "reclaim_lru"), ("SELECT skew FROM cells", "guest_workload_skew"),
+     ("SELECT swappines FROM cells", "reclaim_swappiness"), ("SELECT nested_ration FROM guests", "nested_ratio")],
+)  # fmt: skip
+def test_the_likely_column_comes_first(sql: str, first: str, done: Path, coldfleet: Command) -> None:
+    assert f"did you mean '{first}'" in coldfleet("query", done, sql).err
+
+
+def test_named_figures_are_listed_with_what_they_are_made_of(coldfleet: Command) -> None:
+    data = json.loads(coldfleet("columns", "guests", "--json").out)
+    figures = {each["name"]: each["meaning"] for each in data["figures"]}
+    assert figures["refaults"] == "pgmajfault"
+    assert figures["fault_rate"] == "pgmajfault / (accesses + device_accesses)"
+    assert figures["reclaim_cpu_s"] == "reclaim_cpu_ns * 1e-09"
+    said = coldfleet("columns", "guests").out
+    assert all(name in said for name in figures)

@@ -9,6 +9,7 @@ from coldfleet.cluster.stats.statistics import (
     Interval,
     Mean,
     mean_interval,
+    percent,
     sample_size,
     short,
     t_interval,
@@ -49,7 +50,8 @@ def test_short(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("mean", "text"),
     [(Mean(0, 0), "0"), (Mean(52100, 496.9), "52.1k ±500"), (Mean(0.478, 0.00127), "0.478 ±0.001"),
-     (Mean(5.8213, 0.0123), "5.82 ±0.01"), (Mean(4.2e-6, 2.3e-8), "4.20µ ±23n"), (Mean(1.23e6, 1540), "1.23M ±1.5k")],
+     (Mean(5.8213, 0.0123), "5.82 ±0.01"),
+     (Mean(33, 0), "33 ±0"), (Mean(4.2e-6, 2.3e-8), "4.20µ ±23n"), (Mean(1.23e6, 1540), "1.23M ±1.5k")],
 )  # fmt: skip
 def test_mean_as_text(mean: Mean, text: str) -> None:
     assert str(mean) == text
@@ -102,3 +104,21 @@ def test_the_bootstrap_bears_skewed_values() -> None:
     found = covered("exponential", 1000)
     assert found["bootstrap"] > found["t"] + 0.02
     assert found["bootstrap"] == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_column_has_one_rule_for_digits() -> None:
+    means = [Mean(0, 0), Mean(33, 0), Mean(35.8, 0.01), Mean(1e6, 4900), Mean(1.08e6, 2800), Mean(84000, 1700)]
+    shown = ["0", "33.0 ±0.0", "35.8 ±0.0", "1.00M ±4.9k", "1.08M ±2.8k", "84.0k ±1.7k"]
+    assert [mean.in_column for mean in means] == shown
+
+
+def test_nothing_has_no_sign() -> None:
+    assert [percent(share, signed=True) for share in (-0.001, 0.0, 0.001, 0.123, -0.5)] == [
+        "0%",
+        "0%",
+        "0%",
+        "+12%",
+        "-50%",
+    ]
+    assert [percent(share) for share in (-0.004, 0.5)] == ["0%", "50%"]
+    assert [short(value) for value in (-0.0, 0.0)] == ["0", "0"]
