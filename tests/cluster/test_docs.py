@@ -106,7 +106,9 @@ def commands_in_the_texts() -> list[str]:
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the results of a small study that is called as that of the README."""
     folder = tmp_path_factory.mktemp("docs")
-    (folder / "small.toml").write_text(STUDY.replace('["evict-only", "six-steps"]', '["fast-only-v5", "lockless-6.15"]'))
+    (folder / "small.toml").write_text(
+        STUDY.replace('["evict-only", "six-steps"]', '["fast-only-v5", "lockless-6.15"]')
+    )
     sweep(read_study(folder / "small.toml"), folder / "results" / "quickstart", SerialExecutor())
     return folder
 
