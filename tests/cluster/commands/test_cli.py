@@ -107,7 +107,7 @@ def test_policies_shows_steps_sites_and_source(name: str, coldfleet: Command) ->
     said = coldfleet("policies", name)
     for number, step in enumerate(policy.steps, 1):
         assert f"{number}. {step.text}" in said.out
-    assert policy.source in said.out
+    assert policy.source in " ".join(said.out.split())
     assert all(f"{site}:" in said.out for site in ("walk", "look_around", "evict"))
     assert json.loads(coldfleet("policies", name, "--json").out)["steps"] == [step.text for step in policy.steps]
 
