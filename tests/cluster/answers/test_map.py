@@ -151,7 +151,7 @@ def test_the_highest_can_win(study: Path, coldfleet: Command) -> None:
     [
         (("--x", "nested_ratio", "--y", "exposed_shar"), "unknown key 'exposed_shar'"),
         (("--x", "nested_ratio", "--y", "nested_ratio"), "the same key twice"),
-        (("--x", "overcommit", "--y", "exposed_share"), "the study varies nested_ratio: choose one value"),
+        (("--x", "overcommit", "--y", "exposed_share"), "the study varies nested_ratio (0, 0.5, 1): choose one value"),
         (("--x", "nested_ratio", "--y", "kernel"), "kernel has no range of numbers"),
         (("--x", "nested_ratio", "--y", "skew"), "guest.workload.skew: give its range, from where to where"),
         (("--x", "nested_ratio", "--y", "skew", "--y-range", "low"), "'low' is not a range: write FROM:TO"),

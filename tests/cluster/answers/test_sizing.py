@@ -108,7 +108,7 @@ def test_where_vcpus_bind_no_host_is_saved() -> None:
     for hosts in (None, 10_000):
         count = FleetSize.of(study, hosts).hosts_needed(account(study, 0.3))
         assert (count.saved, count.binding) == (0, "vCPUs")
-        assert count.text == "No host is saved: vCPUs bind"
+        assert count.text == "No host is saved, because of vCPUs"
     more = FleetSize.of(classes(cpus=32), 10_000).hosts_needed(account(classes(cpus=32), 0.3))
     assert (more.binding, more.hosts) == ("vCPUs", 5000)
 
@@ -147,7 +147,7 @@ def test_no_host_has_more_guests_than_were_tried_where_their_number_is_the_load(
     study = plan()
     count = FleetSize.of(study, 1000).hosts_needed(account(study, 0.1), most_guests=20)
     assert (count.hosts, count.binding) == (800, "guests per host")
-    assert count.text.endswith("guests per host bind")
+    assert count.text.endswith("because of guests per host")
 
 
 def test_a_host_that_uses_more_than_its_guests_means_makes_all_need_more() -> None:
