@@ -74,7 +74,8 @@ def _fit(table: Table) -> bool:
     What is left goes to the columns with the least to wrap first. rich by itself breaks words, or lines too late.
     """
     texts = [[str(text) for text in (column.header, *column.cells)] for column in table.columns]
-    least = [max(len(word) for text in some for word in (text.split() or [""])) for some in texts]
+    glued = [[text.replace(" ±", "_±") for text in some] for some in texts]  # a figure and its interval are one word
+    least = [max(len(word) for text in some for word in (text.split() or [""])) for some in glued]
     most = [max(map(len, some)) for some in texts]
     left = width() - sum(least) - table.padding[1] * (len(least) - 1)
     if left < 0:
