@@ -49,9 +49,9 @@ def explain(
 
     \b
     Examples:
-      coldfleet explain results/quickstart 85ac96
-      coldfleet explain results/quickstart 85ac96 --against lockless-6.15
-      coldfleet explain results/quickstart 85ac96 --guest 3 --page 0x4d2 --trace trace.json
+      coldfleet explain results/quickstart d866dd
+      coldfleet explain results/quickstart d866dd --against lockless-6.15
+      coldfleet explain results/quickstart d866dd --guest 3 --page 0x4d2 --trace trace.json
     """
     import json as encoder
 

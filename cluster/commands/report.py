@@ -33,7 +33,7 @@ def report(
     \b
     Examples:
       coldfleet report results/quickstart
-      coldfleet report results/quickstart --out quickstart.html --observe 85ac96
+      coldfleet report results/quickstart --out quickstart.html --observe d866dd
       coldfleet report results/quickstart --export docs/pictures --picture map
     """
     from importlib.util import find_spec

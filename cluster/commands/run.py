@@ -30,8 +30,8 @@ def run(
 
     \b
     Examples:
-      coldfleet run configs/quickstart.toml --cell 85ac96
-      coldfleet run results/quickstart --cell 85ac96 --replicate 2 --json
+      coldfleet run configs/quickstart.toml --cell d866dd
+      coldfleet run results/quickstart --cell d866dd --replicate 2 --json
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.execution.work import simulate_run
