@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -115,6 +116,12 @@ class Argued:
     def verdict(self) -> Verdict:
         """What the runs say of the claim."""
         return verdict(self.outcomes)
+
+
+def tally(argued: Iterable[Argued]) -> str:
+    """How many claims came out how: "24 confirmed, 3 refuted, 0 open"."""
+    counts = Counter(one.verdict for one in argued)
+    return ", ".join(f"{counts[each]} {each}" for each in Verdict)
 
 
 @dataclass(frozen=True)

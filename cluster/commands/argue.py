@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.claims import Argued
+    from coldfleet.cluster.answers.claims import Argued, Outcome
+    from coldfleet.cluster.study.argument import Argument
 
 QUICK_REPLICATES = 3
 
@@ -19,9 +20,16 @@ _PAGE = (
 
 What the reviewers of the series argued about, as experiments: each is a study in `configs/arguments/`, with the claim,
 what is measured, and the bound that decides. The figures are means over the replicates with 95 % intervals; a check is
-open if its interval reaches to both sides of the bound. `coldfleet argue C5` runs one of them again.
+open if its interval reaches to both sides of the bound. One refuted check refutes the claim. `coldfleet argue C5` runs
+one of them again.
 
-These studies have no clock, so nobody waits: claims about contention are decided by how often mmu_lock is taken.
+The date is `bound_set` in the study: the day on which a bound of the claim was last changed. How far to trust it: the
+bounds of C1 to C3, and the one of C7 that was raised, were committed before the figures that they judge; those under
+reclaim in C1 and C2 were copied from them afterwards. All others were committed together with their first figures, so
+that the repository doesn't show which came first.
+
+Waiting for mmu_lock is modelled [on a clock](clock.md#mmu_lock). These studies have none, so that nobody waits in them:
+claims about contention are decided by how often mmu_lock is taken.
 Some figures follow from a policy's steps, or are nearly a parameter of the study, and can't surprise; `decides` in the
 study says which.
 """
@@ -40,7 +48,8 @@ def argue(
 ) -> int:
     """Run the thread's arguments as experiments, and say what the runs say.
 
-    Prints each claim, what was measured with 95 % intervals, and the verdict: confirmed, refuted, or open.
+    Prints each claim, when its bounds were set, what was measured with 95 % intervals, and the verdict: confirmed,
+    refuted, or open; at the end how many of each there are.
 
     \b
     Examples:
@@ -48,7 +57,7 @@ def argue(
       coldfleet argue C1 C14
       coldfleet argue my_claim.toml --json
     """
-    from coldfleet.cluster.answers.claims import find_arguments, run_arguments
+    from coldfleet.cluster.answers.claims import find_arguments, run_arguments, tally
     from coldfleet.cluster.commands import output
 
     found = find_arguments(claims or [])
@@ -58,18 +67,26 @@ def argue(
     elif markdown:
         output.print_text("\n".join(_as_markdown(list(argued))))
     else:
+        told = []
         for one in argued:
             output.print_paragraph("\n".join(_in_words(one)) + "\n")
+            told.append(one)
+        output.print_text(tally(told))
     return 0
 
 
 def _in_words(argued: Argued) -> list[str]:
     argument = argued.argument
-    lines = [f"C{argument.number} {argued.verdict}: {argument.claim}", f"   {argument.by}"]
+    lines = [f"C{argument.number} {argued.verdict}: {argument.claim}", f"   {_source(argument)}"]
     for outcome in argued.outcomes:
         shown = f"{outcome.figure} ({outcome.check.bound})"
         lines.append(f"   {outcome.verdict + ':':<10} {outcome.check.says}: {shown}")
     return lines
+
+
+def _source(argument: Argument) -> str:
+    """Who made the claim, and when its bounds were set."""
+    return argument.by + (f"; bounds set {argument.bound_set}" if argument.bound_set else "")
 
 
 def _as_json(argued: Argued) -> dict[str, Any]:
@@ -79,6 +96,7 @@ def _as_json(argued: Argued) -> dict[str, Any]:
         "study": str(argued.study),
         "text": argument.claim,
         "by": argument.by,
+        "bound_set": argument.bound_set and argument.bound_set.isoformat(),
         "decides": argument.decides,
         "replicates": argued.replicates,
         "verdict": argued.verdict,
@@ -96,10 +114,18 @@ def _as_json(argued: Argued) -> dict[str, Any]:
     }
 
 
+def _judged(outcome: Outcome) -> str:
+    """A check with its figure; what doesn't hold says so."""
+    marked = "" if outcome.verdict == "confirmed" else f"**{outcome.verdict}**: "
+    return f"{marked}{outcome.check.says}: {outcome.figure} ({outcome.check.bound})"
+
+
 def _as_markdown(argued: list[Argued]) -> list[str]:
-    lines = [*_PAGE.splitlines(), "| claim | verdict | what was measured |", "| --- | --- | --- |"]
+    from coldfleet.cluster.answers.claims import tally
+
+    lines = [*_PAGE.splitlines(), f"{tally(argued)}.", "", "| claim | verdict | what was measured |", "| --- | --- | --- |"]
     for one in argued:
-        figures = "<br>".join(f"{o.check.says}: {o.figure} ({o.check.bound})" for o in one.outcomes)
+        figures = "<br>".join(_judged(outcome) for outcome in one.outcomes)
         argument = one.argument
-        lines.append(f"| **C{argument.number}** {argument.claim} *({argument.by})* | {one.verdict} | {figures} |")
+        lines.append(f"| **C{argument.number}** {argument.claim} *({_source(argument)})* | {one.verdict} | {figures} |")
     return lines

@@ -1,7 +1,8 @@
 """The table ``[argument]`` of a study: a claim of the mail thread, and what confirms or refutes it.
 
 A check measures a figure in some cells of the study and compares it with a bound. Nothing about the outcome is written
-down: the verdict follows from the runs (cluster.answers.claims).
+down: the verdict follows from the runs (cluster.answers.claims). ``bound_set`` is there so that a reader can tell whether
+the bounds are older than the figures.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from coldfleet.cluster.stats.metrics import Metric, parse_metric
 from coldfleet.cluster.study.model import walk_keys
@@ -37,6 +39,12 @@ def _known_bound(text: str) -> str:
     if not _BOUND.fullmatch(text.strip()):
         raise UserError(f"{text!r} is not a bound: write for example '>= 0.9'")
     return text
+
+
+def _known_date(value: object) -> object:
+    if type(value) is not date and value is not None:
+        raise UserError(f"{str(value)!r} is not a date: write for example 2026-11-23, without quotes")
+    return value
 
 
 class Check(Table):
@@ -69,6 +77,9 @@ class Argument(Table):
     number: int = table_key("the C-number", ge=1, le=99)
     claim: str = table_key("the claim, as it was made")
     by: str = table_key("who made it, and where")
+    bound_set: Annotated[date | None, BeforeValidator(_known_date)] = table_key(
+        "the date of the last change to a bound, without quotes", default=None
+    )
     decides: str = table_key("what is measured, and which outcome confirms or refutes it")
     checks: list[Check] = table_key("all must hold", min_length=1)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coldfleet.cluster.answers.claims import Verdict, find_arguments, judge, shipped, verdict
+from coldfleet.cluster.answers.claims import Outcome, Verdict, find_arguments, judge, verdict
+from coldfleet.cluster.stats.statistics import Mean
 from coldfleet.cluster.study.argument import Argument, Check
 from coldfleet.cluster.study.reader import read_study
 from tests.cluster.conftest import Said
@@ -129,6 +133,9 @@ def test_a_claim_is_refuted_by_one_check_and_confirmed_by_all() -> None:
         ("says =", "sasy =", 'unknown key "sasy" in [argument.checks.0]: did you mean "says"?'),
         ("claim =", "clame =", 'unknown key "clame" in [argument]: did you mean "claim"?'),
         ('by = "a test"\n', "", "argument.by is missing: set it in [argument]"),
+        ('by = "a test"\n', 'by = "x"\nbound_set = "May"\n', "'May' is not a date: write for example 2026-11-23, without"),
+        ('by = "a test"\n', 'by = "x"\nbound_set = 2026\n', "argument.bound_set: '2026' is not a date"),
+        ('by = "a test"\n', 'by = "x"\nbound_se = 2026-11-23\n', 'in [argument]: did you mean "bound_set"?'),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, coldfleet: Command, old: str, new: str, why: str) -> None:
@@ -154,8 +161,14 @@ def test_argue_prints_claim_figures_and_verdict(tmp_path: Path, coldfleet: Comma
     assert found["verdict"] == "confirmed"
     assert found["replicates"] == 3
     assert found["checks"][0]["mean"] == 0
-    study.write_text(STUDY.replace("lockless-6.15", "locked-6.12"))
-    assert "C7 refuted: asking at eviction alone takes mmu_lock" in coldfleet("argue", study, "--quick").out
+    assert found["bound_set"] is None
+    refuted = tmp_path / "refuted.toml"
+    text = STUDY.replace("lockless-6.15", "locked-6.12").replace('"a test"', '"a test"\nbound_set = 2026-11-23')
+    refuted.write_text(text)
+    said = coldfleet("argue", study, refuted, "--quick")
+    assert "C7 confirmed: asking" in said.out
+    assert "C7 refuted: asking at eviction alone takes mmu_lock\n   a test; bounds set 2026-11-23\n" in said.out
+    assert said.out.splitlines()[-1] == "1 confirmed, 1 refuted, 0 open"
 
 
 def test_all_27_claims_come_along_and_can_be_run() -> None:
@@ -178,9 +191,16 @@ def test_that_failures_are_needless_is_more_than_that_few_pages_are_exposed(clai
         assert not check.holds(1 - exposed)
 
 
-def test_no_file_says_what_comes_out() -> None:
-    for path in sorted(shipped().glob("*.toml")):
-        assert "verdict" not in path.read_text()
+def test_files_say_when_bounds_were_set_and_not_what_comes_out() -> None:
+    for one in find_arguments([]):
+        assert "verdict" not in one.study.read_text()
+        assert one.argument.bound_set is not None
+
+
+def test_a_date_in_a_comment_is_that_of_the_key() -> None:
+    dated = {one.study: re.findall(r"\d{4}-\d\d-\d\d", one.study.read_text()) for one in find_arguments([])}
+    assert all(len(set(dates)) == 1 for dates in dated.values())
+    assert sum(len(dates) > 1 for dates in dated.values()) == 5
 
 
 @pytest.mark.slow
@@ -199,8 +219,32 @@ def test_a_study_with_a_claim_is_a_study(tmp_path: Path) -> None:
     assert "argument" not in plan.frozen()
 
 
-def test_the_page_has_every_claim_and_bound_that_comes_along() -> None:
+def number(text: str) -> float:
+    """What a figure of the page says."""
+    if text == "∞":
+        return math.inf
+    return float(text.rstrip("kMµ")) * {"k": 1e3, "M": 1e6, "µ": 1e-6}.get(text[-1], 1)
+
+
+def test_the_page_says_what_the_files_say_and_its_verdicts_follow_from_its_figures() -> None:
     page = (Path(__file__).parents[3] / "docs" / "arguments.md").read_text()
-    for one in find_arguments([]):
-        assert one.argument.claim in page
-        assert all(f"{c.says}: " in page and f"({c.bound})" in page for c in one.argument.checks)
+    rows = re.findall(r"^\| \*\*C(\d+)\*\* (.+) \*\((.+)\)\* \| (\w+) \| (.+) \|$", page, re.M)
+    found = find_arguments([])
+    assert len(rows) == len(found)
+    for one, (place, claim, source, said, checks) in zip(found, rows, strict=True):
+        argument = one.argument
+        assert (int(place), claim) == (argument.number, argument.claim)
+        assert source == f"{argument.by}; bounds set {argument.bound_set}"
+        outcomes = []
+        for check, text in zip(argument.checks, checks.split("<br>"), strict=True):
+            shown = re.fullmatch(r"(?:\*\*(\w+)\*\*: )?(.+): (\S+?)(?: ±(\S+))? \((.+)\)", text)
+            assert shown is not None
+            assert (shown[2], shown[5]) == (check.says, check.bound)
+            mean, half = number(shown[3]), number(shown[4] or "0")
+            ends = {check.holds(mean - half), check.holds(mean + half)}
+            says = Verdict(shown[1] or "confirmed")
+            assert says == (Verdict.OPEN if len(ends) > 1 else Verdict.CONFIRMED if True in ends else Verdict.REFUTED)
+            outcomes.append(Outcome(check, Mean(mean, half), says))
+        assert said == verdict(outcomes)
+    counts = Counter(row[3] for row in rows)
+    assert f"\n{counts['confirmed']} confirmed, {counts['refuted']} refuted, {counts['open']} open.\n" in page
