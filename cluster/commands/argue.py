@@ -123,7 +123,13 @@ def _judged(outcome: Outcome) -> str:
 def _as_markdown(argued: list[Argued]) -> list[str]:
     from coldfleet.cluster.answers.claims import tally
 
-    lines = [*_PAGE.splitlines(), f"{tally(argued)}.", "", "| claim | verdict | what was measured |", "| --- | --- | --- |"]
+    lines = [
+        *_PAGE.splitlines(),
+        f"{tally(argued)}.",
+        "",
+        "| claim | verdict | what was measured |",
+        "| --- | --- | --- |",
+    ]
     for one in argued:
         figures = "<br>".join(_judged(outcome) for outcome in one.outcomes)
         argument = one.argument

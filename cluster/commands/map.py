@@ -119,6 +119,9 @@ def _lines(answer: MapAnswer) -> list[str]:
     for region in regions:
         tie = " (tie)" if len(region.winners) > 1 else ""
         lines.append(f"{letters[region.winners]}  {region.share:4.0%}  {' = '.join(region.winners)}{tie}")
+    lines.append("capitals were simulated; a small letter is that of the nearest capital")
+    if not all(point.possible for point in answer.points):
+        lines.append(".  the study allows no such cell")
     return lines
 
 

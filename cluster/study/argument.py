@@ -1,8 +1,8 @@
 """The table ``[argument]`` of a study: a claim of the mail thread, and what confirms or refutes it.
 
 A check measures a figure in some cells of the study and compares it with a bound. Nothing about the outcome is written
-down: the verdict follows from the runs (cluster.answers.claims). ``bound_set`` is there so that a reader can tell whether
-the bounds are older than the figures.
+down: the verdict follows from the runs (cluster.answers.claims). ``bound_set`` is there so that a reader can tell
+whether the bounds are older than the figures.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from coldfleet.hostsim.spec.calibration import DEFAULT
 from tests.cluster.conftest import Said
 
 ROOT = Path(__file__).parents[2]
@@ -37,18 +39,18 @@ def summary_of_quickstart(coldfleet: Callable[..., Said], tmp_path: Path, polici
     return said
 
 
-def test_rows_of_the_readme(coldfleet: Callable[..., Said], tmp_path: Path) -> None:
+def test_rows_of_the_first_study(coldfleet: Callable[..., Said], tmp_path: Path) -> None:
     said = summary_of_quickstart(coldfleet, tmp_path, ["was-fast", "lockless-6.15"], "[0, 1]")
-    shown = lines_of((ROOT / "README.md").read_text())
+    shown = lines_of((ROOT / "docs/quickstart.md").read_text())
     rows = [words for words in lines_of(said.out) if "±" in " ".join(words)]
     assert len(rows) == 4
     assert all(row in shown for row in rows)
 
 
 @pytest.mark.slow
-def test_table_of_the_readme(coldfleet: Callable[..., Said], tmp_path: Path) -> None:
+def test_table_of_the_first_study(coldfleet: Callable[..., Said], tmp_path: Path) -> None:
     said = summary_of_quickstart(coldfleet, tmp_path, [], "[0, 0.05, 0.25, 1]")
-    shown = (ROOT / "README.md").read_text()
+    shown = (ROOT / "docs/quickstart.md").read_text()
     table = said.out.partition("    means over")[0].rstrip()
     assert lines_of(table)[:27] == lines_of(shown[shown.index("Six aging policies") :])[:27]
 
@@ -89,6 +91,75 @@ def test_findings(
     said = coldfleet(*shlex.split(command))
     assert said.code == 0, said.err
     assert " ".join(shown.split()) in " ".join(said.out.split()), (old, new)
+
+
+def figure_of(text: str) -> tuple[float, float]:
+    """What a text such as "9.29 ms" says, in seconds if it has a unit, and half of its last digit."""
+    number, _, unit = text.replace(",", "").partition(" ")
+    scale = {"": 1.0, "s": 1.0, "ms": 1e-3, "ns": 1.0}[unit]
+    digits = len(number.partition(".")[2])
+    return float(number) * scale, 0.501 * scale / 10**digits
+
+
+def is_shown(value: float, text: str) -> bool:
+    """Whether a text is this value, as rounded there."""
+    shown, half = figure_of(text)
+    return abs(value - shown) <= half
+
+
+def rows_of(text: str, columns: int) -> list[list[str]]:
+    """The cells of the tables of a text that have so many columns, without their heads."""
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*\|$", text, re.M)]
+    return [row for row in rows if len(row) == columns and not row[0].startswith("---")]
+
+
+@pytest.mark.slow
+def test_times(coldfleet: Callable[..., Said]) -> None:
+    page = (ROOT / "docs/time.md").read_text()
+    lines = json.loads(coldfleet("validate", "--json").out)
+    benchmark = [line for line in lines if line["basis"] != "engine"]
+    shown = []  # what the page says of each line: published, simulated with the error, basis
+    for what, wall, wall_simulated, a_pass, pass_simulated, basis in rows_of(page, 6)[1:]:
+        name = what.replace("vCPU,", "vCPUs,").replace("no aging", "no-aging")
+        shown.append((f"{name}: vCPU wall", wall, wall_simulated, basis))
+        shown += [(f"{name}: aging pass", a_pass, pass_simulated, basis)] if a_pass else []
+    assert len(shown) == len(benchmark)
+    for line, (what, published, simulated, basis) in zip(benchmark, shown, strict=True):
+        value, _, error = simulated.partition(" (")
+        assert (line["what"].strip(), line["basis"]) == (what, basis)
+        assert is_shown(line["published"], published), what
+        assert is_shown(line["simulated"], value), what
+        assert round(100 * line["error"]) == int(error.rstrip(" %)")), what
+    engine = [line for line in lines if line["basis"] == "engine"]
+    for line, (what, published, simulated) in zip(
+        engine, rows_of(page.partition("## Two tables")[2], 3)[1:], strict=True
+    ):
+        assert is_shown(line["published"], published), what
+        assert is_shown(line["simulated"], simulated), what
+
+
+def test_the_readme_names_what_is_not_within_15_percent() -> None:
+    rows = rows_of((ROOT / "docs/time.md").read_text().partition("## Two tables")[2], 3)[1:]
+    far = [(published, simulated) for _, published, simulated in rows if float(simulated) / float(published) < 0.85]
+    published, simulated = (" and ".join(each) for each in zip(*far, strict=True))
+    assert f"{simulated} where {published}" in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_figures_of_the_calibration() -> None:
+    text = (ROOT / "docs/time.md").read_text()
+    fitted = {name.strip("`"): value for name, value, source in rows_of(text, 3) if source.startswith("fit")}
+    assert len(fitted) == 7
+    assert all(is_shown(getattr(DEFAULT, name), value) for name, value in fitted.items())
+    assert is_shown(DEFAULT.nested_fault_ns, "3,658 ns")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "shown"), [("locked-6.12", "27 s"), ("lockless-6.15", "1.6 s")])
+def test_times_without_the_tdp_mmu(policy: str, shown: str, coldfleet: Callable[..., Said]) -> None:
+    said = coldfleet("validate", "--vcpus", 64, "--policy", policy, "--tdp", "off", "--json")
+    assert is_shown(json.loads(said.out)["aging_pass_s"], shown)
+    text = " ".join((ROOT / "docs/time.md").read_text().split())
+    assert "With 64 vCPUs a pass under the lock then takes 27 s, and 1.6 s without it" in text
 
 
 COMPARED = re.findall(r"^ {4}coldfleet (compare lockless-6.15 was-fast .+)$", (ROOT / "docs/why.md").read_text(), re.M)

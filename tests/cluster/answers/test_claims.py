@@ -18,6 +18,7 @@ from coldfleet.cluster.study.argument import Argument, Check
 from coldfleet.cluster.study.reader import read_study
 from tests.cluster.conftest import Said
 
+ROOT = Path(__file__).parents[3]
 Command = Callable[..., Said]
 CELLS: dict[str, dict[str, str | int | float]] = {
     "a": {"policy": "old", "nested_ratio": 0},
@@ -133,7 +134,11 @@ def test_a_claim_is_refuted_by_one_check_and_confirmed_by_all() -> None:
         ("says =", "sasy =", 'unknown key "sasy" in [argument.checks.0]: did you mean "says"?'),
         ("claim =", "clame =", 'unknown key "clame" in [argument]: did you mean "claim"?'),
         ('by = "a test"\n', "", "argument.by is missing: set it in [argument]"),
-        ('by = "a test"\n', 'by = "x"\nbound_set = "May"\n', "'May' is not a date: write for example 2026-11-23, without"),
+        (
+            'by = "a test"\n',
+            'by = "x"\nbound_set = "May"\n',
+            "'May' is not a date: write for example 2026-11-23, without",
+        ),
         ('by = "a test"\n', 'by = "x"\nbound_set = 2026\n', "argument.bound_set: '2026' is not a date"),
         ('by = "a test"\n', 'by = "x"\nbound_se = 2026-11-23\n', 'in [argument]: did you mean "bound_set"?'),
     ],
@@ -227,7 +232,7 @@ def number(text: str) -> float:
 
 
 def test_the_page_says_what_the_files_say_and_its_verdicts_follow_from_its_figures() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "arguments.md").read_text()
+    page = (ROOT / "docs" / "arguments.md").read_text()
     rows = re.findall(r"^\| \*\*C(\d+)\*\* (.+) \*\((.+)\)\* \| (\w+) \| (.+) \|$", page, re.M)
     found = find_arguments([])
     assert len(rows) == len(found)
@@ -247,4 +252,6 @@ def test_the_page_says_what_the_files_say_and_its_verdicts_follow_from_its_figur
             outcomes.append(Outcome(check, Mean(mean, half), says))
         assert said == verdict(outcomes)
     counts = Counter(row[3] for row in rows)
-    assert f"\n{counts['confirmed']} confirmed, {counts['refuted']} refuted, {counts['open']} open.\n" in page
+    told = f"{counts['confirmed']} confirmed, {counts['refuted']} refuted, {counts['open']} open."
+    assert f"\n{told}\n" in page
+    assert told in (ROOT / "README.md").read_text()

@@ -123,6 +123,7 @@ def test_map_in_characters_json_and_svg(study: Path, tmp_path: Path, coldfleet: 
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 100
     assert "locked-6.12 = lockless-6.15 (tie)" in said.out
+    assert said.out.endswith("the nearest capital\n.  the study allows no such cell\n")  # less exposed than L2's alone
     drawing = ElementTree.parse(tmp_path / "map.svg").getroot()
     assert "locked-6.12 = lockless-6.15" in "".join(drawing.itertext())
     data = json.loads(coldfleet(*ask, "--json").out)
