@@ -51,6 +51,11 @@ BAD = {
 }
 
 
+def as_json(text: str) -> Any:
+    """A study as editors hold it against a schema: a date is a text."""
+    return json.loads(json.dumps(tomllib.loads(text), default=str))
+
+
 def complaints(study: dict[str, Any]) -> list[str]:
     return [f"{list(error.path)}: {error.message}" for error in SCHEMA.iter_errors(study)]
 
@@ -62,12 +67,12 @@ def test_the_schema_is_one() -> None:
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_that_come_along_are_good(path: Path) -> None:
-    assert complaints(tomllib.loads(path.read_text())) == []
+    assert complaints(as_json(path.read_text())) == []
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_examples_of_the_documentation_are_good(text: str) -> None:
-    assert complaints(tomllib.loads(text)) == []
+    assert complaints(as_json(text)) == []
 
 
 def test_a_good_study_has_no_complaint() -> None:
