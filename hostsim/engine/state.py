@@ -141,9 +141,12 @@ MM = np.dtype(
         ("first", np.int64),  # page number of the memslot's first page, a multiple of 512
         ("pages", np.int64),
         ("own_first", np.int64),  # the process' (VMM's) own anonymous pages beside the memslot ...
-        ("own_pages", np.int64),  # ... in page tables of their own
+        ("own_pages", np.int64),  # ... in page tables of their own; of these,
+        ("buffer_pages", np.int64),  # the first ones are a mapping apart from its stack, where the others are
+        ("stack_first", np.int64),
         ("file_first", np.int64),  # a file that the process reads, writes and has mapped ...
         ("file_pages", np.int64),  # ... in page tables of their own
+        ("node_bytes", np.int64),  # left of the page that holds the newest nodes of the file's tree
         ("ra_pages", np.int64),  # the most that readahead reads at a time; 0: there is none
         ("ra_start", np.int64, (2,)),  # struct file_ra_state, of read(2) and of the mapping: the present window ...
         ("ra_size", np.int64, (2,)),

@@ -55,7 +55,8 @@ SIZE_CLASSES = 256  # of zram's pool, one byte a page
 class Memslot:
     """The memory of one guest.
 
-    ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM).
+    ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM), of which the
+    first ``buffer_pages`` are a mapping of their own and the others its stack.
     ``kernel_pages``: kernel memory charged to the memcg from the start; ``first_fault_pages`` and ``late_pages``: what
     its first fault and the last quarter of its memory add beside page tables (KVM's caches).
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
@@ -66,6 +67,7 @@ class Memslot:
 
     pages: int
     own_pages: int = 0
+    buffer_pages: int = 0
     kernel_pages: int = 0
     first_fault_pages: int = 0
     late_pages: int = 0
@@ -129,7 +131,11 @@ class HostMemory:
         call_scale: int = 1,
     ) -> None:
         tables = [-(-slot.pages // PTRS_PER_PTE) for slot in slots]
-        own_tables = [-(-slot.own_pages // PTRS_PER_PTE) for slot in slots]
+        buffer_tables = [-(-slot.buffer_pages // PTRS_PER_PTE) for slot in slots]
+        own_tables = [
+            buffers + -(-(slot.own_pages - slot.buffer_pages) // PTRS_PER_PTE)
+            for buffers, slot in zip(buffer_tables, slots, strict=True)
+        ]
         file_tables = [-(-slot.file_pages // PTRS_PER_PTE) for slot in slots]
         table_count = sum(tables) + sum(own_tables) + sum(file_tables)
         pages = table_count * PTRS_PER_PTE
@@ -199,6 +205,8 @@ class HostMemory:
             mm["pages"] = slot.pages
             mm["own_first"] = first + tables[g] * PTRS_PER_PTE
             mm["own_pages"] = slot.own_pages
+            mm["buffer_pages"] = slot.buffer_pages
+            mm["stack_first"] = mm["own_first"] + buffer_tables[g] * PTRS_PER_PTE
             mm["file_first"] = mm["own_first"] + own_tables[g] * PTRS_PER_PTE
             mm["file_pages"] = slot.file_pages
             mm["ra_pages"] = slot.readahead_pages
@@ -315,9 +323,13 @@ class HostMemory:
             return
         classic.flush_stats(self.machine)
 
-    def touch_own(self, guest: int) -> None:
-        """The guest's process touches the pages of its own beside the memslot."""
-        faults.touch_own_pages(self.machine, guest)
+    def touch_own(self, guest: int, begin: int = 0, end: int | None = None) -> None:
+        """The guest's process touches the pages of its own beside the memslot, all or some."""
+        faults.touch_own_pages(self.machine, guest, begin, self.own_pages(guest) if end is None else end)
+
+    def own_pages(self, guest: int) -> int:
+        """Pages that the guest's process has beside the memslot."""
+        return int(self.machine.mms[guest]["own_pages"])
 
     def age(self, guest: int, swappiness: int = 1, force_scan: bool = True) -> None:
         """`+` of the debugfs file, for the present max_seq."""

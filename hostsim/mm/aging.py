@@ -42,7 +42,7 @@ from coldfleet.hostsim.mm.writeback import carry_dirty_bit
 from coldfleet.policies import Site
 
 DENSE_SHARE = 8  # suitable_to_scan: a table is dense when 1 in 8 of its PTEs is young
-STACK_PAGES = 33  # pages of the mapping that holds a process' own pages: a stack of 132 KiB, mostly absent
+STACK_PAGES = 33  # pages of the mapping of a process' stack: 132 KiB, mostly absent
 _WALK = int(Site.WALK)
 
 
@@ -152,8 +152,10 @@ def walk_part(m: Machine, g: int, seq: int, swappiness: int, force_scan: bool, b
     made = mm.filter_made[now] != 0
     if is_evictable(ANON, swappiness):
         _walk_vma(m, g, mm.first, mm.pages, force_scan, made, now, then, begin, end)
-        if mm.own_pages:
-            _walk_vma(m, g, mm.own_first, STACK_PAGES, force_scan, made, now, then, begin, end)
+        if mm.buffer_pages:
+            _walk_vma(m, g, mm.own_first, mm.buffer_pages, force_scan, made, now, then, begin, end)
+        if mm.own_pages > mm.buffer_pages:
+            _walk_vma(m, g, mm.stack_first, STACK_PAGES, force_scan, made, now, then, begin, end)
     if is_evictable(FILE, swappiness):
         _walk_vma(m, g, mm.file_first, mm.file_pages, force_scan, made, now, then, begin, end)
 
@@ -201,7 +203,11 @@ def inc_max_seq(m: Machine, g: int, swappiness: int) -> None:
 
 @inlined
 def _has_enough_pages(m: Machine, g: int, swappiness: int) -> bool:
-    """should_skip_mm of 6.1: an mm with few pages of the evictable types is not worth a walk."""
+    """should_skip_mm of 6.1: an mm with few pages of the evictable types is not worth a walk.
+
+    The kernel also counts the mapped pages of the program itself, which are not modelled: so that a forced walk, which
+    has the same condition, was never seen to be skipped.
+    """
     pages = m.mms[g].file_mapped
     if is_evictable(ANON, swappiness):
         pages += m.events[g].resident_pages
@@ -219,7 +225,7 @@ def begin_aging(m: Machine, g: int, swappiness: int, force_scan: bool) -> bool:
     if not force_scan and not mm.used:
         return False
     mm.used = 0
-    if not _has_enough_pages(m, g, swappiness):
+    if not force_scan and not _has_enough_pages(m, g, swappiness):
         return False
     first, end = tables_of(m, g)
     then = (m.lruvecs[g].max_seq + 1) % 2

@@ -222,10 +222,14 @@ def drop_shadow_mmu(m: Machine, g: int) -> None:
 
 
 @compiled
-def touch_own_pages(m: Machine, g: int) -> None:
-    """The process (VMM) writes to each of its own pages beside the memslot, once, by the primary MMU."""
+def touch_own_pages(m: Machine, g: int, begin: int, end: int) -> None:
+    """The process (VMM) writes to its own pages beside the memslot, once each, by the primary MMU.
+
+    Of these, the ones from ``begin`` to before ``end``.
+    """
     mm = m.mms[g]
-    for page in range(mm.own_first, mm.own_first + mm.own_pages):
+    for own in range(begin, end):
+        page = mm.own_first + own if own < mm.buffer_pages else mm.stack_first + own - mm.buffer_pages
         bit = np.uint64(1) << np.uint64(page & 63)
         if not m.bits[page >> 6, PRESENT] & bit:
             fault_in(m, g, page, True)
@@ -236,7 +240,7 @@ def touch_own_pages(m: Machine, g: int) -> None:
         m.bits[page >> 6, PRIMARY] |= bit
         m.bits[page >> 6, TOUCHED] |= bit
         m.bits[page >> 6, DIRTY] |= bit
-    m.events[g].accesses += mm.own_pages
+    m.events[g].accesses += end - begin
 
 
 @compiled

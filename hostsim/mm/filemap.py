@@ -16,6 +16,7 @@ from coldfleet.hostsim.engine.state import (
     ACCESS_PAGE,
     ACCESS_WRITE,
     DIRTY,
+    FILE,
     IN_PAGE_CACHE,
     PMD_POPULATED,
     PMD_YOUNG,
@@ -28,6 +29,7 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm.faults import make_table, mark_accessed
+from coldfleet.hostsim.mm.lru import add_page, change_gen, list_del, page_gen
 from coldfleet.hostsim.mm.readahead import (
     BY_MAPPING,
     add_to_page_cache,
@@ -108,18 +110,33 @@ def _access_by_mapping(m: Machine, g: int, page: int, write: bool) -> None:
     m.pmds[page // PTRS_PER_PTE] = PMD_YOUNG | PMD_POPULATED
 
 
+@inlined
+def _join_marked(m: Machine, g: int, page: int) -> None:
+    """A new page that waits in its CPU's batch (it did not fill it) joins the lists after it was marked accessed."""
+    row = page_row(m, page)
+    list_del(m, page)
+    change_gen(m.lruvecs[g], page_gen(row.state), -1, FILE)
+    add_page(m, g, page, FILE)
+
+
 @compiled
 def _access_by_call(m: Machine, g: int, page: int, write: bool) -> None:
-    """filemap_read, generic_perform_write: the page is marked accessed once a call."""
+    """filemap_read, generic_perform_write: a read marks its page accessed, unless the file's last read ended in it.
+
+    A write leaves no trace of use: ext4 goes through iomap or block_write_begin, which mark nothing (6.12, 6.18, 7.3).
+    """
     row = page_row(m, page)
     if write:
-        if not row.flags & IN_PAGE_CACHE and not add_to_page_cache(m, g, page, False, True):
-            return
-    elif not read_by_call(m, g, page):
+        if row.flags & IN_PAGE_CACHE or add_to_page_cache(m, g, page, False, True):
+            mark_dirty(row)
+        return
+    again = page - m.mms[g].file_first == m.mms[g].ra_prev
+    cached = row.flags & IN_PAGE_CACHE
+    if not read_by_call(m, g, page) or again:
         return
     mark_accessed(m, g, page)
-    if write:
-        mark_dirty(row)
+    if not cached and m.features[0].birth_referenced and m.cpus[m.mms[g].cpu].added:
+        _join_marked(m, g, page)
 
 
 @compiled

@@ -76,8 +76,10 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
     mm = m.mms[g]
     if page < mm.own_first:
         low, high = look_around_window(page, mm.first, mm.first + mm.pages)
+    elif page < mm.stack_first:
+        low, high = look_around_window(page, mm.own_first, mm.own_first + mm.buffer_pages)
     elif page < mm.file_first:
-        low, high = look_around_window(page, mm.own_first, mm.own_first + STACK_PAGES)
+        low, high = look_around_window(page, mm.stack_first, mm.stack_first + STACK_PAGES)
     else:
         low, high = look_around_window(page, mm.file_first, mm.file_first + mm.file_pages)
     if high - low == 1 and not f.look_around_marks_target:

@@ -14,14 +14,36 @@ from __future__ import annotations
 from coldfleet.hostsim.engine.jit import compiled, inlined, page_row
 from coldfleet.hostsim.engine.state import ACTIVE, FILE, FILE_PAGE, IN_PAGE_CACHE, WORKINGSET, Machine, Record
 from coldfleet.hostsim.mm import classic
-from coldfleet.hostsim.mm.lru import add_page
+from coldfleet.hostsim.mm.lru import add_page, fills_batch
 from coldfleet.hostsim.mm.page_alloc import alloc_page
 from coldfleet.hostsim.mm.refs import marked_accessed
 from coldfleet.hostsim.mm.workingset import NEVER, refault
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 
 BY_CALL, BY_MAPPING = 0, 1  # index of the readahead states of an mm
 MMAP_LOTSAMISS = 100  # faults: mm/filemap.c
 NO_PAGE = -1
+XA_CHUNK_SIZE = 64  # slots of a node: include/linux/xarray.h
+XA_NODE_BYTES = 592  # of a node with its obj_cgroup: 256 nodes took 37 pages in 6.12's memory.stat
+
+
+@compiled
+def _make_node(m: Machine, g: int, page: int) -> bool:
+    """xas_create: the first page of 64 needs a node of the file's tree, which lasts as long as a shadow is left in it.
+
+    Nodes are charged as kernel memory, page by page. The nodes above the lowest ones are left out. False if the guest
+    was killed for it.
+    """
+    mm = m.mms[g]
+    first = mm.file_first + ((page - mm.file_first) & ~(XA_CHUNK_SIZE - 1))
+    for slot in range(first, min(first + XA_CHUNK_SIZE, mm.file_first + mm.file_pages)):
+        if page_row(m, slot).flags & IN_PAGE_CACHE or page_row(m, slot).shadow != NEVER:
+            return True
+    if mm.node_bytes < XA_NODE_BYTES:
+        mm.kernel_pages += alloc_page(m, g)
+        mm.node_bytes += PAGE_BYTES
+    mm.node_bytes -= XA_NODE_BYTES
+    return not mm.oom_reason
 
 
 @compiled
@@ -30,7 +52,7 @@ def add_to_page_cache(m: Machine, g: int, page: int, in_fault: bool, write: bool
 
     False if the guest was killed for it.
     """
-    if not alloc_page(m, g):
+    if not (_make_node(m, g, page) and alloc_page(m, g)):
         return False
     row = page_row(m, page)
     row.flags = FILE_PAGE | IN_PAGE_CACHE
@@ -55,7 +77,7 @@ def _add_to_generation(m: Machine, g: int, page: int, in_fault: bool) -> None:
         refault(m, g, page, FILE, in_fault)
     if in_fault and f.birth_referenced and not row.state & WORKINGSET:
         row.state = marked_accessed(f, row.state & ~ACTIVE)
-    m.cpus[m.mms[g].cpu].added = 0  # a simplification: it takes the CPU's batch with it to the lists
+    fills_batch(m, g)
     add_page(m, g, page, FILE)
 
 

@@ -129,7 +129,7 @@ def _read_vma(m: Machine, g: int, page: int) -> bool:
         low = page
     elif page == before - 1:
         low = page - window + 1
-    first, pages = (mm.own_first, mm.own_pages) if vma else (mm.first, mm.pages)
+    first, pages = (mm.own_first, mm.file_first - mm.own_first) if vma else (mm.first, mm.pages)
     table = page & ~(PTRS_PER_PTE - 1)
     for other in range(max(low, first, table), min(low + window, first + pages, table + PTRS_PER_PTE)):
         if other != page and not _read_page(m, g, other):

@@ -13,7 +13,7 @@ from coldfleet.hostsim.replay.recording import Recording
 from coldfleet.hostsim.replay.replay import simulate_recording
 
 GENERATIONS, TIERS, PAGES, HASHES = "generations", "tiers", "pages", "hashes"
-FIGURES = ("x", "res", "min", "max", GENERATIONS, *COUNTERS, *LIST_SIZES, TIERS, PAGES, HASHES)
+FIGURES = ("x", "res", "min", "max", "fres", "fsh", GENERATIONS, *COUNTERS, *LIST_SIZES, TIERS, PAGES, HASHES)
 """What a step is judged by, by the recordings' names; ``pages``: how many have another state than in the dump."""
 RANGED = ("res", "max", *COUNTERS)
 """Of these, the ones that have a range over repeats of a recording."""
@@ -93,7 +93,7 @@ def compare_step(
             off = abs((kernel_value or 0) - (our_value or 0))
         return Difference(number, kernel["ev"], kernel["r"], name, kernel_value, our_value, figure or name, off)
 
-    for name in ("x", "res", "min", "max"):
+    for name in ("x", "res", "min", "max", "fres", "fsh"):
         if kernel.get(name) != ours.get(name):
             yield difference(name, kernel.get(name), ours.get(name))
     generations, our_generations = _generations(kernel), _generations(ours)
@@ -108,9 +108,10 @@ def compare_step(
     for name in () if recording.header.lru_gen else LIST_SIZES:
         if kernel["st"].get(name, 0) != ours["st"].get(name, 0):
             yield difference(name, kernel["st"].get(name, 0), ours["st"].get(name, 0))
-    if kernel.get("lgf") and kernel["lgf"]["tiers"] != ours["lgf"]["tiers"]:
-        tiers, our_tiers = kernel["lgf"]["tiers"], ours["lgf"]["tiers"]
-        yield difference(TIERS, tiers, our_tiers, TIERS, _tiers_off(tiers, our_tiers))
+    for name in ("tiers", "ftiers") if kernel.get("lgf") else ():
+        tiers, our_tiers = kernel["lgf"].get(name, {}), ours["lgf"][name]
+        if tiers != our_tiers:
+            yield difference(name, tiers, our_tiers, TIERS, _tiers_off(tiers, our_tiers))
     states = recording.page_states(kernel)
     if states is not None:
         wrong = np.flatnonzero(states != ours["states"])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import ANON, MAX_NR_TIERS, PRESENT, SWAPCACHE
+from coldfleet.hostsim.engine.state import ANON, FILE, IN_PAGE_CACHE, MAX_NR_TIERS, PRESENT, SWAPCACHE, Record
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.replay.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
@@ -25,6 +25,9 @@ COUNTERS = (
     "workingset_refault_anon",
     "workingset_activate_anon",
     "workingset_restore_anon",
+    "workingset_refault_file",
+    "workingset_activate_file",
+    "workingset_restore_file",
 )
 
 """The counters of memory.stat that the model claims."""
@@ -46,36 +49,55 @@ def observe(memory: HostMemory, guest: int) -> dict[str, Any]:
     """A step's observations of one guest, by the names that the recordings give them."""
     lruvec = memory.lruvec(guest)
     max_seq = int(lruvec["max_seq"])
-    min_seq = int(lruvec["min_seq"][ANON])
-    states = page_states(memory, guest)
+    min_seq = min(int(each) for each in lruvec["min_seq"])
+    states = np.concatenate((page_states(memory, guest), file_page_states(memory, guest)))
     return {
         "res": memory.resident(guest),
         "min": min_seq,
         "max": max_seq,
-        "lg": [[seq, int(lruvec["nr_pages"][gen_of(seq), ANON]), 0] for seq in range(min_seq, max_seq + 1)],
+        "lg": [[seq, *generation_sizes(lruvec, seq)] for seq in range(min_seq, max_seq + 1)],
+        **_file_figures(states[-file_pages:] if (file_pages := _file_pages(memory, guest)) else states[:0]),
         "st": memory_stat(memory, [guest]),
-        "lgf": {"tiers": tiers(memory, guest)},
+        "lgf": {"tiers": tiers(memory, guest, ANON), "ftiers": tiers(memory, guest, FILE)},
         "pgh": page_state_hash(states),
         "resh": residency_hash(states),
         "states": states,
     }
 
 
-def tiers(memory: HostMemory, guest: int) -> dict[str, dict[str, list[str]]]:
+def generation_sizes(lruvec: Record, seq: int) -> list[int]:
+    """Pages of a generation, anonymous and file; of one that a type has no more, 0."""
+    return [
+        int(lruvec["nr_pages"][gen_of(seq), kind]) if seq >= lruvec["min_seq"][kind] else 0 for kind in (ANON, FILE)
+    ]
+
+
+def _file_pages(memory: HostMemory, guest: int) -> int:
+    return int(memory.machine.mms[guest]["file_pages"])
+
+
+def _file_figures(states: npt.NDArray[np.uint16]) -> dict[str, int]:
+    """Pages of the file that are in the page cache, and those of which a shadow is left; none without a file."""
+    if not len(states):
+        return {}
+    return {"fres": int((states < SWAPPED).sum()), "fsh": int((states == SWAPPED).sum())}
+
+
+def tiers(memory: HostMemory, guest: int, kind: int) -> dict[str, dict[str, list[str]]]:
     """The non-zero tier counters of lru_gen_full: refaulted, evicted, protected of the oldest generation; the
     averages (R, T) of the youngest."""
     lruvec = memory.lruvec(guest)
 
     def shown(columns: dict[str, str]) -> dict[str, list[str]]:
         rows = {
-            str(tier): [f"{int(lruvec[name][ANON, tier])}{letter}" for name, letter in columns.items()]
+            str(tier): [f"{int(lruvec[name][kind, tier])}{letter}" for name, letter in columns.items()]
             for tier in range(MAX_NR_TIERS)
         }
         return {tier: kept for tier, row in rows.items() if (kept := [v for v in row if not re.match("0[a-zA-Z]", v)])}
 
     oldest = shown({"refaulted": "r", "evicted": "e", "protected": "p"})
     youngest = shown({"avg_refaulted": "R", "avg_total": "T"})
-    named = ((lruvec["min_seq"][ANON], oldest), (lruvec["max_seq"], youngest))
+    named = ((lruvec["min_seq"][kind], oldest), (lruvec["max_seq"], youngest))
     return {str(seq): found for seq, found in named if found}
 
 
@@ -86,6 +108,14 @@ def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
     states = np.empty(pages.stop - pages.start, np.uint16)
     _read_states(states, words, memory.machine.pages[pages])
     return states
+
+
+def file_page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
+    """Every page of the guest's file: its state byte, SWAPPED (a shadow is left of it) or NEVER_PRESENT."""
+    mm = memory.machine.mms[guest]
+    rows = memory.machine.pages[int(mm["file_first"]) : int(mm["file_first"] + mm["file_pages"])]
+    gone = np.where(rows["shadow"] != 0, SWAPPED, NEVER_PRESENT)
+    return np.where(rows["flags"] & IN_PAGE_CACHE, rows["state"], gone).astype(np.uint16)
 
 
 @compiled

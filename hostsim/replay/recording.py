@@ -46,6 +46,9 @@ MAX_ACCESSES = 1 << 24  # in all rounds together: 64 MiB of lists a guest
 MAX_ZONE_PAGES = 1 << 31
 MAX_TEXT_BYTES = 64 << 20  # unpacked; the largest recording has 1.4 MB
 MAX_VALUES = 2_000_000  # of all lines: each takes some 100 bytes of memory
+FILE_ACCESSES = ("none", "read", "mmap", "write")
+DEFAULT_SWAPPINESS = 60
+MAX_MIN_TTL_MS = 1 << 31
 OP_WRITE = 2  # header field op: the rounds' touches write
 
 
@@ -57,6 +60,18 @@ class RecordedGuest:
     workload: str
     seed: int
     mixed: bool
+
+
+@dataclass(frozen=True)
+class RecordedFile:
+    """The file of a guest's process: its ``pages`` have the numbers after those of the anonymous ones.
+
+    ``access``: how it was accessed, one of FILE_ACCESSES. ``synced``: written back after each round's touches.
+    """
+
+    access: str
+    pages: int
+    synced: bool
 
 
 @dataclass(frozen=True)
@@ -75,8 +90,15 @@ class Header:
     evict_swappiness: int
     writes: bool
     lru_gen: bool  # MGLRU was on
+    file: RecordedFile | None
+    min_ttl_ms: int
     zones: tuple[dict[str, int], ...]  # of the host's memory, lowest first, in pages; empty unless mode is kswapd
     raw: dict[str, Any]
+
+    @property
+    def anon_pages(self) -> int:
+        """Of ``pages``, those that are anonymous; the others are the file's."""
+        return self.pages - (self.file.pages if self.file else 0)
 
     @property
     def label(self) -> str:
@@ -86,6 +108,8 @@ class Header:
                 " ".join(guest.kind for guest in self.guests), "duo"
             )
         guest = self.guests[0]
+        if self.file:
+            return self._file_label(self.file)
         if not self.lru_gen:
             return f"classic{guest.kind}"
         if self.mode == GLOBAL_MODE:
@@ -93,6 +117,17 @@ class Header:
         if guest.mixed and guest.kind != "mix":
             return f"mix{guest.kind}"
         return "write" if self.writes else guest.kind + ("ident" if self.layout == "ident" else "")
+
+    def _file_label(self, file: RecordedFile) -> str:
+        """fread, fmmap, fdirty: a file alone; fmix, fmixm: beside as much anonymous memory; fvm: beside a guest."""
+        if self.anon_pages == 0:
+            name = {"read": "fread", "mmap": "fmmap", "write": "fdirtys" if file.synced else "fdirty"}[file.access]
+        elif self.guests[0].kind != "host":
+            name = f"f{self.guests[0].kind}"
+        else:
+            name = {"read": "fmix", "mmap": "fmixm", "write": "fmixw"}[file.access]
+        name += f"s{self.swappiness}" if self.swappiness != DEFAULT_SWAPPINESS else ""
+        return name + ("ident" if self.layout == "ident" else "")
 
 
 @dataclass(frozen=True)
@@ -235,9 +270,22 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
         evict_swappiness=number("evict_swappiness", 0, MAX_SWAPPINESS, MAX_SWAPPINESS),
         writes=raw.get("op") == OP_WRITE,
         lru_gen=lru_gen,
+        file=_read_file(
+            path, raw, choice("file", FILE_ACCESSES) if "file" in raw else "none", number("n", 64, MAX_PAGES)
+        ),
+        min_ttl_ms=number("min_ttl_ms", 0, MAX_MIN_TTL_MS, 0),
         zones=_read_zones(path, mode, zone_lines),
         raw=raw,
     )
+
+
+def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int) -> RecordedFile | None:
+    if raw.get("thp"):
+        raise UserError(f"{path}: header field 'thp' is {short(raw['thp'])}: huge pages are not modelled")
+    anon, of_file = raw.get("na", pages), raw.get("nf", 0)
+    if anon + of_file != pages or (access == "none") != (of_file == 0):
+        raise UserError(f"{path}: header fields 'na' {anon} and 'nf' {of_file} are not the {pages} pages of 'n'")
+    return None if access == "none" else RecordedFile(access, of_file, bool(raw.get("fsync")))
 
 
 def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dict[str, int], ...]:

@@ -32,6 +32,7 @@ _STEP = (
     "c",
     "h",
     "mi",
+    *("fres", "fresh", "fsh", "fmap", "dk", "ior", "iow", "nd", "nwb", "pgd"),  # of a file
 )
 _SCHEDULE = (
     "kind",
@@ -48,8 +49,22 @@ _SCHEDULE = (
     "target",
     "op",
     "mix",
+    *("file", "na", "nf", "fsync"),
 )
-_MACHINE = ("rel", "ver", "tdp_mmu", "npt", "lru_gen_enabled", "swappiness", "evict_swappiness", "guest_paging")
+_MACHINE = (
+    *(
+        "rel",
+        "ver",
+        "tdp_mmu",
+        "npt",
+        "lru_gen_enabled",
+        "swappiness",
+        "evict_swappiness",
+        "guest_paging",
+        "min_ttl_ms",
+    ),
+    *("disk", "read_ahead_kb", "fault_around", "dirty", "thp", "thp_enabled", "thp_defrag", "khp_defrag"),
+)
 _RECORDER = ("id", "label", "drain", "nage", "flagbits", "legend", "simulator")
 KEYS: dict[str, tuple[str, ...]] = {
     "hdr": ("ev", *_SCHEDULE, *_MACHINE, *_RECORDER),
@@ -62,7 +77,11 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 """The fields of each kind of line."""
 
-GAUGES = ("anon", "kernel", "pagetables", "sec_pagetables", "inactive_anon", "active_anon", "swapcached")
+GAUGES = (
+    *("anon", "kernel", "kernel_stack", "pagetables", "sec_pagetables", "inactive_anon", "active_anon", "swapcached"),
+    *("file", "file_mapped", "file_dirty", "file_writeback", "inactive_file", "active_file", "unevictable"),
+    *("slab", "slab_reclaimable", "slab_unreclaimable"),
+)
 """What memory.stat has beside counters that only grow."""
 
 _FLAG_BITS = ([27, 25, 2, 8, 2, 9], [27, 25, 2, 5, 1, 6])  # where struct page has generation, refs, flags: by kernel
@@ -244,7 +263,12 @@ def _is_full(value: Any) -> bool:
     """lru_gen_full; "" or {} if it wasn't read."""
     if not value:
         return True
-    return isinstance(value, dict) and set(value) <= {"tiers", "mm"} and _is_tiers(value.get("tiers"))
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"tiers", "ftiers", "mm"}
+        and value.keys() & {"tiers", "ftiers"} != set()
+        and all(_is_tiers(value.get(name, {})) for name in ("tiers", "ftiers"))
+    )
 
 
 def _is_legend(value: Any) -> bool:
@@ -255,8 +279,9 @@ def _is_legend(value: Any) -> bool:
 
 _SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("r", "x", "res", "min", "max", "cur", "cnt", "sig", "died", "timeout"), ("a number", _is_count)),
+    **dict.fromkeys(("na", "nf", "fsync", "thp", "fres", "fsh", "fmap"), ("a number", _is_count)),
     **dict.fromkeys(("st", "vm", "mev"), ("counters", _is_counters)),
-    **dict.fromkeys(("pg", "pgh", "resh", "lh", "ver", "id", "label", "simulator"), ("a text", _is_text)),
+    **dict.fromkeys(("pg", "pgh", "resh", "fresh", "lh", "ver", "id", "label", "simulator"), ("a text", _is_text)),
     **dict.fromkeys(("drain", "nage", "guest_paging"), ("a number", _is_count)),
     **dict.fromkeys(("c", "h"), ("'a' or 'b'", lambda value: value in ("a", "b"))),
     "lg": ("a list of generations", _is_generations),

@@ -12,18 +12,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.kernels import KERNELS, Kernel
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
+    ACCESS_MMAP,
     ACCESS_PAGE,
     ACCESS_WRITE,
     MEMCG_CHARGE_BATCH,
     MIN_NR_GENS,
     PTRS_PER_PTE,
+    REFERENCED,
     SWAP_CLUSTER_MAX,
     UPPER_LEVELS,
+    Machine,
 )
+from coldfleet.hostsim.memory.access import access, access_file
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.mm.readahead import XA_CHUNK_SIZE, XA_NODE_BYTES
 from coldfleet.hostsim.replay.observe import memory_stat, observe
 from coldfleet.hostsim.replay.recording import MAX_PAGES, Header, RecordedGuest, Recording
 from coldfleet.hostsim.spec.errors import UserError
@@ -37,6 +43,9 @@ FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}
 LATE_KERNEL_PAGES = {"vm": 37, "mix": 37, "nested": 37, "rmap": 73, "shadow": 73}
 """Pages that KVM adds to its caches of page tables late while 32 tables (64 MiB) are filled: seen in memory.current."""
 LOWMEM_RESERVE_RATIO = 256  # sysctl vm.lowmem_reserve_ratio of the zones DMA and DMA32
+DIRECT_IO_PAGES = 16  # of the recorder's process, 64 KiB: its buffer for the file's first contents
+STACK_TOUCHED_EVERY = 64  # accesses; in truth at every one
+LIST_ENTRY_BYTES = 4  # of the lists that the recorder gives to a guest; they lie in that buffer
 RECORDER_PAGES = 8  # pages that the recorder itself adds to the CPU's batch while it writes a step: 8 or 9 on 7.3
 
 
@@ -74,15 +83,19 @@ def slots_of(recording: Recording) -> list[Memslot]:
     slots = []
     for number, guest in enumerate(header.guests):
         steps = [step for step in recording.steps if step["ev"] != "parent" and recording.guest_of(step) == number]
-        tables = -(-header.pages // PTRS_PER_PTE)  # the engine charges these itself
+        tables = -(-header.anon_pages // PTRS_PER_PTE)  # the engine charges these itself, and all of a file
         late = LATE_KERNEL_PAGES.get(guest.kind, 0) * tables // 32
         first = _first_kernel_pages(steps[0], guest)
         slots.append(
             Memslot(
-                pages=header.pages,
+                pages=header.anon_pages,
+                file_pages=header.file.pages if header.file else 0,
                 own_pages=_own_pages(header, steps[0]),
+                buffer_pages=min(DIRECT_IO_PAGES, _own_pages(header, steps[0])) if header.file else 0,
                 kernel_pages=first,
-                first_fault_pages=max(_kernel_pages(steps) - first - tables - UPPER_LEVELS - late, 0),
+                first_fault_pages=max(
+                    _kernel_pages(steps) - first - tables - UPPER_LEVELS - late - _kernel_pages_of_file(header), 0
+                ),
                 late_pages=late,
                 kvm=guest.kind != "host",
                 tdp=guest.kind not in ("shadow", "rmap"),
@@ -91,6 +104,15 @@ def slots_of(recording: Recording) -> list[Memslot]:
             )
         )
     return slots
+
+
+def _kernel_pages_of_file(header: Header) -> int:
+    """Kernel memory that the engine charges for the file: nodes of its tree, and page tables if it is mapped."""
+    if header.file is None:
+        return 0
+    nodes = -(-header.file.pages // XA_CHUNK_SIZE)
+    tables = -(-header.file.pages // PTRS_PER_PTE) if header.file.access == "mmap" else 0
+    return -(-nodes * XA_NODE_BYTES // PAGE_BYTES) + tables
 
 
 def _own_pages(header: Header, start: dict[str, Any]) -> int:
@@ -202,6 +224,7 @@ def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
         parent_kernel_pages=_parent_kernel_pages(recording),
         shared_cpu=True,
         free_pages=_free_pages(header),
+        min_ttl_ms=header.min_ttl_ms,
         watermarks=_watermarks(header),
     )
     guests = list(range(len(header.guests)))
@@ -238,18 +261,20 @@ def _perform(
     if event == "start":
         for g in range(len(header.guests)):
             memory.touch_own(g)
+        if header.file:
+            _write_file_directly(memory)
         return 0
     if event == "populate":
-        memory.touch(guest, first_writes(header, recorded))
+        _touch(memory, header, guest, first_writes(header, recorded))
         return header.pages
     if event == "touch":
         write = ACCESS_WRITE if header.writes else 0
-        memory.touch(guest, _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write))
+        _touch(memory, header, guest, _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write))
         return header.accesses
     if event == "age":
         memory.age(guest)
         return 0
-    surplus = sum(memory.resident(g) for g in range(len(header.guests))) - header.target
+    surplus = sum(memory.in_memory(g) for g in range(len(header.guests))) - header.target
     if surplus <= 0:
         return 0
     if event == "evict":
@@ -260,3 +285,53 @@ def _perform(
     else:
         memory.memory_reclaim(guest, surplus)
     return surplus
+
+
+_FILE_BITS = {"read": 0, "mmap": ACCESS_MMAP, "write": ACCESS_WRITE}
+
+
+def _touch(memory: HostMemory, header: Header, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+    """The accesses in order, those to pages of the file by the process, as the header says it accessed the file."""
+    memory.switch_to(guest)
+    if header.file is None:
+        memory.access(guest, accesses)
+        return
+    pages = accesses & np.uint32(ACCESS_PAGE)
+    to_file = pages >= header.anon_pages
+    of_file = (pages - np.uint32(header.anon_pages)) | np.uint32(_FILE_BITS[header.file.access])
+    both = np.where(to_file, of_file, accesses)
+    for begin in range(0, len(both), STACK_TOUCHED_EVERY):
+        piece = slice(begin, begin + STACK_TOUCHED_EVERY)
+        _touch_beside(memory, header, guest)
+        _access_both(memory.machine, guest, both[piece], to_file[piece])
+    if header.file.synced:
+        memory.flush()
+        memory.complete_io()
+
+
+def _write_file_directly(memory: HostMemory) -> None:
+    """The recorder wrote the file with O_DIRECT: fast GUP has left PG_referenced on the pages of its buffer."""
+    mm = memory.machine.mms[0]
+    memory.machine.pages["state"][mm["own_first"] : mm["own_first"] + mm["buffer_pages"]] |= REFERENCED
+
+
+def _touch_beside(memory: HostMemory, header: Header, guest: int) -> None:
+    """What a file's toucher touches of its own all the time: its stack, and the lists that it gives to a guest."""
+    buffer_pages = int(memory.machine.mms[guest]["buffer_pages"])
+    memory.touch_own(guest, buffer_pages)
+    if header.guests[guest].kind != "host":
+        memory.touch_own(guest, 0, min(-(-header.accesses * LIST_ENTRY_BYTES // PAGE_BYTES), buffer_pages))
+
+
+@compiled
+def _access_both(m: Machine, g: int, accesses: npt.NDArray[np.uint32], to_file: npt.NDArray[np.bool_]) -> None:
+    """Accesses to the file, where ``to_file`` says so, and to anonymous memory in turns."""
+    begin = 0
+    for end in range(1, len(accesses) + 1):
+        if end < len(accesses) and to_file[end] == to_file[begin]:
+            continue
+        if to_file[begin]:
+            access_file(m, g, accesses[begin:end])
+        else:
+            access(m, g, accesses[begin:end])
+        begin = end

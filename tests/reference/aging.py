@@ -88,7 +88,7 @@ def iterate_mm_list(host: ReferenceHost, seq: int, swappiness: int, force_scan: 
     if force_scan or mm.used:
         mm.used = False
         relevant = sum(f.present for f in mm.every_folio() if evictable(f.kind, swappiness))
-        if relevant >= host.kernel.min_mm_pages:
+        if force_scan or relevant >= host.kernel.min_mm_pages:
             lruvec.filters[(seq + 1) % 2] = set()
             walk_mm(host, seq, swappiness, force_scan)
     if lruvec.walked_ptes - before >= LONG_WALK:

@@ -15,14 +15,22 @@ class Cpu:
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
+        self.added = 0
         self.lru_add: list[tuple[ReferenceHost, Folio]] = []
         self.lru_activate: list[tuple[ReferenceHost, Folio]] = []
 
     def add(self, host: ReferenceHost, folio: Folio) -> None:
         """``folio_add_lru`` inside a fault."""
         self.lru_add.append((host, folio))
-        if len(self.lru_add) >= self.batch:
+        self.added += 1
+        if self.added >= self.batch:
             self.drain_lru_add()
+
+    def join(self, host: ReferenceHost, folio: Folio) -> None:
+        """A simplification: the page leaves the batch for the lists at once, though it still takes a place in it."""
+        if (host, folio) in self.lru_add:
+            self.lru_add.remove((host, folio))
+            host.add_to_lists(folio)
 
     def activate(self, host: ReferenceHost, folio: Folio) -> None:
         """``folio_activate``: promoted by look-around without a walk object.
@@ -42,6 +50,7 @@ class Cpu:
         for host, folio in self.lru_add:
             host.add_to_lists(folio)
         self.lru_add.clear()
+        self.added = 0
 
     def drain_lru_activate(self) -> None:
         for host, folio in self.lru_activate:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_to_page_cache(host: ReferenceHost, folio: Folio, in_fault: bool, overwritten: bool) -> None:
+    make_node(host, folio)
     host.charge(1)
     folio.reset_flags()
     folio.writable = folio.pte_dirty = False
@@ -24,13 +25,28 @@ def add_to_page_cache(host: ReferenceHost, folio: Folio, in_fault: bool, overwri
     host.filemap_add_lru(folio, None if overwritten else shadow, in_fault)
 
 
+def make_node(host: ReferenceHost, folio: Folio) -> None:
+    """The first page of an aligned 64 takes a node of the file's tree: 592 bytes, in pages of their own."""
+    first = folio.index - folio.index % 64
+    if any(slot.cached or slot.shadow is not None for slot in host.mm.file[first : first + 64]):
+        return
+    if host.mm.node_bytes < 592:
+        host.charge_kernel(1)
+        host.mm.node_bytes += 4096
+    host.mm.node_bytes -= 592
+
+
 def read_or_write(host: ReferenceHost, folio: Folio, write: bool) -> None:
     """One call for one page."""
     if not folio.cached:
         add_to_page_cache(host, folio, in_fault=False, overwritten=write)
-    host.mark_accessed(folio)
-    if write:
+    if write:  # leaves no trace of use
         folio.mark_dirty()
+    elif host.mm.last_read is not folio:
+        host.mark_accessed(folio)
+    host.cpu.join(host, folio)
+    if not write:
+        host.mm.last_read = folio
 
 
 def access_mapped(host: ReferenceHost, folio: Folio, write: bool) -> None:

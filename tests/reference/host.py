@@ -258,7 +258,8 @@ class ReferenceHost:
         else:
             folio.active = in_fault
         self.cpu.add(self, folio)
-        self.cpu.drain_lru_add()  # a simplification: calls that find the page in its batch could make it younger
+        if in_fault or not self.kernel.birth_referenced:
+            self.cpu.join(self, folio)
 
     def rotate(self, folio: Folio) -> None:
         """To where it will be isolated next."""

@@ -46,6 +46,8 @@ class Mm:
         self.file = [Folio(i, FILE) for i in range(file_pages)]
         for i in range(0, file_pages, PTRS_PER_PTE):
             self.tables.append(PageTable(-2 - i // PTRS_PER_PTE, self.file[i : i + PTRS_PER_PTE]))
+        self.last_read: Folio | None = None
+        self.node_bytes = 0
         self.used = False
         self.nr_unmapped = 0
         self.tlb: Tlb | None = None
