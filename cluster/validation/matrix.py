@@ -16,6 +16,9 @@ _NAMED = {
     "workingset_refault_anon": "refa",
     "workingset_activate_anon": "wsac",
     "workingset_restore_anon": "wsre",
+    "workingset_refault_file": "reff",
+    "workingset_activate_file": "wsaf",
+    "workingset_restore_file": "wsrf",
 }
 NARROW = {
     figure: _NAMED.get(figure, figure.removeprefix("pg")[:4]) for figure in FIGURES if figure not in ("x", HASHES)

@@ -119,7 +119,7 @@ def compare_step(
             page = int(wrong[0])
             what = f"state of {len(wrong)} pages, first {page}"
             yield difference(what, int(states[page]), int(ours["states"][page]), PAGES, len(wrong))
-    for name in ("resh", "pgh"):
+    for name in ("resh", "fresh", "pgh"):
         if name in kernel and kernel[name] != ours[name]:
             yield difference(name, kernel[name], ours[name], HASHES, 1)
 

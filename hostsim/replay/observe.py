@@ -14,6 +14,7 @@ from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.replay.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
 from coldfleet.hostsim.spec.units import PAGE_BYTES
+from coldfleet.hostsim.workload.schedule import fnv1a
 
 COUNTERS = (
     "pgscan",
@@ -76,11 +77,13 @@ def _file_pages(memory: HostMemory, guest: int) -> int:
     return int(memory.machine.mms[guest]["file_pages"])
 
 
-def _file_figures(states: npt.NDArray[np.uint16]) -> dict[str, int]:
-    """Pages of the file that are in the page cache, and those of which a shadow is left; none without a file."""
+def _file_figures(states: npt.NDArray[np.uint16]) -> dict[str, Any]:
+    """Pages of the file that are in the page cache, a hash of which they are, and those of which a shadow is left;
+    nothing without a file."""
     if not len(states):
         return {}
-    return {"fres": int((states < SWAPPED).sum()), "fsh": int((states == SWAPPED).sum())}
+    cached = (states < SWAPPED).astype(np.uint32)
+    return {"fres": int(cached.sum()), "fresh": f"{int(fnv1a(cached)):016x}", "fsh": int((states == SWAPPED).sum())}
 
 
 def tiers(memory: HostMemory, guest: int, kind: int) -> dict[str, dict[str, list[str]]]:

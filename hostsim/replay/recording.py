@@ -22,6 +22,7 @@ from coldfleet.hostsim.replay.recording_checks import contradictions, short, uni
 from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.input_file import open_input
+from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import WORKLOADS as MIX_WORKLOADS
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME, LAYOUTS, WORKLOADS, fnv1a
 
@@ -49,6 +50,7 @@ MAX_VALUES = 2_000_000  # of all lines: each takes some 100 bytes of memory
 FILE_ACCESSES = ("none", "read", "mmap", "write")
 DEFAULT_SWAPPINESS = 60
 MAX_MIN_TTL_MS = 1 << 31
+MAX_READ_AHEAD_KB = 1 << 16
 OP_WRITE = 2  # header field op: the rounds' touches write
 
 
@@ -67,11 +69,13 @@ class RecordedFile:
     """The file of a guest's process: its ``pages`` have the numbers after those of the anonymous ones.
 
     ``access``: how it was accessed, one of FILE_ACCESSES. ``synced``: written back after each round's touches.
+    ``readahead_pages``: the most that was read of it at a time beside the page asked for.
     """
 
     access: str
     pages: int
     synced: bool
+    readahead_pages: int
 
 
 @dataclass(frozen=True)
@@ -285,7 +289,14 @@ def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int) -> Reco
     anon, of_file = raw.get("na", pages), raw.get("nf", 0)
     if anon + of_file != pages or (access == "none") != (of_file == 0):
         raise UserError(f"{path}: header fields 'na' {anon} and 'nf' {of_file} are not the {pages} pages of 'n'")
-    return None if access == "none" else RecordedFile(access, of_file, bool(raw.get("fsync")))
+    if access == "none":
+        return None
+    readahead = raw.get("read_ahead_kb", 0)
+    if not _is_number(readahead, 0, MAX_READ_AHEAD_KB):
+        raise UserError(
+            f"{path}: header field 'read_ahead_kb' is {short(readahead)}, not a number from 0 to {MAX_READ_AHEAD_KB}"
+        )
+    return RecordedFile(access, of_file, bool(raw.get("fsync")), readahead * 1024 // PAGE_BYTES)
 
 
 def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dict[str, int], ...]:

@@ -90,6 +90,7 @@ def slots_of(recording: Recording) -> list[Memslot]:
             Memslot(
                 pages=header.anon_pages,
                 file_pages=header.file.pages if header.file else 0,
+                readahead_pages=header.file.readahead_pages if header.file else 0,
                 own_pages=_own_pages(header, steps[0]),
                 buffer_pages=min(DIRECT_IO_PAGES, _own_pages(header, steps[0])) if header.file else 0,
                 kernel_pages=first,

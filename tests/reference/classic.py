@@ -96,6 +96,9 @@ class ClassicHost(ReferenceHost):
             folio.shadow = None
         self.folio_add_lru(folio)
 
+    def call_ended(self, folio: Folio) -> None:
+        """It stays in the batch."""
+
     def add_to_lists(self, folio: Folio) -> None:
         self.classic.add(folio)
 

@@ -44,7 +44,7 @@ def read_or_write(host: ReferenceHost, folio: Folio, write: bool) -> None:
         folio.mark_dirty()
     elif host.mm.last_read is not folio:
         host.mark_accessed(folio)
-    host.cpu.join(host, folio)
+    host.call_ended(folio)
     if not write:
         host.mm.last_read = folio
 

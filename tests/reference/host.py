@@ -261,6 +261,10 @@ class ReferenceHost:
         if in_fault or not self.kernel.birth_referenced:
             self.cpu.join(self, folio)
 
+    def call_ended(self, folio: Folio) -> None:
+        """read(2) or write(2) of a page is done, and it was marked as it deserves."""
+        self.cpu.join(self, folio)
+
     def rotate(self, folio: Folio) -> None:
         """To where it will be isolated next."""
         self.lruvec.del_folio(folio)

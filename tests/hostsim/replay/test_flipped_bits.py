@@ -28,6 +28,8 @@ FNAME = 8
 
 UNCLAIMED = (
     "cur", "vm", "mev", "mi", "zi", "kvm", "lgf.mm", "ver", "rel", "id", "label", "swappiness", "op", "guest_paging",
+    "dk", "ior", "iow", "fmap", "nd", "nwb", "pgd", "disk", "fault_around", "dirty", "thp_enabled", "thp_defrag",
+    "khp_defrag", "min_ttl_ms",
 )  # fmt: skip
 """Fields of which a change may pass."""
 
