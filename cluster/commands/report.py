@@ -12,8 +12,12 @@ from coldfleet.cluster.commands.execution import Directory
 
 def report(
     directory: Directory,
+    other: Annotated[
+        str | None, typer.Argument(help="Other results, to compare with them.", metavar="OTHER", show_default=False)
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write it.  [default: report.html in the directory]")
+        Path | None,
+        typer.Option(help="Where to write it.  [default: report.html in the directory; of two: comparison.html]"),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pictures there instead, as SVG and PNG.")
@@ -27,14 +31,16 @@ def report(
 ) -> int:
     """Write a report: one HTML file that opens from disk, without network.
 
-    First which policy is best at what, then maps, curves, locks and times, one host tick by tick, all cells with a
-    filter, and where it all comes from. Needs pip install 'coldfleet[report]'.
+    First which policy is best at what, then maps, a picture for each axis of the study, locks and times, hosts tick by
+    tick, all cells with a filter, and where it all comes from. With two directories: what differs between them.
+    Needs pip install 'coldfleet[report]'.
 
     \b
     Examples:
       coldfleet report results/quickstart
       coldfleet report results/quickstart --out quickstart.html --observe d866dd
       coldfleet report results/quickstart --export docs/pictures --picture map
+      coldfleet report results/before results/after --out before-after.html
     """
     from importlib.util import find_spec
 
@@ -45,12 +51,14 @@ def report(
 
     if out is not None and export is not None:
         raise UserError("--out or --export: choose one")
+    if other is not None and (export is not None or observe is not None):
+        raise UserError(f"{other}: --export and --observe are of one directory")
     if picture and export is None:
         raise UserError("--picture NAME goes with --export DIR")
     if not all(map(find_spec, ("altair", "jinja2", "vl_convert"))):
         raise UserError("reports need Altair, Jinja2 and vl-convert: pip install 'coldfleet[report]'")
     from coldfleet.cluster.report.page import export as write_pictures
-    from coldfleet.cluster.report.page import page
+    from coldfleet.cluster.report.page import page, page_of_two
 
     results = Results.open(directory)
     cell = None if observe is None else find_cell(results.plan, observe)
@@ -61,9 +69,9 @@ def report(
     if out is None:
         if results.storage.local is None:
             raise UserError(f"{results.storage} is no local directory: say where to write with --out FILE")
-        out = results.storage.local / "report.html"
-        results.storage.exists("report.html")  # refuses a link that leads elsewhere
-    content = page(results, cell).encode()
+        out = results.storage.local / ("report.html" if other is None else "comparison.html")
+        results.storage.exists(out.name)  # refuses a link that leads elsewhere
+    content = (page(results, cell) if other is None else page_of_two(results, Results.open(other))).encode()
     if out.parent == results.storage.local:
         results.storage.write(out.name, content)
     else:

@@ -1,240 +1,248 @@
-"""The pictures of a report, by Altair (Vega-Lite): specifications that the page draws, and that become PNG and SVG."""
+"""The pictures of a report, by Altair (Vega-Lite): panels that the page lays out, and that become one PNG or SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import altair as alt
 
+from coldfleet.cluster.answers.results_diff import ResultsDiff
+from coldfleet.cluster.report import lessons, panels
 from coldfleet.cluster.report.best_policy import winners
-from coldfleet.cluster.report.figures import Figures
+from coldfleet.cluster.report.epochs import Series
+from coldfleet.cluster.report.figures import LATENCY, PRESSURE, Axis, Figures
 from coldfleet.cluster.report.host import HostStory
+from coldfleet.cluster.report.panels import Scaled
 from coldfleet.cluster.stats.metrics import Metric
 
-_WIDTH, _HEIGHT = 330, 210
-_MOST_BARS = 8
-_MOST_NAMED = 8  # values of an axis, so that a name fits in each place of a map
-_TIES = "a tie"
+_MOST_BARS = 9
+_MOST_FACETS = 4  # values of a category that stand beside each other
+_MAP_WIDTH = 760
+_MEANS = "Means per run over all that else varies, with 95 % intervals from the replicates."
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart with its heading and a sentence that says how to read it. ``name``: of its file."""
+    """Panels with a heading, what they teach (``says``) and how to read them. ``name``: of its file.
+
+    ``columns``: panels in a row; ``policies``: they have the colours of policies.
+    """
 
     name: str
     heading: str
     says: str
-    chart: Any
+    how: str
+    panels: tuple[Any, ...]
+    columns: int = 3
+    policies: bool = True
 
 
-def pictures(figures: Figures, story: HostStory | None) -> Iterator[Picture]:
-    """Every picture that the study has data for, the maps first."""
-    numeric = [path for path, axis in figures.axes.items() if axis.numeric]
-    policies = len(figures.axes["policy"].labels)
-    if numeric and policies > 1:
-        yield _metric_map(figures, numeric[0])
-    if len(numeric) > 1 and policies > 1:
-        yield _map(figures, numeric[0], numeric[1])
-    for path in numeric:
-        yield _curves(figures, path)
-    if not numeric:
-        yield _bars(figures, figures.metrics, "policies", "Policies", "Means per run.")
-    for unit, name, heading in (("acquisitions", "locks", "Locks that aging took"), ("s", "time", "Where time goes")):
-        busiest = _busiest(figures, unit)
-        if busiest:
-            yield _bars(figures, busiest, name, heading, f"Means per run, in {unit}.")
+def pictures(figures: Figures, story: HostStory | None, epochs: Sequence[Series] = ()) -> Iterator[Picture]:
+    """Every picture that the study has data for: maps, then one for each axis, then locks and times, then the ticks."""
+    varied = [path for path, axis in figures.axes.items() if path != "policy" and len(axis.labels) > 1]
+    varied.sort(key=lambda path: not figures.axes[path].numeric)
+    compared = len(figures.axes["policy"].labels) > 1
+    if varied and compared:
+        yield _metric_map(figures, varied[0])
+    if len(varied) > 1 and compared:
+        yield _map(figures, varied[0], varied[1])
+    for path in varied:
+        yield _curves(figures, path) if figures.axes[path].numeric else _by_category(figures, path)
+    if not varied:
+        yield _bars(figures, figures.metrics, "policies", "Policies")
+    for wanted, name, heading in (
+        ([each for each in figures.details if each.unit == "acquisitions"], "locks", "Locks that aging took"),
+        ([each for each in figures.details if each.unit == "s" and each.key not in (*PRESSURE, *LATENCY)], "time",
+         "Where time goes"),
+        ([each for each in figures.details if each.key in PRESSURE], "pressure", "Pressure stall information (PSI)"),
+        ([each for each in figures.details if each.key in LATENCY], "latency", "How long a batch of accesses took"),
+    ):  # fmt: skip
+        if busiest := _busiest(figures, wanted):
+            yield _bars(figures, busiest, name, heading)
+    if epochs:
+        yield _over_time(figures, epochs)
     if story is not None:
         yield _time_line(story)
+        if story.by_guest:
+            yield _guests(story)
         yield _ages(story)
 
 
-def _policy_colour(figures: Figures, extra: Sequence[str] = ()) -> Any:
-    names = [*map(str, figures.axes["policy"].labels), *extra]
-    palette = ["#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#ff9da6", "#9d755d"]
-    colours = [palette[number % len(palette)] for number in range(len(names) - len(extra))] + ["#9aa0a6"] * len(extra)
-    return alt.Color(
-        "policy:N", scale=alt.Scale(domain=names, range=colours), title=None, legend=alt.Legend(symbolOpacity=1)
-    )
+def differences(found: ResultsDiff, figures: Figures) -> Picture:
+    """By how much two results differ, for each policy: in percent of A, or in the metric's unit where A has none."""
+    shown = []
+    for metric in dict.fromkeys(each.metric for each in found.by_policy):
+        mine = [each for each in found.by_policy if each.metric == metric]
+        relative = all(each.share is not None for each in mine)
+        rows = []
+        for each in mine:
+            mean, half = each.share if relative and each.share else each.difference
+            rows.append(
+                {"policy": str(each.setting["policy"]), "mean": mean, "low": mean - (half or 0),
+                 "high": mean + (half or 0), "said": "equal" if each.equal else each.amount}
+            )  # fmt: skip
+        unit = "B less A, % of A" if relative else f"B less A, {metric.unit}"
+        shown.append(panels.differences(rows, metric.title, unit, _policies(figures)))
+    how = "Over the cells that both have, with 95 % intervals. An interval that reaches the line at 0 tells nothing."
+    says = f"{found.overall[0].sentence[:1].upper()}{found.overall[0].sentence[1:]}."
+    return Picture("differences", "B less A, by policy", says, how, tuple(shown))
+
+
+def _policies(figures: Figures) -> list[str]:
+    return [str(label) for label in figures.axes["policy"].labels]
 
 
 def _metric_map(figures: Figures, path: str) -> Picture:
-    rows = [
-        {**_winner(answer), "metric": metric.title, "x": at[path]}
-        for metric in figures.metrics
+    axis = figures.axes[path].binned()
+    columns = [axis.read(label) for label in axis.labels]
+    places = {
+        (axis.labels.index(at[path]), row): (metric.title, answer, Scaled.of(figures, metric))
+        for row, metric in enumerate(figures.metrics)
         for at, answer in winners(figures, metric.key, [path])
-    ]
-    base = alt.Chart(alt.InlineData(values=rows), width=760, height=30 * len(figures.metrics)).encode(
-        x=alt.X("x:O", title=path, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("metric:N", title=None, sort=[metric.title for metric in figures.metrics]),
-        tooltip=["metric:N", alt.Tooltip("x:O", title=path), "best:N", "mean:N", "ties:N"],
-    )
-    places = base.mark_rect(stroke="currentColor", strokeOpacity=0.25).encode(color=_policy_colour(figures, [_TIES]))
-    few = len(figures.axes[path].binned().labels) <= _MOST_NAMED
-    chart = places + base.mark_text(color="white", fontSize=11).encode(text="said:N") if few else places
-    says = "The policy with the least of each metric; grey: 95 % intervals don't tell the best ones apart."
-    return Picture("map", f"Which policy wins, by {path}", says, chart)
+    }
+    rows = [Scaled.of(figures, metric).name for metric in figures.metrics]
+    panel = panels.winners_map(places, columns, rows, (path, ""), _policies(figures), "", _MAP_WIDTH)
+    how = "The policy with the least of each metric. Several in one place tie: 95 % intervals don't tell them apart."
+    return Picture("map", f"Which policy wins, by {path}", lessons.where_each_wins(figures, path), how, (panel,), 1)
 
 
 def _map(figures: Figures, x: str, y: str) -> Picture:
-    rows = [
-        {**_winner(answer), "metric": metric.title, "x": at[x], "y": at[y]}
-        for metric in figures.metrics
-        for at, answer in winners(figures, metric.key, [x, y])
-    ]
-    one = (
-        alt.Chart(width=240, height=200)
-        .mark_rect(stroke="currentColor", strokeOpacity=0.15)
-        .encode(
-            x=alt.X("x:O", title=x, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            y=alt.Y("y:O", title=y, sort="descending", axis=alt.Axis(labelOverlap=True)),
-            color=_policy_colour(figures, [_TIES]),
-            tooltip=[alt.Tooltip("x:O", title=x), alt.Tooltip("y:O", title=y), "best:N", "mean:N", "ties:N"],
+    across, down = figures.axes[x].binned(), figures.axes[y].binned()
+    columns, rows = ([axis.read(label) for label in axis.labels] for axis in (across, down))
+    shown = []
+    for metric in figures.metrics:
+        scaled = Scaled.of(figures, metric)
+        places = {
+            (across.labels.index(at[x]), len(rows) - 1 - down.labels.index(at[y])): (metric.title, answer, scaled)
+            for at, answer in winners(figures, metric.key, [x, y])
+        }
+        shown.append(
+            panels.winners_map(places, columns, rows[::-1], (x, y), _policies(figures), scaled.name, panels.WIDTH)
         )
+    return Picture(
+        "map-of-two",
+        f"Which policy wins, by {x} and {y}",
+        lessons.how_often_each_wins(figures, [x, y]),
+        "A place has a strip of each policy that ties there.",
+        tuple(shown),
     )
-    facet = alt.Facet("metric:N", sort=[metric.title for metric in figures.metrics], title=None)
-    chart = one.facet(facet, data=alt.InlineData(values=rows), columns=3)
-    return Picture("map-of-two", f"Which policy wins, by {x} and {y}", "Grey: a tie within 95 % intervals.", chart)
-
-
-def _winner(answer: Any) -> dict[str, str]:
-    return {
-        "policy": _TIES if answer.ties else answer.best,
-        "said": f"a tie of {len(answer.ties) + 1}" if answer.ties else answer.best,
-        "best": answer.best,
-        "mean": str(answer.means[answer.best]),
-        "ties": ", ".join(answer.ties) or "none",
-    }
 
 
 def _curves(figures: Figures, path: str) -> Picture:
-    """Small multiples: each metric over a numeric axis, a line for each policy with its interval."""
-    charts = []
+    """Each metric over an axis of numbers; beside each other for the values of a category, if there is a small one."""
+    axis = figures.axes[path].binned()
+    facet = next(
+        (other for other, each in figures.axes.items()
+         if other not in ("policy", path) and not each.numeric and 1 < len(each.labels) <= _MOST_FACETS), None,
+    )  # fmt: skip
+    shown = []
     for metric in figures.metrics:
-        rows = [
-            {
-                "policy": str(found.at["policy"]),
-                "x": found.at[path],
-                "mean": found.mean,
-                "low": found.mean - (found.half_width or 0),
-                "high": found.mean + (found.half_width or 0),
-                "said": f"{found.mean:,.5g}" + ("" if found.half_width is None else f" ±{found.half_width:,.2g}"),
-            }
-            for found in figures.group_means(metric.key, ["policy", path])
-        ]
-        base = alt.Chart(alt.InlineData(values=rows), width=_WIDTH, height=_HEIGHT, title=_title(metric)).encode(
-            x=alt.X("x:Q", title=path), color=_policy_colour(figures)
-        )
-        tooltip = ["policy:N", alt.Tooltip("x:Q", title=path), alt.Tooltip("said:N", title=metric.title)]
-        low = alt.Y("low:Q", title=None, axis=alt.Axis(format="~s"), scale=alt.Scale(zero=False))
-        charts.append(
-            alt.layer(
-                base.mark_area(opacity=0.2).encode(y=low, y2="high:Q"),
-                base.mark_line().encode(y="mean:Q"),
-                base.mark_point(filled=True, size=45).encode(y="mean:Q", tooltip=tooltip),
-            )
-        )
-    chart = alt.concat(*charts, columns=3)
-    says = "Means per run over all that else varies, with 95 % intervals from the replicates."
-    return Picture(f"curves-{path.replace('.', '-')}", f"By {path}", says, chart)
+        by = ["policy", path, *([facet] if facet else [])]
+        found = figures.group_means(metric.key, by)
+        for label in figures.axes[facet].labels if facet else (None,):
+            part = [each for each in found if facet is None or each.at[facet] == label]
+            if part:
+                named = f"{facet} = {label}" if facet else ""
+                shown.append(panels.curves(part, axis, metric, _policies(figures), named, found))
+    columns = len(figures.axes[facet].labels) if facet else 3
+    how = _MEANS + (" Lines that lie upon each other take turns." if len(_policies(figures)) > 1 else "")
+    return Picture(f"curves-{_dashed(path)}", f"By {path}", lessons.by_axis(figures, path), how, tuple(shown), columns)
 
 
-def _title(metric: Metric) -> str:
-    return f"{metric.title} ({metric.unit})" if metric.unit and metric.unit not in metric.title else metric.title
+def _by_category(figures: Figures, path: str) -> Picture:
+    return _bars(figures, figures.metrics, f"by-{_dashed(path)}", f"By {path}", figures.axes[path])
 
 
-def _busiest(figures: Figures, unit: str) -> list[Metric]:
-    """The details of a unit that have anything to show, the largest first."""
-    sums = {metric: float(figures.values[metric.key].sum()) for metric in figures.details if metric.unit == unit}
+def _dashed(path: str) -> str:
+    return path.replace(".", "-")
+
+
+def _busiest(figures: Figures, details: Sequence[Metric]) -> list[Metric]:
+    """Those that have anything to show, the largest first."""
+    sums = {metric: float(figures.values[metric.key].sum()) for metric in details}
     return sorted((metric for metric, value in sums.items() if value), key=lambda metric: -sums[metric])[:_MOST_BARS]
 
 
-def _bars(figures: Figures, metrics: Sequence[Metric], name: str, heading: str, says: str) -> Picture:
-    rows = [
-        {
-            "policy": str(found.at["policy"]),
-            "what": metric.title,
-            "mean": found.mean,
-            "half": found.half_width or 0.0,
-        }
-        for metric in metrics
-        for found in figures.group_means(metric.key, ["policy"])
-    ]
-    one = (
-        alt.Chart(width=_WIDTH, height=alt.Step(18))
-        .mark_bar()
-        .encode(
-            x=alt.X("mean:Q", title=None, axis=alt.Axis(format="~s", tickCount=5)),
-            y=alt.Y("policy:N", title=None, sort=list(map(str, figures.axes["policy"].labels))),
-            color=_policy_colour(figures).legend(None),
-            tooltip=[
-                "policy:N",
-                "what:N",
-                alt.Tooltip("mean:Q", format=",.5g"),
-                alt.Tooltip("half:Q", title="±", format=",.2g"),
-            ],
-        )
-    )
-    order = [metric.title for metric in metrics]
-    facet = alt.Facet("what:N", sort=order, title=None)
-    chart = one.facet(facet, data=alt.InlineData(values=rows), columns=3).resolve_scale(x="independent")
-    return Picture(name, heading, says, chart)
+def _bars(figures: Figures, metrics: Sequence[Metric], name: str, heading: str, axis: Axis | None = None) -> Picture:
+    by = ["policy"] if axis is None else ["policy", axis.path]
+    shown = [panels.bars(figures.group_means(metric.key, by), axis, metric, _policies(figures)) for metric in metrics]
+    says = lessons.least(figures, metrics[0]) if axis is None else lessons.by_axis(figures, axis.path)
+    return Picture(name, heading, says, _MEANS, tuple(shown))
+
+
+def _over_time(figures: Figures, epochs: Sequence[Series]) -> Picture:
+    shown = tuple(panels.series(each.rows, each.title, _policies(figures)) for each in epochs)
+    how = "Means over the runs of each policy, with 95 % intervals from the replicates; what is counted, in each tick."
+    return Picture("epochs", "Tick by tick", lessons.over_time(epochs[0]), how, shown)
 
 
 def _time_line(story: HostStory) -> Picture:
+    shown = tuple(_line(title, counts) for title, counts in story.by_tick.items())
+    how = f"{story.who}, all guests together. It is one run, so there are no intervals."
+    return Picture("time-line", "One host, tick by tick", lessons.busiest_tick(story.by_tick), how, shown, 3, False)
+
+
+def _guests(story: HostStory) -> Picture:
+    shown = tuple(_line(f"{guest}: refaults", counts) for guest, counts in story.by_guest.items())
+    how = f"{story.who}. It is one run, so there are no intervals."
+    return Picture("guests", "The guests of that host", lessons.busiest_guest(story.by_guest), how, shown, 3, False)
+
+
+def _line(title: str, counts: Sequence[int]) -> Any:
     rows = [
-        {"tick": tick, "what": what, "count": count}
-        for what, counts in story.by_tick.items()
+        {"x": tick, "mean": count, "low": count, "high": count, "said": f"{count:,}"}
         for tick, count in enumerate(counts)
     ]
-    one = (
-        alt.Chart(width=_WIDTH, height=110)
-        .mark_area(line=True, opacity=0.35, interpolate="step-after", point={"size": 20})
-        .encode(
-            x=alt.X("tick:Q", title="tick"),
-            y=alt.Y("count:Q", title=None, axis=alt.Axis(format="~s")),
-            color=alt.Color("what:N", legend=None),
-            tooltip=["what:N", "tick:Q", alt.Tooltip("count:Q", format=",")],
-        )
-    )
-    facet = alt.Facet("what:N", sort=list(story.by_tick), title=None)
-    chart = one.facet(facet, data=alt.InlineData(values=rows), columns=3).resolve_scale(y="independent")
-    return Picture("time-line", "One host, tick by tick", f"{story.who}, all guests together.", chart)
+    return panels.series(rows, title, ())
 
 
 def _ages(story: HostStory) -> Picture:
     names = {0: "youngest generation", 1: "second", 2: "third", 3: "oldest"}
-    rows = [
-        {"generation": names[generation], "age": age, "pages": pages}
-        for generation, ages in story.ages.items()
-        for age, pages in enumerate(ages)
-        if pages
-    ]
-    one = (
-        alt.Chart(width=_WIDTH, height=120)
-        .mark_bar()
-        .encode(
-            x=alt.X("age:Q", title="ticks since the last touch", bin=alt.Bin(step=max(story.ticks // 40, 1))),
-            y=alt.Y("sum(pages):Q", title="pages"),
-            color=alt.Color("generation:N", sort=list(names.values()), legend=None),
-            tooltip=["generation:N", alt.Tooltip("age:Q", bin=True), alt.Tooltip("sum(pages):Q", format=",")],
-        )
-    )
-    facet = alt.Facet("generation:N", sort=list(names.values()), title=None)
-    chart = one.facet(facet, data=alt.InlineData(values=rows), columns=2)
-    says = f"{story.who}, at the end: how long ago pages were really touched, by the generation that they are in."
-    return Picture("ages", "True ages, by generation", says, chart)
+    shown = tuple(panels.histogram(ages, names[number], story.ticks) for number, ages in sorted(story.ages.items()))
+    how = f"{story.who}, at the end: how long ago pages were really touched, by the generation that they are in."
+    return Picture("ages", "True ages, by generation", lessons.wrongly_old(story.ages), how, shown, 2, False)
 
 
-def styled(chart: Any, on_page: bool) -> Any:
-    """The chart as it goes onto the page, where text has the page's colour, or into a file, on white."""
-    ink = "currentColor" if on_page else "#1b1f24"
-    return (
-        chart.configure(background="transparent" if on_page else "white")
+def specification(panel: Any) -> dict[str, Any]:
+    """A panel as the page draws it: as wide as there is room, its text in the page's colour, without a legend."""
+    return _finished(panel.properties(width="container"), "currentColor", "transparent", legend=False)
+
+
+def save(picture: Picture, path: Path) -> None:
+    """Writes a picture on white as .svg or .png, whichever the path names."""
+    import vl_convert
+
+    whole = picture.panels[0] if len(picture.panels) == 1 else alt.concat(*picture.panels, columns=picture.columns)
+    spec = _finished(whole, "#1b1f24", "white", picture.policies)
+    spec["title"] = {"text": picture.heading, "anchor": "start"}
+    if path.suffix == ".svg":
+        path.write_text(vl_convert.vegalite_to_svg(_on_white(spec)))
+    else:
+        path.write_bytes(vl_convert.vegalite_to_png(_on_white(spec), ppi=144))
+
+
+def _on_white(spec: Any) -> Any:
+    """The same with black for the page's colour, which a file doesn't have."""
+    if isinstance(spec, dict):
+        return {key: _on_white(value) for key, value in spec.items()}
+    if isinstance(spec, list):
+        return [_on_white(value) for value in spec]
+    return "#1b1f24" if spec == "currentColor" else spec
+
+
+def _finished(chart: Any, ink: str, paper: str, legend: bool) -> dict[str, Any]:
+    spec: dict[str, Any] = (
+        chart.configure(background=paper)
         .configure_axis(labelColor=ink, titleColor=ink, tickColor=ink, domainColor=ink, gridColor=ink, gridOpacity=0.12)
-        .configure_legend(labelColor=ink, titleColor=ink)
-        .configure_title(color=ink)
-        .configure_header(labelColor=ink, titleColor=ink)
+        .configure_legend(labelColor=ink, titleColor=ink, orient="bottom", symbolOpacity=1, disable=not legend)
+        .configure_title(color=ink, subtitleColor=ink, anchor="start", fontSize=12)
+        .configure_text(color=ink)
+        .configure_rule(color=ink)
         .configure_view(stroke=None)
+        .to_dict()
     )
+    spec["params"] = [{"name": "shown", "value": ""}]
+    return spec

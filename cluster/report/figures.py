@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,13 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coldfleet.cluster.results.metrics import columns
+from coldfleet.cluster.results.metrics import columns, find_metric
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import schema
-from coldfleet.cluster.stats.metrics import SUMMARY, Metric
+from coldfleet.cluster.results.summary import as_read
+from coldfleet.cluster.stats.metrics import OOM_KILLS, SUMMARY, Metric
 from coldfleet.cluster.stats.statistics import grouped_means
-from coldfleet.cluster.study.model import column_of
+from coldfleet.cluster.study.model import column_of, quantity_at
 from coldfleet.cluster.study.values import Scalar
+from coldfleet.hostsim.counters.timing import KINDS, RESOURCES
 
 Numbers = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -28,6 +31,11 @@ _DETAIL_UNITS: dict[str, tuple[float, tuple[str, ...], str]] = {
     "acquisitions": (1.0, (), "acquisitions"),
     "ns": (1e-9, (), "s"),
 }  # of a column: scale, nothing below, and unit of the figure
+_ACRONYM = re.compile(r"\b(cpu|psi|rcu)\b")
+PRESSURE = tuple(f"{name}_{kind}_ns" for name in RESOURCES.values() for kind in KINDS)
+LATENCY = ("latency_p50_ns", "latency_p99_ns")
+"""Details that a report shows apart from other times, since they aren't parts of a run's time."""
+_WHERE_ANY = (OOM_KILLS, find_metric("slowdown"))  # figures that a report has only where they aren't 0 throughout
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,29 @@ class Axis:
     def numeric(self) -> bool:
         """Whether it has numbers, so that curves can be drawn over it."""
         return len(self.labels) > 1 and not any(isinstance(label, str) for label in self.labels)
+
+    def read(self, label: Scalar) -> str:
+        """A value as people read it: amounts with their unit, of a bin the middle."""
+        if quantity_at(self.path) is None:
+            return f"{label:g}" if isinstance(label, float) else str(label)
+        factor, unit = self.scale
+        return f"{float(label) / factor:.4g} {unit}" if factor != 1 else as_read(self.path, label)
+
+    @property
+    def amount(self) -> str:
+        """The unit of its numbers if they are amounts of memory or time: pages or ns."""
+        quantity = quantity_at(self.path)
+        return quantity.unit if quantity else ""
+
+    @property
+    def scale(self) -> tuple[float, str]:
+        """What to divide its numbers by so that they read plainly, and the unit that they then have."""
+        quantity = quantity_at(self.path)
+        if quantity is None or not self.numeric:
+            return 1.0, ""
+        largest = max(map(float, self.labels))
+        units = [(float(quantity.units[unit]), unit) for unit in quantity.printed]
+        return max((each for each in units if each[0] <= largest), default=units[0])
 
     def binned(self) -> Axis:
         """The same axis with few enough values to show: the middles of equal bins."""
@@ -158,7 +189,7 @@ def read_figures(results: Results, metrics: Sequence[Metric] = SUMMARY) -> Figur
     plan = results.plan
     paths = list(dict.fromkeys(["policy", "nested_ratio", *plan.varied]))
     stored = {path: column_of(path) for path in paths if column_of(path) in schema("cells").names}
-    every = (*metrics, *_details())
+    every = dict.fromkeys((*metrics, *_WHERE_ANY, *_details()))
     needed = dict.fromkeys(name for metric in every for name in metric.needs)
     table = results.table("cells", ["cell_id", "replicate", *dict.fromkeys([*stored.values(), *needed])])
     cells = pc.index_in(table["cell_id"], pa.array(plan.cell_ids)).to_numpy().astype(np.int64)
@@ -171,26 +202,64 @@ def read_figures(results: Results, metrics: Sequence[Metric] = SUMMARY) -> Figur
             of_cell = [plan.cell(number).spec.value(path) for number in range(plan.cell_count)]
             labels = list(dict.fromkeys(of_cell))
             codes = np.array([labels.index(value) for value in of_cell])[cells]
-        axes[path] = _in_order(path, labels, codes, [str(policy) for policy in plan.values("policy")])
+        axes[path] = _in_order(path, labels, codes, plan.values(path))
     data = {name: table[name].to_numpy().astype(float) for name in needed}
     values = {metric.key: _figure(metric, data) for metric in every}
-    return Figures(cells, table["replicate"].to_numpy().astype(np.int64), axes, tuple(metrics), _details(), values)
+    shown = tuple(dict.fromkeys((*metrics, *(metric for metric in _WHERE_ANY if values[metric.key].any()))))
+    return Figures(cells, table["replicate"].to_numpy().astype(np.int64), axes, shown, _details(), values)
+
+
+def merged(sides: Mapping[str, Figures], settings: Mapping[str, Mapping[int, Sequence[Scalar | None]]],
+           paths: Sequence[str]) -> Figures:  # fmt: skip
+    """The figures of several results as those of one study, in which the results vary too.
+
+    ``settings``: of each side, for each of its cells that is wanted, the values of ``paths``; cells are numbered on.
+    """
+    kept = {name: np.isin(figures.cells, list(settings[name])) for name, figures in sides.items()}
+    columns: dict[str, list[Scalar]] = {path: [] for path in paths}
+    for name, figures in sides.items():
+        for cell in figures.cells[kept[name]].tolist():
+            for path, value in zip(paths, settings[name][cell], strict=True):
+                columns[path].append("not there" if value is None else value)
+    columns["results"] = [name for name in sides for _ in range(int(kept[name].sum()))]
+    axes = {}
+    for path in dict.fromkeys(["policy", "nested_ratio", "results", *paths]):
+        if path in columns:
+            named = [label for each in sides.values() if path in each.axes for label in each.axes[path].labels]
+            labels = list(dict.fromkeys(columns[path]))
+            places = {label: number for number, label in enumerate(labels)}
+            codes = np.array([places[value] for value in columns[path]], np.int64)
+            axes[path] = _in_order(path, labels, codes, list(dict.fromkeys([*named, *labels])))
+    first = next(iter(sides.values()))
+    common = tuple(metric for metric in first.metrics if all(metric in each.metrics for each in sides.values()))
+    offset, cells = 0, []
+    for name, figures in sides.items():
+        cells.append(figures.cells[kept[name]] + offset)
+        offset += int(figures.cells.max(initial=-1)) + 1
+    values = {
+        metric.key: np.concatenate([figures.values[metric.key][kept[name]] for name, figures in sides.items()])
+        for metric in (*common, *first.details)
+    }
+    replicates = np.concatenate([figures.replicates[kept[name]] for name, figures in sides.items()])
+    return Figures(np.concatenate(cells), replicates, axes, common, first.details, values)
 
 
 def _details() -> tuple[Metric, ...]:
-    return tuple(
-        Metric(name, name.removesuffix("_ns").replace("_", " "), (name,), *_DETAIL_UNITS[unit])
-        for name, unit in columns("cells").items()
-        if unit in _DETAIL_UNITS
+    found = []
+    for name, unit in columns("cells").items():
+        if unit in _DETAIL_UNITS:
+            words = name.removesuffix("_ns").replace("mmu_lock", "mmu-lock").replace("_", " ").replace("-", "_")
+            title = _ACRONYM.sub(lambda each: each[0].upper(), words)
+            found.append(Metric(name, title, (name,), *_DETAIL_UNITS[unit]))
+    return tuple(found)
+
+
+def _in_order(path: str, labels: list[Scalar], codes: Numbers, named: Sequence[Scalar]) -> Axis:
+    """An axis with its values in order: numbers by size, others as the study names them."""
+    words = any(isinstance(label, str) for label in labels)
+    ordered = (
+        sorted(labels, key=lambda label: named.index(label) if label in named else -1) if words else sorted(labels)
     )
-
-
-def _in_order(path: str, labels: list[Scalar], codes: Numbers, policies: list[str]) -> Axis:
-    """An axis with its values in order: policies as the study names them, others by size."""
-    if path == "policy":
-        ordered = sorted(labels, key=lambda label: policies.index(str(label)) if str(label) in policies else -1)
-    else:
-        ordered = sorted(labels, key=lambda label: (isinstance(label, str), label))
     places = np.array([ordered.index(label) for label in labels], np.int64)
     return Axis(path, tuple(ordered), places[codes] if len(codes) else codes)
 

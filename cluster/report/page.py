@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from coldfleet.cluster.answers.results_diff import ResultsDiff, diff_results, told
 from coldfleet.cluster.report.best_policy import BestPolicy, best_policies
-from coldfleet.cluster.report.charts import Picture, pictures, styled
-from coldfleet.cluster.report.figures import Figures, read_figures
+from coldfleet.cluster.report.charts import Picture, differences, pictures, save, specification
+from coldfleet.cluster.report.epochs import read_epochs
+from coldfleet.cluster.report.figures import Figures, merged, read_figures
 from coldfleet.cluster.report.host import HostStory, watch_host
+from coldfleet.cluster.report.panels import Scaled, colour_of
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.summary import kills_line
 from coldfleet.cluster.results.versions import engine_digest
+from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.stats.statistics import grouped_means
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
@@ -41,34 +45,74 @@ def read(results: Results, cell: int | None = None) -> tuple[Figures, list[Pictu
         if cell is not None:
             raise
         story, why = None, str(error)
-    return figures, list(pictures(figures, story)), story, why
+    return figures, list(pictures(figures, story, read_epochs(results, figures))), story, why
 
 
 def page(results: Results, cell: int | None = None) -> str:
     """The report as HTML."""
+    figures, shown, _, why = read(results, cell)
+    plan = results.plan
+    return _written(
+        figures,
+        shown,
+        plan.cell_ids,
+        title=plan.title or plan.name,
+        description=plan.description,
+        differences=[],
+        no_story=why,
+        kills=kills_line(results),
+        facts=_provenance(results),
+    )
+
+
+def page_of_two(a: Results, b: Results) -> str:
+    """The comparison of two results as HTML; raises UserError if no cell is done in both."""
+    found = diff_results(a, b)
+    if not found.overall:
+        raise UserError(f"{a.storage} and {b.storage} have no cell in common: `coldfleet diff` says what differs")
+    figures = _of_two(found, a, b)
+    shown = [differences(found, figures), *pictures(figures, None)]
+    return _written(
+        figures,
+        shown,
+        [*a.plan.cell_ids[: int(read_figures(a).cells.max()) + 1], *b.plan.cell_ids],
+        title=f"{a.plan.name} and {b.plan.name}",
+        description="Two results: A and B. Where policies are compared, both count.",
+        differences=told(found),
+        no_story="",
+        kills="",
+        facts=[(f"{side}: {name}", text) for side, each in (("A", a), ("B", b)) for name, text in _provenance(each)],
+    )
+
+
+def _of_two(found: ResultsDiff, a: Results, b: Results) -> Figures:
+    settings = {
+        side: {cells[number]: setting for setting, cells in found.cells.items()}
+        for number, side in enumerate(("A", "B"))
+    }
+    return merged({"A": read_figures(a), "B": read_figures(b)}, settings, found.paths)
+
+
+def _written(figures: Figures, shown: list[Picture], cell_ids: list[str], **texts: Any) -> str:
     import vl_convert
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    figures, shown, _, why = read(results, cell)
-    charts = [styled(picture.chart, on_page=True).to_dict() for picture in shown]
+    best = best_policies(figures)
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("page.html").render(
-        title=results.plan.title or results.plan.name,
-        description=results.plan.description,
-        answers=[_in_words(figures, key, answer) for key, answer in best_policies(figures).items()],
+        answers=[_in_words(figures, metric, best[metric.key]) for metric in figures.metrics],
         compared=len(figures.axes["policy"].labels) > 1,
         fair=int(figures.fair.sum()),
         runs=len(figures.cells),
         pictures=shown,
-        charts=charts,
-        no_story=why,
-        kills=kills_line(results),
-        facts=_provenance(results),
-        metrics=[{"title": metric.title, "of": " + ".join(metric.columns)} for metric in figures.metrics],
-        cells=packed_cells(figures, results.plan.cell_ids),
-        script=(_HERE / "page.js").read_text(),
+        charts=[[specification(panel) for panel in picture.panels] for picture in shown],
+        policies=_legend(figures),
+        metrics=[{"title": metric.title, "of": metric.formula} for metric in figures.metrics],
+        cells=packed_cells(figures, cell_ids),
+        script=(_HERE / "filter.js").read_text() + (_HERE / "page.js").read_text(),
         style=(_HERE / "page.css").read_text(),
         library=vl_convert.javascript_bundle(_LIBRARY).replace("</script", "<\\/script"),
+        **texts,
     )
 
 
@@ -84,9 +128,9 @@ def export(results: Results, folder: Path, names: list[str], cell: int | None = 
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for picture in [shown[name] for name in names or shown]:
-        for kind, options in (("svg", {}), ("png", {"ppi": 144})):
+        for kind in ("svg", "png"):
             path = folder / f"{picture.name}.{kind}"
-            styled(picture.chart, on_page=False).properties(title=picture.heading).save(path, **options)
+            save(picture, path)
             files.append(path)
     return files
 
@@ -100,10 +144,11 @@ def packed_cells(figures: Figures, cell_ids: list[str]) -> str:
     columns: list[dict[str, Any]] = []
     parts: list[bytes] = []
     for path, axis in figures.axes.items():
-        columns.append({"name": path, "labels": list(axis.labels)})
+        shown = [axis.read(label) for label in axis.labels]
+        columns.append({"name": path, "labels": shown, "values": list(axis.labels), "unit": axis.amount})
         parts.append(axis.codes[first].astype("<u4").tobytes())
     for metric in figures.metrics:
-        columns.append({"name": metric.title, "key": metric.key})
+        columns.append({"name": metric.title, "key": metric.key, "unit": metric.unit})
         parts += [
             part.astype("<f4").tobytes() for part in grouped_means(group, figures.values[metric.key], len(present))
         ]
@@ -111,6 +156,11 @@ def packed_cells(figures: Figures, cell_ids: list[str]) -> str:
     line = json.dumps(head, separators=(",", ":")).encode()
     line += b" " * (-(len(line) + 1) % 4) + b"\n"  # so that the columns begin at a multiple of four
     return base64.b64encode(gzip.compress(line + b"".join(parts), 6, mtime=0)).decode()
+
+
+def _legend(figures: Figures) -> list[tuple[str, str]]:
+    """Each policy with its colour."""
+    return [(str(label), colour_of(number)) for number, label in enumerate(figures.axes["policy"].labels)]
 
 
 def _watch(results: Results, figures: Figures, cell: int | None) -> HostStory:
@@ -129,18 +179,10 @@ def _watch(results: Results, figures: Figures, cell: int | None) -> HostStory:
     return watch_host(results, results.plan.run(replicate * results.plan.cell_count + cell))
 
 
-def _in_words(figures: Figures, key: str, answer: BestPolicy) -> dict[str, Any]:
-    metric = next(metric for metric in figures.metrics if metric.key == key)
-    others = list(answer.means.items())
-    return {
-        "metric": metric.title,
-        "best": answer.best,
-        "mean": str(answer.means[answer.best]),
-        "ties": answer.ties,
-        "worst": others[-1][0],
-        "worst_mean": str(others[-1][1]),
-        "means": [(name, str(mean)) for name, mean in others],
-    }
+def _in_words(figures: Figures, metric: Metric, answer: BestPolicy) -> dict[str, Any]:
+    scaled = Scaled.of(figures, metric)
+    means = [(name, scaled.read(*mean)) for name, mean in answer.means.items()]
+    return {"metric": scaled.name, "best": means[0], "ties": answer.ties, "worst": means[-1], "means": means}
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:

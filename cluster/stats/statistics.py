@@ -46,6 +46,14 @@ class Mean(NamedTuple):
         return f"{mean} ±{self.half_width:.{decimals}f}"
 
 
+def signed_percent(mean: Mean) -> str:
+    """A change in percent with its sign, in as many decimals as show the half width, one to four: "+12.3 ±0.4 %"."""
+    half = mean.half_width
+    decimals = min(max(-math.floor(math.log10(half)), 1), 4) if half else 1
+    interval = "" if half is None else f" ±{half:,.{decimals}f}"
+    return f"{mean.mean:+,.{decimals}f}{interval} %".replace("-", "−")
+
+
 def mean_interval(values: Sequence[float]) -> Mean:
     """The mean of at least one value, with its interval by Student's t."""
     mean = statistics.fmean(values)
@@ -54,7 +62,23 @@ def mean_interval(values: Sequence[float]) -> Mean:
     return Mean(mean, t_point(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values)))
 
 
-def t_point(degrees: int, confidence: float = CONFIDENCE) -> float:
+def welch_interval(a: Sequence[float], b: Sequence[float]) -> Mean:
+    """The difference of the means of independent samples, b - a, with its 95 % interval; None if one has one value.
+
+    Source: B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
+    involved", Biometrika 34 (1947); their variances may differ.
+    """
+    difference = statistics.fmean(b) - statistics.fmean(a)
+    if min(len(a), len(b)) < 2:
+        return Mean(difference, None)
+    errors = [statistics.variance(each) / len(each) for each in (a, b)]
+    if not sum(errors):
+        return Mean(difference, 0.0)
+    shares = [(error / sum(errors)) ** 2 / (len(each) - 1) for error, each in zip(errors, (a, b), strict=True)]
+    return Mean(difference, t_point(1 / sum(shares)) * math.sqrt(sum(errors)))
+
+
+def t_point(degrees: float, confidence: float = CONFIDENCE) -> float:
     """The two-sided point of Student's t at a confidence in percent: 2.262 for 9 degrees of freedom and 95 %."""
     from scipy.special import stdtrit
 

@@ -138,7 +138,7 @@ def test_command_for_an_answer_runs(
     assert said.code == 0, said.err
 
 
-ANSWERED = ("columns", "explain", "query", "report")  # commands that answer from results, as the texts show them
+ANSWERED = ("columns", "diff", "explain", "query", "report")  # from results, as the texts show
 
 
 def commands_in_the_texts() -> list[str]:
@@ -148,12 +148,12 @@ def commands_in_the_texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the results of a small study that is called as that of the README."""
+    """A directory with the results of small studies that are called as those of the texts."""
     folder = tmp_path_factory.mktemp("docs")
-    (folder / "small.toml").write_text(
-        STUDY.replace('["evict-only", "six-steps"]', '["fast-only-v5", "lockless-6.15"]')
-    )
-    sweep(read_study(folder / "small.toml"), folder / "results" / "quickstart", SerialExecutor())
+    policies = STUDY.replace('["evict-only", "six-steps"]', '["fast-only-v5", "lockless-6.15"]')
+    for name, overcommit in (("quickstart", 1.5), ("before", 1.5), ("after", 2.0)):
+        (folder / "small.toml").write_text(policies.replace("overcommit = 1.5", f"overcommit = {overcommit}"))
+        sweep(read_study(folder / "small.toml"), folder / "results" / name, SerialExecutor())
     return folder
 
 

@@ -18,6 +18,7 @@ import pytest
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.report.best_policy import best_policies, best_policy, winners
+from coldfleet.cluster.report.epochs import read_epochs
 from coldfleet.cluster.report.figures import Axis, read_figures
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.summary import summarise
@@ -107,6 +108,31 @@ def test_axis_with_many_values_is_put_into_bins() -> None:
     axis = Axis("overcommit", tuple(float(v) for v in range(100)), np.arange(100)).binned()
     assert len(axis.labels) == 20
     assert np.bincount(axis.codes).tolist() == [5] * 20
+
+
+def test_ticks_add_up_to_the_run(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(STUDY.replace("[fleet]", 'output.epochs = "on"\n[fleet]'))
+    results = sweep(read_study(tmp_path / "s.toml"), tmp_path / "out", SerialExecutor())
+    figures = read_figures(results)
+    series = {each.title: each.rows for each in read_epochs(results, figures)}
+    assert list(series) == ["refaults in a tick", "pages evicted in a tick", "reclaim CPU in a tick (ms)"]
+    begin = results.table("epochs", ["policy", "replicate", "tick", "pgmajfault"])
+    for found in figures.group_means("refaults", ["policy"]):
+        policy = found.at["policy"]
+        ticks = [row for row in series["refaults in a tick"] if row["policy"] == policy]
+        assert [row["x"] for row in ticks] == [2, 3, 4]
+        first = [row["pgmajfault"] for row in begin.to_pylist() if (row["policy"], row["tick"]) == (policy, 1)]
+        cells = results.plan.cell_count / 2 * results.plan.replicates
+        assert sum(row["mean"] for row in ticks) + sum(first) / cells == pytest.approx(found.mean)
+        assert all(row["low"] <= row["mean"] <= row["high"] for row in ticks)
+
+
+def test_kills_are_a_figure_where_there_are_any(swept: Results, tmp_path: Path) -> None:
+    text = STUDY.replace('mode = "limit"', 'mode = "host"\nswappiness = 0').replace("ticks = 4", "ticks = 1")
+    (tmp_path / "s.toml").write_text(text)
+    results = sweep(read_study(tmp_path / "s.toml"), tmp_path / "out", SerialExecutor())
+    assert "oom_kills" in [metric.key for metric in read_figures(results).metrics]
+    assert "oom_kills" not in [metric.key for metric in read_figures(swept).metrics]
 
 
 def test_page_needs_nothing_else_and_escapes_its_input(file: Path) -> None:
@@ -208,25 +234,99 @@ def test_text_stands_out_from_the_paper(opened: Page) -> None:
     assert abs(paper - label) > 500
 
 
-def test_filter_and_sorting(opened: Page) -> None:
-    rows, field, count = opened.locator("#rows tr"), opened.locator("#filter"), opened.locator("#count")
+def test_sorting(opened: Page) -> None:
+    rows = opened.locator("#rows tr")
     assert rows.count() == 12
-    field.fill("six-steps")
-    assert rows.count() == 6
-    assert count.inner_text().startswith("6 of 12")
-    field.fill("six-steps nested_ratio>0.1 overcommit=2")
-    assert rows.count() == 2
-    field.fill("no-such-word")
-    assert rows.count() == 0
-    field.fill("")
     opened.get_by_role("button", name="refaults").click()
     shown = [opened.evaluate("text => parseFloat(text) * (text.match(/^[0-9.]+k/) ? 1000 : 1)", text)
              for text in opened.locator("#rows td:nth-child(5)").all_inner_texts()]  # fmt: skip
     assert shown == sorted(shown)
+    assert opened.locator("th[aria-sort=ascending]").inner_text() == "refaults"
     opened.get_by_role("button", name="refaults").click()
     assert float(rows.first.locator("td").nth(4).inner_text().split("k")[0]) * 1000 >= shown[-1] * 0.99
 
 
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_filter_takes_headings_names_axes_and_units(opened: Page, swept: Results) -> None:
+    middle = sorted(row.means["missed_young"].mean for row in summarise(swept))[6]
+    small = sum(row.means["missed_young"].mean < middle for row in summarise(swept))
+    rows, field, count = opened.locator("#rows tr"), opened.locator("#filter"), opened.locator("#count")
+    for text, expected in [
+        ("six-steps", 6), ("policy=six-steps", 6), ("POLICY = Six-Steps", 6), ("policy!=six-steps", 6),
+        ("six-steps nested_ratio>0.1 overcommit=2", 2), ("nested_ratio >= 50%", 8), ("refaults<900k", 12),
+        ("refaults > 1G", 0), (f"missed young<{middle}", small), (f"missed_young<{middle}", small),
+        (f"missed young < {middle / 1000}k six-steps overcommit=1.5 overcommit=2", 0), ("reclaim_cpu_s<5 s", 12),
+        ("reclaim CPU s<1 ns", 0), ("mmu_lock writes>=0 nested_ratio=0", 4), ("", 12),
+    ]:  # fmt: skip
+        field.fill(text)
+        assert (text, rows.count()) == (text, expected)
+        assert count.inner_text().startswith(f"{expected} of 12 cells")
+        assert field.get_attribute("aria-invalid") == "false"
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_filter_says_what_it_cannot_read_and_leaves_the_rows(opened: Page) -> None:
+    rows, field, count = opened.locator("#rows tr"), opened.locator("#filter"), opened.locator("#count")
+    for text, expected in [
+        ("refalts<900k", "no column “refalts”: did you mean “refaults”?"),
+        ("policy=six-step", "no policy is “six-step”: did you mean “six-steps”?"),
+        ("policy<3", "compare it by = or !="), ("refaults<", "what? Write a value"), ("refaults<many", "is no number"),
+        ("<3", "write a name before it"), ("evict-onyl", "did you mean “evict-only”?"),
+        ("refaults<3 MiB", "no cell has “MiB”"),
+        ("reclaim_cpu_s<3 sec", "“sec” is no unit of reclaim CPU s: us, ms or s"),
+    ]:  # fmt: skip
+        field.fill(text)
+        assert expected in count.inner_text()
+        assert rows.count() == 12
+        assert field.get_attribute("aria-invalid") == "true"
+    field.fill("")
+    assert count.inner_text() == "12 of 12 cells"
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_legend_shows_one_policy_by_pointer_and_by_key(opened: Page) -> None:
+    line = opened.locator("#curves-nested_ratio .mark-line path")
+    button = opened.locator("#curves-nested_ratio .legend button", has_text="six-steps")
+
+    def opacities() -> set[str]:
+        opened.wait_for_timeout(100)
+        return {line.nth(number).get_attribute("opacity") or "1" for number in range(line.count())}
+
+    assert opacities() == {"1"}
+    button.hover()
+    assert opacities() == {"1", "0.12"}
+    opened.locator("h1").hover()
+    assert opacities() == {"1"}
+    button.focus()
+    opened.keyboard.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true"
+    assert opacities() == {"1", "0.12"}
+    opened.keyboard.press("Escape")
+    assert button.get_attribute("aria-pressed") == "false"
+    assert opacities() == {"1"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1250])
+def test_page_is_accessible_and_fits(
+    browser: Browser, file: Path, scheme: Literal["light", "dark"], width: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="checks accessibility")
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    found = axe.Axe().run(page).response
+    assert len(found["passes"]) > 15
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    widest = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('.panels:not(.wide) svg')].map(e => e.clientWidth))"
+    )
+    assert 250 < widest <= width
+    page.close()
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
 def test_hover_tells_the_figures(opened: Page) -> None:
     point = opened.locator(".chart .mark-symbol.role-mark path").first
     point.scroll_into_view_if_needed()
@@ -234,3 +334,4 @@ def test_hover_tells_the_figures(opened: Page) -> None:
     tooltip = opened.locator("#vg-tooltip-element.visible")
     tooltip.wait_for()
     assert "policy" in tooltip.inner_text()
+    assert "±" in tooltip.inner_text()
