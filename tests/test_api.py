@@ -310,7 +310,7 @@ def test_an_answer_is_that_of_the_command(
         (lambda: coldfleet.compare(STUDY, "evict-only", "six-steps", budget="5x"), "budget 5x: write a time"),
         (lambda: coldfleet.compare(STUDY, "evict-only", "six-steps", precision=0), "precision 0: write a share"),
         (lambda: coldfleet.capacity(STUDY, []), "slo: give at least one"),
-        (lambda: coldfleet.capacity(STUDY, "fault_rate<1%"), "the study varies nested_ratio: choose one value"),
+        (lambda: coldfleet.capacity(STUDY, "fault_rate<1%"), "the study varies nested_ratio (0, 1): choose one value"),
         (lambda: coldfleet.policy_map(STUDY, "nested_ratio", "skew", depth=4), "depth 4: it should be 0 to 3"),
         (lambda: coldfleet.policy_map(STUDY, "nested_ratio", "rato"), "unknown key 'rato'"),
         (lambda: coldfleet.replay("nowhere.jsonl.gz"), "nowhere.jsonl.gz"),
