@@ -19,10 +19,13 @@ __all__ = [
     "ComparedMetric",
     "ComparisonAnswer",
     "CompressionSpec",
+    "CurvePoint",
     "GuestResult",
     "GuestSpec",
+    "HeatSummary",
     "HostResult",
     "HostSpec",
+    "ImportProgress",
     "MapAnswer",
     "MapPoint",
     "MapRegion",
@@ -39,6 +42,8 @@ __all__ = [
     "StepDifference",
     "StoppedError",
     "StudySource",
+    "Trace",
+    "TraceSummary",
     "UserError",
     "VmSpec",
     "WorkloadSpec",
@@ -46,12 +51,14 @@ __all__ = [
     "capacity",
     "compare",
     "get_policy",
+    "import_trace",
     "list_policies",
     "policy_map",
     "read_study",
     "replay",
     "run_query",
     "simulate_host",
+    "summarize_trace",
     "summary",
     "sweep",
 ]
@@ -73,6 +80,11 @@ _HOMES = {
     "coldfleet.hostsim.spec.host_spec": "ClockSpec CompressionSpec GuestResult GuestSpec HostResult HostSpec "
     "NestedSpec PageCacheSpec VmSpec WorkloadSpec",
     "coldfleet.hostsim.spec.errors": "UserError",
+    "coldfleet.hostsim.trace.importing": "ImportProgress import_trace",
+    "coldfleet.hostsim.trace.table": "Trace",
+    "coldfleet.hostsim.trace.summary": "CurvePoint TraceSummary",
+    "coldfleet.hostsim.trace.heat": "HeatSummary",
+    "coldfleet.hostsim.trace.summarize": "summarize_trace",
     "coldfleet.policies": "Policy PolicyError get_policy",
 }
 """Of each module, the public names that it defines."""
@@ -105,6 +117,11 @@ if TYPE_CHECKING:
         VmSpec,
         WorkloadSpec,
     )
+    from coldfleet.hostsim.trace.heat import HeatSummary
+    from coldfleet.hostsim.trace.importing import ImportProgress, import_trace
+    from coldfleet.hostsim.trace.summarize import summarize_trace
+    from coldfleet.hostsim.trace.summary import CurvePoint, TraceSummary
+    from coldfleet.hostsim.trace.table import Trace
     from coldfleet.policies import Policy, PolicyError, get_policy
 
     __version__: str

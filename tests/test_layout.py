@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("cluster", "hostsim", "policies")
 ORDER = {
     "cluster": "commands report inspection validation answers execution results study stats",
-    "hostsim": "host sampling clock replay published swap monitors workload memory mm kvm costs engine spec counters",
+    "hostsim": "host sampling clock replay published swap monitors workload trace memory mm kvm costs engine spec "
+    "counters",
 }
 """Of each room, its packages and the modules beside them: each imports only those behind it."""
 

@@ -40,6 +40,7 @@ from coldfleet.cluster.commands import (
     status,
     submit,
     sweep,
+    trace,
     validate,
     verify,
 )
@@ -64,6 +65,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     fleet.fleet,
     ablate.ablate,
     replay.replay,
+    trace.trace,
     policies.policies,
     argue.argue,
     validate.validate,

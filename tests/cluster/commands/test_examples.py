@@ -23,6 +23,7 @@ from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.published.rows import V4
 from tests.cluster.conftest import STUDY, Said, pretend
 from tests.cluster.study.test_own_policy import GRID, HEAD, MINE
+from tests.hostsim.trace.files import oracle_general, packed, page_idle
 
 Command = Callable[..., Said]
 ROOT = Path(__file__).parents[3]
@@ -67,6 +68,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trace.execute("CREATE TABLE vm (vmId, tenantId, vmTypeId, priority, starttime, endtime)")
         trace.execute("INSERT INTO vmType VALUES (1, 10, 3, 0.25, 0.125, 0, 0.1, 0.1)")
         trace.execute("INSERT INTO vm VALUES (1, 7, 10, 0, 0.0, NULL)")
+    (folder / "web.oracleGeneral.bin.zst").write_bytes(packed(oracle_general())["zstd"])
+    (folder / "blocks.csv").write_text("version,time,op,size,lbn\n1,5633898,2a,512,42932745\n")
+    for number in range(3):
+        (folder / f"idle.{number}").write_bytes(page_idle())
     with pytest.MonkeyPatch.context() as patch:
         pretend(patch)
         for name in ("quickstart", "fast_only"):
@@ -102,7 +107,12 @@ def test_an_example_runs_as_printed(
     line: str, request: pytest.FixtureRequest, coldfleet: Command, monkeypatch: pytest.MonkeyPatch, here: None
 ) -> None:
     words = words_of(line)
-    for package in {"query": ["duckdb"], "report": ["altair", "vl_convert"], "map": ["altair"]}.get(words[0], []):
+    for package in {
+        "query": ["duckdb"],
+        "report": ["altair", "vl_convert"],
+        "map": ["altair"],
+        "trace": ["altair", "vl_convert"],
+    }.get(words[0], []):
         pytest.importorskip(package)
     place: Path = request.getfixturevalue("watched" if words[0] in WATCHED else "folder")
     if words[0] in WATCHED:

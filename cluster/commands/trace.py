@@ -1,0 +1,212 @@
+"""coldfleet trace: traces of memory accesses and measured heat, imported and shown."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coldfleet.hostsim.trace.importing import ImportProgress
+    from coldfleet.hostsim.trace.table import Trace
+
+
+class TraceAction(StrEnum):
+    """What to do with a trace."""
+
+    IMPORT = "import"
+    SHOW = "show"
+
+
+def trace(
+    action: Annotated[TraceAction, typer.Argument(help="import or show.", metavar="import|show")],
+    file: Annotated[
+        list[Path], typer.Argument(help="The trace; several files continue each other.", metavar="FILE...")
+    ],
+    format: Annotated[
+        str | None, typer.Option("--as", metavar="FORMAT", help="Its format.  [default: by its content]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="import: the Parquet file to make.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT=NAME",
+            help="csv, parquet: the column of time, page, address, obj_id, rw or process; may be"
+            " repeated. NAME is its name or, in a csv, its number from 1.",
+        ),
+    ] = None,
+    time_unit: Annotated[str, typer.Option(help="csv, parquet: unit of times: s, ms, us or ns.")] = "s",
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SIZE", help='show: one more point of the curve, such as "64 MiB"; may be repeated.'),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="show: no sampling; takes memory for every page.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="show: write pictures there too, as SVG and PNG.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Import traces of other tools into Parquet, and show what they are like.
+
+    Formats: oracle-general, csv, txt, vscsi, lackey, perf-script, damon, lru-gen, page-idle, parquet; packed by gzip,
+    zstd, xz, bzip2 or zlib, too. What a format doesn't know is said as a note.
+
+    \b
+    Examples:
+      coldfleet trace import web.oracleGeneral.bin.zst --out web.parquet
+      coldfleet trace import blocks.csv --column obj_id=lbn --column time=2 --time-unit us --out blocks.parquet
+      coldfleet trace import idle.0 idle.1 idle.2 --as page-idle --out idle.parquet
+      coldfleet trace show web.oracleGeneral.bin.zst --size "64 MiB" --export pictures
+    """  # fmt: skip
+    from coldfleet.hostsim.spec.errors import UserError
+
+    if action is TraceAction.IMPORT:
+        if out is None:
+            raise UserError("trace import: name the file to make: --out FILE.parquet")
+        if size or exact or export is not None:
+            raise UserError("--size, --exact and --export are for trace show")
+        return _import(file, out, format, _columns(column), time_unit, json)
+    if out is not None:
+        raise UserError("--out is for trace import")
+    return _show(file, format, _columns(column), time_unit, size or [], exact, export, json)
+
+
+def _columns(column: list[str] | None) -> dict[str, str]:
+    """What the options ``--column WHAT=NAME`` say."""
+    from coldfleet.hostsim.spec.errors import UserError
+
+    found: dict[str, str] = {}
+    for each in column or ():
+        what, equals, name = each.partition("=")
+        if not equals or what in found:
+            raise UserError(
+                f"--column {each}: write WHAT=NAME, once for each of time, page, address, obj_id, rw, process"
+            )
+        found[what] = name
+    return found
+
+
+def _import(files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str, json: bool) -> int:
+    from dataclasses import asdict
+
+    from coldfleet.cluster.commands import output
+
+    made = _imported(files, out, format, columns, unit)
+    if json:
+        output.print_json({**asdict(made), "path": str(made.path)})
+        return 0
+    what = "accesses" if made.kind == "accesses" else "ranges of pages with their heat"
+    output.print_text(f"{made.path}: {made.rows:,} {what}, from {made.source} ({made.format})")
+    for note in made.notes:
+        output.print_paragraph(f"note: {note}")
+    return 0
+
+
+def _imported(files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str) -> Trace:
+    from coldfleet.hostsim.trace.importing import import_trace
+
+    progress = _Progress("imported")
+    try:
+        return import_trace(
+            list(files), out, format=format, columns=columns, time_unit=unit, progress=progress.of_import
+        )
+    finally:
+        progress.end()
+
+
+def _show(
+    files: list[Path], format: str | None, columns: dict[str, str], unit: str, sizes: list[str], exact: bool,
+    export: Path | None, json: bool,
+) -> int:  # fmt: skip
+    """Of a file that isn't imported, an import is made and removed again."""
+    from importlib.util import find_spec
+    from tempfile import TemporaryDirectory
+
+    from coldfleet.hostsim.spec.errors import UserError
+    from coldfleet.hostsim.spec.input_file import open_input
+    from coldfleet.hostsim.spec.units import MEMORY
+    from coldfleet.hostsim.trace.table import Trace, is_trace
+
+    if export is not None and not all(map(find_spec, ("altair", "vl_convert"))):
+        raise UserError("pictures need Altair and vl-convert: pip install 'coldfleet[report]'")
+    pages = [MEMORY.parse(int(each) if each.isdigit() and len(each) < 19 else each) for each in sizes]
+    open_input(files[0]).close()
+    if len(files) == 1 and is_trace(files[0]):
+        _print(Trace.open(files[0]), pages, exact, export, json)
+        return 0
+    with TemporaryDirectory(prefix="coldfleet-trace-") as folder:
+        _print(_imported(files, Path(folder) / "trace.parquet", format, columns, unit), pages, exact, export, json)
+    return 0
+
+
+def _print(made: Trace, sizes: list[int], exact: bool, export: Path | None, json: bool) -> None:
+    from dataclasses import asdict
+
+    from coldfleet.cluster.commands import output
+    from coldfleet.cluster.inspection.trace_text import trace_lines
+    from coldfleet.hostsim.trace.summarize import summarize_trace
+
+    progress = _Progress("measured")
+    try:
+        summary = summarize_trace(made, sizes=sizes, exact=exact, progress=progress.of_share)
+    finally:
+        progress.end()
+    files = []
+    if export is not None:
+        from coldfleet.cluster.report.trace_pictures import export_trace
+
+        files = export_trace(made, summary, export)
+    if json:
+        told: dict[str, Any] = {name: value for name, value in asdict(made).items() if name != "path"}
+        output.print_json({**told, **asdict(summary)})
+        return
+    output.print_text("\n".join([*trace_lines(made, summary, output.width()), *map(str, files)]))
+
+
+class _Progress:
+    """Says on stderr how far it is and how long it may still take: in place on a terminal, else every ten seconds."""
+
+    def __init__(self, done: str) -> None:
+        import sys
+        import time
+
+        self._done, self._start, self._said = done, time.monotonic(), False
+        self._in_place = sys.stderr.isatty()
+        self._next = self._start + (1.0 if self._in_place else 10.0)
+        self._clock: Callable[[], float] = time.monotonic
+
+    def of_import(self, told: ImportProgress) -> None:
+        """After a block of an import."""
+        self._say(told.bytes_read / max(told.bytes_total, 1), f", {told.rows:,} rows")
+
+    def of_share(self, share: float) -> None:
+        """After a part of anything."""
+        self._say(share, "")
+
+    def _say(self, share: float, more: str) -> None:
+        import sys
+
+        from coldfleet.cluster.execution.progress import duration
+
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + (0.2 if self._in_place else 10.0)
+        gone = now - self._start
+        left = f", {duration(gone / share - gone)} left" if share > 0 else ""
+        text = f"{share:.0%} {self._done}{more}, {duration(gone)} gone{left}"
+        print(
+            f"\r{text:<79}" if self._in_place else text, end="" if self._in_place else "\n", file=sys.stderr, flush=True
+        )
+        self._said = self._in_place
+
+    def end(self) -> None:
+        """Leaves the line."""
+        import sys
+
+        if self._said:
+            print(file=sys.stderr, flush=True)
