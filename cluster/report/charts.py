@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,15 @@ def save(picture: Picture, path: Path) -> None:
         path.write_text(vl_convert.vegalite_to_svg(_on_white(spec)))
     else:
         path.write_bytes(vl_convert.vegalite_to_png(_on_white(spec), ppi=144))
+
+
+def save_all(pictures: Iterable[Picture], folder: Path) -> list[Path]:
+    """Writes every picture as SVG and PNG into a folder, and returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [(picture, folder / f"{picture.name}.{kind}") for picture in pictures for kind in ("svg", "png")]
+    for picture, path in files:
+        save(picture, path)
+    return [path for _, path in files]
 
 
 def _on_white(spec: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from coldfleet.cluster.answers.results_diff import ResultsDiff, diff_results, told
 from coldfleet.cluster.report.best_policy import BestPolicy, best_policies
-from coldfleet.cluster.report.charts import Picture, differences, pictures, save, specification
+from coldfleet.cluster.report.charts import Picture, differences, pictures, save_all, specification
 from coldfleet.cluster.report.epochs import read_epochs
 from coldfleet.cluster.report.figures import Figures, merged, read_figures
 from coldfleet.cluster.report.host import HostStory, watch_host
@@ -125,14 +125,7 @@ def export(results: Results, folder: Path, names: list[str], cell: int | None = 
     for name in names:
         if name not in shown:
             raise UserError(f"no picture {name!r}{nearest(name, shown)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for picture in [shown[name] for name in names or shown]:
-        for kind in ("svg", "png"):
-            path = folder / f"{picture.name}.{kind}"
-            save(picture, path)
-            files.append(path)
-    return files
+    return save_all([shown[name] for name in names or shown], folder)
 
 
 def packed_cells(figures: Figures, cell_ids: list[str]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import altair as alt
 
-from coldfleet.cluster.report.charts import Picture, styled
+from coldfleet.cluster.report.charts import Picture, save_all
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.trace.heat import HeatSummary
 from coldfleet.hostsim.trace.summary import Bin, TraceSummary
@@ -20,16 +21,11 @@ _MIB = 1 << 20
 def export_trace(trace: Trace, summary: TraceSummary | HeatSummary, folder: Path) -> list[Path]:
     """Writes every picture of a trace as SVG and PNG into a folder, and returns the files."""
     shown = _access_pictures(trace, summary) if isinstance(summary, TraceSummary) else _heat_pictures(summary)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for picture in shown:
-        for kind, options in (("svg", {}), ("png", {"ppi": 144})):
-            path = folder / f"{picture.name}.{kind}"
-            styled(picture.chart, on_page=False).properties(title=f"{trace.source}: {picture.heading}").save(
-                path, **options
-            )
-            files.append(path)
-    return files
+    return save_all([replace(picture, heading=f"{trace.source}: {picture.heading}") for picture in shown], folder)
+
+
+def _picture(name: str, heading: str, how: str, chart: alt.TopLevelMixin) -> Picture:
+    return Picture(name, heading, "", how, (chart,), policies=False)
 
 
 def _access_pictures(trace: Trace, summary: TraceSummary) -> Iterator[Picture]:
@@ -45,7 +41,7 @@ def _access_pictures(trace: Trace, summary: TraceSummary) -> Iterator[Picture]:
     curve = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="miss ratio", scale=scale), y2="high:Q")
     curve += base.mark_line(interpolate="step-after").encode(y=alt.Y("miss ratio:Q", scale=scale))
     says = "exact" if summary.rate == 1 else "with 99 % intervals where it is sampled"
-    yield Picture("miss-ratio", "miss ratio by size", says, curve)
+    yield _picture("miss-ratio", "miss ratio by size", says, curve)
     yield _histogram("reuse-distance", "reuse distance", "distinct pages since the last access", summary.distances)
     yield _histogram("gap", "inter-reference gap", "accesses since the last one of the page", summary.gaps)
     each = "time" if trace.clock and summary.end > summary.start else "accesses"
@@ -75,7 +71,7 @@ def _heat_pictures(summary: HeatSummary) -> Iterator[Picture]:
                 color=alt.Color("kind:N", title=None),
             )
         )
-        yield Picture("ages", "ages of pages", "the last snapshot", chart)
+        yield _picture("ages", "ages of pages", "the last snapshot", chart)
 
 
 def _histogram(name: str, heading: str, axis: str, bins: Sequence[Bin]) -> Picture:
@@ -89,7 +85,7 @@ def _histogram(name: str, heading: str, axis: str, bins: Sequence[Bin]) -> Pictu
             y=alt.Y("accesses:Q", axis=alt.Axis(format="~s")),
         )
     )
-    return Picture(name, heading, axis, chart)
+    return _picture(name, heading, axis, chart)
 
 
 def _by_window(name: str, heading: str, axis: str, pages: Sequence[float]) -> Picture:
@@ -99,7 +95,7 @@ def _by_window(name: str, heading: str, axis: str, pages: Sequence[float]) -> Pi
         .mark_area(line=True, opacity=0.35, interpolate="step-after")
         .encode(x=alt.X("window:Q", title=axis), y=alt.Y("memory:Q", title="MiB"))
     )
-    return Picture(name, heading, axis, chart)
+    return _picture(name, heading, axis, chart)
 
 
 def _map(name: str, heading: str, what: str, pages: Sequence[int], rows: Sequence[Sequence[float]]) -> Picture:
@@ -120,4 +116,4 @@ def _map(name: str, heading: str, what: str, pages: Sequence[int], rows: Sequenc
             color=colour,
         )
     )
-    return Picture(name, heading, "rows have equally many pages", chart)
+    return _picture(name, heading, "rows have equally many pages", chart)
