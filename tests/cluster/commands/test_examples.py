@@ -76,7 +76,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pretend(patch)
         for name in ("quickstart", "fast_only"):
             sweep(read_study(folder / "configs" / f"{name}.toml"), folder / "results" / name, SerialExecutor())
+    copy_twice(folder)
     return folder
+
+
+def copy_twice(folder: Path) -> None:
+    """Results to compare: the quickstart's before a change that changed nothing, and after it."""
+    for name in ("before", "after"):
+        shutil.copytree(folder / "results" / "quickstart", folder / "results" / name)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +93,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = folder / "small.toml"
     study.write_text(STUDY.replace('["evict-only", "six-steps"]', '["fast-only-v5", "lockless-6.15"]'))
     sweep(read_study(study), folder / "results" / "quickstart", SerialExecutor())
+    copy_twice(folder)
     return folder
 
 
