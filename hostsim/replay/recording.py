@@ -291,6 +291,8 @@ def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int) -> Reco
         raise UserError(f"{path}: header fields 'na' {anon} and 'nf' {of_file} are not the {pages} pages of 'n'")
     if access == "none":
         return None
+    if raw.get("kind") == DUO:
+        raise UserError(f"{path}: header field 'file' is {access!r}, but 'kind' is {DUO!r}: a file is of one guest")
     readahead = raw.get("read_ahead_kb", 0)
     if not _is_number(readahead, 0, MAX_READ_AHEAD_KB):
         raise UserError(

@@ -13,6 +13,7 @@ from typing import Any
 
 Line = dict[str, Any]
 
+_OF_FILE = ("fres", "fresh", "fsh", "fmap")
 _STEP = (
     "ev",
     "r",
@@ -32,7 +33,8 @@ _STEP = (
     "c",
     "h",
     "mi",
-    *("fres", "fresh", "fsh", "fmap", "dk", "ior", "iow", "nd", "nwb", "pgd"),  # of a file
+    *_OF_FILE,
+    *("dk", "ior", "iow", "nd", "nwb", "pgd"),  # of a file
 )
 _SCHEDULE = (
     "kind",
@@ -115,6 +117,8 @@ def contradictions(lines: Sequence[Line]) -> Iterator[str]:
     header, steps = lines[0], [line for line in lines if "r" in line and line["ev"] != "list"]
     yield from _wrong_recorder(header)
     for step in steps:
+        if header.get("file", "none") == "none" and (extra := [name for name in _OF_FILE if name in step]):
+            yield f"{where(step)}: field {extra[0]!r} is of a file, but header field 'file' names none"
         if "pg" in step and len(step["pg"]) != header["n"]:
             yield f"{where(step)}: dump of {len(step['pg'])} pages where the header says {header['n']}"
     yield from _wrong_order(header, steps, cut="died" in lines[-1] or "timeout" in lines[-1])
@@ -239,6 +243,14 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
 
 
+def _is_count_or_unset(value: Any) -> bool:
+    return value == -1 or _is_count(value)
+
+
+def _is_four_counts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_count, value))
+
+
 def _is_counters(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_count, value.values()))
 
@@ -279,7 +291,10 @@ def _is_legend(value: Any) -> bool:
 
 _SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("r", "x", "res", "min", "max", "cur", "cnt", "sig", "died", "timeout"), ("a number", _is_count)),
-    **dict.fromkeys(("na", "nf", "fsync", "thp", "fres", "fsh", "fmap"), ("a number", _is_count)),
+    **dict.fromkeys(("na", "nf", "fres", "fsh", "fmap", "ior", "iow", "nd", "nwb"), ("a number", _is_count)),
+    **dict.fromkeys(("read_ahead_kb", "fault_around"), ("a number, -1 or more", _is_count_or_unset)),
+    **dict.fromkeys(("dk", "dirty"), ("four numbers", _is_four_counts)),
+    **dict.fromkeys(("disk", "thp_enabled", "thp_defrag", "khp_defrag", "pgd"), ("a text", _is_text)),
     **dict.fromkeys(("st", "vm", "mev"), ("counters", _is_counters)),
     **dict.fromkeys(("pg", "pgh", "resh", "fresh", "lh", "ver", "id", "label", "simulator"), ("a text", _is_text)),
     **dict.fromkeys(("drain", "nage", "guest_paging"), ("a number", _is_count)),
@@ -287,7 +302,7 @@ _SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "lg": ("a list of generations", _is_generations),
     "lgf": ("tier counters", _is_full),
     "legend": ("a state byte for every letter", _is_legend),
-    "mix": ("0 or 1", lambda value: value in (0, 1)),
+    **dict.fromkeys(("mix", "fsync", "thp"), ("0 or 1", lambda value: value in (0, 1))),
     "op": ("0 or 2", lambda value: value in (0, 2)),
 }
 """What the value of a field has to be, whatever line it is in."""

@@ -19,7 +19,8 @@ from tests.hostsim.small_recordings import Lines, make_recording, read_lines, wr
 FIELDS = ["ev", "r", "x", "res", "lg", "st", "vm", "mev", "pg", "pgh", "lgf", "c", "h", "of", "cnt", "lh", "zi", "died",
           "kind", "kinds", "wl", "wls", "seed", "seeds", "mode", "n", "acc", "rounds", "layout", "target", "op", "mix",
           "rel", "ver", "tdp_mmu", "npt", "lru_gen_enabled", "swappiness", "evict_swappiness", "guest_paging", "id",
-          "label", "drain", "nage", "flagbits", "legend", "simulator"]  # fmt: skip
+          "label", "drain", "nage", "flagbits", "legend", "simulator", "file", "na", "nf", "fsync",
+          "read_ahead_kb", "fault_around", "dirty", "disk", "thp", "min_ttl_ms", "fres", "fresh", "dk"]  # fmt: skip
 EDITS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(FIELDS), JUNK), min_size=1, max_size=3)
 
 
