@@ -24,6 +24,7 @@ def status(directory: Directory, json: Json = False) -> int:
 
     results = Results.open(directory)
     plan, status, missing = results.plan, results.status, len(results.missing)
+    lost = results.lost if missing else []  # once their runs are made anew, nothing is lacking
     size = sum(results.storage.sizes("parts").values())
     if json:
         output.print_json(
@@ -36,7 +37,7 @@ def status(directory: Directory, json: Json = False) -> int:
                 "missing": missing,
                 "failed": results.failures.select(["cell_id", "replicate", "error"]).to_pylist(),
                 "parts": len(results.parts),
-                "damaged": [*results.damage, *results.lost],
+                "damaged": [*results.damage, *lost],
                 "bytes": size,
                 "cpu_s": status.cpu_s,
             }
@@ -47,9 +48,9 @@ def status(directory: Directory, json: Json = False) -> int:
         output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(status.cpu_s)} of CPU time")
         for line in failure_lines(results):
             output.print_text(line)
-        if results.lost:
-            lost = f"{counted(len(results.lost), 'part')} missing or changed"
-            output.print_text(f"{lost}: coldfleet verify {results.storage} says which")
+        if lost:
+            parts = f"{counted(len(lost), 'part')} missing or changed"
+            output.print_text(f"{parts}: coldfleet verify {results.storage} says which")
         if missing:
             output.print_text(f"continue with: coldfleet resume {results.storage}")
-    return 1 if results.failed or results.damage or results.lost else 0
+    return 1 if results.failed or results.damage or lost else 0

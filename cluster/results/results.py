@@ -333,7 +333,7 @@ def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
 def _damaged(storage: Storage, why: str, line: int = 0) -> str:
     at = f":{line}" if line else ""
     return (
-        f"{storage}/study.json{at} is damaged: {why}: put back a copy of the file, "
+        f"{storage}/study.json{at} is damaged: {why:.200}: put back a copy of the file, "
         "or run the study again into a new directory"
     )
 

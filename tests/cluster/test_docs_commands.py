@@ -22,6 +22,7 @@ from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster import test_docs
 from tests.cluster.conftest import STUDY, Said
 from tests.cluster.execution.test_submit import FakeDashboard
+from tests.hostsim.trace.files import damon, oracle_general, packed
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [*test_docs.TEXTS, ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md"]
@@ -29,6 +30,7 @@ DIRECTORY = ("status", "resume", "retry", "verify", "compact")  # commands on a 
 QUICK = ("new", "policies", "replay", "validate")
 FAKE = ("sweep", "plan", "run", "compare", "capacity", "map")  # the engine answers at once
 CLUSTER = ("submit", "job")
+TRACES = ("trace",)
 MINUTES = ("ablate", "argue", "calibrate")  # of calibrate and validate CI runs one, in validation/test_published.py
 USAGE = re.compile(r"COMMAND|\[--|\bSTUDY\b")  # says how a command is written
 
@@ -50,7 +52,7 @@ SHOWN = shown()
 
 
 def test_every_command_has_a_test() -> None:
-    kinds = (*test_docs.ANSWERED, *DIRECTORY, *QUICK, *FAKE, *CLUSTER, *MINUTES)
+    kinds = (*test_docs.ANSWERED, *DIRECTORY, *QUICK, *FAKE, *CLUSTER, *MINUTES, *TRACES)
     assert {line.split()[0] for line in SHOWN} <= set(kinds)
     assert len(SHOWN) > 50
     answered = {line.removeprefix("coldfleet ") for line in test_docs.commands_in_the_texts()}
@@ -105,6 +107,15 @@ def test_command_on_a_study_runs(
     assert said.code == 0, said.err
     assert said.out
     assert fake_engine
+
+
+def test_commands_on_traces_run_one_after_the_other(folder: Path, coldfleet: Callable[..., Said]) -> None:
+    (folder / "web.oracleGeneral.bin.zst").write_bytes(packed(oracle_general())["zstd"])
+    (folder / "damon.data").write_bytes(damon())
+    for line in of(*TRACES):
+        said = coldfleet(*shlex.split(line))
+        assert said.code == 0, said.err
+        assert said.out
 
 
 class FakeCluster(FakeDashboard):

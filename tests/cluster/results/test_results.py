@@ -179,7 +179,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("", "can't be read"), ("[]", "not the head"), ('{"format": "x"}', "not the head"),
+    [("", "is damaged"), ("[]", "is damaged"), ('{"format": "x"}', "is damaged"),
      ('{"format": "coldfleet results", "schema_version": 99}', "version 99"),
      ('{"format": "coldfleet results", "schema_version": 6}', "damaged")],
 )  # fmt: skip
