@@ -112,6 +112,7 @@ def read_value(path: str, text: str) -> Scalar:
 
 def read_setting(text: str, plan: Plan) -> tuple[str, Scalar]:
     """What is set to what: ``KEY=VALUE``, or the name of a policy alone; amounts in pages or ns. Raises UserError."""
+    check_argument("what is compared", text, str, "a policy or KEY=VALUE")
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         return "policy", name

@@ -158,6 +158,7 @@ def compare(
 
 def _with_both(plan: Plan, a: str, b: str, at: Mapping[str, Scalar]) -> tuple[Plan, str, tuple[Scalar, Scalar]]:
     """The study with both settings, the key that they set, and its two values as cells have them."""
+    fixed = set_keys(plan, at)
     (path, first), (other, second) = read_setting(a, plan), read_setting(b, plan)
     if path != other:
         raise UserError(f"{a} {b}: two policies, or two values of one key, such as {path}={first} and {path}=...")
@@ -167,7 +168,7 @@ def _with_both(plan: Plan, a: str, b: str, at: Mapping[str, Scalar]) -> tuple[Pl
         raise UserError(f"--at {path}: {path} is what is compared")
     quantity = quantity_at(path)
     written = [quantity.format(int(end)) if quantity else end for end in (first, second)]
-    return vary(set_keys(plan, at), path, written), path, (first, second)
+    return vary(fixed, path, written), path, (first, second)
 
 
 def headline(compared: Sequence[Comparison]) -> str:
