@@ -97,9 +97,14 @@ class Capacity:
         return list(dict.fromkeys(middles))
 
 
+def coarse(levels: int) -> list[int]:
+    """The levels that are judged first."""
+    return sorted({round(n * (levels - 1) / (COARSE - 1)) for n in range(COARSE)})
+
+
 def search(levels: int) -> Generator[list[int], Mapping[int, SloStatus], Capacity]:
     """Asks for levels to be judged, and returns the capacity."""
-    wanted = sorted({round(n * (levels - 1) / (COARSE - 1)) for n in range(COARSE)})
+    wanted = coarse(levels)
     statuses: dict[int, SloStatus] = {}
     while wanted:
         statuses.update((yield wanted))

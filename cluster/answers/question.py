@@ -10,7 +10,16 @@ from numbers import Real
 
 from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.study.design import Bundle
-from coldfleet.cluster.study.model import column_of, find_key, following_keys, other_way, quantity_at, scalar_type
+from coldfleet.cluster.study.model import (
+    CellSpec,
+    Study,
+    column_of,
+    find_key,
+    following_keys,
+    other_way,
+    quantity_at,
+    scalar_type,
+)
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar, parse_share
 from coldfleet.hostsim.spec.checks import check_argument
@@ -60,6 +69,9 @@ def find_path(name: str, plan: Plan) -> str:
     found = [path for path in known if name in (path, column_of(path), path.replace(".", "_"))] or [
         path for path in known if path.endswith(f".{name}")
     ]
+    if not found and name in Study.model_fields.keys() - CellSpec.model_fields.keys():
+        why = "replicates differ in it" if name == "seed" else "all cells have the same"
+        raise UserError(f"{name} is a key of the whole study, {why}: choose a key of a cell, such as overcommit")
     if not found:
         tails = {path.rpartition(".")[2]: path for path in reversed(known)}
         raise UserError(f"unknown key {name!r}{nearest(name, [*known, *tails])}")

@@ -11,7 +11,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, find_capacities
+from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, coarse, find_capacities
 from coldfleet.cluster.answers.host_check import HostCheck, check_host
 from coldfleet.cluster.answers.question import (
     Budget,
@@ -195,6 +195,8 @@ def capacity(
     loads, placement = _placeable(plan, path, wanted_loads)
     fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
     policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
+    if limits.runs is not None and limits.runs < (pilot := LOOKS[0] * len(coarse(len(loads))) * len(policies)):
+        raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more")
     plan = with_values(with_values(plan, "policy", policies), path, loads)
     specs = [plan.cell(number).spec for number in range(plan.cell_count)]
     cells = {(spec.policy, spec.value(path)): number for number, spec in enumerate(specs)}

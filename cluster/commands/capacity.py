@@ -92,9 +92,11 @@ def _print(answer: CapacityAnswer) -> None:
         table.add_row(
             each.policy,
             "-" if each.capacity is None else f"{each.capacity:g}",
-            " to ".join("?" if end is None else f"{end:g}" for end in each.interval),
+            "-"
+            if each.interval == (None, None)
+            else " to ".join("?" if e is None else f"{e:g}" for e in each.interval),
             "-" if each.hosts is None else str(each.hosts),
-            f"{each.dram_saved_pages * PAGE_BYTES / _GIB:,.1f} GiB",
+            "-" if each.capacity is None else f"{each.dram_saved_pages * PAGE_BYTES / _GIB:,.1f} GiB",
             f"{each.binding.slo}: {each.binding.who}" if each.binding else "",
         )
     output.print_rich(table)

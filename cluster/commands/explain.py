@@ -32,8 +32,8 @@ def explain(
         int | None,
         typer.Option(
             min=0,
-            help="Which guest of the host.  [default: the one with the most wrong answers; with --against the one "
-            "whose refaults differ most]",
+            help="Which guest of the host.  [default: the one with the most wrong answers; with --against, of those "
+            "whose accesses are the same in both, the one whose refaults differ most]",
         ),
     ] = None,
     page: Annotated[

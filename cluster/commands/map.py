@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_map import MapAnswer, MapPoint, Range
 
 
+RANGE = typer.Option(
+    metavar="FROM:TO",
+    help="From where to where.  [default: what is usual for the key, else the study's values]",
+    show_default=False,
+)
+
+
 def map(
     study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
     x: Annotated[str, typer.Option(help="The key from left to right.", metavar="KEY")],
     y: Annotated[str, typer.Option(help="The key from bottom to top.", metavar="KEY")],
-    x_range: Annotated[str, typer.Option(help="From where to where.", metavar="FROM:TO")] = ":",
-    y_range: Annotated[str, typer.Option(help="From where to where.", metavar="FROM:TO")] = ":",
+    x_range: Annotated[str, RANGE] = ":",
+    y_range: Annotated[str, RANGE] = ":",
     metric: Annotated[str, typer.Option(help="What decides: a metric, a column, a sum, or a ratio.")] = "refaults",
     highest: Annotated[bool, typer.Option("--highest", help="The highest figure wins, not the lowest.")] = False,
     depth: Annotated[int, typer.Option(min=0, max=3, help="How often squares on a border are cut.")] = 2,
@@ -74,8 +81,8 @@ def map(
         output.print_json(asdict(answer))
     else:
         output.print_paragraph(f"{name}\n{answer.question}, with {confidence:g} % confidence\n")
-        for line in _lines(answer):
-            output.print_text(line)
+        output.print_text("\n".join(_picture(answer)))
+        output.print_paragraph("\n".join(_legend(answer)))
     return 0
 
 
@@ -99,11 +106,15 @@ def _squares(answer: MapAnswer) -> list[dict[str, Any]]:
     ]
 
 
-def _lines(answer: MapAnswer) -> list[str]:
+def _letters(answer: MapAnswer) -> dict[tuple[str, ...], str]:
+    """What stands for the winners of each region."""
+    names = ascii_uppercase.ljust(len(answer.regions), "#")
+    return {region.winners: letter for region, letter in zip(answer.regions, names, strict=False)}
+
+
+def _picture(answer: MapAnswer) -> list[str]:
     """The map in characters: capitals where it was simulated, small letters where the nearest capital decides."""
-    size, regions = answer.size, answer.regions
-    names = ascii_uppercase.ljust(len(regions), "#")
-    letters = {region.winners: letter for region, letter in zip(regions, names, strict=False)}
+    size, letters = answer.size, _letters(answer)
     scales = [f"{answer.point(n, 0).x:.3g}" for n in range(size)], [f"{answer.point(0, n).y:.3g}" for n in range(size)]
     width = max(len(label) for label in scales[1])
     lines = [answer.y]
@@ -115,8 +126,13 @@ def _lines(answer: MapAnswer) -> list[str]:
     scale = ""
     for column in range(0, size, 4):
         scale = f"{scale:<{2 * column}}{scales[0][column]}"
-    lines += [f"{'':{width}}   {scale}  {answer.x}", ""]
-    for region in regions:
+    return [*lines, f"{'':{width}}   {scale}  {answer.x}", ""]
+
+
+def _legend(answer: MapAnswer) -> list[str]:
+    """What the characters of the map stand for."""
+    letters, lines = _letters(answer), []
+    for region in answer.regions:
         tie = " (tie)" if len(region.winners) > 1 else ""
         lines.append(f"{letters[region.winners]}  {region.share:4.0%}  {' = '.join(region.winners)}{tie}")
     lines.append("capitals were simulated; a small letter is that of the nearest capital")

@@ -38,9 +38,11 @@ def new(
 
         output.print_json(study_schema())
     elif question is None or list_all:
-        known = questions.questions()
-        for name, asked in known.items():
-            output.print_text(f"{name:<{max(map(len, known))}}  {asked}")
+        table = output.make_table("name", "question")
+        table.show_header = False
+        for name, asked in questions.questions().items():
+            table.add_row(name, asked)
+        output.print_rich(table)
     else:
         path = Path(f"{question}.toml") if file is None else file
         questions.write_study(question, path)

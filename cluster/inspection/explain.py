@@ -102,19 +102,24 @@ def explain(
     """Simulates a host again in one run or in two, and follows a page; without one it follows the one that says most.
 
     ``guest``: None for the one with the most wrong answers (missed and false young pages), with two runs for the one
-    whose refaults differ most; ``host``: None for that guest's. Raises :class:`UserError` for a run that isn't done, a
-    host, guest or page that there isn't, guests that make other accesses in the other run, and results that this
-    version of the simulator doesn't reproduce.
+    whose refaults differ most, of those whose accesses are the same in both; ``host``: None for that guest's. Raises
+    :class:`UserError` for a run that isn't done, a host, guest or page that there isn't, guests that make other
+    accesses in the other run, and results that this version of the simulator doesn't reproduce.
     """
     stored = [stored_guests(results, run, host) for run in runs]
-    row = _find_guest(stored, guest)
+    fitting = _numbered(stored, guest)
+    if not (alike := _alike(fitting)):
+        who = "every guest" if guest is None else f"guest {guest}"
+        where = "" if host is None and guest is None else f" of host {fitting[0][0]['host']}"
+        others = _alike([stored_guests(results, run, None) for run in runs])
+        mend = (
+            f"choose --host {others[0][0]['host']} --guest {others[0][0]['guest']}"
+            if others
+            else "choose a key that leaves accesses as they are, such as policy"
+        )
+        raise UserError(f"{who}{where} makes other accesses in cell {runs[-1].cell.cell_id}: {mend}")
+    row = _telling(alike)
     host, guest, pages = row["host"], row["guest"], row["memory_pages"]
-    for run, rows in zip(runs, stored, strict=True):
-        same = [each for each in rows if (each["host"], each["guest"]) == (host, guest)]
-        if not same or same[0]["access_hash"] != row["access_hash"]:
-            raise UserError(
-                f"guest {guest} of host {host} makes other accesses in cell {run.cell.cell_id}: nothing to compare"
-            )
     if page is not None and not 0 <= page < pages:
         raise UserError(f"no page {page}: the guest has 0 to {pages - 1}")
     spec = build_hosts(runs[0])[host].guests[guest]
@@ -138,20 +143,32 @@ def explain(
     return found
 
 
-def _find_guest(stored: list[list[dict[str, Any]]], guest: int | None) -> dict[str, Any]:
-    """The row of the guest of that number on the first host, or of the one that says most."""
-    rows = stored[0]
-    if guest is not None:
-        host = [row for row in rows if row["host"] == rows[0]["host"]]
-        if not 0 <= guest < len(host):
-            raise UserError(f"no guest {guest}: host {rows[0]['host']} has 0 to {len(host) - 1}")
-        return host[guest]
-    if len(stored) == 1:
+_Rows = list[dict[str, Any]]
+
+
+def _numbered(stored: Sequence[_Rows], guest: int | None) -> list[_Rows]:
+    """The rows of the guest of that number on the first host, or all rows; raises :class:`UserError`."""
+    if guest is None:
+        return list(stored)
+    host = stored[0][0]["host"]
+    of_host = [[row for row in rows if row["host"] == host] for rows in stored]
+    if not 0 <= guest < len(of_host[0]):
+        raise UserError(f"no guest {guest}: host {host} has 0 to {len(of_host[0]) - 1}")
+    return [[row for row in rows if row["guest"] == guest] for rows in of_host]
+
+
+def _alike(stored: Sequence[_Rows]) -> list[tuple[dict[str, Any], ...]]:
+    """The guests that make the same accesses in every run: for each its row in each run."""
+    by_guest = [{(row["host"], row["guest"], row["access_hash"]): row for row in rows} for rows in stored]
+    return [tuple(rows[who] for rows in by_guest) for who in by_guest[0] if all(who in rows for rows in by_guest)]
+
+
+def _telling(alike: Sequence[tuple[dict[str, Any], ...]]) -> dict[str, Any]:
+    """The row in the first run of the guest that says most."""
+    if len(alike[0]) == 1:
+        rows = [row for (row,) in alike]
         return max(rows, key=lambda row: (sum(metric.value(row) for metric in _WRONG), row["pgmajfault"]))
-    others = {(row["host"], row["guest"]): row["pgmajfault"] for row in stored[1]}
-    return max(
-        rows, key=lambda row: abs(row["pgmajfault"] - others.get((row["host"], row["guest"]), row["pgmajfault"]))
-    )
+    return max(alike, key=lambda rows: abs(rows[0]["pgmajfault"] - rows[1]["pgmajfault"]))[0]
 
 
 def _follow(results: Results, run: Run, host: int, guest: int, page: int | None, ticks: Iterator[int]) -> PageWatch:

@@ -27,6 +27,7 @@ from coldfleet.cluster.study.own_policy import build_all
 from coldfleet.cluster.study.tables import Table
 from coldfleet.cluster.study.terminal import announced, counted
 from coldfleet.cluster.study.values import KERNELS_OWN, Scalar
+from coldfleet.hostsim.replay.recording_checks import short
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.policies import Policy, get_policy
 
@@ -207,7 +208,7 @@ class Plan:
             runs = self.combination_count * self.replicates
             raise UserError(f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
         if not self.cell_count:
-            raise UserError(f"no combination meets the constraints: {' and '.join(self.where)}")
+            raise UserError(f"no combination meets the constraints: {' and '.join(map(short, self.where))}")
         return [self.cell(number).cell_id for number in announced(self.cell_count, "cells checked")]
 
     @cached_property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from pathlib import Path
 
-from coldfleet.hostsim.spec.errors import UserError, nearest
+from coldfleet.hostsim.spec.errors import UserError
 
 
 def questions() -> dict[str, str]:
@@ -17,7 +18,13 @@ def study_for(question: str, path: Path) -> str:
     """The text of a study that answers a question, as it is to be written to a file; raises :class:`UserError`."""
     known = _studies()
     if question not in known:
-        raise UserError(f"no study is for {question!r:.80}{nearest(question[:80], known)}")
+        near = difflib.get_close_matches(question[:80], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise UserError(f"no study is for {question!r:.80}: {hint}")
+    if not path.name:
+        raise UserError(f"the file's name is empty: give one, such as {question}.toml")
+    if path.suffix != ".toml":
+        raise UserError(f"{str(path)!r:.80}: a study's file ends in .toml: give it such a name")
     if not str(path).isprintable():  # its name is in the comments
         raise UserError(f"{str(path)!r:.80}: a name with control characters: give another")
     text = known[question].read_text()

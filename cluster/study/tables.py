@@ -117,8 +117,13 @@ class Guest(Table):
     def _count_accesses(self) -> Self:
         """Either of the two keys for accesses decides the other."""
         pages = self.memory + self.page_cache.memory
-        accesses = max(round(self.accesses_per_page * pages), 1)
+        accesses = round(self.accesses_per_page * pages)
         if "accesses_per_tick" not in self.model_fields_set:
+            if self.accesses_per_page < 1 / pages:
+                raise UserError(
+                    f"accesses_per_page {self.accesses_per_page:g} of {MEMORY.format(pages)} is less than one access "
+                    f"in a tick: set it to {1 / pages!r} or more"
+                )
             if accesses > MAX_ACCESSES_PER_TICK:
                 raise UserError(
                     f"accesses_per_page {self.accesses_per_page:g} of {MEMORY.format(pages)} are {accesses:,} accesses "

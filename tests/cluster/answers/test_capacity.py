@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,21 @@ def test_capacity_in_json_and_in_words(study: Path, coldfleet: Command) -> None:
     assert "(nested)" in said.out
 
 
+def test_what_is_not_known_is_a_dash(study: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = ("capacity", study, *ONE, "--at", "policy=evict-only", *SERIAL)
+    (row,) = re.findall(r"(?m)^evict-only .*", coldfleet(*ask, "--slo", "fault_rate<0.01%").out.partition(":")[0])
+    assert row.split()[1:7] == ["-", "?", "to", "1", "-", "-"], "it is out of reach"
+
+    def nothing(who: Iterable[str], levels: int, *_: object, **__: object) -> dict[str, Capacity]:
+        return {each: Capacity(levels, {}) for each in who}
+
+    monkeypatch.setattr("coldfleet.cluster.answers.study_capacity.find_capacities", nothing)
+    said = coldfleet(*ask, "--slo", "fault_rate<18%")
+    (row,) = re.findall(r"(?m)^evict-only .*", said.out.partition(":")[0])
+    assert row.split()[1:] == ["-", "-", "-", "-"]
+    assert "nothing is certain" in said.out
+
+
 def test_density_can_be_the_load(study: Path, coldfleet: Command) -> None:
     ask = (
         "capacity",
@@ -284,6 +300,7 @@ def test_the_slos_of_a_clock_can_be_asked_for(study: Path, coldfleet: Command) -
         (("--slo", "fault_rate<1%", *ONE, "--vary", "guest.memory"), "guest.memory has no range of numbers: choose"),
         (("--slo", "fault_rate<1%", *ONE, "--from", "5"), "overcommit from 5 to 4 is not a range"),
         (("--slo", "fault_rate<1%", *ONE, "--step", "9"), "step 9: it must divide"),
+        (("--slo", "fault_rate<1%", *ONE, "--budget", "49"), "budget 49: the pilot takes 50 runs: give more"),
         (("--slo", "fault_rate<1%", *ONE, "--from", "0.5"), "overcommit = 0.5: it should be"),
         ((), "--slo"),
     ],

@@ -198,6 +198,8 @@ def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[Ho
         (("kernel=6.99", "kernel=6.1"), "unknown kernel '6.99': one of 6.1, 6.12"),
         (("reclaim_lru=classc", "reclaim_lru=mglru"), "reclaim.lru = 'classc': it should be 'mglru' or 'classic'"),
         (("kernl=6.1", "kernl=6.12"), "unknown key 'kernl': did you mean 'kernel'?"),
+        (("seed=1", "seed=2"), "seed is a key of the whole study, replicates differ in it: choose a key of a cell"),
+        (("--at", "replicates=2"), "replicates is a key of the whole study, all cells have the same: choose"),
         (("kernel=6.1", "skew=1"), "kernel=6.1 skew=1: two policies, or two values of one key"),
         (("kernel=6.1", "kernel=6.1"), "kernel=6.1 kernel=6.1: the same kernel twice"),
         (("kernel=6.1", "kernel=6.12", "--at", "kernel=6.1"), "--at kernel: kernel is what is compared"),

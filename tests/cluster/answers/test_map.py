@@ -139,6 +139,12 @@ def test_map_in_characters_json_and_svg(study: Path, tmp_path: Path, coldfleet: 
     assert data["runs"] < 3 * sum(len(point["means"]) for point in data["points"])
 
 
+def test_help_shows_a_default_that_can_be_understood(coldfleet: Command) -> None:
+    said = " ".join(coldfleet("map", "--help").out.replace("│", " ").split())
+    assert said.count("From where to where. [default: what is usual for the key, else the study's values]") == 2
+    assert "[default: :]" not in said
+
+
 def test_the_highest_can_win(study: Path, coldfleet: Command) -> None:
     ask = ("map", study, "--x", "nested_ratio", "--y", "overcommit", "--y-range", "1.5:2", "--depth", "0", *SERIAL)
     data = json.loads(coldfleet(*ask, "--metric", "missed_young", "--highest", "--json").out)

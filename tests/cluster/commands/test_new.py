@@ -32,12 +32,18 @@ def cut_down(path: Path) -> None:
     path.write_text(text)
 
 
-def test_every_question_is_listed(coldfleet: Command) -> None:
+def test_every_question_is_listed(coldfleet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     said = coldfleet("new", "--list")
     assert (said.code, said.err) == (0, "")
     assert [line.split()[0] for line in said.out.splitlines()] == NAMES
-    assert all(line.endswith("?") for line in said.out.splitlines())
+    for asked in questions().values():
+        assert asked.endswith("?")
+        assert asked in " ".join(said.out.split())
     assert coldfleet("new") == said
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = coldfleet("new", "--list").out
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert narrow.split() == said.out.split()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,6 +114,9 @@ def test_no_file_is_overwritten(tmp_path: Path, coldfleet: Command) -> None:
     [
         (["polices", "x.toml"], "no study is for 'polices': did you mean 'policies'"),
         (["policies", "nowhere/x.toml"], "nowhere/x.toml: No such file or directory"),
+        (["nonsense"], f"no study is for 'nonsense': there are {', '.join(NAMES)}\n"),
+        (["policies", ""], "the file's name is empty: give one, such as policies.toml"),
+        (["policies", "x.json"], "'x.json': a study's file ends in .toml: give it such a name"),
         (["policies", "a\nb.toml"], "a name with control characters"),
         (["../quickstart", "x.toml"], "no study is for '../quickstart'"),
     ],

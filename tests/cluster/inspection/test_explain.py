@@ -193,8 +193,34 @@ def test_two_policies_side_by_side(swept: Results, coldfleet: Command, monkeypat
         head = next(line for line in said.out.splitlines() if line.startswith("tick "))
         assert head.split() == ["tick", "touched", "six-steps", "evict-only"]
         assert max(map(len, said.out.splitlines())) <= columns
-    other = coldfleet("explain", swept.storage, cell, "--against", "nested_ratio=0.5")
-    assert "nested_ratio=1.0" in other.out or "makes other accesses" in other.err
+
+
+def test_two_cells_are_compared_by_a_guest_with_the_same_accesses_in_both(swept: Results, coldfleet: Command) -> None:
+    plan = swept.plan
+    none, half, every = plan.cell_ids[3:]  # six-steps, with a nested_ratio of 0, 0.5 and 1
+    of_none, of_half = ([row["access_hash"] for row in stored_guests(swept, plan.run(n), None)] for n in (3, 4))
+    alike = [a == b for a, b in zip(of_none, of_half, strict=True)]
+    assert 0 < sum(alike) < len(alike), "some guests are nested in the one cell only"
+    said = coldfleet("explain", swept.storage, none, "--against", "nested_ratio=0.5")
+    assert said.code == 0, said.err
+    assert "nested_ratio=0.5" in said.out
+    rows = stored_guests(swept, plan.run(3), None)
+    for row, same in zip(rows, alike, strict=True):
+        who = ("--host", row["host"], "--guest", row["guest"])
+        said = coldfleet("explain", swept.storage, none, "--against", "nested_ratio=0.5", *who)
+        assert (said.code == 0) is same
+        if not same:
+            first = rows[alike.index(True)]
+            assert said.err == (
+                f"coldfleet: guest {row['guest']} of host {row['host']} makes other accesses in cell {half}: "
+                f"choose --host {first['host']} --guest {first['guest']}\n"
+            )
+    said = coldfleet("explain", swept.storage, every, "--against", "nested_ratio=0")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"coldfleet: every guest makes other accesses in cell {none}: choose a key that leaves accesses as they are, "
+        "such as policy\n"
+    )
 
 
 @pytest.mark.parametrize(

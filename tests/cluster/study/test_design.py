@@ -158,11 +158,12 @@ def test_constraint_is_read_never_executed(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("1", "1 is a number, not a condition"), ("overcommit", "overcommit is a number, not a condition"),
-     ("overcommit > 1 or policy", "policy is a text, not a condition"), ("not nested_ratio", "not a condition"),
+    [("1", "'1' is a number, not a condition"), ("overcommit", "'overcommit' is a number, not a condition"),
+     ("overcommit > 1 or policy", "'policy' is a text, not a condition"), ("not nested_ratio", "not a condition"),
      ("True", "can't use 'True'"), ("policy > 1", "can't compare a text with a number"),
      ("policy < 'y'", "a text is not more or less than another: use ==, != or in"),
-     ("policy in ['x', 1]", "1 is a number, not a text"), ("overcommit in policy", "can't look for a number in a text"),
+     ("policy in ['x', 1]", "'1' is a number, not a text"),
+     ("overcommit in policy", "can't look for a number in a text"),
      ("overcommit in ['x']", "can't look for a number in a list whose first element is a text"),
      ("overcommit in 2", "write a list, [1, 2]"), ("[overcommit] == [1]", "can't compare a list with a list"),
      ("policy * 2 == 'xx'", "can't calculate with a text and a number"), ("-policy == 1", "a text, not a number"),
@@ -176,6 +177,16 @@ def test_constraint_is_read_never_executed(text: str, expected: str) -> None:
 def test_constraint_that_mixes_kinds_is_refused_as_it_is_read(text: str, expected: str) -> None:
     with pytest.raises(UserError, match=re.escape(expected)):
         read_constraint(text, VALUES)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 500 + "1", "overcommit + " + "1 + " * 200 + "1", "[" + "1, " * 200 + "] > 1", "x" * 900 + " > 1"]
+)
+def test_a_long_constraint_is_shortened_in_messages(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_constraint(text, VALUES)
+    assert str(caught.value).startswith(f"'{text[:55]} ...: ")
+    assert len(str(caught.value)) < 250
 
 
 def test_division_by_zero_in_a_constraint_names_the_values(read: Callable[..., Plan]) -> None:
@@ -202,7 +213,7 @@ MISTAKES = {
     "nothing to sample": ('[sample]\npoints = 4', "", "no key to sample"),
     "not a list of constraints": ("", 'where = "x > 1"', "not a list of texts"),
     "unknown key in a constraint": ("", 'where = ["tics > 1"]', "did you mean 'ticks'"),
-    "nothing left": ("", 'where = ["ticks > 5"]', "no combination meets the constraints: ticks > 5"),
+    "nothing left": ("", 'where = ["ticks > 5"]', "no combination meets the constraints: 'ticks > 5'"),
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -80,6 +82,20 @@ def test_accesses_follow_the_size_unless_they_are_counted(memory: str) -> None:
     assert accesses(accesses_per_page=0.25) == pages // 4
     assert accesses(accesses_per_tick=8192) == 8192
     assert accesses(page_cache={"memory": memory}) == 2 * pages
+
+
+@pytest.mark.parametrize("pages", [512, 1024, 49 * 512])
+def test_a_guest_makes_at_least_one_access_a_tick(pages: int) -> None:
+    memory = {"memory": f"{pages} pages"}
+    with pytest.raises(UserError) as caught:
+        read(limit=1, guest={**memory, "accesses_per_page": 1e-9})
+    matched = re.search(r"less than one access in a tick: set it to (\S+) or more", str(caught.value))
+    assert matched
+    least = float(matched[1])
+    assert guests(read(limit=1, guest={**memory, "accesses_per_page": least}))[0].accesses_per_tick == 1
+    assert guests(read(limit=1, guest={**memory, "accesses_per_tick": 1}))[0].accesses_per_tick == 1
+    with pytest.raises(UserError, match="less than one access"):
+        read(limit=1, guest={**memory, "accesses_per_page": math.nextafter(least, 0)})
 
 
 def test_both_keys_of_accesses_are_known_in_every_cell() -> None:
