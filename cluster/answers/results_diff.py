@@ -232,11 +232,7 @@ def told(found: ResultsDiff) -> list[str]:
     lines += [f"{each.key}: {each.a or 'empty'} in A, {each.b or 'empty'} in B." for each in found.keys]
     if not found.keys:
         lines.append("Both have the same study, seed and simulator.")
-    for name, only in (("A", found.only_a), ("B", found.only_b)):
-        if only:
-            shown = "; ".join(_as_read(setting) for setting in only[:_MOST_NAMED])
-            more = f"; and {len(only) - _MOST_NAMED:,} more" if len(only) > _MOST_NAMED else ""
-            lines.append(f"Only {name} has {counted(len(only), 'cell')}: {shown}{more}.")
+    lines += [f"Only {name} has {cells}." for name, cells in left_out(found).items()]
     if not found.cells:
         return [*lines, "No cell is in both, so no figures are compared."]
     if not found.overall:
@@ -246,6 +242,17 @@ def told(found: ResultsDiff) -> list[str]:
         return [*lines, f"The {counted(len(found.cells), 'cell')} in both are equal in every replicate and figure."]
     lines.append(f"{counted(len(found.cells), 'cell')} in both, {paired}. Over all of them:")
     return lines + [f"{each.sentence}." for each in found.overall]
+
+
+def left_out(found: ResultsDiff) -> dict[str, str]:
+    """The cells that A alone has, and those that B alone has, if there are any: how many, and the first few."""
+    texts = {}
+    for name, only in (("A", found.only_a), ("B", found.only_b)):
+        if only:
+            shown = "; ".join(_as_read(setting) for setting in only[:_MOST_NAMED])
+            more = f"; and {len(only) - _MOST_NAMED:,} more" if len(only) > _MOST_NAMED else ""
+            texts[name] = f"{counted(len(only), 'cell')}: {shown}{more}"
+    return texts
 
 
 def _as_read(setting: Mapping[str, Scalar | None]) -> str:

@@ -115,7 +115,7 @@ def compare(
     limits, narrow = Budget.parse(budget), Precision.parse(str(precision))
     check_confidence(confidence)
     chosen = make_executor(executor, workers)
-    metrics = [find_metric(name) for name in check_texts("metric", metric)]
+    metrics = list(dict.fromkeys(find_metric(name) for name in check_texts("metric", metric)))
     reporter = make_reporter(progress)
     with telling(reporter.say):
         plan, path, ends = _with_both(read_study(study), a, b, at or {})

@@ -38,7 +38,7 @@ def diff(
     from coldfleet.cluster.results.results import Results
     from coldfleet.cluster.stats.metrics import SUMMARY
 
-    metrics = [find_metric(name) for name in metric or ()] or list(SUMMARY)
+    metrics = list(dict.fromkeys(find_metric(name) for name in metric or ())) or list(SUMMARY)
     found = diff_results(Results.open(a), Results.open(b), metrics)
     if json:
         output.print_json(_as_json(found))

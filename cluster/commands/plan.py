@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from coldfleet.cluster.execution.estimate import Estimate
     from coldfleet.cluster.study.plan import Plan
 
+_LEAST_HOURS = 0.01  # below them seconds read more plainly
+
 
 def plan(
     study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
@@ -86,10 +88,11 @@ def _as_lines(plan: Plan, found: Estimate | None, workers: int) -> list[str]:
     if found is None:
         return lines
     mean, half = found.core_s
-    hours = Mean(mean / 3600, None if half is None else half / 3600)
+    size, unit = (3600, "core-hours") if mean >= _LEAST_HOURS * 3600 else (1, "core-seconds")
+    cost = Mean(mean / size, None if half is None else half / size)
     return [
         *lines,
-        f"{hours} core-hours, from {counted(found.sampled, 'cell')} run now; the longest took {found.longest_s:.2g} s",
+        f"{cost} {unit}, from {counted(found.sampled, 'cell')} run now; the longest took {found.longest_s:.2g} s",
         f"{duration(_wall_s(found, workers))} on {counted(workers, 'worker')}, "
         f"{found.worker_bytes / 2**20:,.0f} MiB of memory each",
         f"{found.disk_bytes / 2**20:,.1f} MiB of disk for the results",

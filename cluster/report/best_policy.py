@@ -23,6 +23,11 @@ class BestPolicy:
     ties: tuple[str, ...]
     means: dict[str, Mean]
 
+    @property
+    def known(self) -> bool:
+        """Whether every policy has two replicates or more: one tells neither who wins nor who ties."""
+        return all(mean.half_width is not None for mean in self.means.values())
+
 
 def best_policy(of_policy: dict[Scalar, Values]) -> BestPolicy:
     """The answer from the replicates' means of each policy. Differences are taken replicate by replicate."""

@@ -18,6 +18,7 @@ from coldfleet.cluster.report.figures import Axis, Figures, Values
 from coldfleet.cluster.report.panels import Scaled
 from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.stats.statistics import mean_interval, signed_percent
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.cluster.study.values import Scalar
 
 _MOST_STRETCHES = 4  # of an axis with the same winners, that a sentence names one by one
@@ -31,34 +32,38 @@ def headline(figures: Figures) -> Metric:
 
 def where_each_wins(figures: Figures, path: str) -> str:
     """Where along an axis which policy has the least of the headline metric, and what has the least where it ties."""
-    if figures.replicates.max(initial=0) == 0:
-        return _NO_INTERVAL
     metric, axis = headline(figures), figures.axes[path].binned()
-    places = [(at[path], _members(answer)) for at, answer in winners(figures, metric.key, [path])]
+    found = winners(figures, metric.key, [path])
+    places = [(at[path], _members(answer) if answer.known else ()) for at, answer in found]
+    if not any(members for _, members in places):
+        return _NO_INTERVAL
     stretches = [(members, list(group)) for members, group in groupby(places, lambda place: place[1])]
     if len(stretches) > _MOST_STRETCHES:
         return how_often_each_wins(figures, [path])
     parts = []
     for members, group in stretches:
+        if not members:
+            continue
         first, last = axis.read(group[0][0]), axis.read(group[-1][0])
         where = first if first == last else f"{first} to {last}"
         parts.append(f"at {where} {_listed(members)}" + (" tie" if len(members) > 1 else ""))
-    return f"{_begun(metric.title)} by {path}, the least: {'; '.join(parts)}."
+    return f"{_begun(metric.title)} by {path}, the least: {'; '.join(parts)}.{_untold([answer for _, answer in found])}"
 
 
 def how_often_each_wins(figures: Figures, paths: list[str]) -> str:
     """At how many settings of some axes each policy alone has the least of the headline metric."""
     metric = headline(figures)
-    if figures.replicates.max(initial=0) == 0:
+    every = [answer for _, answer in winners(figures, metric.key, paths)]
+    answers = [answer for answer in every if answer.known]
+    if not answers:
         return _NO_INTERVAL
-    answers = [answer for _, answer in winners(figures, metric.key, paths)]
     alone = Counter(answer.best for answer in answers if not answer.ties)
     counts = [f"{name} at {count}" for name, count in alone.most_common()]
     ties = len(answers) - alone.total()
     if ties:
         counts.append(f"several tie at {ties}")
-    where = f"the {len(answers)} settings of {' and '.join(paths)}"
-    return f"{_begun(metric.title)}, the least at {where}: {', '.join(counts)}."
+    where = f"the {counted(len(answers), 'setting')} of {' and '.join(paths)}"
+    return f"{_begun(metric.title)}, the least at {where}: {', '.join(counts)}.{_untold(every)}"
 
 
 def over_time(series: Series) -> str:
@@ -117,6 +122,8 @@ def least(figures: Figures, metric: Metric) -> str:
         return f"{_begun(scaled.name)} under {worst}: {scaled.read(*answer.means[worst])}."
     if answer.means[worst].half_width is None:
         return _NO_INTERVAL
+    if _all_equal(of_policy):
+        return f"{_begun(scaled.name)}: the same under every policy in each replicate."
     if worst in answer.ties:
         return f"{_begun(scaled.name)}: the intervals don't tell {worst} from {answer.best}."
     members = _members(answer)
@@ -133,6 +140,14 @@ def _begun(text: str) -> str:
 
 def _members(answer: BestPolicy) -> tuple[str, ...]:
     return (answer.best, *answer.ties)
+
+
+def _untold(answers: Sequence[BestPolicy]) -> str:
+    """The sentence on settings of which one replicate tells nothing."""
+    count = sum(not answer.known for answer in answers)
+    return (
+        f" {counted(count, 'setting')} with one replicate {'tells' if count == 1 else 'tell'} nothing." if count else ""
+    )
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -159,7 +174,7 @@ def _change(figures: Figures, axis: Axis) -> str:
         if name in after and len(after[name]) == len(values) and values.all()
     }
     if not changes:
-        return f"{where} can't be compared: they are 0, or not all replicates are done."
+        return f"{where} can't be compared: they are 0, or don't have the same replicates."
     ordered = sorted(changes, key=lambda name: float(changes[name].mean()))
     low, high = ordered[0], ordered[-1]
     apart = changes[high] - changes[low]
@@ -182,8 +197,16 @@ def _categories(figures: Figures, axis: Axis) -> str:
         for at, of_policy in figures.paired(metric.key, [axis.path]).items()
         if len({len(values) for values in of_policy.values()}) == 1
     }
-    if len({len(values) for values in of_label.values()}) != 1:
-        return f"Not all replicates are done, so nothing is said of {metric.title} by {axis.path}."
+    sizes = {len(values) for values in of_label.values()}
+    if sizes == {1}:
+        return _NO_INTERVAL
+    if len(sizes) != 1:
+        why = f"The values of {axis.path} don't have the same replicates"
+        if axis.path == "results" and 1 in sizes:
+            why = "One of the results has one replicate"
+        return f"{why}, so nothing is said of {metric.title} by {axis.path}."
+    if _all_equal(of_label):
+        return f"{_begun(metric.title)} by {axis.path}: the same in each replicate, as means over all else."
     answer = best_policy(of_label)
     worst = list(answer.means)[-1]
     if worst in answer.ties:
@@ -192,6 +215,12 @@ def _categories(figures: Figures, axis: Axis) -> str:
     few = f"the least with {_listed(_members(answer))}, {scaled.read(*answer.means[answer.best])}"
     more = _more(of_label[answer.best], of_label[worst], scaled)
     return f"{_begun(metric.title)} by {axis.path}: {few}; {worst} {more} more."
+
+
+def _all_equal(of_label: Mapping[Scalar, Values]) -> bool:
+    """Whether all have the same values, replicate by replicate."""
+    first, *others = of_label.values()
+    return all(np.array_equal(first, each) for each in others)
 
 
 def _differs(values: Values) -> bool:

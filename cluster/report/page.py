@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from coldfleet.cluster.answers.results_diff import ResultsDiff, diff_results, told
+from coldfleet.cluster.answers.results_diff import ResultsDiff, diff_results, left_out, told
 from coldfleet.cluster.report.best_policy import BestPolicy, best_policies
 from coldfleet.cluster.report.charts import Picture, differences, pictures, save_all, specification
 from coldfleet.cluster.report.epochs import read_epochs
@@ -22,6 +22,7 @@ from coldfleet.cluster.results.summary import kills_line
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.stats.statistics import grouped_means
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
 _HERE = Path(__file__).parent
@@ -58,6 +59,8 @@ def page(results: Results, cell: int | None = None) -> str:
         plan.cell_ids,
         title=plan.title or plan.name,
         description=plan.description,
+        over="all settings",
+        left_out={},
         differences=[],
         no_story=why,
         kills=kills_line(results),
@@ -78,6 +81,8 @@ def page_of_two(a: Results, b: Results) -> str:
         [*a.plan.cell_ids[: int(read_figures(a).cells.max()) + 1], *b.plan.cell_ids],
         title=f"{a.plan.name} and {b.plan.name}",
         description="Two results: A and B. Where policies are compared, both count.",
+        over=f"the {counted(len({setting[1:] for setting in found.cells}), 'setting')} that both have",
+        left_out=left_out(found),
         differences=told(found),
         no_story="",
         kills="",

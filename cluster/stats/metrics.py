@@ -46,6 +46,11 @@ class Metric:
         return (*self.columns, *self.over, *self.less, *self.over_less)
 
     @property
+    def adds_up(self) -> bool:
+        """Whether it is a sum of columns as they are, so that it can be a part of another sum or ratio."""
+        return self.scale == 1 and not (self.over or self.less)
+
+    @property
     def needs_clock(self) -> bool:
         """Whether it is 0 in studies without a clock."""
         return not _TIMED.isdisjoint(self.needs)
@@ -149,34 +154,51 @@ reclaim, over the time that they took; slowdown: how much longer they took, as a
 an aging pass."""
 
 
-def names_of(columns: Collection[str]) -> list[str]:
-    """Every single name that :func:`parse_metric` takes where there are these columns."""
-    return [*(metric.key for metric in (*SUMMARY, *DERIVED) if set(metric.needs) <= set(columns)), *columns]
+def _named(columns: Collection[str]) -> dict[str, Metric]:
+    """The metrics that have a name and can be taken where there are these columns."""
+    return {metric.key: metric for metric in (*SUMMARY, *DERIVED) if set(metric.needs) <= set(columns)}
 
 
 def parse_metric(text: str, columns: Mapping[str, str]) -> Metric:
     """A metric by its name, a column, a sum ``a + b - c``, or one over another: ``a + b / c - d``; raises UserError.
 
-    ``columns``: those that there are, each with its unit.
+    What is added is a column, or a metric that is itself a sum of columns. ``columns``: those that there are, each with
+    its unit.
     """
-    for metric in (*SUMMARY, *DERIVED):
-        if text.strip() == metric.key and set(metric.needs) <= columns.keys():
-            return metric
+    named = _named(columns)
+    if text.strip() in named:
+        return named[text.strip()]
+    if text.count("/") > 1:
+        raise UserError(f"metric {text!r} has {text.count('/')} signs '/': a ratio has one, as in 'a + b / c - d'")
     above, slash, below = text.partition("/")
     names, less = _summands(above, columns, text)
-    over, over_less = _summands(below, columns, text) if slash else ((), ())
+    over, over_less = _summands(below, columns, text, "after '/'") if slash else ((), ())
     units = {columns[name] for name in (*names, *less)}
     unit = units.pop() if len(units) == 1 and not over else ""
     return Metric(text, text.replace("_", " "), names, over=over, unit=unit, less=less, over_less=over_less)
 
 
-def _summands(text: str, columns: Mapping[str, str], whole: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns that are added and those that are taken off: the first is always added."""
+def _summands(
+    text: str, columns: Mapping[str, str], whole: str, begins: str = "at the beginning"
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that are added and those that are taken off: the first is always added.
+
+    ``begins``: where the text begins in the whole, for messages.
+    """
+    named = _named(columns)
+    sums = {name: metric.columns for name, metric in named.items() if metric.adds_up}
+    parts: dict[str, tuple[str, ...]] = {**sums, **{name: (name,) for name in columns}}
     names: dict[str, list[str]] = {"+": [], "-": []}
     for sign, part in re.findall(r"(^|[+-])([^+-]*)", text):
         name = part.strip()
-        if name not in columns:
-            what = f"unknown metric {name!r}" if name == whole.strip() else f"unknown column {name!r} in {whole!r}"
-            raise UserError(f"{what}{nearest(name, names_of(columns))}")
-        names[sign or "+"].append(name)
+        if name not in parts:
+            if name == whole.strip():
+                raise UserError(f"unknown metric {name!r}{nearest(name, [*named, *columns])}")
+            if not name:
+                raise UserError(f"metric {whole!r}: a column is missing {f'after {sign!r}' if sign else begins}")
+            if name in named:
+                such = named[name].columns[0]
+                raise UserError(f"metric {whole!r}: {name!r} is no sum of columns; take columns, such as {such!r}")
+            raise UserError(f"unknown column {name!r} in {whole!r}{nearest(name, parts)}")
+        names[sign or "+"] += parts[name]
     return tuple(names["+"]), tuple(names["-"])

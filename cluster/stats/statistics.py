@@ -47,11 +47,19 @@ class Mean(NamedTuple):
 
 
 def signed_percent(mean: Mean) -> str:
-    """A change in percent with its sign, in as many decimals as show the half width, one to four: "+12.3 ±0.4 %"."""
-    half = mean.half_width
-    decimals = min(max(-math.floor(math.log10(half)), 1), 4) if half else 1
+    """A change in percent with its sign, in as many decimals as show the half width, one to four: "+12.3 ±0.4 %".
+
+    It has up to six where mean and half width would else look alike, and none could tell which is larger. Without a
+    half width the mean itself is shown so. What is rounded to 0 has no sign.
+    """
+    change, half = mean
+    smallest = half or abs(change)
+    decimals = min(max(-math.floor(math.log10(smallest)), 1), 4) if smallest else 1
+    while half and decimals < 6 and half != abs(change) and f"{half:.{decimals}f}" == f"{abs(change):.{decimals}f}":
+        decimals += 1
     interval = "" if half is None else f" ±{half:,.{decimals}f}"
-    return f"{mean.mean:+,.{decimals}f}{interval} %".replace("-", "−")
+    sign = "+" if round(change, decimals) else ""
+    return f"{round(change, decimals) + 0.0:{sign},.{decimals}f}{interval} %".replace("-", "−")
 
 
 def mean_interval(values: Sequence[float]) -> Mean:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from coldfleet.cluster.answers.results_diff import ResultsDiff, diff_results, told
+from coldfleet.cluster.answers.results_diff import ResultsDiff, diff_results, left_out, told
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.results import Results
@@ -149,6 +149,30 @@ def test_mistake_is_one_line(
     assert expected in said.err
 
 
+def test_a_metric_that_is_named_twice_is_printed_once(swept: dict[str, Results], coldfleet: Command) -> None:
+    base, crowded = swept["base"].storage, swept["crowded"].storage
+    once = coldfleet("diff", base, crowded, "--metric", "refaults")
+    assert once.out.count("refaults: B has") == 1
+    assert coldfleet("diff", base, crowded, "--metric", "refaults", "--metric", "refaults").out == once.out
+
+
+@pytest.mark.parametrize("other", ["fewer", "crowded"])
+def test_report_of_two_says_which_settings_its_means_are_over(swept: dict[str, Results], other: str) -> None:
+    pytest.importorskip("altair", reason='needs the extra "report"')
+    from coldfleet.cluster.report.page import page_of_two
+
+    text = page_of_two(swept["base"], swept[other])
+    assert "over all settings" not in text
+    if other == "crowded":
+        assert "Means per run over the 3 settings that both have, with" in text
+        assert "Left out of" not in text
+        return
+    assert "Means per run over the 1 setting that both have, with" in text
+    alone = left_out(diff_results(swept["base"], swept[other]))
+    assert [cells.partition(":")[0] for cells in alone.values()] == ["4 cells", "2 cells"]
+    assert all(f" Left out of {name}: {cells}." in text for name, cells in alone.items())
+
+
 def test_report_of_two_has_both_and_what_differs(swept: dict[str, Results], coldfleet: Command, tmp_path: Path) -> None:
     pytest.importorskip("altair", reason='needs the extra "report"')
     out = tmp_path / "two.html"
@@ -176,7 +200,10 @@ def test_interval_of_independent_samples_is_welchs(sizes: tuple[int, int]) -> No
 @pytest.mark.parametrize(
     ("mean", "half", "said"),
     [(12.34, 0.42, "+12.3 ±0.4 %"), (-0.163, 1.1, "−0.2 ±1.1 %"), (0.0213, 0.0042, "+0.021 ±0.004 %"),
-     (2248.0, 35.0, "+2,248.0 ±35.0 %"), (5.0, None, "+5.0 %"), (10.0, 0.0, "+10.0 ±0.0 %")],
+     (2248.0, 35.0, "+2,248.0 ±35.0 %"), (5.0, None, "+5.0 %"), (10.0, 0.0, "+10.0 ±0.0 %"),
+     (-0.0, None, "0.0 %"), (-0.001, 1.1, "0.0 ±1.1 %"), (-0.0213, None, "−0.02 %"), (-1e-9, None, "0.0000 %"),
+     (0.72, 0.68, "+0.72 ±0.68 %"), (-0.7012, 0.7004, "−0.701 ±0.700 %"), (0.68, 0.72, "+0.68 ±0.72 %"),
+     (0.5, 0.5, "+0.5 ±0.5 %")],
 )  # fmt: skip
 def test_change_in_percent_has_the_decimals_of_its_interval(mean: float, half: float | None, said: str) -> None:
     assert signed_percent(Mean(mean, half)) == said

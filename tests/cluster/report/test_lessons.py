@@ -92,6 +92,49 @@ def test_one_replicate_claims_nothing() -> None:
     assert {picture.says for picture in pictures(figures, None)} == {lessons._NO_INTERVAL}
 
 
+def two(a: Figures, b: Figures) -> Figures:
+    """The figures of two results with all settings in common."""
+    settings = dict(enumerate(product(POLICIES, RATIOS, KERNELS)))
+    return merged({"A": a, "B": b}, {"A": settings, "B": settings}, ("policy", "nested_ratio", "kernel"))
+
+
+def was_fast_is_least(policy: str, ratio: float, kernel: str, replicate: int) -> float:
+    return 1000 + 9 * replicate - (100 if policy == "was-fast" else 0)
+
+
+def test_a_setting_with_one_replicate_is_no_tie() -> None:
+    both = two(make(was_fast_is_least), make(was_fast_is_least, replicates=1))
+    says = "Refaults, the least at the 3 settings of nested_ratio and results: was-fast at 3."
+    assert lessons.how_often_each_wins(both, ["nested_ratio", "results"]) == (
+        f"{says} 3 settings with one replicate tell nothing."
+    )
+    assert lessons.where_each_wins(both, "results") == (
+        "Refaults by results, the least: at A was-fast. 1 setting with one replicate tells nothing."
+    )
+    even = two(make(was_fast_is_least), make(was_fast_is_least, replicates=2))
+    assert lessons.how_often_each_wins(even, ["nested_ratio", "results"]) == says.replace(" 3", " 6")
+    tied = two(make(lambda *at: 1000 + 9 * at[3]), make(was_fast_is_least, replicates=1))
+    assert "several tie at 3. 3 settings with one" in lessons.how_often_each_wins(tied, ["nested_ratio", "results"])
+
+
+def test_results_with_other_replicates_are_not_called_unfinished() -> None:
+    four = make(was_fast_is_least)
+    for replicates, why in ((1, "One of the results has one replicate"), (2, "The values of results don't have the")):
+        said = lessons.by_axis(two(four, make(was_fast_is_least, replicates=replicates)), "results")
+        assert said.startswith(why)
+        assert said.endswith("so nothing is said of refaults by results.")
+
+
+def test_what_is_the_same_in_each_replicate_is_said_so() -> None:
+    figures = make(lambda *at: 1000 + noise(*at))
+    assert lessons.by_axis(two(figures, figures), "results") == (
+        "Refaults by results: the same in each replicate, as means over all else."
+    )
+    alike = make(lambda *at: 1000 + noise("", *at[1:]))
+    assert lessons.least(alike, REFAULTS) == "Refaults: the same under every policy in each replicate."
+    assert "the same" not in lessons.least(figures, REFAULTS)
+
+
 def test_equal_curves_take_turns_and_their_points_are_rings() -> None:
     figures = make(lambda *at: 1000 + 100 * at[1] + (500 if at[0] == "was-fast" else 0))
     means = figures.group_means("refaults", ["policy", "nested_ratio"])

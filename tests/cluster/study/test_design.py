@@ -231,12 +231,26 @@ def test_plan_command_counts_and_estimates(study_file: Path, coldfleet: Callable
     said = coldfleet("plan", study_file, "--sample", 3, "--workers", 4)
     assert said.code == 0
     assert "18 runs = 6 cells x 3 replicates" in said.out
-    assert "core-hours, from 3 cells run now" in said.out
+    assert "core-seconds, from 3 cells run now" in said.out
     assert "on 4 workers, " in said.out
     data = json.loads(coldfleet("plan", study_file, "--sample", 3, "--json").out)
     assert (data["cells"], data["runs"], data["axes"]) == (6, 18, {"policy": 2, "nested_ratio": 3})
     assert 0 < data["estimate"]["core_hours"] < 0.1
     assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.0187, "0.0187 ±0.0050 core-seconds"), (35.9, "35.9 ±0.0 core-seconds"), (36.0, "0.0100 ±0.0000 core-hours"),
+     (7200.0, "2 ±0 core-hours")],
+)  # fmt: skip
+def test_plan_prints_seconds_of_a_small_study(plan: Plan, seconds: float, expected: str) -> None:
+    from coldfleet.cluster.commands.plan import _as_lines
+    from coldfleet.cluster.execution.estimate import Estimate
+    from coldfleet.cluster.stats.statistics import Mean
+
+    lines = _as_lines(plan, Estimate(3, Mean(seconds, 0.005), 0.01, 1, 1), 1)
+    assert any(line.startswith(f"{expected}, from 3 cells run now") for line in lines)
 
 
 def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, tmp_path: Path) -> None:
