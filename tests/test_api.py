@@ -196,14 +196,14 @@ def test_a_mistake_in_a_dict_is_one_line_with_the_key(change: dict[Any, Any], me
 def test_a_sweep_is_that_of_the_command(
     study_file: Path, tmp_path: Path, said: Callable[..., Said], fake_engine: list[Spec]
 ) -> None:
-    told: list[int] = []
+    told: list[float] = []
 
     class Teller:
         def say(self, text: str) -> None: ...
 
         def begin(self, done: int, total: int) -> None: ...
 
-        def advance(self, runs: int, failed: int) -> None:
+        def advance(self, runs: float, failed: int) -> None:
             told.append(runs)
 
         def end(self) -> None: ...

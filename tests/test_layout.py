@@ -17,7 +17,7 @@ ORDER = {
 }
 """Of each room, its packages and the modules beside them: each imports only those behind it."""
 
-RAY = {"ray_cluster.py", "ray_executor.py", "ray_jobs.py"}
+RAY = {"ray_cluster.py", "ray_executor.py", "ray_jobs.py", "ray_nodes.py"}
 
 
 def imports(file: Path) -> Iterator[tuple[str, ...]]:

@@ -51,6 +51,14 @@ def settings(at: Sequence[str] | None) -> dict[str, Scalar]:
     return found
 
 
+def say_if_partial(results: Results) -> None:
+    """A line on stderr if what is answered is not of all planned runs."""
+    from coldfleet.cluster.execution.progress import say_on_stderr
+
+    if results.partial:
+        say_on_stderr(f"coldfleet: {results.partial}")
+
+
 def run_and_report(
     plan: Plan,
     where: Results | Storage,

@@ -22,8 +22,8 @@ def plan(
 ) -> int:
     """Show how large a sweep is and what it will cost.
 
-    Counts cells and runs, checks every cell, and runs a few cells to estimate core-hours, memory and disk. Writes
-    nothing.
+    Counts cells and runs, checks every cell, and runs some hosts of a few cells, for some ticks if they are long, to
+    estimate core-hours, memory and disk. Writes nothing.
 
     \b
     Examples:
@@ -37,12 +37,15 @@ def plan(
     from coldfleet.cluster.study.reader import read_study
 
     chosen = read_study(study)
-    found = estimate(chosen, sample) if sample else None
     cpus = workers or os.cpu_count() or 1
+    if not json:
+        for line in _counts(chosen):
+            output.print_text(line)
+    found = estimate(chosen, sample, cpus) if sample else None
     if json:
         output.print_json(_as_json(chosen, found, cpus))
-    else:
-        output.print_paragraph("\n".join(_as_lines(chosen, found, cpus)))
+    elif found:
+        output.print_paragraph("\n".join(_costs(found, cpus)))
     return 0
 
 
@@ -65,18 +68,15 @@ def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, obje
             "core_hours_ci95": None if half is None else half / 3600,
             "workers": workers,
             "wall_s": _wall_s(found, workers),
-            "longest_run_s": found.longest_s,
+            "sampled_hosts": found.hosts,
+            "longest_host_s": found.longest_s,
             "worker_bytes": found.worker_bytes,
             "disk_bytes": found.disk_bytes,
         }
     return data
 
 
-def _as_lines(plan: Plan, found: Estimate | None, workers: int) -> list[str]:
-    from coldfleet.cluster.execution.progress import duration
-    from coldfleet.cluster.stats.statistics import Mean
-    from coldfleet.cluster.study.terminal import counted
-
+def _counts(plan: Plan) -> list[str]:
     lines = [plan.title or plan.name]
     lines += [f"  {len(values):>8,}  {path}" for path, values in plan.axes.items()]
     lines += [f"  {len(bundle.rows):>8,}  {', '.join(bundle.paths)} together" for bundle in plan.bundles]
@@ -84,15 +84,20 @@ def _as_lines(plan: Plan, found: Estimate | None, workers: int) -> list[str]:
         lines.append(
             f"  {plan.cell_count:,} of {plan.combination_count:,} combinations meet {' and '.join(plan.where)}"
         )
-    lines.append(plan.size)
-    if found is None:
-        return lines
+    return [*lines, plan.size]
+
+
+def _costs(found: Estimate, workers: int) -> list[str]:
+    from coldfleet.cluster.execution.progress import duration
+    from coldfleet.cluster.stats.statistics import Mean
+    from coldfleet.cluster.study.terminal import counted
+
     mean, half = found.core_s
     size, unit = (3600, "core-hours") if mean >= _LEAST_HOURS * 3600 else (1, "core-seconds")
     cost = Mean(mean / size, None if half is None else half / size)
     return [
-        *lines,
-        f"{cost} {unit}, from {counted(found.sampled, 'cell')} run now; the longest took {found.longest_s:.2g} s",
+        f"{cost} {unit}, from {counted(found.hosts, 'host')} of {counted(found.sampled, 'cell')}; "
+        f"the longest takes {found.longest_s:.2g} s",
         f"{duration(_wall_s(found, workers))} on {counted(workers, 'worker')}, "
         f"{found.worker_bytes / 2**20:,.0f} MiB of memory each",
         f"{found.disk_bytes / 2**20:,.1f} MiB of disk for the results",

@@ -39,6 +39,7 @@ def query(
       coldfleet query results/quickstart 'SELECT policy, pgmajfault FROM cells' --parquet refaults.parquet
     """
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import say_if_partial
     from coldfleet.cluster.results.query import run_query
     from coldfleet.cluster.results.results import Results
     from coldfleet.hostsim.spec.errors import UserError
@@ -46,6 +47,7 @@ def query(
     if json + csv + (parquet is not None) > 1:
         raise UserError("--json, --csv or --parquet: choose one")
     results = Results.open(directory)
+    say_if_partial(results)
     if parquet:
         _check_place(parquet, results)
     table = run_query(results, sql)

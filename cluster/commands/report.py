@@ -45,6 +45,7 @@ def report(
     from importlib.util import find_spec
 
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import say_if_partial
     from coldfleet.cluster.commands.run import find_cell
     from coldfleet.cluster.results.results import Results
     from coldfleet.hostsim.spec.errors import UserError
@@ -61,6 +62,7 @@ def report(
     from coldfleet.cluster.report.page import page, page_of_two
 
     results = Results.open(directory)
+    say_if_partial(results)
     cell = None if observe is None else find_cell(results.plan, observe)
     if export is not None:
         for file in write_pictures(results, export, picture or [], cell):

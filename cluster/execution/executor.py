@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
 from coldfleet.cluster.execution.interrupt import StopRequest
+from coldfleet.cluster.execution.progress import say_on_stderr
 from coldfleet.cluster.execution.work import Batch, run_batch, warm_up
 from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.storage import Storage
@@ -17,11 +18,13 @@ from coldfleet.hostsim.spec.errors import UserError
 class Executor(Protocol):
     """Runs batches. It is entered and started before anything is written, and left in any case.
 
-    ``slots`` is the number of batches that it can work on at a time; it is known once the executor is started.
+    ``slots`` is the number of batches that it can work on at a time; it is known once the executor is started. ``say``
+    is set before that, and told what a person should know.
     """
 
     name: str
     slots: int
+    say: Callable[[str], None]
 
     def __enter__(self) -> Self: ...
 
@@ -44,6 +47,7 @@ class SerialExecutor:
 
     name = "serial"
     slots = 1
+    say: Callable[[str], None] = staticmethod(say_on_stderr)
 
     def __enter__(self) -> Self:
         return self

@@ -24,8 +24,8 @@ class Reporter(Protocol):
     def begin(self, done: int, total: int) -> None:
         """The runs start; some may be done already."""
 
-    def advance(self, runs: int, failed: int) -> None:
-        """So many runs ended, of which so many failed."""
+    def advance(self, runs: float, failed: int) -> None:
+        """So many runs ended, of which so many failed; of a run whose hosts are spread over workers, a part did."""
 
     def end(self) -> None:
         """No more runs."""
@@ -41,23 +41,29 @@ def make_reporter(progress: Reporter | bool = True) -> Reporter:
     return progress
 
 
+def say_on_stderr(text: str) -> None:
+    """A line of news where no reporter is."""
+    print(visible(text), file=sys.stderr, flush=True)
+
+
 class Lines:
     """One line every ten seconds, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._done = self._failed = self._total = self._begun = 0
+        self._failed = self._total = self._begun = 0
+        self._done = 0.0
         self._start = self._last = 0.0
 
     def say(self, text: str) -> None:
-        print(visible(text), file=sys.stderr, flush=True)
+        say_on_stderr(text)
 
     def begin(self, done: int, total: int) -> None:
         self._done = self._begun = done
         self._total = total
         self._start = self._last = time.monotonic()
 
-    def advance(self, runs: int, failed: int) -> None:
-        self._done += runs
+    def advance(self, runs: float, failed: int) -> None:
+        self._done = round(self._done + runs, 6)
         self._failed += failed
         now = time.monotonic()
         if now - self._last >= _EVERY_S or self._done == self._total:
@@ -65,9 +71,8 @@ class Lines:
             rate = (self._done - self._begun) / max(now - self._start, 1e-9)
             left = (self._total - self._done) / rate if rate else 0.0
             errors = f", {self._failed} failed" if self._failed else ""
-            self.say(
-                f"{self._done}/{self._total} runs{errors}, {duration(now - self._start)} gone, {duration(left)} left"
-            )
+            done = f"{int(self._done)}/{self._total} runs{errors}"
+            self.say(f"{done}, {duration(now - self._start)} gone, {duration(left)} left")
 
     def end(self) -> None:
         pass
@@ -85,7 +90,7 @@ class Bar:
         if self._progress is not None:
             self._progress.console.print(visible(text), highlight=False, markup=False)
         else:
-            print(visible(text), file=sys.stderr, flush=True)
+            say_on_stderr(text)
 
     def begin(self, done: int, total: int) -> None:
         from rich.console import Console
@@ -105,7 +110,7 @@ class Bar:
         self._task = self._progress.add_task("runs", total=total, completed=done)
         self._progress.start()
 
-    def advance(self, runs: int, failed: int) -> None:
+    def advance(self, runs: float, failed: int) -> None:
         self._failed += failed
         if self._progress is not None and self._task is not None:
             text = f"runs ({self._failed} failed)" if self._failed else "runs"
@@ -124,7 +129,7 @@ class Silent:
 
     def begin(self, done: int, total: int) -> None: ...
 
-    def advance(self, runs: int, failed: int) -> None: ...
+    def advance(self, runs: float, failed: int) -> None: ...
 
     def end(self) -> None: ...
 

@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -26,6 +27,7 @@ from coldfleet.cluster.execution.ray_home import make_home, remove_left_homes
 from coldfleet.hostsim.spec.errors import UserError
 
 ANSWER_WITHIN_S = 15.0
+LEAST_DESCRIPTORS = 1024  # the usual limit of a process
 FIRST_WITH_TOKENS = (2, 52)  # versions of Ray
 _STORE_BYTES = 100 << 20  # results never go through the object store
 _QUIET = {
@@ -40,7 +42,13 @@ _ALONE = {
 }
 _VITAL = ("gcs_server", "raylet")
 _ASK_EVERY_S = 2.0
-_PROBE = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
+_PROBE = """\
+import ray, sys
+from ray._raylet import GcsClient
+address = sys.argv[1]
+":" in address and GcsClient(address=address)  # which says at once if the token is wrong
+ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
+"""
 
 
 class OwnRay:
@@ -65,6 +73,7 @@ class OwnRay:
 
         A slow machine can make the first start fail (ray#65983), so it is tried twice.
         """
+        check_descriptors()
         remove_left_homes(lambda home: bool(_family(home)))
         self._home, self._lock = make_home()
         token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
@@ -146,6 +155,19 @@ class OwnRay:
                 os.kill(pid, signal.SIGKILL)
 
 
+def check_descriptors() -> None:
+    """Gives this process and its children as many file descriptors as Ray needs; raises UserError if it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= LEAST_DESCRIPTORS:
+        return
+    if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
+        raise UserError(
+            f"too few file descriptors: Ray needs {LEAST_DESCRIPTORS}, and this process may have {hard}: raise the "
+            "hard limit (ulimit -Hn), or do without Ray: --executor serial"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LEAST_DESCRIPTORS, hard))
+
+
 def _check_version(ray: Any) -> None:
     """Raises UserError if this Ray knows no tokens."""
     if tuple(map(int, ray.__version__.split(".")[:2])) < FIRST_WITH_TOKENS:
@@ -214,6 +236,7 @@ def join(address: str) -> Any:
     os.environ.update(_QUIET)
     if address.startswith("ray://"):
         raise UserError(f"{address}: Ray Client is not supported: give the head's HOST:PORT, usually port 6379")
+    check_descriptors()
     _probe(address)
     ray = importlib.import_module("ray")
     try:
@@ -237,6 +260,11 @@ def _probe(address: str) -> None:
     except subprocess.TimeoutExpired:
         raise UserError(f"no Ray cluster answers at {address} within {ANSWER_WITHIN_S:.0f} s") from None
     if done.returncode:
+        if "InvalidAuthToken" in done.stderr:
+            raise UserError(
+                f"can't join the Ray cluster at {address}: it has another token than is given here: "
+                "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            )
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise UserError(
             f"can't join the Ray cluster at {address}: {said[-1].strip() if said else 'Ray gives no reason'}"

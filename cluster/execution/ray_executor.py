@@ -2,7 +2,7 @@
 
 A batch is a pure function of its runs, so whatever happens to an actor - killed, out of memory, preempted, its
 machine gone or out of reach - its batches are simply done again by another. The pool follows the cluster: machines
-may join and leave.
+may join and leave. One that has another simulator is left out, and one that is new compiles before it gets work.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -19,6 +19,8 @@ from typing import Any, Self
 from coldfleet.cluster.execution import ray_cluster
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest
+from coldfleet.cluster.execution.progress import say_on_stderr
+from coldfleet.cluster.execution.ray_nodes import OTHER_VERSION, Nodes
 from coldfleet.cluster.execution.ray_watch import ClusterWatch
 from coldfleet.cluster.execution.work import Batch, failed, warm_up
 from coldfleet.cluster.execution.worker_memory import worker_bytes
@@ -51,7 +53,8 @@ class _Slot:
 
     actor: Any
     hello: Any
-    machine: str = ""  # known once it is ready
+    machine: str = ""  # known once it lives
+    compiling: Any = None  # while it does so for all on its machine
     batches: dict[Any, Batch] = field(default_factory=dict)  # by the reference of their receipt
 
 
@@ -59,6 +62,7 @@ class RayExecutor:
     """A pool on a Ray of its own (``address`` None) or on a cluster; ``workers`` None: one for each CPU."""
 
     name = "ray"
+    say: Callable[[str], None] = staticmethod(say_on_stderr)
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
         self._workers = workers
@@ -66,6 +70,8 @@ class RayExecutor:
         self._ray: Any = None
         self._own = ray_cluster.OwnRay()  # unless there is an address
         self._watch: ray_cluster.OwnRay | ClusterWatch = self._own
+        self._nodes: Nodes  # if there is one
+        self._warm: set[str] = set()  # its machines that have compiled
         self._plan: Plan  # once it is started
         self._sent: Plan  # the same, as it is sent to actors
         self._pool: list[_Slot] = []
@@ -78,6 +84,7 @@ class RayExecutor:
         if self._address:
             self._ray = ray_cluster.join(self._address)
             self._watch = ClusterWatch(self._ray)
+            self._nodes = Nodes(self._ray)
         return self
 
     def __exit__(
@@ -94,7 +101,8 @@ class RayExecutor:
         self._plan = plan
         if self._address:
             self._start_actors()
-            self._compile_on_each_machine()
+            while not self._warm and any(slot.machine for slot in self._pool):
+                self._compile(_POLL_S)
             return
         with _Compilation(plan):  # here, while Ray starts
             self._ray = self._own.start(self._workers)
@@ -107,13 +115,19 @@ class RayExecutor:
         self._sent = replace(self._plan)
         self._resize()
         deadline = time.monotonic() + START_WITHIN_S
-        while (waiting := self._starting()) and time.monotonic() < deadline:
+        while ((waiting := self._starting()) or not self._pool) and time.monotonic() < deadline:
+            if self._address:
+                self._resize()
+                if self._nodes.hopeless:
+                    break
             for ref in self._finished(list(waiting)):
                 self._start_or_replace(waiting[ref])
                 if any(slot.machine for slot in self._pool):
                     deadline = min(deadline, time.monotonic() + OTHERS_WITHIN_S)
         if not any(slot.machine for slot in self._pool):
             size = worker_bytes(self._plan) >> 20
+            if self._address and self._nodes.hopeless:
+                raise UserError(f"no node of the cluster can work: {'; '.join(self._nodes.refused)}")
             raise UserError(
                 f"Ray gave no worker of 1 CPU and {size} MiB within {START_WITHIN_S:.0f} s: is that free anywhere?"
             )
@@ -122,7 +136,10 @@ class RayExecutor:
         """Makes the pool as large as the cluster is now; actors that still wait for a place are the first to go."""
         self._check_ray()
         self._resized = time.monotonic()
-        if self._address or not self.slots:  # a Ray of our own doesn't grow
+        if self._address:
+            self._nodes.update(self.say)
+            self.slots = 0 if self._nodes.unknown else self._workers or self._nodes.cpus
+        elif not self.slots:  # a Ray of our own doesn't grow
             self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         while len(self._pool) < self.slots:
             self._pool.append(self._new_slot())
@@ -130,19 +147,31 @@ class RayExecutor:
             self._pool.remove(slot)
             self._ray.kill(slot.actor)
 
-    def _compile_on_each_machine(self) -> None:
-        first = {slot.machine: slot for slot in reversed(self._pool) if slot.machine}
-        try:
-            self._ray.get([slot.actor.warm_up.remote() for slot in first.values()])
-        except self._ray.exceptions.RayTaskError as error:
-            raise UserError(f"the simulator doesn't run on a worker: {_cause(error)}") from None
-        except self._ray.exceptions.RayError:
-            pass  # a worker died: the others compile as they begin
+    def _compile(self, patience_s: float) -> None:
+        """Has one worker of each new machine of a cluster compile, and takes note of those that have."""
+        compiling = {slot.compiling: slot for slot in self._pool if slot.compiling is not None}
+        for ref in self._finished(list(compiling), patience_s) if compiling else []:
+            slot = compiling[ref]
+            slot.compiling = None
+            try:
+                self._ray.get(ref)
+                self._warm.add(slot.machine)
+            except self._ray.exceptions.RayTaskError as error:
+                raise UserError(f"the simulator doesn't run on {slot.machine}: {_cause(error)}") from None
+            except self._ray.exceptions.RayError as error:
+                self._replace(slot, error)
+        busy = self._warm | {slot.machine for slot in self._pool if slot.compiling is not None}
+        for slot in self._pool:
+            if slot.machine and slot.machine not in busy:
+                busy.add(slot.machine)
+                slot.compiling = slot.actor.warm_up.remote()
 
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
         where = storage.uri if storage.local is None else storage.root
         try:
             while not stop.requested:
+                if self._address:
+                    self._compile(0)
                 none_left = self._hand_out(batches, where)
                 if none_left and not any(slot.batches for slot in self._pool):
                     return
@@ -163,13 +192,16 @@ class RayExecutor:
         """Fills the ready slots, one batch each in turn; returns whether there is no batch left to give."""
         for depth in range(IN_FLIGHT):
             for slot in self._pool:
-                if not slot.machine or len(slot.batches) > depth:
+                if not self._is_ready(slot) or len(slot.batches) > depth:
                     continue
                 batch = self._again.popleft() if self._again else next(batches, None)
                 if batch is None:
                     return True
                 slot.batches[slot.actor.run.remote(batch, where)] = batch
         return False
+
+    def _is_ready(self, slot: _Slot) -> bool:
+        return bool(slot.machine) and (not self._address or slot.machine in self._warm)
 
     def _collect(self, patience_s: float) -> Iterator[BatchReceipt]:
         """Waits that long for at least one answer, and takes all that are there."""
@@ -218,7 +250,7 @@ class RayExecutor:
 
     def _replace(self, slot: _Slot, error: Exception) -> None:
         self._deaths += 1
-        if self._deaths > MAX_DEATHS * self.slots:
+        if self._deaths > MAX_DEATHS * max(self.slots, 1):
             raise UserError(f"workers die as fast as they start, the last of {_cause(error)}")
         self._check_ray()
         self._pool.remove(slot)
@@ -226,22 +258,20 @@ class RayExecutor:
         self._resize()
 
     def _new_slot(self) -> _Slot:
+        options: dict[str, Any] = {"scheduling_strategy": "SPREAD"}
+        if self._address and (selector := self._nodes.selector):
+            options["label_selector"] = selector
         size = worker_bytes(self._plan)
-        remote = self._ray.remote(num_cpus=1, memory=size, max_restarts=0, scheduling_strategy="SPREAD")(HostActor)
-        actor = remote.remote(self._sent)
+        actor = self._ray.remote(num_cpus=1, memory=size, max_restarts=0, **options)(HostActor).remote(self._sent)
         return _Slot(actor, actor.hello.remote())
 
     def _admit(self, slot: _Slot) -> None:
-        """Takes an actor into service; raises :class:`UserError` if it has another simulator than we have."""
-        try:
-            hello: Hello = self._ray.get(slot.hello)
-        except self._ray.exceptions.RayError as error:
-            if "ModuleNotFoundError" in str(error):
-                raise UserError("a worker can't import coldfleet: install it on every machine of the cluster") from None
-            raise
-        if hello.engine != engine_digest():
-            raise UserError(f"the worker on {hello.machine} has another version of coldfleet: install this one there")
-        slot.machine = hello.machine
+        """Takes an actor into service, unless it has another simulator: its node was new, and wasn't looked at yet."""
+        hello: Hello = self._ray.get(slot.hello)
+        if hello.engine == engine_digest():
+            slot.machine = hello.machine
+        else:
+            self._replace(slot, UserError(f"{hello.machine}: {OTHER_VERSION}"))
 
     def _starting(self) -> dict[Any, _Slot]:
         return {slot.hello: slot for slot in self._pool if not slot.machine}

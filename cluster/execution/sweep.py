@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from coldfleet.cluster.execution.batching import Batches
 from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
+from coldfleet.cluster.execution.merging import with_merged
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
-from coldfleet.cluster.results.journal import Journal
+from coldfleet.cluster.results.journal import BatchReceipt, Journal
 from coldfleet.cluster.results.results import Results, clean_up, create, find_results, open_results_of
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.study.plan import Plan
@@ -107,25 +110,59 @@ class _Passes:
         raise UserError(f"{self.storage}: parts are lost as fast as they are written: is the file system in order?")
 
     def _work(self, results: Results, indices: list[int], fail_fast: bool) -> int:
-        """Has these runs done and their receipts written; returns how many of them are left."""
-        batches = Batches(indices, self.executor.slots, results.status.batches, audit=self.audit)
-        left = len(indices)
-        self.reporter.begin(len(self.plan) - left, len(self.plan))
+        """Has these runs done and their receipts written; returns how many of them are left if it was stopped."""
+        plan, status = self.plan, results.status
+        sharded = {index: status.sharded[index] for index in indices if index in status.sharded}
+        batches = Batches(plan, indices, self.executor.slots, status.batches, audit=self.audit, sharded=sharded)
+        tally = _Tally(plan)
+        self.reporter.begin(len(plan) - len(indices), len(plan))
         try:
-            for receipt in self.executor.run(batches, self.storage, self.stop):
+            receipts = self.executor.run(batches, self.storage, self.stop)
+            for receipt in with_merged(receipts, plan, self.storage, sharded):
                 self.journal.append(receipt)
                 batches.observe(receipt)
-                failures = sum(run.status == "failed" for run in receipt.runs)
-                left -= len(receipt.runs)
-                self.reporter.advance(len(receipt.runs), failures)
+                runs, failures = tally.take(receipt)
+                self.reporter.advance(runs, failures)
                 if failures and fail_fast:
-                    break
+                    return len(indices) - tally.ended
         except OSError as error:  # such as a full disk
             where, why = error.filename or self.storage, error.strerror or error
             raise UserError(f"{where}: {why}; once that is mended, {self.stop.last_words}") from None
         finally:
             self.reporter.end()
-        return left
+        # a run whose shard was lost before its row was made isn't left: it is found missing, and done again
+        return len(indices) - tally.ended if self.stop.requested else 0
+
+
+class _Tally:
+    """Counts the runs that ended, each once, and how much of those that are cut was done."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._ended = np.zeros(len(plan), bool)
+        self._shares: dict[int, float] = {}
+
+    @property
+    def ended(self) -> int:
+        """How many runs did."""
+        return int(self._ended.sum())
+
+    def take(self, receipt: BatchReceipt) -> tuple[float, int]:
+        """Returns how many runs, or parts of them, this adds, and how many of them failed."""
+        runs, failures = 0.0, 0
+        for run in receipt.runs:
+            index = self._plan.index_of(run.cell_id, run.replicate)
+            if self._ended[index]:
+                continue
+            if receipt.shard is not None:
+                share = (receipt.shard.end - receipt.shard.first) / receipt.shard.of
+                self._shares[index] = self._shares.get(index, 0.0) + share
+                runs += share
+                continue
+            self._ended[index] = True
+            runs += 1 - self._shares.pop(index, 0.0)
+            failures += run.status == "failed"
+        return runs, failures
 
 
 def _to_do(results: Results, retry_failed: bool) -> list[int]:
@@ -135,6 +172,7 @@ def _to_do(results: Results, retry_failed: bool) -> list[int]:
 def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest) -> None:
     """Starts an executor that was entered, and says who will do the work. An interrupt ends it at once."""
     stop.urgent = True
+    executor.say = reporter.say
     with _hint(reporter, "getting ready (the first run compiles the kernels, about a minute)"):
         executor.start(plan)
     stop.urgent = False

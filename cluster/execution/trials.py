@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -20,10 +21,12 @@ import pyarrow.parquet as pq
 from coldfleet.cluster.execution.batching import Batches
 from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
+from coldfleet.cluster.execution.merging import with_merged
 from coldfleet.cluster.execution.progress import Reporter
 from coldfleet.cluster.execution.sweep import get_ready
 from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.parts import Rows
+from coldfleet.cluster.results.schemas import SORT_KEYS
 from coldfleet.cluster.results.storage import open_storage
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.plan import Plan
@@ -49,16 +52,17 @@ class Trials:
         self, plan: Plan, executor: Executor, reporter: Reporter, columns: Mapping[str, Iterable[str]]
     ) -> None:
         self.plan = replace(plan, replicates=MOST_REPLICATES)
+        self.plan.adopt_ids(plan.cell_ids)  # which are the same, and with so many replicates too many to make anew
         self.runs = 0
         self._executor = executor
         self._reporter = reporter
-        self._columns = {table: sorted({"cell_id", "replicate", *names}) for table, names in columns.items()}
+        self._columns = {table: sorted({*SORT_KEYS[table], *names}) for table, names in columns.items()}
         self._rows: dict[Trial, Rows] = {}
         self._same: dict[object, Trial] = {}  # by all that decides what a run does
         self._stack = ExitStack()
         self._began = 0.0
         self._batches = 0
-        self._run_s = 0.0
+        self._access_s = 0.0
 
     def __enter__(self) -> Self:
         with self._stack as stack:
@@ -104,28 +108,33 @@ class Trials:
             self._rows[trial] = self._rows[first]
 
     def rows(self, table: str, trial: Trial) -> list[dict[str, Any]]:
-        """The rows of a run that was done."""
+        """The rows of a run that was done, in their order."""
         return self._rows[trial][table]
 
     def _do(self, indices: list[int], new: Mapping[tuple[str, int], Trial]) -> None:
-        batches = Batches(indices, self._executor.slots, first_number=self._batches, run_s=self._run_s)
+        batches = Batches(self.plan, indices, self._executor.slots, self._batches, self._access_s)
         self._reporter.begin(self.runs, self.runs + len(indices))
         try:
-            for receipt in self._executor.run(batches, self._storage, self._stop):
+            receipts = self._executor.run(batches, self._storage, self._stop)
+            for receipt in with_merged(receipts, self.plan, self._storage, {}):
                 batches.observe(receipt)
                 self._take(receipt, new)
         finally:
             self._reporter.end()
         if self._stop.requested:
             raise StoppedError(self._stop.why, code=self._stop.code)
-        self._batches += len(indices)
-        self._run_s = batches.run_s
+        for name in self._storage.sizes("parts"):
+            self._storage.delete(f"parts/{name}")
+        for trial in new.values():
+            for table, rows in self._rows[trial].items():  # shards come in any order
+                rows.sort(key=itemgetter(*SORT_KEYS[table]))
+        self._batches, self._access_s = batches.number, batches.access_s
 
     def _take(self, receipt: BatchReceipt, new: Mapping[tuple[str, int], Trial]) -> None:
         for run in receipt.runs:
             if run.status == "failed":
                 raise UserError(f"a run failed: cell {run.cell_id} replicate {run.replicate}: {run.error}")
-            self._rows[new[run.cell_id, run.replicate]] = {table: [] for table in self._columns}
+            self._rows.setdefault(new[run.cell_id, run.replicate], {table: [] for table in self._columns})
         for part in receipt.parts:
             if part.table in self._columns:
                 name = f"parts/{part.name}"
@@ -133,6 +142,6 @@ class Trials:
                     rows = pq.read_table(file, columns=self._columns[part.table]).to_pylist()
                 for row in rows:
                     self._rows[new[row["cell_id"], row["replicate"]]][part.table].append(row)
-                self._storage.delete(name)
-        self.runs += len(receipt.runs)
-        self._reporter.advance(len(receipt.runs), 0)
+        if receipt.shard is None:
+            self.runs += len(receipt.runs)
+            self._reporter.advance(len(receipt.runs), 0)

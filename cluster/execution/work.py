@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +15,9 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 
-from coldfleet.cluster.results.journal import BatchReceipt, PartReceipt, RunReceipt
+from coldfleet.cluster.results.journal import BatchReceipt, PartReceipt, RunReceipt, Shard
 from coldfleet.cluster.results.parts import Rows, write_part
 from coldfleet.cluster.results.row_laws import check_rows
 from coldfleet.cluster.results.schemas import TABLES, run_parameters
@@ -26,7 +27,7 @@ from coldfleet.cluster.study.model import CellSpec, quantity_at
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.clock.latency import BUCKETS, latency_gauges
-from coldfleet.hostsim.counters.columns import of_sum
+from coldfleet.hostsim.counters.columns import no_ci95, of_sum
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.counters.timing import GAUGES
 from coldfleet.hostsim.spec.damon_spec import PageoutSpec
@@ -44,13 +45,15 @@ _SAME_CODE = ("policy", "calibration")  # keys whose values are data to compiled
 class Batch:
     """Runs, by their indices in the plan, that travel together and share their parts.
 
-    ``attempt`` counts the workers that died of it. ``audit``: the laws are checked in each run.
+    ``attempt`` counts the workers that died of it. ``audit``: the laws are checked in each run. ``hosts``: only these
+    of its one run, from the first to before the second, of as many as the third says.
     """
 
     number: int
     runs: tuple[int, ...]
     attempt: int = 0
     audit: bool = False
+    hosts: tuple[int, int, int] | None = None
 
 
 def simulate_run(run: Run, audit: bool = False) -> Rows:
@@ -58,6 +61,12 @@ def simulate_run(run: Run, audit: bool = False) -> Rows:
 
     ``audit``: checks the laws of docs/laws.md on the way, and raises LawBrokenError; the rows are the same.
     """
+    rows, _ = simulate_hosts(run, slice(None), audit)
+    return rows
+
+
+def simulate_hosts(run: Run, chosen: slice, audit: bool) -> tuple[Rows, npt.NDArray[np.int64]]:
+    """The rows of some hosts of a run, that of cells made of these alone, and the histogram of their latencies."""
     from coldfleet.hostsim.host import simulate_host  # compiled code, and slow to import
 
     simulate = partial(simulate_host, audit=True) if audit else simulate_host
@@ -65,7 +74,7 @@ def simulate_run(run: Run, audit: bool = False) -> Rows:
     who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
     parameters = run_parameters(run)
     latencies = np.zeros(BUCKETS, np.int64)
-    for number, (host_class, spec) in enumerate(build_fleet(run)):
+    for number, (host_class, spec) in enumerate(build_fleet(run, chosen), chosen.start or 0):
         result = simulate(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
         for guest in result.guests:
             if guest.latencies:
@@ -84,17 +93,25 @@ def simulate_run(run: Run, audit: bool = False) -> Rows:
             }
             for epoch in result.epochs
         ]
-    hosts = rows["hosts"]
-    cell: dict[str, Any] = {**parameters, **who, "access_hash": _combined([row["access_hash"] for row in hosts])}
-    for name in ("nested_guests", *(counter.name for counter in COUNTERS)):
-        cell[name] = sum(row[name] for row in hosts)
-    cell.update({gauge.name: sum(row[gauge.name] for row in hosts) / len(hosts) for gauge in GAUGES})
-    cell.update(latency_gauges(latencies))
-    cell.update(of_sum(hosts))
-    rows["cells"].append(cell)
+    rows["cells"].append(cell_row(run, lambda name: [row[name] for row in rows["hosts"]], latencies))
     if audit:
         check_rows(rows)
-    return rows
+    return rows, latencies
+
+
+def cell_row(run: Run, column: Callable[[str], list[Any]], latencies: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The row of a run in "cells", from the columns that its hosts have, in their order, and all of their latencies."""
+    row = {**run_parameters(run), "cell_id": run.cell.cell_id, "replicate": run.replicate}
+    row["access_hash"] = _combined(column("access_hash"))
+    for name in ("nested_guests", *(counter.name for counter in COUNTERS)):
+        row[name] = sum(column(name))
+    for name in (gauge.name for gauge in GAUGES):
+        values = column(name)
+        row[name] = sum(values) / len(values)
+    row.update(latency_gauges(latencies))
+    intervals = {name: column(name) for name in no_ci95()}
+    row.update(of_sum(dict(zip(intervals, each, strict=True)) for each in zip(*intervals.values(), strict=True)))
+    return row
 
 
 def run_batch(plan: Plan, batch: Batch, storage: Storage) -> BatchReceipt:
@@ -104,23 +121,35 @@ def run_batch(plan: Plan, batch: Batch, storage: Storage) -> BatchReceipt:
     """
     rows: Rows = {table: [] for table in TABLES}
     receipts: list[RunReceipt] = []
+    chosen = slice(None) if batch.hosts is None else slice(*batch.hosts[:2])
+    shard = None
     for index in batch.runs:
         run = plan.run(index)
         wall, cpu = time.perf_counter(), time.process_time()
         try:
-            new = simulate_run(run, batch.audit)
+            new, latencies = simulate_hosts(run, chosen, batch.audit)
         except Exception as error:  # whatever it is, it belongs to this run and must not stop the others
             receipts.append(failed(run, describe(error)))
             continue
+        if batch.hosts is not None:
+            new["cells"].clear()
+            shard = Shard(*batch.hosts, tuple((int(each), int(latencies[each])) for each in np.flatnonzero(latencies)))
         counts = {table: len(new[table]) for table in TABLES}
         spent = time.perf_counter() - wall, time.process_time() - cpu
-        receipts.append(RunReceipt(run.cell.cell_id, run.replicate, "done", counts, *spent))
+        receipts.append(RunReceipt(run.cell.cell_id, run.replicate, "shard" if shard else "done", counts, *spent))
         for table in TABLES:
             rows[table] += new[table]
     name = f"{batch.number:06d}-{uuid4().hex[:12]}"
-    parts = tuple(_write(storage, table, name, rows[table]) for table in TABLES if rows[table])
+    return write_batch(storage, name, rows, receipts, shard)
+
+
+def write_batch(
+    storage: Storage, name: str, rows: Rows, runs: Iterable[RunReceipt], shard: Shard | None = None
+) -> BatchReceipt:
+    """Writes a part for each table that has rows, and returns the receipt of all."""
+    parts = tuple(_write(storage, table, name, rows[table]) for table in TABLES if rows.get(table))
     rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return BatchReceipt(name, parts, tuple(receipts), f"{socket.gethostname()}:{os.getpid()}", rss_bytes)
+    return BatchReceipt(name, parts, tuple(runs), f"{socket.gethostname()}:{os.getpid()}", rss_bytes, shard)
 
 
 def failed(run: Run, error: str) -> RunReceipt:

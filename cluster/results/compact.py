@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from coldfleet.cluster.results.journal import PART_NAME, BatchReceipt, Journal, PartReceipt, read_journal
+from coldfleet.cluster.results.journal import PART_NAME, BatchReceipt, Journal, PartReceipt, RunReceipt, read_journal
 from coldfleet.cluster.results.results import Results, check_engine
+from coldfleet.cluster.results.run_status import ShardedRun
 from coldfleet.cluster.results.schemas import SORT_KEYS, TABLES, schema
 from coldfleet.cluster.results.storage import Storage
 
@@ -21,6 +22,8 @@ TARGET_BYTES = 128 << 20  # of parts that become one: large enough for any reade
 
 def compact(storage: Storage) -> tuple[int, int]:
     """Merges the sound parts of a results directory; returns the number of parts before and after.
+
+    Shards of runs that lack other shards stay as they are.
 
     New parts are written first, then the journal is put in place that names them, then the old parts go. So a crash
     leaves the old results or the new, and parts that the next call removes. Rows of a run that is there twice are
@@ -31,6 +34,7 @@ def compact(storage: Storage) -> tuple[int, int]:
         check_engine(results)
         before = [name for name in storage.sizes("parts") if PART_NAME.fullmatch(name)]
         receipts = [_merge(storage, number, group) for number, group in enumerate(_groups(results))]
+        receipts += [batch for sharded in results.status.unfinished for batch in sharded.receipts]
         journal.replace(receipts)
         kept = {part.name for receipt in receipts for part in receipt.parts}
         for name in before:
@@ -42,28 +46,44 @@ def compact(storage: Storage) -> tuple[int, int]:
 def _groups(results: Results) -> Iterator[list[BatchReceipt]]:
     """Batches whose parts have about :data:`TARGET_BYTES` together, each run in one of them only."""
     sizes = results.storage.sizes("parts")
-    sound = {part.name for part in results.parts}
-    taken: set[int] = set()
     group: list[BatchReceipt] = []
     total = 0
+    for batch in (*_whole(results), *map(_joined, results.status.merged)):
+        group.append(batch)
+        total += sum(sizes[part.name] for part in batch.parts)
+        if total >= TARGET_BYTES:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
+
+
+def _joined(sharded: ShardedRun) -> BatchReceipt:
+    """The receipts of all shards of a run as one of the run."""
+    runs = [run for batch in sharded.receipts for run in batch.runs]
+    rows = {table: sum(run.rows.get(table, 0) for run in runs) for table in TABLES}
+    seconds = sum(run.wall_s for run in runs), sum(run.cpu_s for run in runs)
+    whole = RunReceipt(runs[0].cell_id, runs[0].replicate, "done", rows, *seconds)
+    return BatchReceipt("", tuple(part for batch in sharded.receipts for part in batch.parts), (whole,))
+
+
+def _whole(results: Results) -> Iterator[BatchReceipt]:
+    """The receipts of whole runs that count, each run in one of them only."""
+    sound = {part.name for part in results.parts}
+    taken: set[int] = set()
     for batch in read_journal(results.storage):
         if not all(part.name in sound for part in batch.parts):
             continue
         runs = []
         for run in batch.runs:
             index = results.plan.index_of(run.cell_id, run.replicate)
-            current = results.status.failures.get(index) == run if run.status == "failed" else index >= 0
+            failure = results.status.failures.get(index)
+            current = failure == run if run.status == "failed" else run.status == "done" and index >= 0
             if current and index not in taken:
                 taken.add(index)
                 runs.append(run)
         if runs:
-            group.append(replace(batch, runs=tuple(runs)))
-            total += sum(sizes[part.name] for part in batch.parts)
-        if total >= TARGET_BYTES:
-            yield group
-            group, total = [], 0
-    if group:
-        yield group
+            yield replace(batch, runs=tuple(runs))
 
 
 def _merge(storage: Storage, number: int, group: list[BatchReceipt]) -> BatchReceipt:

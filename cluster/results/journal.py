@@ -29,6 +29,7 @@ from coldfleet.cluster.results.storage import Storage, create_here, open_here
 from coldfleet.hostsim.spec.errors import UserError
 
 SEGMENT_LINES = 64
+_MOST_BUCKETS = 1 << 16  # of a histogram of latencies
 _LOCAL = "journal.jsonl"
 JOURNAL_NAME = re.compile(r"journal(-[0-9a-f]+-\d+)?\.jsonl")
 PART_NAME = re.compile(rf"({'|'.join(TABLES)})-\d+-[0-9a-f]+\.parquet")
@@ -56,7 +57,10 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class RunReceipt:
-    """How one run ended: "done" or "failed", its rows in each table, the time it took, why it failed."""
+    """How one run ended: its rows in each table, the time it took, why it failed.
+
+    ``status``: "done"; "shard": some of its hosts are; "merged": these made its row of cells; or "failed".
+    """
 
     cell_id: str
     replicate: int
@@ -72,17 +76,41 @@ class RunReceipt:
         typed = all(isinstance(each, str) for each in (self.cell_id, self.error)) and isinstance(self.replicate, int)
         if not typed or not all(map(_is_number, numbers)):
             raise ValueError("a run's texts and numbers are not texts and numbers")
-        if self.status == "failed":
-            return
-        if self.status != "done" or self.rows.get("cells") != 1 or not set(self.rows) <= set(TABLES):
+        held = {table: rows for table, rows in self.rows.items() if rows}
+        possible = {
+            "done": held.get("cells") == 1,
+            "shard": "cells" not in held and "hosts" in held,
+            "merged": held == {"cells": 1},
+            "failed": True,
+        }
+        if not possible.get(self.status) or not set(self.rows) <= set(TABLES):
             raise ValueError(f"run {self.cell_id} {self.replicate} is {self.status!r}, with {self.rows} rows")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Hosts ``first`` to ``end`` - 1 of a run that has ``of``, and the (bucket, count) of their latencies."""
+
+    first: int
+    end: int
+    of: int
+    latencies: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for hosts that can't be."""
+        numbers = (self.first, self.end, self.of, *(number for pair in self.latencies for number in pair))
+        if not all(type(number) is int for number in numbers) or not 0 <= self.first < self.end <= self.of:
+            raise ValueError(f"hosts {self.first!r} to {self.end!r} of {self.of!r} are no shard of a run")
+        if not all(0 <= bucket < _MOST_BUCKETS and 0 <= count < 1 << 63 for bucket, count in self.latencies):
+            raise ValueError("its latencies can't be")
 
 
 @dataclass(frozen=True)
 class BatchReceipt:
     """Runs that were simulated together, and the parts that hold their rows.
 
-    ``worker``: the machine and process that did it; ``rss_bytes``: the most memory that it has had so far.
+    ``worker``: the machine and process that did it; ``rss_bytes``: the most memory that it has had so far. ``shard``:
+    the hosts, if it is only some of those of its one run.
     """
 
     batch: str
@@ -90,6 +118,7 @@ class BatchReceipt:
     runs: tuple[RunReceipt, ...]
     worker: str = ""
     rss_bytes: int = 0
+    shard: Shard | None = None
 
     def _check(self) -> None:
         """Raises ValueError for a receipt that can't be: of no run, or whose parts don't hold what its runs wrote."""
@@ -98,7 +127,13 @@ class BatchReceipt:
         numbers = (self.rss_bytes, *(part.rows for part in self.parts))
         if not isinstance(self.batch, str) or not isinstance(self.worker, str) or not all(map(_is_number, numbers)):
             raise ValueError("its texts and numbers are not texts and numbers")
-        promised = {table: sum(run.rows.get(table, 0) for run in self.runs if run.status == "done") for table in TABLES}
+        kinds = {run.status for run in self.runs}
+        if (len(self.runs) > 1 and kinds & {"shard", "merged"}) or ("shard" in kinds) != (self.shard is not None):
+            raise ValueError("it speaks of some hosts of a run, and not of these alone")
+        if self.shard is not None and self.runs[0].rows["hosts"] != self.shard.end - self.shard.first:
+            raise ValueError("it has not one row for each of its hosts")
+        good = [run for run in self.runs if run.status != "failed"]
+        promised = {table: sum(run.rows.get(table, 0) for run in good) for table in TABLES}
         held = {part.table: part.rows for part in self.parts}
         if len(held) < len(self.parts) or held != {table: rows for table, rows in promised.items() if rows}:
             raise ValueError("its parts don't hold the rows that its runs have")
@@ -117,11 +152,16 @@ class BatchReceipt:
             data = json.loads(line)
             parts = tuple(PartReceipt(**part) for part in data["parts"])
             runs = tuple(RunReceipt(**run) for run in data["runs"])
-            receipt = cls(data["batch"], parts, runs, data["worker"], data["rss_bytes"])
+            shard = None if data["shard"] is None else _shard_of(**data["shard"])
+            receipt = cls(data["batch"], parts, runs, data["worker"], data["rss_bytes"], shard)
             receipt._check()
             return receipt
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"it is not a receipt: {error!r}") from None
+
+
+def _shard_of(first: int, end: int, of: int, latencies: list[list[int]]) -> Shard:
+    return Shard(first, end, of, tuple((bucket, count) for bucket, count in latencies))
 
 
 def signed_line(data: dict[str, Any]) -> bytes:

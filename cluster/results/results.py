@@ -9,10 +9,12 @@ failures.parquet  the runs that failed, if any did; written again at the end of 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from coldfleet.cluster.results.journal import (
     PART_NAME,
@@ -30,7 +33,6 @@ from coldfleet.cluster.results.journal import (
     Journal,
     PartReceipt,
     RunReceipt,
-    read_journal,
     scan_journal,
 )
 from coldfleet.cluster.results.metrics import named_figures
@@ -39,8 +41,9 @@ from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
+from coldfleet.cluster.study.fleet import may_have_hosts
 from coldfleet.cluster.study.own_policy import check_installed
-from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.plan import MAX_RUNS, Plan
 from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.hostsim.spec.checks import check_argument, check_texts
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -60,10 +63,10 @@ _PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
 class Results:
     """A results directory, read once: a snapshot of what was done when it was opened.
 
-    ``plan``: the study. ``parts``: those files that are named by a receipt, there, whole and unchanged.
-    ``part_bytes``: their sizes by name. ``damage``: lines of the journal that can't be trusted, each as text; what they
-    spoke of isn't done, and the next sweep there does it again. ``lost``: parts that a receipt names and that are
-    missing or changed, by name; their runs aren't done either.
+    ``plan``: the study. ``parts``: those files that a receipt names, there, whole, unchanged and needed.
+    ``part_bytes``: their sizes by name. ``damage``: lines of the journal that can't be trusted, each as text; ``lost``:
+    parts that receipts of missing runs name, and that are gone or changed, by name. What these spoke of isn't done, and
+    the next sweep there does it again.
 
     Tables: "cells", a row for each run, sums over the fleet; "hosts" and "guests", a row for each of these; "epochs", a
     row for each tick of each host, if the study has ``output.epochs``. Every field of a schema has "unit" and
@@ -104,19 +107,19 @@ class Results:
         sizes = self.storage.sizes("parts")
         checked = {part for part in self.parts if sizes.get(part.name, 0) == self.part_bytes.get(part.name)}
         parts: dict[PartReceipt, None] = {}
-        damage, lost = [], []
-        for batch in scan_journal(self.storage):
-            if isinstance(batch, DamagedLine):
-                damage.append(str(batch))
-            elif stranger := _stranger(self.plan, batch):
-                damage.append(f"batch {batch.batch}: run {stranger.cell_id} {stranger.replicate} is none of the plan")
-            elif broken := [part.name for part in batch.parts if not (part in checked or self._is_whole(part))]:
-                lost += broken
-            else:
-                status.add(batch)
+        damage = []
+        unsound: list[tuple[BatchReceipt, list[PartReceipt]]] = []
+        for batch in _receipts(self.plan, self.storage):
+            if isinstance(batch, str):
+                damage.append(batch)
+            elif broken := [part for part in batch.parts if part not in checked and not self._is_whole(part)]:
+                unsound.append((batch, broken))
+            elif status.add(batch):
                 parts.update(dict.fromkeys(batch.parts))
+        wanted = (broken for batch, broken in unsound if not all(map(status.is_done, batch.runs)))
+        lost = tuple(part.name for broken in wanted for part in broken)
         kept = {part.name: sizes[part.name] for part in parts if part.name in sizes}
-        return replace(self, status=status, parts=tuple(parts), part_bytes=kept, damage=tuple(damage), lost=tuple(lost))
+        return replace(self, status=status, parts=tuple(parts), part_bytes=kept, damage=tuple(damage), lost=lost)
 
     def _is_whole(self, part: PartReceipt) -> bool:
         return self.storage.sha256(f"parts/{part.name}") == part.sha256
@@ -125,6 +128,19 @@ class Results:
     def missing(self) -> list[int]:
         """The runs that are still to do, in order."""
         return self.status.missing
+
+    @property
+    def partial(self) -> str:
+        """How many of the planned runs are in, if not all: in one line, with the files that are lost."""
+        missing, failed = len(self.missing), len(self.failed)
+        if not missing and not failed:
+            return ""
+        said = [f"{self.storage}: {self.status.done:,} of {len(self.plan):,} runs are in"]
+        said += [f"{failed:,} failed"] if failed else []
+        said += [f"{missing:,} are to do (coldfleet resume {self.storage})"] if missing else []
+        more = f" and {len(self.lost) - 1} more" if len(self.lost) > 1 else ""
+        said += [f"gone or changed: parts/{self.lost[0]}{more}"] if self.lost else []
+        return ", ".join(said)
 
     @property
     def failed(self) -> list[RunReceipt]:
@@ -195,7 +211,9 @@ class Results:
         return ds.dataset(self.table(name)) if self.status.repeats else self._files(name)
 
     def _files(self, name: str) -> ds.Dataset:
-        files = [self.storage.path(f"parts/{part.name}") for part in self.parts if part.table == name]
+        unused = self.status.unused_parts()
+        named = [part.name for part in self.parts if part.table == name and part.name not in unused]
+        files = [self.storage.path(f"parts/{part}") for part in named]
         if not files:
             return ds.dataset(schema(name).empty_table())
         return ds.dataset(files, schema=schema(name), format="parquet", filesystem=self.storage.filesystem)
@@ -211,9 +229,26 @@ class Results:
         return pa.Table.from_pylist(rows, schema("failures"))
 
 
-def _stranger(plan: Plan, batch: BatchReceipt) -> RunReceipt | None:
-    """A run that a receipt names and the plan doesn't."""
-    return next((run for run in batch.runs if plan.index_of(run.cell_id, run.replicate) < 0), None)
+def _receipts(plan: Plan, storage: Storage) -> Iterator[BatchReceipt | str]:
+    """The receipts of a journal that can be right, and for each of the others a text that says what is wrong."""
+    hosts: dict[int, int] = {}  # of the runs that were cut
+    for batch in scan_journal(storage):
+        if isinstance(batch, DamagedLine):
+            yield str(batch)
+            continue
+        indices = [plan.index_of(run.cell_id, run.replicate) for run in batch.runs]
+        if min(indices) < 0:
+            stranger = batch.runs[indices.index(-1)]
+            yield f"batch {batch.batch}: run {stranger.cell_id} {stranger.replicate} is none of the plan"
+            continue
+        if (shard := batch.shard) is not None:
+            index, run = indices[0], batch.runs[0]
+            if index not in hosts and may_have_hosts(plan.run(index).cell.spec, shard.of):
+                hosts[index] = shard.of
+            if hosts.get(index) != shard.of:
+                yield f"batch {batch.batch}: run {run.cell_id} {run.replicate} hasn't {shard.of} hosts"
+                continue
+        yield batch
 
 
 def find_results(storage: Storage, plan: Plan) -> Results | None:
@@ -263,6 +298,7 @@ def create(storage: Storage, plan: Plan) -> None:
         "study": plan.frozen(),
         "cells": plan.cell_count,
         "runs": len(plan),
+        "plan_sha256": _plan_sha256(plan.frozen(), plan.cell_ids),
         "engine": engine_digest(),
         "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -279,7 +315,7 @@ def clean_up(results: Results, journal: Journal) -> None:
     On an object store no part is deleted, since another sweep may be at work there: `coldfleet compact` does that.
     """
     if results.damage:
-        journal.replace([each for each in read_journal(results.storage) if not _stranger(results.plan, each)])
+        journal.replace([each for each in _receipts(results.plan, results.storage) if not isinstance(each, str)])
     if results.storage.local is not None:
         named = {part.name for part in results.parts}
         for name in results.storage.sizes("parts"):
@@ -287,7 +323,7 @@ def clean_up(results: Results, journal: Journal) -> None:
                 results.storage.delete(f"parts/{name}")
     if results.failed:
         data = pa.BufferOutputStream()
-        pa.parquet.write_table(results.failures, data, compression="zstd")
+        pq.write_table(results.failures, data, compression="zstd")
         results.storage.write("failures.parquet", data.getvalue())
     else:
         results.storage.delete("failures.parquet")
@@ -322,7 +358,9 @@ def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
     try:
         plan = Plan.thaw(head["study"])
         plan = known if known is not None and known == plan else plan
-        _ = plan.numbers
+        if plan is not known and (cell_ids := _stored_ids(storage, plan, head)):
+            plan.adopt_ids(cell_ids)
+        _ = plan.cell(0), plan.numbers
         return plan, str(head["engine"])
     except ValueError as error:
         raise UserError(_damaged(storage, f"study: {error}")) from None
@@ -336,6 +374,28 @@ def _damaged(storage: Storage, why: str, line: int = 0) -> str:
         f"{storage}/study.json{at} is damaged: {why:.200}: put back a copy of the file, "
         "or run the study again into a new directory"
     )
+
+
+def _plan_sha256(study: Mapping[str, Any], cell_ids: list[str]) -> str:
+    """A hash of a study and of what came of it, by which plan.parquet is known to be the study's."""
+    return hashlib.sha256(json.dumps(study).encode() + "".join(cell_ids).encode()).hexdigest()
+
+
+def _stored_ids(storage: Storage, plan: Plan, head: Mapping[str, Any]) -> list[str]:
+    """The ids of the plan's cells from plan.parquet, which has replicate 0 of all cells first; [] if it isn't right."""
+    if plan.combination_count * plan.replicates > MAX_RUNS:
+        return []
+    cells, ids = plan.cell_count, pa.chunked_array([], pa.string())
+    with suppress(OSError, KeyError, TypeError, ValueError, pa.ArrowException, UserError):
+        with storage.open("plan.parquet") as file:
+            stored = pq.ParquetFile(file)
+            for number in range(stored.num_row_groups if stored.metadata.num_rows == len(plan) else 0):
+                if len(ids) < cells:
+                    ids = pa.chunked_array([*ids.chunks, *stored.read_row_group(number, ["cell_id"])["cell_id"].chunks])
+        found = ids[:cells].to_pylist()
+        if _plan_sha256(head["study"], found) == head["plan_sha256"]:
+            return list(found)
+    return []
 
 
 def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:

@@ -31,7 +31,8 @@ def _sums(rows: Rows) -> Broken:
 def _numbers(rows: Rows) -> Broken:
     """There is one cell, every host has a row and as many guests as it says, and a row for each tick if it has any."""
     cells, hosts = len(rows["cells"]), rows["hosts"]
-    if cells != 1 or [host["host"] for host in hosts] != list(range(len(hosts))):
+    first = hosts[0]["host"] if hosts else 0  # another than 0 if these are some hosts of a run
+    if cells != 1 or [host["host"] for host in hosts] != list(range(first, first + len(hosts))):
         yield f"{cells} cells, hosts {[host['host'] for host in hosts]}"
     for host in hosts:
         own = [row for row in rows["guests"] if row["host"] == host["host"]]

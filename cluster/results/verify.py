@@ -27,7 +27,7 @@ def verify(results: Results) -> Iterator[str]:
     for batch in read_journal(storage):
         damage = [line for part in batch.parts for line in _verify_part(storage, part, held)]
         if not damage:
-            seen.update((run.cell_id, run.replicate) for run in batch.runs if run.status == "done")
+            seen.update((run.cell_id, run.replicate) for run in batch.runs if run.rows.get("cells"))
             damage = list(_verify_rows(storage, batch))
             yield from damage
         else:
@@ -77,7 +77,7 @@ def _verify_rows(storage: Storage, batch: BatchReceipt) -> Iterator[str]:
     """Whether the parts of a batch hold the rows that the receipts of its runs promise, each run's alone."""
     for part in batch.parts:
         promised: _Runs = Counter(
-            {(run.cell_id, run.replicate): run.rows.get(part.table, 0) for run in batch.runs if run.status == "done"}
+            {(run.cell_id, run.replicate): run.rows.get(part.table, 0) for run in batch.runs if run.status != "failed"}
         )
         try:
             with storage.open(f"parts/{part.name}") as file:

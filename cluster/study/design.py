@@ -87,9 +87,10 @@ def _shares(method: str, dimensions: int, points: int, seed: int) -> npt.NDArray
     if method == "random":
         return rng.random((points, dimensions))
     sampler = {"sobol": qmc.Sobol, "latin-hypercube": qmc.LatinHypercube}[method](dimensions, rng=rng)
-    return np.asarray(sampler.random(points), np.float64)
+    drawn = next_power_of_two(points) if method == "sobol" else points  # which scipy warns of, if it is none
+    return np.asarray(sampler.random(drawn)[:points], np.float64)
 
 
-def is_power_of_two(number: int) -> bool:
-    """Sobol points are balanced only in such numbers."""
-    return number & (number - 1) == 0
+def next_power_of_two(number: int) -> int:
+    """The least that isn't below a number: Sobol points are balanced only in such numbers."""
+    return 1 << (number - 1).bit_length()

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from coldfleet.cluster.study.model import CellSpec
@@ -38,13 +38,14 @@ class FleetHost(NamedTuple):
     spec: HostSpec
 
 
-def build_fleet(run: Run) -> list[FleetHost]:
-    """The fleet of one run, host 0 first."""
+def build_fleet(run: Run, hosts: slice = slice(None)) -> list[FleetHost]:
+    """The fleet of one run, host 0 first; ``hosts``: only these of it."""
     spec = run.cell.spec
+    numbers = range(spec.fleet.hosts)[hosts]
     if spec.scenario:
-        return [FleetHost("", _scenario_host(spec))] * spec.fleet.hosts
+        return [FleetHost("", _scenario_host(spec))] * len(numbers)
     if spec.fleet.guest:
-        return _placed_hosts(run)
+        return _placed_hosts(run, hosts)
     nested = nested_guests(spec, run.cell.seed, run.replicate)
     return [
         FleetHost(
@@ -57,13 +58,49 @@ def build_fleet(run: Run) -> list[FleetHost]:
                 ],
             ),
         )
-        for host in range(spec.fleet.hosts)
+        for host in numbers
     ]
 
 
 def build_hosts(run: Run) -> list[HostSpec]:
     """The hosts of :func:`build_fleet`, without their classes."""
     return [host.spec for host in build_fleet(run)]
+
+
+def host_work(run: Run) -> list[float]:
+    """How much work each host of a run is: the accesses of its guests that are simulated."""
+    spec = run.cell.spec
+    if not spec.fleet.guest:
+        return [run_work(spec) / spec.fleet.hosts] * spec.fleet.hosts
+    accesses = {name: each.accesses_per_tick * _ticks(spec) for name, each in spec.fleet.guest.items()}
+    return [float(sum(accesses[name] for name, _ in guests)) for _, guests in _placement(run)]
+
+
+def run_work(spec: CellSpec) -> float:
+    """How much work all hosts of a run are together."""
+    if spec.fleet.guest:
+        return _ticks(spec) * sum(each.count * each.accesses_per_tick for each in spec.fleet.guest.values())
+    return _ticks(spec) * spec.fleet.hosts * spec.fleet.guests_per_host * spec.guest.accesses_per_tick
+
+
+def _ticks(spec: CellSpec) -> float:
+    """Its ticks, times the share of the pages that is simulated."""
+    return spec.ticks / int(spec.host.sample.rpartition("/")[2])
+
+
+def decides_work(path: str) -> bool:
+    """Whether the work or the number of hosts may depend on a key."""
+    return path in ("ticks", "host.sample") or path.startswith(("fleet.", "guest."))
+
+
+def most_hosts(spec: CellSpec) -> int:
+    """How many hosts a run has; where guests are of classes, some may stay without any and are left out."""
+    return sum(each.count for each in spec.host_classes.values()) if spec.fleet.guest else spec.fleet.hosts
+
+
+def may_have_hosts(spec: CellSpec, count: int) -> bool:
+    """Whether a run can have so many hosts."""
+    return 0 < count <= most_hosts(spec) if spec.fleet.guest else count == spec.fleet.hosts
 
 
 def check_fleets(plan: Plan) -> None:
@@ -98,25 +135,30 @@ def _placing_s(spec: CellSpec) -> float:
     return hosts * 1e-6 + guests * (15e-6 + hosts * 2e-9)
 
 
-def _placed_hosts(run: Run) -> list[FleetHost]:
-    """Each host that has guests, the classes in the order of the study."""
+def _placed_hosts(run: Run, hosts: slice) -> list[FleetHost]:
+    """Of the hosts that have guests, the classes in the order of the study, the chosen ones."""
     spec, seed, replicate = run.cell.spec, run.cell.seed, run.replicate
     nested = {
         (name, number)
         for name, each in spec.fleet.guest.items()
         for number in _first(each.count, each.nested_ratio, partial(_rank, "nested", seed, replicate, name))
     }
-    placed = _place(spec, seed, replicate)
-    hosts = []
-    for (host_class, _), guests in zip(_resources(spec), placed, strict=True):
-        if not guests:
-            continue
+    fleet = []
+    for host_class, guests in _placement(run)[hosts]:
         chosen = [
             _guest(spec, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
             for name, n in guests
         ]
-        hosts.append(FleetHost(host_class, _host(spec, chosen, spec.host_classes[host_class].memory)))
-    return hosts
+        fleet.append(FleetHost(host_class, _host(spec, chosen, spec.host_classes[host_class].memory)))
+    return fleet
+
+
+@lru_cache(maxsize=1)  # the shards of a large run ask for it one after the other
+def _placement(run: Run) -> list[tuple[str, list[tuple[str, int]]]]:
+    """The class of each host that has guests, and the (class, number) of these."""
+    placed = _place(run.cell.spec, run.cell.seed, run.replicate)
+    names = [host_class for host_class, _ in _resources(run.cell.spec)]
+    return [(host_class, guests) for host_class, guests in zip(names, placed, strict=True) if guests]
 
 
 def _resources(spec: CellSpec) -> list[tuple[str, HostResources]]:

@@ -56,6 +56,9 @@ class Cell:
     spec: CellSpec
     policy: Policy
 
+    def __hash__(self) -> int:
+        return hash(self.cell_id)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -159,9 +162,13 @@ class Plan:
         cells = self.cell_count if path not in self.base and (inherits or path in following_keys()) else 1
         return tuple(dict.fromkeys(self.cell(number).spec.value(path) for number in range(cells)))
 
+    def varying(self, number: int) -> dict[str, Scalar]:
+        """What the cell of that number has in the keys that differ between cells."""
+        return self._varying(number if self._kept is None else int(self._kept[number]))
+
     def cell(self, number: int) -> Cell:
         """The cell of that number; raises :class:`UserError` if it can't be."""
-        values = self._varying(number if self._kept is None else int(self._kept[number]))
+        values = self.varying(number)
         tables, loose = self._fixed
         try:
             spec = CellSpec.model_validate({**as_tree({**loose, **values}), **tables}, context=self.own_policies)
@@ -210,6 +217,10 @@ class Plan:
         if not self.cell_count:
             raise UserError(f"no combination meets the constraints: {' and '.join(map(short, self.where))}")
         return [self.cell(number).cell_id for number in announced(self.cell_count, "cells checked")]
+
+    def adopt_ids(self, cell_ids: list[str]) -> None:
+        """Takes the ids of all cells from where they were kept, so that no cell has to be made for them."""
+        self.__dict__["cell_ids"] = cell_ids
 
     @cached_property
     def numbers(self) -> dict[str, int]:

@@ -451,9 +451,17 @@ class _StudyReader:
         return True
 
     def refuse(self, path: tuple[str, ...], message: str) -> NoReturn:
+        raise UserError(self.place(path, message))
+
+    def note(self, path: tuple[str, ...], message: str) -> None:
+        """Says on stderr what is no mistake, but good to know."""
+        print(visible(f"coldfleet: {self.place(path, message)}"), file=sys.stderr)
+
+    def place(self, path: tuple[str, ...], message: str) -> str:
+        """A message with where its cause stands."""
         line, key = find_line(self.lines, path), ".".join(path)
         at = line or ("" if message.startswith(key) else key)
-        raise UserError(f"{self.where}:{at}: {message}" if at else f"{self.where}: {message}")
+        return f"{self.where}:{at}: {message}" if at else f"{self.where}: {message}"
 
 
 def _first_twice(values: Sequence[Hashable]) -> list[Hashable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
-from coldfleet.cluster.study.design import METHODS, Bundle, Choice, Range, is_power_of_two, sample
+from coldfleet.cluster.study.design import METHODS, Bundle, Choice, Range, next_power_of_two, sample
 from coldfleet.cluster.study.model import find_key, quantity_at, quantity_of, scalar_type
 from coldfleet.cluster.study.values import Scalar
 
@@ -20,6 +20,8 @@ class FileReader(Protocol):
     def enter(self, section: str, path: str, tree: Mapping[str, Any]) -> None: ...
 
     def refuse(self, path: tuple[str, ...], message: str) -> NoReturn: ...
+
+    def note(self, path: tuple[str, ...], message: str) -> None: ...
 
 
 class Sampling:
@@ -74,11 +76,12 @@ class Sampling:
             self._reader.refuse(("sample", "method"), f"sample.method = {self._method!r}: it should be one of {known}")
         if isinstance(points, bool) or not isinstance(points, int) or not 1 <= points <= MAX_POINTS:
             self._reader.refuse(("sample", "points"), f"sample.points has to be a number from 1 to {MAX_POINTS:,}")
-        if self._method == "sobol" and not is_power_of_two(points):
+        if self._method == "sobol" and next_power_of_two(points) != points:
             low = 1 << points.bit_length() - 1
-            self._reader.refuse(
+            self._reader.note(
                 ("sample", "points"),
-                f"sample.points = {points}: Sobol takes powers of two: {low} or {2 * low}",
+                f"sample.points = {points}: Sobol points are balanced in powers of two only, "
+                f"such as {low} or {2 * low}",
             )
         if not self._tables:
             self._reader.refuse(("sample",), f"[sample] has no key to sample: {_EXAMPLE}")

@@ -143,7 +143,7 @@ def test_worker_with_another_simulator_is_refused_before_anything_is_written(
     fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HostActor, "hello", lambda self: Hello("node7", 1, "0123"))
-    with pytest.raises(UserError, match="node7 has another version of coldfleet"):
+    with pytest.raises(UserError, match="node7: it has another version of coldfleet"):
         sweep(plan, tmp_path / "out", RayExecutor())
     assert not (tmp_path / "out").exists()
 
@@ -205,12 +205,12 @@ def test_end_of_a_process_of_rays_own_is_one_line(
 ) -> None:
     journal = tmp_path / "out" / "journal.jsonl"
 
-    def ended(self: ray_cluster.OwnRay) -> str:
+    def look(self: ray_cluster.OwnRay) -> str:
         written = journal.read_bytes().count(b"\n") if journal.exists() else 0
         return "raylet" if written >= receipts else ""
 
     monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
-    monkeypatch.setattr(ray_cluster.OwnRay, "ended", ended)
+    monkeypatch.setattr(ray_cluster.OwnRay, "_look", look)
     said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
     assert (said.code, said.out) == (4, "")
     last = said.err.splitlines()[-1]

@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,14 +218,15 @@ def test_warm_up_covers_every_kind_of_work(plan: Plan) -> None:
     assert max(guest.memory_pages for shape in shapes for guest in shape.guests) <= 1024
 
 
-def took(seconds: float, runs: int = 1) -> BatchReceipt:
-    return BatchReceipt("b", (), tuple(RunReceipt("c", n, "done", {"cells": 1}, seconds) for n in range(runs)))
+def took(plan: Plan, seconds: float, runs: int = 1) -> BatchReceipt:
+    receipts = (RunReceipt(plan.cell_ids[n % 6], n // 6, "done", {"cells": 1}, seconds) for n in range(runs))
+    return BatchReceipt("b", (), tuple(receipts))
 
 
-def test_batches_grow_for_short_runs_and_shrink_at_the_end() -> None:
-    batches = Batches([0] * 10_000, slots=2)
+def test_batches_grow_for_short_runs_and_shrink_at_the_end(plan: Plan) -> None:
+    batches = Batches(plan, [0] * 10_000, slots=2)
     assert len(next(batches).runs) == 1  # nothing is known yet
-    batches.observe(took(0.05, 50))
+    batches.observe(took(plan, 0.05, 12))
     sizes = [len(batch.runs) for batch in batches]
     assert sizes[0] == 100  # 5 s of 50 ms
     assert max(sizes) <= MAX_RUNS
@@ -232,11 +234,12 @@ def test_batches_grow_for_short_runs_and_shrink_at_the_end() -> None:
     assert sum(sizes) == 9_999
 
 
-def test_long_runs_travel_alone(plan: Plan) -> None:
-    batches = Batches(list(range(len(plan))), slots=1)
+def test_long_runs_of_one_host_travel_alone(plan: Plan) -> None:
+    plan = replace(plan, base={**plan.base, "fleet.hosts": 1})
+    batches = Batches(plan, list(range(len(plan))), slots=1)
     next(batches)
-    batches.observe(took(8.0))
-    assert [len(batch.runs) for batch in batches] == [1] * (len(plan) - 1)
+    batches.observe(took(plan, 8.0))
+    assert [(batch.runs, batch.hosts) for batch in batches] == [((n,), None) for n in range(1, len(plan))]
 
 
 def test_sweep_in_a_thread_needs_no_signals(plan: Plan, tmp_path: Path, fake_engine: list[HostSpec]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,9 +18,10 @@ from coldfleet.cluster.results.journal import BatchReceipt, Journal, RunReceipt,
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import SORT_KEYS, TABLES, schema
 from coldfleet.cluster.results.storage import open_storage
-from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.plan import Cell, Plan
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
+from tests.cluster.conftest import Said
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 
@@ -110,6 +112,56 @@ def lose_the_plan(directory: Path) -> None:
     tear_the_journal(directory)
 
 
+def test_partial_results_say_so(
+    done: Path, plan: Plan, coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Results.open(done).partial == ""
+    assert coldfleet("query", done, "SELECT 1").err == ""
+    lose_a_part(done)
+    results = Results.open(done)
+    left = len(results.missing)
+    said = f"{done}: {18 - left} of 18 runs are in, {left} are to do (coldfleet resume {done}), "
+    assert results.partial.startswith(said)
+    assert coldfleet("query", done, "SELECT 1").err == f"coldfleet: {results.partial}\n"
+    mended = sweep(plan, done, SerialExecutor())
+    assert (mended.partial, mended.lost) == ("", ())
+
+
+def test_opening_makes_one_cell(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids of the others are in plan.parquet."""
+    made: list[int] = []
+    cell = Plan.cell
+
+    def count(self: Plan, number: int) -> Cell:
+        made.append(number)
+        return cell(self, number)
+
+    monkeypatch.setattr(Plan, "cell", count)
+    results = Results.open(done)
+    assert not results.missing
+    assert results.plan.cell_ids
+    assert made == [0]
+
+
+@pytest.mark.parametrize("change", ["other ids", "fewer rows", "other seed", "no hash"])
+def test_a_plan_that_is_not_the_study_s_is_not_trusted(change: str, done: Path, plan: Plan) -> None:
+    path, head = done / "plan.parquet", done / "study.json"
+    table = pq.read_table(path)
+    if change == "other ids":
+        table = table.set_column(1, table.schema.field("cell_id"), [table["cell_id"].to_pylist()[::-1]])
+    elif change == "fewer rows":
+        table = table.slice(0, 6)
+    elif change == "other seed":
+        head.write_text(head.read_text().replace('"seed": 7', '"seed": 8'))
+    else:
+        head.write_text(head.read_text().replace("plan_sha256", "x"))
+    pq.write_table(table, path)
+    results = Results.open(done)
+    assert results.plan.cell_ids == replace(results.plan).cell_ids
+    assert (results.plan.cell_ids == plan.cell_ids) == (change != "other seed")
+    assert bool(results.missing) == (change == "other seed")
+
+
 @pytest.mark.parametrize(
     "damage",
     [lose_a_part, tear_a_part, flip_a_byte, tear_the_journal, spoil_a_line, lose_the_journal, lose_the_plan],
@@ -181,7 +233,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     ("content", "expected"),
     [("", "is damaged"), ("[]", "is damaged"), ('{"format": "x"}', "is damaged"),
      ('{"format": "coldfleet results", "schema_version": 99}', "version 99"),
-     ('{"format": "coldfleet results", "schema_version": 6}', "damaged")],
+     ('{"format": "coldfleet results", "schema_version": 7}', "damaged")],
 )  # fmt: skip
 def test_head_that_is_none_is_one_line(content: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text(content)

@@ -16,7 +16,7 @@ from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.execution.worker_memory import worker_bytes
-from coldfleet.cluster.study.fleet import build_fleet, build_hosts
+from coldfleet.cluster.study.fleet import _placement, build_fleet, build_hosts
 from coldfleet.cluster.study.placement import HostResources, Request, place
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
@@ -238,6 +238,7 @@ def test_fleet_of_classes_is_placed_once_a_run(
     read: Callable[..., Plan], fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = read().run(0)
+    _placement.cache_clear()
     placed = []
 
     def count(hosts: list[HostResources], requests: list[Request], *more: Any) -> list[list[tuple[str, int]]]:

@@ -1,0 +1,128 @@
+"""Nodes that can't take part, a token that is wrong: what a sweep on a real Ray does, and says."""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from coldfleet.cluster.execution import ray_cluster
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.ray_nodes import OTHER_VERSION, look, why_refused
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.versions import engine_digest
+from coldfleet.cluster.study.plan import Plan
+from tests.cluster.conftest import Said
+from tests.cluster.ray_node import ROOT, Node, environment, free_port, wait_for
+
+
+class Cluster(NamedTuple):
+    """A head with one CPU."""
+
+    head: Node
+    address: str
+    token: str
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    token, port = secrets.token_hex(32), free_port()
+    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
+        place = ["--port", str(port), "--node-ip-address", "127.0.0.1", "--temp-dir", short]
+        head = Node(["--head", "--num-cpus", "1", "--include-dashboard", "false", *place], token, tmp_path / "head.log")
+        try:
+            wait_for("Ray runtime started", head.log, within_s=120)
+            yield Cluster(head, f"127.0.0.1:{port}", token)
+        finally:
+            head.stop()
+
+
+def command(cluster: Cluster, token: str, *words: object) -> subprocess.Popen[str]:
+    said = [sys.executable, "-m", "coldfleet", *map(str, words), "--address", cluster.address]
+    return subprocess.Popen(said, env=environment(token), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def mounted(name: str, what: Path, where: Path) -> list[str]:
+    """A command prefix: a machine of that name on which something else is at a place."""
+    script = 'hostname "$0" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    return ["unshare", "--mount", "--uts", "sh", "-c", script, name, str(what), str(where)]
+
+
+@pytest.mark.cluster
+def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
+    cluster: Cluster, plan: Plan, study_file: Path, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("makes mount namespaces with `unshare`, which takes root")
+    other = tmp_path / "policies"
+    shutil.copytree(ROOT / "policies", other)
+    (other / "policy.py").write_text((other / "policy.py").read_text() + "# another version\n")
+    (tmp_path / "empty").mkdir()
+    joining = ["--address", cluster.address, "--num-cpus", "1", "--node-ip-address", "127.0.0.1"]
+    nodes = []
+    try:
+        for name, what, where in (("older", other, "policies"), ("bare", tmp_path / "empty", "coldfleet")):
+            prefix = mounted(name, what, ROOT / where)
+            nodes.append(Node(joining, cluster.token, tmp_path / f"{name}.log", prefix))
+            wait_for("Ray runtime started", nodes[-1].log, within_s=120)
+        done = command(cluster, cluster.token, "sweep", study_file, "--out", tmp_path / "out")
+        _, said = done.communicate(timeout=300)
+    finally:
+        for node in nodes:
+            node.stop()
+    assert done.returncode == 0, said
+    assert said.count("gets no work") == 2
+    assert f"coldfleet: node older gets no work: {OTHER_VERSION}" in said
+    assert "coldfleet: node bare gets no work: it can't import coldfleet (ModuleNotFoundError" in said
+    assert "Traceback" not in said
+    assert "on ray, 1 worker" in said
+    results, whole = Results.open(tmp_path / "out"), sweep(plan, tmp_path / "whole", SerialExecutor())
+    for table in TABLES:
+        assert results.table(table).equals(whole.table(table), check_metadata=True)
+
+
+@pytest.mark.cluster
+def test_a_wrong_token_is_one_line(cluster: Cluster, study_file: Path, tmp_path: Path) -> None:
+    refused = command(cluster, secrets.token_hex(32), "sweep", study_file, "--out", tmp_path / "out")
+    _, said = refused.communicate(timeout=120)
+    assert (refused.returncode, said.count("\n")) == (2, 1), said
+    assert f"can't join the Ray cluster at {cluster.address}: it has another token" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_file_descriptors_are_one_line(
+    coldfleet: Callable[..., Said], study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 512))
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
+    *first, last = said.err.splitlines()
+    assert (said.code, len(first)) == (2, 1)  # how large the study is
+    assert "too few file descriptors: Ray needs 1024, and this process may have 512: raise the hard limit" in last
+    assert not (tmp_path / "out").exists()
+
+
+def test_descriptors_are_raised_as_far_as_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: asked.append(limits))
+    for limits in ((256, 4096), (256, resource.RLIM_INFINITY), (1024, 1024), (resource.RLIM_INFINITY,) * 2):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, limits=limits: limits)
+        ray_cluster.check_descriptors()
+    assert asked == [(1024, 4096), (1024, resource.RLIM_INFINITY)]
+
+
+def test_a_node_is_judged_by_its_python_and_its_simulator() -> None:
+    assert why_refused(**look()) == ""
+    assert "it has Python 3.9.1, here it is" in why_refused("m", "3.9.1", engine_digest())
+    assert why_refused("m", look()["python"], "0123") == OTHER_VERSION
+    assert "can't import coldfleet (ImportError: no)" in why_refused("m", look()["python"], "", "ImportError: no")
