@@ -68,12 +68,16 @@ class Metric:
 
     @property
     def sql(self) -> str:
-        """The figure of one row as an expression of SQL, over columns that are quoted."""
+        """The figure of one row as an expression of SQL, over columns that are quoted.
+
+        A ratio of times is NULL where there is no clock; others are 0 where they are over nothing.
+        """
         above = _sum_in_sql(self.columns, self.less)
         if not self.over:
             return above if self.scale == 1 else f"({above}) * {self.scale}"
         below = _sum_in_sql(self.over, self.over_less)
-        return f"coalesce(({above}) * {self.scale} / nullif({below}, 0), 0)"
+        ratio = f"({above}) * {self.scale} / nullif({below}, 0)"
+        return ratio if self.needs_clock else f"coalesce({ratio}, 0)"
 
     def amounts(self, row: Mapping[str, Any]) -> tuple[Any, Any]:
         """What is divided, times the scale, and by what (1.0: by nothing), of one row; or of columns as arrays."""

@@ -13,6 +13,7 @@ import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.metrics import named_figures
 from coldfleet.cluster.results.schemas import SORT_KEYS, schema
 from coldfleet.cluster.stats.metrics import DERIVED, SUMMARY
 from coldfleet.cluster.study.plan import Plan
@@ -57,6 +58,15 @@ def test_the_figures_of_the_summary_are_columns_too(table: str, done: Path, cold
     for row in rows:
         for metric in named:
             assert row[metric.key] == pytest.approx(metric.value(row)), metric.key
+
+
+@pytest.mark.parametrize(("name", "expected"), [("slowdown", None), ("fault_rate", 0)])
+def test_a_ratio_of_times_is_null_without_a_clock(name: str, expected: float | None) -> None:
+    import duckdb
+
+    figure = named_figures("cells")[name]
+    zeros = ", ".join(f'0 AS "{column}"' for column in dict.fromkeys(figure.needs))
+    assert duckdb.sql(f"SELECT {figure.sql} FROM (SELECT {zeros})").fetchall() == [(expected,)]
 
 
 def test_every_table_has_the_axes(study_text: str, tmp_path: Path, fake_engine: object, coldfleet: Command) -> None:
