@@ -291,7 +291,7 @@ HEADS: dict[str, tuple[Callable[[str], str], str]] = {
     "versions": (lambda text: text.replace('"versions": {', '"versions": 5, "x": {'), "versions is 5, which no sweep"),
     "seed": (lambda text: text.replace('"seed": ', '"seed": "x", "s": '), "study: seed is 'x', not a whole number"),
     "grid": (lambda text: text.replace('"policy": [', '"policy": 5, "x": ['), "grid.policy is 5, not a list"),
-    "where": (lambda text: text.replace('"where": [', '"where": ["1"], "x": ['), "'1': 1 is a number, not a condition"),
+    "where": (lambda text: text.replace('"where": [', '"where": ["1"], "x": ['), "'1' is a number, not a condition"),
     "key": (lambda text: text.replace('"ticks": ', '"tics": '), "tics"),
 }
 
