@@ -218,7 +218,7 @@ class HostClock:
             self._run_all(tick, level_ns * number // slices)
         while level_ns < tick_ns and (runnable := self._count_runnable(tick_ns)):
             more_ns = (capacity_ns - int(self.vcpus.threads["used"].sum())) // runnable
-            if not more_ns:
+            if more_ns <= 0:  # a thread's last piece of work may have reached beyond its share
                 break
             level_ns = min(tick_ns, level_ns + more_ns)
             self._run_all(tick, level_ns)
