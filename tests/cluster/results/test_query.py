@@ -66,7 +66,8 @@ def test_a_ratio_of_times_is_null_without_a_clock(name: str, expected: float | N
 
     figure = named_figures("cells")[name]
     zeros = ", ".join(f'0 AS "{column}"' for column in dict.fromkeys(figure.needs))
-    assert duckdb.sql(f"SELECT {figure.sql} FROM (SELECT {zeros})").fetchall() == [(expected,)]
+    with duckdb.connect() as connection:
+        assert connection.execute(f"SELECT {figure.sql} FROM (SELECT {zeros})").fetchall() == [(expected,)]
 
 
 def test_every_table_has_the_axes(study_text: str, tmp_path: Path, fake_engine: object, coldfleet: Command) -> None:
