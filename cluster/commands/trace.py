@@ -136,6 +136,8 @@ def _show(
     pages = [MEMORY.parse(int(each) if each.isdigit() and len(each) < 19 else each) for each in sizes]
     open_input(files[0]).close()
     if len(files) == 1 and is_trace(files[0]):
+        if format is not None or columns or unit != "s":
+            raise UserError(f"{files[0]}: is imported already: leave out --as, --column and --time-unit")
         _print(Trace.open(files[0]), pages, exact, export, json)
         return 0
     with TemporaryDirectory(prefix="coldfleet-trace-") as folder:
@@ -164,7 +166,7 @@ def _print(made: Trace, sizes: list[int], exact: bool, export: Path | None, json
         told: dict[str, Any] = {name: value for name, value in asdict(made).items() if name != "path"}
         output.print_json({**told, **asdict(summary)})
         return
-    output.print_text("\n".join([*trace_lines(made, summary, output.width()), *map(str, files)]))
+    output.print_text("\n".join([*trace_lines(made, summary, output.width(), sizes), *map(str, files)]))
 
 
 class _Progress:

@@ -17,20 +17,22 @@ _LEVELS = " ▁▂▃▄▅▆▇█"
 _LABEL = 14  # columns before a bar or a row of a map
 
 
-def trace_lines(trace: Trace, summary: TraceSummary | HeatSummary, width: int) -> Iterator[str]:
-    """All of a summary, in lines of at most so many columns."""
+def trace_lines(
+    trace: Trace, summary: TraceSummary | HeatSummary, width: int, sizes: Sequence[int] = ()
+) -> Iterator[str]:
+    """All of a summary, in lines of at most so many columns; ``sizes``: points of the curve that were asked for."""
     if isinstance(summary, TraceSummary):
-        yield from _access_lines(trace, summary, width)
+        yield from _access_lines(trace, summary, width, sizes)
     else:
         yield from _heat_lines(trace, summary, width)
     for note in trace.notes:
         yield from _wrapped(f"note: {note}", width)
 
 
-def _access_lines(trace: Trace, summary: TraceSummary, width: int) -> Iterator[str]:
+def _access_lines(trace: Trace, summary: TraceSummary, width: int, sizes: Sequence[int]) -> Iterator[str]:
     of = f" of {summary.processes:,} processes" if summary.processes > 1 else ""
     about = f" ±{summary.pages_error:,}" if summary.pages_error else ""
-    length = f" in {duration(summary.end - summary.start)}" if trace.clock else ""
+    length = f" in {time_text(summary.end - summary.start)}" if trace.clock else ""
     memory = f"{memory_text(summary.pages)}{', if each is a page of 4 KiB' if trace.pages_are_objects else ''}"
     text = f"{trace.source} ({trace.format}): {summary.accesses:,} access{'' if summary.accesses == 1 else 'es'}"
     yield from _wrapped(f"{text}{length}, {summary.pages:,}{about} distinct pages{of} ({memory})", width)
@@ -39,11 +41,12 @@ def _access_lines(trace: Trace, summary: TraceSummary, width: int) -> Iterator[s
         unknown = f", {summary.unknown:,} unknown" if summary.unknown else ""
         share = f"{summary.reads / known:.1%} reads, {summary.writes / known:.1%} writes"
         yield from _wrapped(f"{share} ({summary.reads:,} and {summary.writes:,}{unknown})", width)
-    exact = "exact" if summary.rate == 1 else f"exact up to {RECENT_PAGES:,} pages, then SHARDS"
+    sampled = f"exact up to {memory_text(RECENT_PAGES)}, then from a sample of the pages, ± half of a 99 % interval"
+    exact = "exact" if summary.rate == 1 else sampled
     yield ""
     yield from _wrapped(f"miss ratio of an LRU by its size ({exact})", width)
     for point in summary.curve:
-        if point.pages & (point.pages - 1) == 0 or point is summary.curve[-1]:
+        if point.pages & (point.pages - 1) == 0 or point.pages in (summary.pages, *sizes):
             error = f" ±{point.error:.4f}" if point.error else ""
             label = f"{memory_text(point.pages):>{_LABEL}}"
             yield _bar(label, point.miss_ratio, f"{point.miss_ratio:.4f}{error}", width, 16)
@@ -67,7 +70,7 @@ def _access_lines(trace: Trace, summary: TraceSummary, width: int) -> Iterator[s
 
 
 def _heat_lines(trace: Trace, summary: HeatSummary, width: int) -> Iterator[str]:
-    length = "" if summary.start is None or summary.end is None else f" in {duration(summary.end - summary.start)}"
+    length = "" if summary.start is None or summary.end is None else f" in {time_text(summary.end - summary.start)}"
     text = f"{trace.source} ({trace.format}): {counted(summary.snapshots, 'snapshot')}{length}"
     targets = f" of {counted(len(summary.targets), 'target')}" if summary.targets else ""
     watched = f"at most {summary.pages:,} pages ({memory_text(summary.pages)})"
@@ -90,7 +93,7 @@ def _heat_lines(trace: Trace, summary: HeatSummary, width: int) -> Iterator[str]
         yield "pages of the last snapshot, by age (up to)"
         total = sum(each.pages for each in summary.ages) or 1
         for each in summary.ages:
-            age = "older, unknown" if each.age is None else f"{duration(each.age)}"
+            age = "older, unknown" if each.age is None else time_text(each.age)
             label = f"{each.kind:<5}{age:>{_LABEL}}" if each.kind else f"{age:>{_LABEL}}"
             yield _bar(label, each.pages / total, memory_text(each.pages), width, 12)
 
@@ -105,7 +108,7 @@ def memory_text(pages: int) -> str:
     raise AssertionError
 
 
-def duration(ns: int) -> str:
+def time_text(ns: int) -> str:
     """A time to three digits: 1,500,000,000 -> "1.5 s"."""
     for unit, size in (("d", 86_400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6)):
         if ns >= size:

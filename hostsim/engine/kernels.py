@@ -146,7 +146,7 @@ class Kernel:
         return record
 
 
-_OF_LRU_GEN = ("starts_at_fitting_priority", "memcg_lru")  # how kswapd works with MGLRU; the classic LRU has neither
+_OF_LRU_GEN = ("starts_at_fitting_priority", "memcg_lru", "birth_referenced")  # the classic LRU has none of them
 _NOT_FEATURES = ("name", "release", "policy")
 _FEATURES = tuple(f.name for f in fields(Kernel) if f.name not in _NOT_FEATURES)
 _PAGES_OF_LISTS = ("max_lru_batch", "long_walk", "min_mm_pages")

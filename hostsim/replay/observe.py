@@ -51,13 +51,14 @@ def observe(memory: HostMemory, guest: int) -> dict[str, Any]:
     lruvec = memory.lruvec(guest)
     max_seq = int(lruvec["max_seq"])
     min_seq = min(int(each) for each in lruvec["min_seq"])
-    states = np.concatenate((page_states(memory, guest), file_page_states(memory, guest)))
+    of_file = file_page_states(memory, guest)
+    states = np.concatenate((page_states(memory, guest), of_file))
     return {
         "res": memory.resident(guest),
         "min": min_seq,
         "max": max_seq,
         "lg": [[seq, *generation_sizes(lruvec, seq)] for seq in range(min_seq, max_seq + 1)],
-        **_file_figures(states[-file_pages:] if (file_pages := _file_pages(memory, guest)) else states[:0]),
+        **_file_figures(of_file),
         "st": memory_stat(memory, [guest]),
         "lgf": {"tiers": tiers(memory, guest, ANON), "ftiers": tiers(memory, guest, FILE)},
         "pgh": page_state_hash(states),
@@ -71,10 +72,6 @@ def generation_sizes(lruvec: Record, seq: int) -> list[int]:
     return [
         int(lruvec["nr_pages"][gen_of(seq), kind]) if seq >= lruvec["min_seq"][kind] else 0 for kind in (ANON, FILE)
     ]
-
-
-def _file_pages(memory: HostMemory, guest: int) -> int:
-    return int(memory.machine.mms[guest]["file_pages"])
 
 
 def _file_figures(states: npt.NDArray[np.uint16]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class _Reading:
         self._progress, self._start = progress, time.monotonic()
         self._read = self._count = 0
         self._last = -1
-        self.clock = chosen.kind == "heat"
+        self.clock = chosen.name == "damon"
         self.objects = chosen.name in ("txt", "vscsi", "oracle-general")
         self._writes = self._threads = False
 

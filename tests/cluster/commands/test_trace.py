@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coldfleet.cluster.commands.trace import _Progress
-from coldfleet.cluster.inspection.trace_text import duration, memory_text
+from coldfleet.cluster.inspection.trace_text import memory_text, time_text
 from tests.cluster.conftest import Said
 from tests.hostsim.trace import files
 
@@ -124,4 +124,4 @@ def test_progress_has_an_eta(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 def test_amounts_are_short() -> None:
     assert [memory_text(pages) for pages in (0, 1, 256, 48_974, 2**28)] == ["0 B", "4 KiB", "1 MiB", "191 MiB", "1 TiB"]
-    assert [duration(ns) for ns in (5, 10**6, 1_500_000_000, 7_200_000_000_000)] == ["5 ns", "1 ms", "1.5 s", "2 h"]
+    assert [time_text(ns) for ns in (5, 10**6, 1_500_000_000, 7_200_000_000_000)] == ["5 ns", "1 ms", "1.5 s", "2 h"]

@@ -276,10 +276,8 @@ def test_a_shard_that_is_lost_before_its_run_is_whole_is_done_again(
     assert list(verify(Results.open(results.storage))) == []
 
 
-def test_retry_leaves_runs_alone_that_did_not_fail(
-    plan: Plan, tmp_path: Path, fake_engine: list[HostSpec], single_hosts: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also one that lacks nothing but its row of cells."""
+def sweep_with_bad_hosts(plan: Plan, out: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
+    """A sweep in which the second host of each run fails, where its guests are nested."""
     from coldfleet.hostsim import host
 
     simulate = host.simulate_host
@@ -291,7 +289,14 @@ def test_retry_leaves_runs_alone_that_did_not_fail(
 
     with monkeypatch.context() as patch:
         patch.setattr(host, "simulate_host", fail)
-        results = sweep(plan, tmp_path / "out", SerialExecutor())
+        return sweep(plan, out, SerialExecutor())
+
+
+def test_retry_leaves_runs_alone_that_did_not_fail(
+    plan: Plan, tmp_path: Path, fake_engine: list[HostSpec], single_hosts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that lacks nothing but its row of cells."""
+    results = sweep_with_bad_hosts(plan, tmp_path / "out", monkeypatch)
     path = Path(results.storage.root) / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     merged = [number for number, batch in enumerate(receipts(results)) if batch.runs[0].status == "merged"]
@@ -304,18 +309,7 @@ def test_retry_leaves_runs_alone_that_did_not_fail(
 def test_a_failed_host_fails_the_run_and_the_others_are_kept(
     plan: Plan, tmp_path: Path, fake_engine: list[HostSpec], single_hosts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from coldfleet.hostsim import host
-
-    simulate = host.simulate_host
-
-    def fail(*args: object, **kwargs: object) -> HostResult:
-        if kwargs["host"] == 1 and args[0].guests[0].nested:  # type: ignore[attr-defined]
-            raise ArithmeticError("no luck")
-        return simulate(*args, **kwargs)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(host, "simulate_host", fail)
-        results = sweep(plan, tmp_path / "out", SerialExecutor())
+    results = sweep_with_bad_hosts(plan, tmp_path / "out", monkeypatch)
     assert (len(results.failed), results.status.done, results.missing) == (2, 4, [])
     assert results.table("hosts").num_rows == 8
     assert list(verify(results)) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,14 @@ def test_a_read_page_joins_the_lists_marked_unless_it_fills_its_batch(kernel: st
     access(memory, 0, 62, READ)
     oldest = 1 if kernel == "6.12" else 0
     assert counts(memory) == ({0: 2, 1: 60} if marked else {oldest: 62})
+
+
+def test_the_classic_lru_knows_no_birth_in_a_generation() -> None:
+    kernel = replace(KERNELS["7.3"], lru_gen=False)
+    memory = HostMemory([Memslot(64, kvm=False, file_pages=4)], kernel, get_policy(kernel.policy))
+    memory.machine.cpus["added"] = 1  # by somebody else: as the recorder does
+    access(memory, 0, 4, READ)
+    assert not memory.lruvec(0)["nr_pages"].any()
 
 
 @pytest.mark.parametrize("kernel", CLASSES)
