@@ -236,7 +236,7 @@ def told(found: ResultsDiff) -> list[str]:
     if not found.cells:
         return [*lines, "No cell is in both, so no figures are compared."]
     if not found.overall:
-        return [*lines, "The cells in both have no replicate in common that all of them have."]
+        return [*lines, "No replicate is done in all cells that both have, so nothing is said over all of them."]
     paired = "with the same accesses, replicate by replicate" if found.overall[0].paired else "with other accesses"
     if all(each.equal for each in found.differences):
         return [*lines, f"The {counted(len(found.cells), 'cell')} in both are equal in every replicate and figure."]
@@ -255,7 +255,10 @@ def left_out(found: ResultsDiff) -> dict[str, str]:
     return texts
 
 
+def value_as_read(path: str, value: Scalar | None) -> str:
+    """The value of a key as people read it, which a study may not have."""
+    return "not there" if value is None else as_read(path, value)
+
+
 def _as_read(setting: Mapping[str, Scalar | None]) -> str:
-    return ", ".join(
-        f"{path} = {'not there' if value is None else as_read(path, value)}" for path, value in setting.items()
-    )
+    return ", ".join(f"{path} = {value_as_read(path, value)}" for path, value in setting.items())

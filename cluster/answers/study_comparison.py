@@ -23,7 +23,7 @@ from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Trial, Trials
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.stats.metrics import SUMMARY
-from coldfleet.cluster.study.model import quantity_at
+from coldfleet.cluster.study.model import other_way, quantity_at
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import telling
@@ -164,7 +164,7 @@ def _with_both(plan: Plan, a: str, b: str, at: Mapping[str, Scalar]) -> tuple[Pl
         raise UserError(f"{a} {b}: two policies, or two values of one key, such as {path}={first} and {path}=...")
     if first == second:
         raise UserError(f"{a} {b}: the same {path} twice")
-    if any(find_path(name, plan) == path for name in at):
+    if any(find_path(name, plan) in (path, other_way(path)) for name in at):
         raise UserError(f"--at {path}: {path} is what is compared")
     quantity = quantity_at(path)
     written = [quantity.format(int(end)) if quantity else end for end in (first, second)]
@@ -175,17 +175,13 @@ def headline(compared: Sequence[Comparison]) -> str:
     """What became of the first metric, and then of each cost in time: who wins on the one may lose on the other."""
     first, *others = compared
     costs = [each for each in others if each.metric.key in _COSTS]
-    worse = [each for each in costs if each.sign and each.sign == -first.sign]
-    same = [each for each in costs if each.sign and each.sign == first.sign]
-    unsure = [each for each in costs if not each.sign]
     text = first.sentence
     if not first.sign:
-        worse, same = [each for each in costs if each.sign], []
-    for word, some in (("and", same), ("but", worse)):
-        for each in some:
-            text += f", {word} {each.change}"
-    if unsure and first.sign:
-        text += f"; by {' and '.join(each.metric.title for each in unsure)} they can't be told apart"
+        return text + "".join(f", but {each.names[1]} {each.change}" for each in costs if each.sign)
+    for word, sign in (("and", first.sign), ("but", -first.sign)):
+        text += "".join(f", {word} {each.change}" for each in costs if each.sign == sign)
+    if unsure := [each.metric.title for each in costs if not each.sign]:
+        text += f"; by {' and '.join(unsure)} they can't be told apart"
     return text
 
 

@@ -8,9 +8,6 @@ import typer
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.results_diff import Difference, ResultsDiff
-    from coldfleet.cluster.study.values import Scalar
-
-_MOST_CELLS = 200  # rows: more than anyone reads in a terminal
 
 
 def diff(
@@ -34,12 +31,16 @@ def diff(
     """
     from coldfleet.cluster.answers.results_diff import diff_results
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import say_if_partial
     from coldfleet.cluster.results.metrics import find_metric
     from coldfleet.cluster.results.results import Results
     from coldfleet.cluster.stats.metrics import SUMMARY
 
     metrics = list(dict.fromkeys(find_metric(name) for name in metric or ())) or list(SUMMARY)
-    found = diff_results(Results.open(a), Results.open(b), metrics)
+    one, other = Results.open(a), Results.open(b)
+    say_if_partial(one)
+    say_if_partial(other)
+    found = diff_results(one, other, metrics)
     if json:
         output.print_json(_as_json(found))
     else:
@@ -75,9 +76,9 @@ def _as_json(found: ResultsDiff) -> dict[str, Any]:
 
 
 def _print(found: ResultsDiff, metrics: int) -> None:
-    from coldfleet.cluster.answers.results_diff import as_cell, told
+    from coldfleet.cluster.answers.results_diff import as_cell, told, value_as_read
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.results.summary import as_read
+    from coldfleet.cluster.results.summary import MOST_CELLS
 
     for line in told(found):
         output.print_paragraph(line)
@@ -88,15 +89,11 @@ def _print(found: ResultsDiff, metrics: int) -> None:
     titles = [each.metric.title for each in found.differences[:metrics]]
     table = output.make_table(*(path.split(".")[-1] for path in shown), *titles, numbers=titles)
     rows = [found.differences[at : at + metrics] for at in range(0, len(found.differences), metrics)]
-    for row in rows[:_MOST_CELLS]:
-        table.add_row(*(_read(path, row[0].setting[path], as_read) for path in shown), *map(as_cell, row))
+    for row in rows[:MOST_CELLS]:
+        table.add_row(*(value_as_read(path, row[0].setting[path]) for path in shown), *map(as_cell, row))
     output.print_rich(table)
-    if len(rows) > _MOST_CELLS:
-        output.print_text(f"and {len(rows) - _MOST_CELLS:,} more cells: --json has them all")
+    if len(rows) > MOST_CELLS:
+        output.print_text(f"and {len(rows) - MOST_CELLS:,} more cells: --json has them all")
     output.print_paragraph(
         "B less A in percent of A, with 95 % intervals; (in brackets): the interval contains 0; ?: one replicate"
     )
-
-
-def _read(path: str, value: Scalar | None, as_read: Any) -> str:
-    return "not there" if value is None else str(as_read(path, value))

@@ -62,7 +62,10 @@ def report(
     from coldfleet.cluster.report.page import page, page_of_two
 
     results = Results.open(directory)
+    second = None if other is None else Results.open(other)
     say_if_partial(results)
+    if second is not None:
+        say_if_partial(second)
     cell = None if observe is None else find_cell(results.plan, observe)
     if export is not None:
         for file in write_pictures(results, export, picture or [], cell):
@@ -73,7 +76,7 @@ def report(
             raise UserError(f"{results.storage} is no local directory: say where to write with --out FILE")
         out = results.storage.local / ("report.html" if other is None else "comparison.html")
         results.storage.exists(out.name)  # refuses a link that leads elsewhere
-    content = (page(results, cell) if other is None else page_of_two(results, Results.open(other))).encode()
+    content = (page(results, cell) if second is None else page_of_two(results, second)).encode()
     if out.parent == results.storage.local:
         results.storage.write(out.name, content)
     else:

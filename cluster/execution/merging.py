@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +28,8 @@ def with_merged(
     """
     sharded = {index: deepcopy(run) for index, run in before.items()}
     for index, run in sharded.items():
-        if not run.has_all_hosts:
-            run.merged = None  # it is made again: the row is the same, and its receipt ends the run
-        elif run.merged is None:
+        run.merged = None  # one that lost hosts is made again: the row is the same, and its receipt ends the run
+        if run.has_all_hosts:
             yield from _merge(plan, storage, index, run)
     for receipt in receipts:
         yield receipt
@@ -59,7 +57,7 @@ def _merge(plan: Plan, storage: Storage, index: int, sharded: ShardedRun) -> Ite
     row = cell_row(run, lambda name: _column(hosts, name), latencies)
     done = RunReceipt(run.cell.cell_id, run.replicate, "merged", {"cells": 1})
     number, _, _ = sharded.receipts[-1].batch.partition("-")
-    sharded.merged = write_batch(storage, f"{number}-{uuid4().hex[:12]}", {"cells": [row]}, [done])
+    sharded.merged = write_batch(storage, int(number), {"cells": [row]}, [done])
     yield sharded.merged
 
 

@@ -25,7 +25,10 @@ class Reporter(Protocol):
         """The runs start; some may be done already."""
 
     def advance(self, runs: float, failed: int) -> None:
-        """So many runs ended, of which so many failed; of a run whose hosts are spread over workers, a part did."""
+        """So many more runs ended, and so many of them failed.
+
+        ``runs`` can be a fraction: of a run whose hosts are spread over workers, each group of hosts counts its part.
+        """
 
     def end(self) -> None:
         """No more runs."""

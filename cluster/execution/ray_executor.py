@@ -74,6 +74,7 @@ class RayExecutor:
         self._warm: set[str] = set()  # its machines that have compiled
         self._plan: Plan  # once it is started
         self._sent: Plan  # the same, as it is sent to actors
+        self._worker_bytes: int  # the memory that each of them asks for
         self._pool: list[_Slot] = []
         self._again: deque[Batch] = deque()
         self._deaths = 0
@@ -113,6 +114,7 @@ class RayExecutor:
         # A copy without the ids that it has made, and not in Ray's object store: as a raylet ends, Ray tries to
         # recover what was there, and ends this process if that fails.
         self._sent = replace(self._plan)
+        self._worker_bytes = worker_bytes(self._plan)  # once: it may look at every cell
         self._resize()
         deadline = time.monotonic() + START_WITHIN_S
         while ((waiting := self._starting()) or not self._pool) and time.monotonic() < deadline:
@@ -125,7 +127,7 @@ class RayExecutor:
                 if any(slot.machine for slot in self._pool):
                     deadline = min(deadline, time.monotonic() + OTHERS_WITHIN_S)
         if not any(slot.machine for slot in self._pool):
-            size = worker_bytes(self._plan) >> 20
+            size = self._worker_bytes >> 20
             if self._address and self._nodes.hopeless:
                 raise UserError(f"no node of the cluster can work: {'; '.join(self._nodes.refused)}")
             raise UserError(
@@ -261,8 +263,8 @@ class RayExecutor:
         options: dict[str, Any] = {"scheduling_strategy": "SPREAD"}
         if self._address and (selector := self._nodes.selector):
             options["label_selector"] = selector
-        size = worker_bytes(self._plan)
-        actor = self._ray.remote(num_cpus=1, memory=size, max_restarts=0, **options)(HostActor).remote(self._sent)
+        remote = self._ray.remote(num_cpus=1, memory=self._worker_bytes, max_restarts=0, **options)(HostActor)
+        actor = remote.remote(self._sent)
         return _Slot(actor, actor.hello.remote())
 
     def _admit(self, slot: _Slot) -> None:

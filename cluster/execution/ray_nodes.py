@@ -65,9 +65,10 @@ class Nodes:
             if ref in answered:
                 del self._asked[name]
                 self._known[name] = node = self._judge(ref, cpus, address)
-                if node.why_not and node.machine not in self._told:
-                    self._told.add(node.machine)
-                    say(f"coldfleet: node {node.machine} gets no work: {node.why_not}")
+                news = f"coldfleet: node {node.machine} gets no work: {node.why_not}"
+                if node.why_not and news not in self._told:
+                    self._told.add(news)
+                    say(news)
 
     def _ask(self, name: str) -> Any:
         cloudpickle: Any = import_module("ray.cloudpickle")

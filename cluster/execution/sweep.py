@@ -45,7 +45,7 @@ def sweep(
     ``"s3://bucket/study"``; None: ``results/<name of the study>``; or results that are open already, which are then not
     read a second time. The same call goes on where an interrupted one stopped; where nothing is left to do, it reads
     the results. ``executor``: "ray", in parallel, or "serial", in this process; the tables are the same. ``workers``:
-    runs at a time, for "ray"; None: one for each CPU. ``address``: HOST:PORT of a Ray cluster to join. ``progress``:
+    processes, for "ray"; None: one for each CPU. ``address``: HOST:PORT of a Ray cluster to join. ``progress``:
     True shows it on stderr; something with the methods of :class:`coldfleet.Reporter` is told. ``retry_failed``: runs
     that failed before are run again instead. ``fail_fast``: stops at the first run that fails; otherwise a failure is a
     row of ``results.failures``. ``audit``: checks the laws of docs/laws.md in every run that is made; a run that breaks

@@ -139,14 +139,14 @@ def run_batch(plan: Plan, batch: Batch, storage: Storage) -> BatchReceipt:
         receipts.append(RunReceipt(run.cell.cell_id, run.replicate, "shard" if shard else "done", counts, *spent))
         for table in TABLES:
             rows[table] += new[table]
-    name = f"{batch.number:06d}-{uuid4().hex[:12]}"
-    return write_batch(storage, name, rows, receipts, shard)
+    return write_batch(storage, batch.number, rows, receipts, shard)
 
 
 def write_batch(
-    storage: Storage, name: str, rows: Rows, runs: Iterable[RunReceipt], shard: Shard | None = None
+    storage: Storage, number: int, rows: Rows, runs: Iterable[RunReceipt], shard: Shard | None = None
 ) -> BatchReceipt:
     """Writes a part for each table that has rows, and returns the receipt of all."""
+    name = f"{number:06d}-{uuid4().hex[:12]}"
     parts = tuple(_write(storage, table, name, rows[table]) for table in TABLES if rows.get(table))
     rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return BatchReceipt(name, parts, tuple(runs), f"{socket.gethostname()}:{os.getpid()}", rss_bytes, shard)

@@ -176,7 +176,7 @@ def _follow(results: Results, run: Run, host: int, guest: int, page: int | None,
 
     def make(*arguments: Any, **options: Any) -> PageWatch:
         watch = PageWatch(guest, pages, *arguments, **options)
-        watch.told = lambda: next(ticks, None)
+        watch.on_tick = lambda: next(ticks, None)
         return watch
 
     return rerun_host(results, run, host, make)

@@ -40,7 +40,7 @@ class JudgedEviction:
         told = f"it came back in tick {self.next_touch.tick}, after {self.others:,} other pages"
         if self.right:
             return f"right: {told}, and the guest may keep {self.limit_pages:,}"
-        why = ", for a wrong answer" if self.missed else ""
+        why = ", because of a wrong answer" if self.missed else ""
         return f"wrong{why}: {told}; LRU would have kept {self.limit_pages:,}"
 
 

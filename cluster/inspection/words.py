@@ -95,8 +95,6 @@ def ask_in_words(ask: Ask, life: Life) -> str:
 
 
 def _answer(ask: Ask, life: Life) -> str:
-    if not ask.site:
-        return _truth(ask, life)
     answer = "young" if ask.young else "old"
     return f"{answer}, {'rightly' if ask.young == ask.touched else f'wrongly: {_truth(ask, life)}'}"
 

@@ -38,7 +38,7 @@ class Series:
 def read_epochs(results: Results, figures: Figures) -> list[Series]:
     """The figures that aren't 0 throughout: sums over the hosts of a run, of pressure their means.
 
-    They are means over the runs of each policy; intervals are those of the replicates. None: there is no such table.
+    They are means over the runs of each policy; intervals are those of the replicates. Empty: there is no such table.
     """
     dataset = results.dataset("epochs")
     if not dataset.count_rows():

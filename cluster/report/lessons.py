@@ -93,7 +93,8 @@ def busiest_guest(by_guest: Mapping[str, Sequence[int]]) -> str:
     """Which guest had the most refaults, and which the fewest."""
     sums = {name: sum(counts) for name, counts in by_guest.items()}
     few, many = min(sums, key=lambda name: sums[name]), max(sums, key=lambda name: sums[name])
-    return f"{many} refaulted {sums[many]:,} times, {few} {sums[few]:,} times."
+    others = f", {few} {sums[few]:,} times" if len(sums) > 1 else ", and no other guest did"
+    return f"{many} refaulted {sums[many]:,} times{others}."
 
 
 def wrongly_old(ages: Mapping[int, Sequence[int]]) -> str:

@@ -72,13 +72,15 @@ def page_of_two(a: Results, b: Results) -> str:
     """The comparison of two results as HTML; raises UserError if no cell is done in both."""
     found = diff_results(a, b)
     if not found.overall:
-        raise UserError(f"{a.storage} and {b.storage} have no cell in common: `coldfleet diff` says what differs")
-    figures = _of_two(found, a, b)
+        what = "no replicate that is done in all common cells" if found.cells else "no cell in common"
+        raise UserError(f"{a.storage} and {b.storage} have {what}: `coldfleet diff` says what differs")
+    sides = {"A": read_figures(a), "B": read_figures(b)}
+    figures = _of_two(found, sides)
     shown = [differences(found, figures), *pictures(figures, None)]
     return _written(
         figures,
         shown,
-        [*a.plan.cell_ids[: int(read_figures(a).cells.max()) + 1], *b.plan.cell_ids],
+        [*a.plan.cell_ids[: int(sides["A"].cells.max()) + 1], *b.plan.cell_ids],
         title=f"{a.plan.name} and {b.plan.name}",
         description="Two results: A and B. Where policies are compared, both count.",
         over=f"the {counted(len({setting[1:] for setting in found.cells}), 'setting')} that both have",
@@ -90,12 +92,11 @@ def page_of_two(a: Results, b: Results) -> str:
     )
 
 
-def _of_two(found: ResultsDiff, a: Results, b: Results) -> Figures:
+def _of_two(found: ResultsDiff, sides: dict[str, Figures]) -> Figures:
     settings = {
-        side: {cells[number]: setting for setting, cells in found.cells.items()}
-        for number, side in enumerate(("A", "B"))
+        side: {cells[number]: setting for setting, cells in found.cells.items()} for number, side in enumerate(sides)
     }
-    return merged({"A": read_figures(a), "B": read_figures(b)}, settings, found.paths)
+    return merged(sides, settings, found.paths)
 
 
 def _written(figures: Figures, shown: list[Picture], cell_ids: list[str], **texts: Any) -> str:

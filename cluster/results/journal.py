@@ -29,7 +29,7 @@ from coldfleet.cluster.results.storage import Storage, create_here, open_here
 from coldfleet.hostsim.spec.errors import UserError
 
 SEGMENT_LINES = 64
-_MOST_BUCKETS = 1 << 16  # of a histogram of latencies
+_BUCKETS = 64 * 48  # of a histogram of latencies: hostsim.clock.latency.BUCKETS, which takes long to import
 _LOCAL = "journal.jsonl"
 JOURNAL_NAME = re.compile(r"journal(-[0-9a-f]+-\d+)?\.jsonl")
 PART_NAME = re.compile(rf"({'|'.join(TABLES)})-\d+-[0-9a-f]+\.parquet")
@@ -101,7 +101,7 @@ class Shard:
         numbers = (self.first, self.end, self.of, *(number for pair in self.latencies for number in pair))
         if not all(type(number) is int for number in numbers) or not 0 <= self.first < self.end <= self.of:
             raise ValueError(f"hosts {self.first!r} to {self.end!r} of {self.of!r} are no shard of a run")
-        if not all(0 <= bucket < _MOST_BUCKETS and 0 <= count < 1 << 63 for bucket, count in self.latencies):
+        if not all(0 <= bucket < _BUCKETS and 0 <= count < 1 << 63 for bucket, count in self.latencies):
             raise ValueError("its latencies can't be")
 
 

@@ -65,7 +65,7 @@ def run_query(results: Results, sql: str) -> pa.Table:
 def _view(table: str, plan: Plan) -> str:
     """The statement that makes a table's view: its columns, its named figures, and what only other tables say.
 
-    That are the study's axes, the class of the host, and the class of the guest.
+    Those are the study's axes, the class of the host, and the class of the guest.
     """
     own, cells = schema(table).names, schema("cells").names
     chosen = ["t.*", *(f'{metric.sql} AS "{name}"' for name, metric in named_figures(table).items())]

@@ -18,8 +18,7 @@ from typing import Any
 
 from coldfleet.cluster.study.model import find_key, quantity_at, scalar_type
 from coldfleet.cluster.study.values import parse_share
-from coldfleet.hostsim.replay.recording_checks import short
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, cited
 from coldfleet.hostsim.spec.units import QUANTITIES
 
 Values = Mapping[str, Any]
@@ -60,7 +59,7 @@ class _Term:
     def needs(self, kind: str, node: ast.expr) -> Callable[[Values], Any]:
         """The value, if it is of that kind."""
         if self.kind != kind:
-            raise UserError(f"{short(ast.unparse(node))} is {self.kind}, not {kind}")
+            raise UserError(f"{cited(ast.unparse(node))} is {self.kind}, not {kind}")
         return self.value
 
 
@@ -77,7 +76,7 @@ def read_constraint(text: str, keys: Collection[str]) -> Callable[[Values], bool
         value = _read(tree, keys).needs(_CONDITION, tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = error if isinstance(error, UserError) else 'not a condition, such as "overcommit > 1"'
-        raise UserError(f"{short(text)}: {why}") from None
+        raise UserError(f"{cited(text)}: {why}") from None
 
     def holds(values: Values) -> bool:
         try:
@@ -86,9 +85,9 @@ def read_constraint(text: str, keys: Collection[str]) -> Callable[[Values], bool
             named = (ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute))
             cell = ", ".join(f"{path} = {values[path]}" for path in dict.fromkeys(named) if path in values)
             mend = "put a condition that leaves such cells out and `and` before it"
-            raise UserError(f"{short(text)} divides by zero{cell and ' where '}{cell}: {mend}") from None
+            raise UserError(f"{cited(text)} divides by zero{cell and ' where '}{cell}: {mend}") from None
         except RecursionError:
-            raise UserError(f"{short(text)}: too deep") from None
+            raise UserError(f"{cited(text)}: too deep") from None
 
     return holds
 
@@ -129,7 +128,7 @@ def _read(node: ast.expr, keys: Collection[str]) -> _Term:
                     compare(terms[n].value(values), terms[n + 1].value(values)) for n, compare in enumerate(compares)
                 ),
             )
-    raise UserError(f"can't use {short(ast.unparse(node))} here: keys, numbers, texts, comparisons, and, or, not, in")
+    raise UserError(f"can't use {cited(ast.unparse(node))} here: keys, numbers, texts, comparisons, and, or, not, in")
 
 
 def _calculated(op: ast.operator, left: _Term, right: _Term) -> str:
@@ -190,6 +189,6 @@ def _key(path: str, keys: Collection[str]) -> _Term:
     if path not in keys or field is None:
         near = difflib.get_close_matches(path, keys, n=1)
         hint = f": did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"unknown key {short(path)}{hint}")
+        raise UserError(f"unknown key {cited(path)}{hint}")
     kind = quantity.name if quantity else _TEXT if scalar_type(field) is str else _NUMBER
     return _Term(kind, lambda values: values[path])

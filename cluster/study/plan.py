@@ -27,8 +27,7 @@ from coldfleet.cluster.study.own_policy import build_all
 from coldfleet.cluster.study.tables import Table
 from coldfleet.cluster.study.terminal import announced, counted
 from coldfleet.cluster.study.values import KERNELS_OWN, Scalar
-from coldfleet.hostsim.replay.recording_checks import short
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, cited
 from coldfleet.policies import Policy, get_policy
 
 MAX_RUNS = 10_000_000
@@ -158,7 +157,8 @@ class Plan:
                 return tuple(dict.fromkeys(bundle.column(path)))
         if path in self.axes:
             return self.axes[path]
-        inherits = any(path.endswith(f".{key.partition('.')[2] or key}") for key in self.varied)  # as classes do
+        tails = ["cpus" if key == "clock.pcpus" else key.partition(".")[2] or key for key in self.varied]
+        inherits = any(path.endswith(f".{tail}") for tail in tails)  # as classes do
         cells = self.cell_count if path not in self.base and (inherits or path in following_keys()) else 1
         return tuple(dict.fromkeys(self.cell(number).spec.value(path) for number in range(cells)))
 
@@ -215,7 +215,7 @@ class Plan:
             runs = self.combination_count * self.replicates
             raise UserError(f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
         if not self.cell_count:
-            raise UserError(f"no combination meets the constraints: {' and '.join(map(short, self.where))}")
+            raise UserError(f"no combination meets the constraints: {' and '.join(map(cited, self.where))}")
         return [self.cell(number).cell_id for number in announced(self.cell_count, "cells checked")]
 
     def adopt_ids(self, cell_ids: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.jit import compiled, lowest_bit
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
@@ -132,16 +132,14 @@ def end(m: Machine, d: Diary, g: int, number: int, asks: int) -> None:
     first = m.mms[g].first >> 6
     for word in range(len(d.words)):
         gone = d.words[word, 0] & ~m.bits[first + word, PRESENT]
-        bit = 0
         while gone:
-            if gone & _ONE:
-                told = d.counts[GONE]
-                d.gone[told, ACCESS] = number
-                d.gone[told, PAGE] = 64 * word + bit
-                d.gone[told, GONE_TOUCHED] = np.int64(d.words[word, 1] >> np.uint64(bit) & _ONE)
-                d.counts[GONE] += 1
-            gone >>= _ONE
-            bit += 1
+            bit = lowest_bit(gone)
+            gone &= gone - _ONE
+            told = d.counts[GONE]
+            d.gone[told, ACCESS] = number
+            d.gone[told, PAGE] = 64 * word + bit
+            d.gone[told, GONE_TOUCHED] = np.int64(d.words[word, 1] >> np.uint64(bit) & _ONE)
+            d.counts[GONE] += 1
 
 
 @compiled

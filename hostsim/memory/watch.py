@@ -278,10 +278,10 @@ class PageWatch(Watch):
     """Follows the ``pages`` of one ``guest`` (numbers from the first of its memslot), access by access.
 
     ``lives``: of these pages. ``evictions``: of all pages of the guest, in order of time. ``drawn``: its accesses,
-    as (tick, accesses). ``told``: is called at its first accesses in each tick.
+    as (tick, accesses). ``on_tick``: is called at its first accesses in each tick.
     """
 
-    told: Callable[[], object] = staticmethod(lambda: None)
+    on_tick: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, guest: int, pages: Sequence[int], *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -304,7 +304,7 @@ class PageWatch(Watch):
             super().access(guest, accesses)
             return
         if not self.drawn or self.drawn[-1][0] != self.tick:
-            self.told()
+            self.on_tick()
         self.drawn.append((self.tick, accesses.copy()))
         self._note_touches(accesses)
         self._note(self._made[guest], BETWEEN)

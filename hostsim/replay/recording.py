@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.replay.recording_checks import contradictions, short, unique_keys, wrong_lines
+from coldfleet.hostsim.replay.recording_checks import contradictions, unique_keys, wrong_lines
 from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, cited
 from coldfleet.hostsim.spec.input_file import open_input
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import WORKLOADS as MIX_WORKLOADS
@@ -239,18 +239,18 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
     def number(name: str, least: int, most: int, default: int | None = None) -> int:
         value: Any = raw.get(name, default)
         if not _is_number(value, least, most):
-            raise UserError(f"{path}: header field {name!r} is {short(value)}, not a number from {least} to {most}")
+            raise UserError(f"{path}: header field {name!r} is {cited(value)}, not a number from {least} to {most}")
         return int(value)
 
     def choice(name: str, known: tuple[str, ...]) -> str:
         value = raw.get(name)
         if not isinstance(value, str) or value not in known:
-            raise UserError(f"{path}: header field {name!r} is {short(value)}; known are {', '.join(known)}")
+            raise UserError(f"{path}: header field {name!r} is {cited(value)}; known are {', '.join(known)}")
         return value
 
     release = raw.get("rel")
     if not isinstance(release, str):
-        raise UserError(f"{path}: header field 'rel' is {short(release)}, not a text")
+        raise UserError(f"{path}: header field 'rel' is {cited(release)}, not a text")
     duo = raw.get("kind") == DUO
     lru_gen = choice("lru_gen_enabled", (MGLRU_OFF, MGLRU_ON)) == MGLRU_ON
     mode = choice("mode", MODES)
@@ -259,8 +259,10 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
             f"{path}: header field 'mode' is {mode!r}, which needs MGLRU, but 'lru_gen_enabled' says it is off"
         )
     if not duo and (extra := [name for name in ("kinds", "wls", "seeds") if name in raw]):
-        raise UserError(f"{path}: header field {extra[0]!r} is of two guests, but 'kind' is {short(raw.get('kind'))}")
+        raise UserError(f"{path}: header field {extra[0]!r} is of two guests, but 'kind' is {cited(raw.get('kind'))}")
     rounds = number("rounds", 0, MAX_ROUNDS)
+    access = choice("file", FILE_ACCESSES) if "file" in raw else "none"
+    readahead_kb = 0 if access == "none" else number("read_ahead_kb", 0, MAX_READ_AHEAD_KB, 0)
     return Header(
         kernel=".".join(release.split(".")[:2]),
         guests=_read_guests(path, raw) if duo else _read_guests(path, _as_duo(raw)),
@@ -274,18 +276,16 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
         evict_swappiness=number("evict_swappiness", 0, MAX_SWAPPINESS, MAX_SWAPPINESS),
         writes=raw.get("op") == OP_WRITE,
         lru_gen=lru_gen,
-        file=_read_file(
-            path, raw, choice("file", FILE_ACCESSES) if "file" in raw else "none", number("n", 64, MAX_PAGES)
-        ),
+        file=_read_file(path, raw, access, number("n", MIN_PAGES, MAX_PAGES), readahead_kb),
         min_ttl_ms=number("min_ttl_ms", 0, MAX_MIN_TTL_MS, 0),
         zones=_read_zones(path, mode, zone_lines),
         raw=raw,
     )
 
 
-def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int) -> RecordedFile | None:
+def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int, readahead_kb: int) -> RecordedFile | None:
     if raw.get("thp"):
-        raise UserError(f"{path}: header field 'thp' is {short(raw['thp'])}: huge pages are not modelled")
+        raise UserError(f"{path}: header field 'thp' is {cited(raw['thp'])}: huge pages are not modelled")
     anon, of_file = raw.get("na", pages), raw.get("nf", 0)
     if anon + of_file != pages or (access == "none") != (of_file == 0):
         raise UserError(f"{path}: header fields 'na' {anon} and 'nf' {of_file} are not the {pages} pages of 'n'")
@@ -293,12 +293,7 @@ def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int) -> Reco
         return None
     if raw.get("kind") == DUO:
         raise UserError(f"{path}: header field 'file' is {access!r}, but 'kind' is {DUO!r}: a file is of one guest")
-    readahead = raw.get("read_ahead_kb", 0)
-    if not _is_number(readahead, 0, MAX_READ_AHEAD_KB):
-        raise UserError(
-            f"{path}: header field 'read_ahead_kb' is {short(readahead)}, not a number from 0 to {MAX_READ_AHEAD_KB}"
-        )
-    return RecordedFile(access, of_file, bool(raw.get("fsync")), readahead * 1024 // PAGE_BYTES)
+    return RecordedFile(access, of_file, bool(raw.get("fsync")), readahead_kb * 1024 // PAGE_BYTES)
 
 
 def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dict[str, int], ...]:
@@ -334,11 +329,11 @@ def _read_guests(path: Path, raw: dict[str, Any]) -> tuple[RecordedGuest, ...]:
         good = isinstance(given, list) and 1 <= len(given) <= MAX_GUESTS and all(each in values for each in given)
         if not good:
             raise UserError(
-                f"{path}: header field {name.rstrip('s')!r} is {short(given)}; known are {', '.join(values)}"
+                f"{path}: header field {name.rstrip('s')!r} is {cited(given)}; known are {', '.join(values)}"
             )
     seeds = raw.get("seeds")
     if not isinstance(seeds, list) or not all(_is_number(seed, 0, MAX_SEED) for seed in seeds):
-        raise UserError(f"{path}: header field 'seed' is {short(seeds)}, not a number from 0 to {MAX_SEED}")
+        raise UserError(f"{path}: header field 'seed' is {cited(seeds)}, not a number from 0 to {MAX_SEED}")
     if not len(raw["kinds"]) == len(raw["wls"]) == len(seeds):
         raise UserError(f"{path}: header fields 'kinds', 'wls' and 'seeds' have different lengths")
     described = zip(raw["kinds"], raw["wls"], seeds, strict=True)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from coldfleet.hostsim.spec.errors import cited
+
 Line = dict[str, Any]
 
 _OF_FILE = ("fres", "fresh", "fsh", "fmap")
@@ -149,7 +151,7 @@ def _wrong_fields(line: Line) -> Iterator[str]:
     for key, value in line.items():
         what, good = _SHAPES.get(key, ("", _anything))
         if not good(value):
-            yield f"{where(line)}: field {key!r} is {short(value)}, not {what}"
+            yield f"{where(line)}: field {key!r} is {cited(value)}, not {what}"
 
 
 def _wrong_recorder(header: Line) -> Iterator[str]:
@@ -223,12 +225,6 @@ def _limit_events(steps: Sequence[Line]) -> Iterator[str]:
         for name, value in step.get("mev", {}).items():
             if value:
                 yield f"{where(step)}: counter {name} of 'mev' is {value}, though there is no limit"
-
-
-def short(value: Any) -> str:
-    """A value for a message, its beginning if it is long."""
-    text = repr(value)
-    return text if len(text) < 60 else text[:56] + " ..."
 
 
 def _anything(value: Any) -> bool:

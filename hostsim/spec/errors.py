@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 _MOST = 3
 
@@ -18,6 +19,12 @@ class UserError(ValueError):
 
     def __init__(self, message: object) -> None:
         super().__init__(" ".join(str(message).splitlines()))
+
+
+def cited(value: Any) -> str:
+    """A value for a message, its beginning if it is long."""
+    text = repr(value)
+    return text if len(text) < 60 else text[:56] + " ..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

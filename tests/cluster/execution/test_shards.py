@@ -401,3 +401,10 @@ def test_one_run_keeps_all_workers_busy(tmp_path: Path, ray_token: str) -> None:
     assert len(workers) == 2
     assert min(workers.values()) >= 2
     assert_same_tables(results, sweep(plan, tmp_path / "one", SerialExecutor()))
+
+
+def test_latencies_of_a_receipt_have_the_buckets_of_a_host() -> None:
+    from coldfleet.cluster.results import journal
+    from coldfleet.hostsim.clock import latency
+
+    assert journal._BUCKETS == latency.BUCKETS
