@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
+import coldfleet
+import coldfleet.policies
 from coldfleet.cluster.execution import ray_cluster
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.ray_nodes import OTHER_VERSION, look, why_refused
@@ -24,7 +26,7 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
-from tests.cluster.ray_node import ROOT, Node, environment, free_port, wait_for
+from tests.cluster.ray_node import Node, environment, free_port, wait_for
 
 
 class Cluster(NamedTuple):
@@ -65,15 +67,17 @@ def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
 ) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("makes mount namespaces with `unshare`, which takes root")
+    package = Path(coldfleet.__file__).parent  # as installed, or in a checkout
+    installed = Path(coldfleet.policies.__file__).parent
     other = tmp_path / "policies"
-    shutil.copytree(ROOT / "policies", other)
+    shutil.copytree(installed, other)
     (other / "policy.py").write_text((other / "policy.py").read_text() + "# another version\n")
     (tmp_path / "empty").mkdir()
     joining = ["--address", cluster.address, "--num-cpus", "1", "--node-ip-address", "127.0.0.1"]
     nodes = []
     try:
-        for name, what, where in (("older", other, "policies"), ("bare", tmp_path / "empty", "coldfleet")):
-            prefix = mounted(name, what, ROOT / where)
+        for name, what, where in (("older", other, installed), ("bare", tmp_path / "empty", package)):
+            prefix = mounted(name, what, where)
             nodes.append(Node(joining, cluster.token, tmp_path / f"{name}.log", prefix))
             wait_for("Ray runtime started", nodes[-1].log, within_s=120)
         done = command(cluster, cluster.token, "sweep", study_file, "--out", tmp_path / "out")
