@@ -34,9 +34,9 @@ def query(
 
     \b
     Examples:
-      coldfleet query results/quickstart 'SELECT policy, avg(pgmajfault) FROM cells GROUP BY policy'
+      coldfleet query results/quickstart 'SELECT policy, avg(refaults) FROM cells GROUP BY policy'
       coldfleet query results/quickstart 'SELECT * FROM guests WHERE nested LIMIT 5' --json
-      coldfleet query results/quickstart 'SELECT policy, pgmajfault FROM cells' --parquet refaults.parquet
+      coldfleet query results/quickstart 'SELECT policy, refaults FROM cells' --parquet refaults.parquet
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import say_if_partial

@@ -167,8 +167,8 @@ def _telling(alike: Sequence[tuple[dict[str, Any], ...]]) -> dict[str, Any]:
     """The row in the first run of the guest that says most."""
     if len(alike[0]) == 1:
         rows = [row for (row,) in alike]
-        return max(rows, key=lambda row: (sum(metric.value(row) for metric in _WRONG), row["pgmajfault"]))
-    return max(alike, key=lambda rows: abs(rows[0]["pgmajfault"] - rows[1]["pgmajfault"]))[0]
+        return max(rows, key=lambda row: (sum(metric.value(row) for metric in _WRONG), row["refaults"]))
+    return max(alike, key=lambda rows: abs(rows[0]["refaults"] - rows[1]["refaults"]))[0]
 
 
 def _follow(results: Results, run: Run, host: int, guest: int, page: int | None, ticks: Iterator[int]) -> PageWatch:

@@ -59,7 +59,7 @@ def _step_events(step: Operation, explanation: Explanation) -> Iterable[dict[str
             arguments = {**moved, "max_seq": step.max_seq, "in": step.cause}
             place = {"pid": step.guest, "tid": number, "ts": start, "dur": length}
             yield {"ph": "X", "name": track, "cat": track, **place, "args": arguments}
-    if refaults := step.changes.get("pgmajfault"):
+    if refaults := step.changes.get("refaults"):
         yield {"ph": "C", "name": "refaults", "pid": step.guest, "tid": 0, "ts": start, "args": {"refaults": refaults}}
 
 

@@ -14,7 +14,7 @@ from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.stats.statistics import Mean, grouped_means
 
 _COUNTED = {
-    "pgmajfault": ("refaults in a tick", 1.0),
+    "refaults": ("refaults in a tick", 1.0),
     "pgsteal": ("pages evicted in a tick", 1.0),
     "reclaim_cpu_ns": ("reclaim CPU in a tick (ms)", 1e-6),
     "oom_kills": ("OOM kills in a tick", 1.0),

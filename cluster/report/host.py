@@ -17,7 +17,7 @@ _SHOWN = {
     "agings": "aging passes",
     "pgscan": "pages that eviction checked",
     "pgsteal": "pages evicted",
-    "pgmajfault": "refaults",
+    "refaults": "refaults",
     "mmu_write_acquisitions": "mmu_lock taken for write",
 }
 _MOST_GUESTS = 12  # that are shown one by one
@@ -46,7 +46,7 @@ def watch_host(results: Results, run: Run, host: int = 0) -> HostStory:
     for step in watch.operations:
         for name, counts in by_tick.items():
             counts[step.when.tick] += step.changes.get(name, 0)
-        refaults[step.guest][step.when.tick] += step.changes.get("pgmajfault", 0)
+        refaults[step.guest][step.when.tick] += step.changes.get("refaults", 0)
     named = {_SHOWN[name]: counts for name, counts in by_tick.items() if any(counts)}
     spec = run.cell.spec
     who = (

@@ -36,7 +36,7 @@ def run_query(results: Results, sql: str) -> pa.Table:
     ``host_class`` and ``guest_class``, and the named figures: ``refaults``, ``missed_young``, ``fault_rate`` and so on.
     Raises :class:`UserError` if DuckDB isn't installed, and for anything but one good SELECT.
 
-        coldfleet.run_query(results, "SELECT policy, avg(pgmajfault) AS refaults FROM cells GROUP BY policy")
+        coldfleet.run_query(results, "SELECT policy, avg(refaults) AS refaults FROM cells GROUP BY policy")
     """
     try:
         import duckdb

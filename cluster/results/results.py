@@ -73,7 +73,7 @@ class Results:
     "description" in its metadata (docs/columns.md).
 
         results = coldfleet.Results.open("results/quickstart")
-        cells = results.table("cells", ["policy", "nested_ratio", "pgmajfault"])
+        cells = results.table("cells", ["policy", "nested_ratio", "refaults"])
         print(len(results.missing), "runs to do,", len(results.failed), "failed")
     """
 

@@ -111,7 +111,7 @@ _NOT_SEEN = tuple(f"missed_young_{site}" for site in _SITES)
 _MISSED = (*_NOT_SEEN, "missed_young_skipped")
 
 SUMMARY = (
-    Metric("refaults", "refaults", ("pgmajfault",), unit="faults"),
+    Metric("refaults", "refaults", ("refaults",), unit="pages"),
     Metric("missed_young", "missed young", _MISSED, unit="pages"),
     Metric("false_young", "false young", _FALSE, unit="pages"),
     Metric("notifier_calls", "notifier calls", tuple(f"notifier_calls_{site}" for site in _SITES), unit="calls"),
@@ -134,8 +134,8 @@ DERIVED = (
     Metric("precision", "precision of young", _YOUNG, over=_YOUNG, unit="share", less=_FALSE),
     Metric("recall", "recall of young", _YOUNG, over=(*_YOUNG, *_MISSED), unit="share", less=_FALSE, over_less=_FALSE),
     Metric("needless_failures", "needless failures", ("failed_needlessly",), over=("failed_pages",), unit="share"),
-    Metric("fault_rate", "fault rate", ("pgmajfault",), over=("accesses", "device_accesses"), unit="share"),
-    Metric("promotion_rate", "promotion rate", ("pgmajfault",), over=_IN_MEMORY, unit="share", per_tick=True),
+    Metric("fault_rate", "fault rate", ("refaults",), over=("accesses", "device_accesses"), unit="share"),
+    Metric("promotion_rate", "promotion rate", ("refaults",), over=_IN_MEMORY, unit="share", per_tick=True),
     Metric("residency", "residency", ("resident_page_ticks",), over=("ticks",), unit="pages"),
     Metric("dram_pages", "DRAM used", _DRAM, over=("ticks",), unit="pages"),
     Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),

@@ -18,6 +18,7 @@ class Counter(NamedTuple):
 HEADLINE = (
     "pgfault",
     "pgmajfault",
+    "refaults",
     "tdp_faults",
     "shadow_faults",
     "pswpin",

@@ -19,7 +19,13 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("l2_accesses", "accesses", "accesses made by its nested VM"),
     Counter("pgfault", "faults", "faults of the primary MMU on the guest's memory"),
-    Counter("pgmajfault", "faults", "of these, those that read a page from swap (the true refaults) or from a file"),
+    Counter("pgmajfault", "faults", "of these, those that read a page from swap or from a file"),
+    Counter(
+        "refaults",
+        "pages",
+        "accesses that waited for a page to be read again that reclaim had evicted: from swap, or by fault or read(2) "
+        "from a file, but not a first read",
+    ),
     Counter("tdp_faults", "faults", "violations that made KVM map a page in the TDP MMU"),
     Counter(
         "shadow_faults",
@@ -48,7 +54,11 @@ COUNTERS: tuple[Counter, ...] = (
         "what else it takes then: page tables of the primary MMU and KVM, and whatever is charged to it; summed",
     ),
     Counter("cached_pages", "pages", "pages of the guest's file in the page cache at the end"),
-    Counter("file_reads", "pages", "pages read into the page cache: the true refaults of the file, and first reads"),
+    Counter(
+        "file_reads",
+        "pages",
+        "pages read into the page cache: first reads, refaults, and what readahead read beside them",
+    ),
     Counter("file_read_requests", "requests", "requests that read them, each of pages in a row"),
     Counter("file_readahead_requests", "requests", "of these, those made before somebody needed their pages"),
     Counter("file_readahead_pages", "pages", "pages that the latter read"),

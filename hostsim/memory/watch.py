@@ -58,7 +58,8 @@ from coldfleet.policies import Lock, Site
 BETWEEN = "between the operations"  # devices, NUMA balancing and access monitors act on the pages directly
 _NAMES = EVENTS.names or ()
 _WORTH_KEEPING = [
-    _NAMES.index(name) for name in ("pgsteal", "damos_applied", "agings", "walk_tables", "pgscan", "pgmajfault")
+    _NAMES.index(name)
+    for name in ("pgsteal", "damos_applied", "agings", "walk_tables", "pgscan", "pgmajfault", "refaults")
 ]
 _PIECE = 256  # accesses of a followed guest that are one operation
 _ROOM, _ROOM_PER_PAGE = 4096, 8  # rows of a diary between two times that it is emptied

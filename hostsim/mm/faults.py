@@ -87,6 +87,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         row.flags = 0
         if swapped:
             events.pgmajfault += 1
+            events.refaults += 1
             events.pswpin += 1
             if not m.node[0].async_swap:
                 give_back_swapped(m, g, page)

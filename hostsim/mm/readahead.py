@@ -130,8 +130,12 @@ def _read_pages(m: Machine, g: int, start: int, pages: int, wanted: int, in_faul
             events.file_readahead_pages += 1
             if index == start:
                 events.thrashing_waits += page_row(m, first + index).state & WORKINGSET != 0
-    if wanted != NO_PAGE and add_to_page_cache(m, g, first + wanted, in_fault, False):
+    if wanted == NO_PAGE:
+        return
+    evicted = page_row(m, first + wanted).shadow != NEVER
+    if add_to_page_cache(m, g, first + wanted, in_fault, False):
         events.file_read_requests += opens_last
+        events.refaults += evicted
         events.thrashing_waits += page_row(m, first + wanted).state & WORKINGSET != 0
 
 

@@ -51,7 +51,18 @@ from tests.reference.host import OomKilledError
 
 COUNTERS = (
     *("swap_ra", "swap_ra_hit"),
-    *("pgfault", "pgmajfault", "pswpin", "pswpout", "file_reads", "file_writes", "pgscan", "pgscan_file", "pgsteal"),
+    *(
+        "pgfault",
+        "pgmajfault",
+        "refaults",
+        "pswpin",
+        "pswpout",
+        "file_reads",
+        "file_writes",
+        "pgscan",
+        "pgscan_file",
+        "pgsteal",
+    ),
     *("pgsteal_file", "pgrotated", "pgrefill", "pgactivate", "pgdeactivate", "rmap_walks"),
     *(f"workingset_{what}_{kind}" for what in ("refault", "activate", "restore") for kind in ("anon", "file")),
 )

@@ -22,6 +22,7 @@ def add_to_page_cache(host: ReferenceHost, folio: Folio, in_fault: bool, overwri
     folio.cached = True
     shadow, folio.shadow = folio.shadow, None
     host.counters["file_reads"] += not overwritten
+    host.counters["refaults"] += shadow is not None and not overwritten
     host.filemap_add_lru(folio, None if overwritten else shadow, in_fault)
 
 

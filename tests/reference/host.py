@@ -186,6 +186,7 @@ class ReferenceHost:
             folio.reset_flags()
             if folio.swapped:
                 self.counters["pgmajfault"] += 1
+                self.counters["refaults"] += 1
                 self.counters["pswpin"] += 1
                 self.device.slots_used -= not self.device.async_swap
                 folio.swapcache = self.device.async_swap or self.kernel.swapin_through_cache

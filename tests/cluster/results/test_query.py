@@ -316,7 +316,7 @@ def test_the_figures_of_the_summary_are_columns_in_python_too(done: Path) -> Non
         assert found.column_names == ["policy", *(metric.key for metric in named)]
         for row, whole in zip(found.to_pylist(), results.table(table).to_pylist(), strict=True):
             assert all(row[metric.key] == pytest.approx(metric.value(whole)) for metric in named)
-    assert found.schema.field("refaults").metadata[b"unit"] == b"faults"
+    assert found.schema.field("refaults").metadata[b"unit"] == b"pages"
     with pytest.raises(UserError, match="did you mean 'refaults'"):
         results.table("guests", ["refalts"])
 

@@ -252,6 +252,18 @@ def test_a_page_that_is_overwritten_is_no_refault(kernel: str) -> None:
     assert events(memory, "workingset_refault_file", "file_reads") == (0, 8)
 
 
+@pytest.mark.parametrize("how", [READ, MMAP])
+def test_a_first_read_of_a_file_is_no_refault_and_a_read_after_its_eviction_is_one(how: int) -> None:
+    memory = process("6.12", 8)
+    access(memory, 0, 8, how)
+    assert events(memory, "file_reads", "refaults") == (8, 0)
+    memory.memory_reclaim(0, 64)
+    kept = events(memory, "cached_pages")[0]
+    assert kept < 8
+    access(memory, 0, 8, how)
+    assert events(memory, "file_reads", "refaults") == (16 - kept, 8 - kept)
+
+
 def reclaim_both(kernel: str, swappiness: int) -> tuple[int, int]:
     """Anonymous and file pages reclaimed of 1,000 each, all cold and clean."""
     memory = process(kernel, 1000, 1000)
