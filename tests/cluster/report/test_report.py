@@ -272,7 +272,7 @@ def test_filter_says_what_it_cannot_read_and_leaves_the_rows(opened: Page) -> No
         ("policy=six-step", "no policy is “six-step”: did you mean “six-steps”?"),
         ("policy<3", "compare it by = or !="), ("refaults<", "what? Write a value"), ("refaults<many", "is no number"),
         ("<3", "write a name before it"), ("evict-onyl", "did you mean “evict-only”?"),
-        ("refaults<3 MiB", "no cell has “MiB”"),
+        ("notifier_calls<3 MiB", "no cell has “MiB”"),
         ("reclaim_cpu_s<3 sec", "“sec” is no unit of reclaim CPU s: us, ms or s"),
     ]:  # fmt: skip
         field.fill(text)

@@ -333,7 +333,7 @@ def test_the_likely_column_comes_first(sql: str, first: str, done: Path, coldfle
 def test_named_figures_are_listed_with_what_they_are_made_of(coldfleet: Command) -> None:
     data = json.loads(coldfleet("columns", "guests", "--json").out)
     figures = {each["name"]: each["meaning"] for each in data["figures"]}
-    assert figures["refaults"] == "pgmajfault"
+    assert figures["missed_not_asked"] == "missed_young_skipped"
     assert figures["fault_rate"] == "pgmajfault / (accesses + device_accesses)"
     assert figures["reclaim_cpu_s"] == "reclaim_cpu_ns * 1e-09"
     said = coldfleet("columns", "guests").out
