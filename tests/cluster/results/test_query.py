@@ -334,7 +334,7 @@ def test_named_figures_are_listed_with_what_they_are_made_of(coldfleet: Command)
     data = json.loads(coldfleet("columns", "guests", "--json").out)
     figures = {each["name"]: each["meaning"] for each in data["figures"]}
     assert figures["missed_not_asked"] == "missed_young_skipped"
-    assert figures["fault_rate"] == "pgmajfault / (accesses + device_accesses)"
+    assert figures["fault_rate"] == "refaults / (accesses + device_accesses)"
     assert figures["reclaim_cpu_s"] == "reclaim_cpu_ns * 1e-09"
     said = coldfleet("columns", "guests").out
     assert all(name in said for name in figures)
