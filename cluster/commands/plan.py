@@ -88,7 +88,7 @@ def _counts(plan: Plan) -> list[str]:
 
 
 def _costs(found: Estimate, workers: int) -> list[str]:
-    from coldfleet.cluster.execution.progress import duration
+    from coldfleet.cluster.stats.amounts import duration
     from coldfleet.cluster.stats.statistics import Mean
     from coldfleet.cluster.study.terminal import counted
 
