@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import At, ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_capacity import CapacityAnswer
@@ -30,7 +30,7 @@ def capacity(
     ] = None,
     headroom: Annotated[float, typer.Option(min=0, max=99, help="Percent of a host's memory to keep free.")] = 0.0,
     spare_hosts: Annotated[int, typer.Option(min=0, help="Hosts to keep empty, in case one fails (N+1: 1).")] = 0,
-    at: Annotated[list[str] | None, typer.Option(help="Set a key: KEY=VALUE. May be repeated.")] = None,
+    at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each answer, in percent.")] = 95.0,
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "10m",
     executor: ExecutorOption = ExecutorName.RAY,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 COMPILING = "compiling the kernels, a minute or two; later runs find them ready"
+_LOOK_AFTER_S = 5.0  # before, nothing is worth importing the compiler for, which takes a second
 _LOOK_EVERY_S = 1.0
 
 
@@ -25,29 +25,27 @@ def compiling_is_said(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _watch(say: Callable[[str], None], ended: threading.Event, since: float) -> None:
+    if ended.wait(_LOOK_AFTER_S):
+        return
+    cache = _cache()
     while not ended.wait(_LOOK_EVERY_S):
-        if _compiled_since(since):
+        if cache and _compiled_since(since, cache):
             say(COMPILING)
             return
 
 
-def _compiled_since(since: float) -> bool:
-    """Whether code was written to the cache after a time (time.time()). Loading it writes nothing.
+def _cache() -> Path | None:
+    """Where code of this version of the simulator is kept; None: the home can't be written to."""
+    import numba
 
-    Where there is no cache, as the home can't be written to, this isn't known: False.
-    """
-    places = _packages()
+    from coldfleet.hostsim.engine import jit  # chooses it
+
+    assert jit
+    return Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else None
+
+
+def _compiled_since(since: float, cache: Path) -> bool:
+    """Whether code was written after a time (time.time()): its folder is younger. Loading code writes nothing."""
     with suppress(OSError):
-        return any(place.stat().st_mtime > since for place in places)
+        return any(package.stat().st_mtime > since for package in cache.iterdir())
     return False
-
-
-def _packages() -> list[Path]:
-    """The folders of numba's cache, one for each version of a package; where hostsim.engine.jit puts it, or the user.
-
-    To ask that module would import the compiler, which processes that only wait have no need of.
-    """
-    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
-        return list(Path(chosen).glob("*"))
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return list((home / "coldfleet").glob("*/*"))
