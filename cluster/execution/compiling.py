@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 
 COMPILING = "compiling the kernels, a minute or two; later runs find them ready"
@@ -36,12 +37,9 @@ def _watch(say: Callable[[str], None], ended: threading.Event, since: float) -> 
 
 def _cache() -> Path | None:
     """Where code of this version of the simulator is kept; None: the home can't be written to."""
-    import numba
-
-    from coldfleet.hostsim.engine import jit  # chooses it
-
-    assert jit
-    return Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else None
+    import_module("coldfleet.hostsim.engine.jit")  # chooses it
+    chosen = import_module("numba").config.CACHE_DIR
+    return Path(chosen) if chosen else None
 
 
 def _compiled_since(since: float, cache: Path) -> bool:

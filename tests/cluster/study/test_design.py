@@ -284,7 +284,7 @@ def test_an_estimate_takes_no_longer_than_it_may_and_knows_the_price_of_a_tick(
     long = replace(plan, base={**plan.base, "ticks": ticks})
     monkeypatch.setattr(module, "_time", time_it)
     monkeypatch.setattr(module, "warm_up", lambda plan: None)
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     found = module.estimate(long, 6)
     assert 1 <= found.sampled < 6
     least_of_a_host = 3 * fill_s + (1 + 3 + 9) * tick_s

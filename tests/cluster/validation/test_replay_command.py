@@ -50,6 +50,15 @@ def test_the_matrix_of_the_shipped_recordings_is_exact(coldfleet: Callable[..., 
     assert re.search(r"6\.12 duovm +1 107/107", said.out)
 
 
+def test_every_column_of_the_matrix_has_a_line_in_its_legend(folder: Path, coldfleet: Callable[..., Said]) -> None:
+    lines = coldfleet("replay", folder).out.splitlines()
+    titles = {title for line in lines if line.startswith("kernel, kind") for title in line.split()[2:]}
+    never = {title for line in lines if line.startswith("never off: ") for title in line[11:].split(", ")}
+    legend = lines[lines.index("What the columns and figures are; docs/truth.md has the kinds") + 1 :]
+    assert {"recs", "exact"} < titles
+    assert titles | never <= {line.split()[0] for line in legend if line}
+
+
 def test_json_has_the_matrix_and_every_recording(folder: Path, coldfleet: Callable[..., Said]) -> None:
     said = coldfleet("replay", folder, "--json", "--workers", 1)
     found = json.loads(said.out)
