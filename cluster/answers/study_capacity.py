@@ -83,14 +83,13 @@ class PolicyCapacity:
 
     At the capacity, in pages of 4 KiB and of the whole fleet, means over the replicates: ``dram_pages``: memory that
     the guests are promised, files and kernel memory included; ``dram_used_pages``: that they really take, with zram's
-    pool; ``dram_saved_pages``: the difference, with ``dram_saved_interval``; ``dram_saved_share``: as a share of
-    what is promised, 0..1, with ``dram_saved_share_interval``. ``hosts``: that the fleet then needs, spare ones
-    included, None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer: "memory", "vCPUs",
-    "guests per host", "fragmentation", "one host". ``hosts_uncut``: hosts that would do if guests could be cut in pieces, with
+    pool; ``dram_saved_pages``: the difference, with ``dram_saved_interval``; ``dram_saved_share``: as a share of what
+    is promised, 0..1, with ``dram_saved_share_interval``. ``hosts``: that the fleet then needs, spare ones included,
+    None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer: "memory", "vCPUs", "guests
+    per host", "fragmentation", "one host". ``hosts_uncut``: hosts that would do if guests could be cut in pieces, with
     ``hosts_uncut_interval``; ``guests_per_host``; ``hosts_of_one_guest``: hosts that one guest a host more or less is,
-    about. ``checked``: whether a host of that size stayed
-    within its memory in a run, None: it wasn't run; ``check_host_memory_pages``: what it had, ``check_free_pages``: the
-    least that were free.
+    about. ``checked``: whether a host of that size stayed within its memory in a run, None: it wasn't run;
+    ``check_host_memory_pages``: what it had, ``check_free_pages``: the least that were free.
 
     ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
     ``sentence``: the answer in words.
