@@ -165,9 +165,8 @@ class HostCount:
     def text(self) -> str:
         """It in words."""
         spare = f", {self.spare} of them spare" if self.spare else ""
-        one = (
-            f"{short(self.uncut())} if guests could be cut in pieces; ± one guest a host is {short(self.of_one_guest)}"
-        )
+        one = f"± one guest a host is {short(self.of_one_guest)} hosts"
+        one = f"{short(self.uncut())} if guests could be cut in pieces; {one}"
         if not self.saved:
             return f"No host is saved, because of {self.binding} ({one})"
         enough = f"{counted(self.hosts, 'host')}{spare} {'is' if self.hosts == 1 else 'are'} enough"

@@ -295,18 +295,19 @@ def _recommendation(answers: Sequence[PolicyCapacity]) -> str:
         return "No policy is sure to meet what was asked at any load that was tried"
     least, most = (choose(each.hosts or 0 for each in tied) for choose in (min, max))
     needs = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    hosts = "host" if most == 1 else "hosts"
     others = [each for each in answers if each.hosts is not None and each not in tied]
     if len(tied) == 1:
         second = min(others, key=lambda each: each.hosts or 0, default=None)
         then = f", where {second.policy}, the next, needs {second.hosts:,}" if second else ""
-        return f"Take {tied[0].policy}: it needs {needs} {'host' if least == 1 else 'hosts'}{then}"
+        return f"Take {tied[0].policy}: it needs {needs} {hosts}{then}"
     top = max(tied, key=lambda each: each.dram_saved_share)
     ahead = all(
         each.dram_saved_share_interval[1] < top.dram_saved_share_interval[0] for each in tied if each is not top
     )
     by_dram = f"{top.policy} saves the most DRAM of them" if ahead else "nor is one sure to save the most DRAM"
     names = f"{', '.join(each.policy for each in tied[:-1])} and {tied[-1].policy}"
-    return f"Hosts are a tie within one guest a host between {names}, which need {needs}; {by_dram}"
+    return f"Hosts are a tie within one guest a host between {names}, which need {needs} {hosts}; {by_dram}"
 
 
 def _loads(plan: Plan, path: str, low: float | None, high: float | None, step: float | None) -> list[float]:

@@ -113,8 +113,8 @@ def _print(answer: CapacityAnswer) -> None:
 def _saved(found: PolicyCapacity) -> str:
     """DRAM, and its share of what is promised with the interval."""
     from coldfleet.cluster.stats.amounts import memory_text
-    from coldfleet.cluster.stats.statistics import Mean
+    from coldfleet.cluster.stats.statistics import Mean, signed_percent
 
     low, high = found.dram_saved_share_interval
-    share = Mean(100 * found.dram_saved_share, 50 * (high - low))
-    return f"{memory_text(found.dram_saved_pages)}, {share.in_column} %"
+    share = signed_percent(Mean(100 * found.dram_saved_share, 50 * (high - low)))
+    return f"{memory_text(found.dram_saved_pages)}, {share.removeprefix('+')}"

@@ -114,7 +114,7 @@ def test_hosts_of_guests_that_could_be_cut_are_the_fewest_and_follow_what_is_use
         assert per_host * active == pytest.approx(16_000), "the guests of the fleet"
         fewer, more = 16_000 / (per_host + 1), 16_000 / (per_host - 1)
         assert active - fewer <= count.of_one_guest <= more - active
-        assert f"± one guest a host is {short(count.of_one_guest)})" in count.text
+        assert f"± one guest a host is {short(count.of_one_guest)} hosts)" in count.text
 
 
 def test_the_more_memory_is_used_the_more_hosts_are_needed() -> None:
@@ -249,9 +249,9 @@ def policy(name: str, hosts: int | None, share: float = 0.3) -> PolicyCapacity:
     [
         ([("a", 1000, 0.3), ("b", 500, 0.4)], "Take b: it needs 500 hosts, where a, the next, needs 1,000"),
         ([("a", 770, 0.3), ("b", 715, 0.31)], "Hosts are a tie within one guest a host between a and b, which need "
-         "715 to 770; nor is one sure to save the most DRAM"),
+         "715 to 770 hosts; nor is one sure to save the most DRAM"),
         ([("a", 770, 0.3), ("b", 770, 0.33), ("c", None, 0.0)], "Hosts are a tie within one guest a host between "
-         "a and b, which need 770; b saves the most DRAM of them"),
+         "a and b, which need 770 hosts; b saves the most DRAM of them"),
         ([("a", 1, 0.3)], "Take a: it needs 1 host"),
         ([("a", None, 0.0)], "No policy is sure to meet what was asked at any load that was tried"),
     ],
