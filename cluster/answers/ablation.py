@@ -74,12 +74,19 @@ class Ablation:
         return change / self.shift if self.shift else 0.0
 
 
-def ablate(features: Sequence[str], evaluate: RunHybrids) -> Ablation:
-    """Explains the difference between two kernels that differ in these features."""
+def ablate(features: Sequence[str], evaluate: RunHybrids, differ: Callable[[], bool] = lambda: True) -> Ablation:
+    """Explains the difference between two kernels that differ in these features.
+
+    ``differ``: whether the ends, which are evaluated first, can be told apart; if not, nothing is explained, and there
+    are no effects.
+    """
     ends = _Ends(features, evaluate)
+    ends.ask(Switched())
+    if ends.new == ends.old or not differ():
+        return Ablation(ends.old, ends.new, (), 0.0, 0.0)
     alone = {feature: Switched([feature]) for feature in features}
-    ends.ask(Switched(), *alone.values())
-    named = _carriers(features, ends) if ends.new != ends.old else Switched()
+    ends.ask(*alone.values())
+    named = _carriers(features, ends)
     ends.ask(named)
     shares = _shapley(sorted(named), ends)
     effects = tuple(

@@ -111,6 +111,11 @@ class HybridRuns:
         """The difference of two hybrids on the same accesses, with its interval."""
         return mean_interval([b - a for a, b in zip(self.values[old], self.values[new], strict=True)])
 
+    def differ(self) -> bool:
+        """Whether the ends can be told apart: the interval of their difference doesn't contain 0."""
+        mean, half = self.shift(*self.ends)
+        return abs(mean) > (half or 0.0)
+
     def _name(self, switched: Switched) -> str:
         if switched == self.ends[1]:
             return self._new.name

@@ -17,9 +17,9 @@ from typing import Any
 
 from coldfleet.cluster.answers.slo import NO_KILLS, Slo
 from coldfleet.cluster.stats.metrics import SUMMARY, Metric
-from coldfleet.cluster.stats.statistics import Interval, t_interval
+from coldfleet.cluster.stats.statistics import Interval, short, t_interval
 from coldfleet.cluster.study.fleet import build_hosts
-from coldfleet.cluster.study.placement import Need, Packing, Room, pack
+from coldfleet.cluster.study.placement import Amounts, Need, Packing, Room, pack
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.engine.state import PTRS_PER_PTE, SHADOW_UPPER_LEVELS, UPPER_LEVELS
@@ -99,6 +99,23 @@ class DramAccount:
         low, high = t_interval(saved, confidence) if len(saved) > 1 else (saved[0], saved[0])
         return Interval(max(low, 0.0), max(high, 0.0))
 
+    @property
+    def saved_share(self) -> float:
+        """Of what is promised, 0..1."""
+        return self.saved / statistics.fmean(self.promised)
+
+    def saved_share_interval(self, confidence: float) -> Interval:
+        """Of that share."""
+        promised = statistics.fmean(self.promised)
+        low, high = self.saved_interval(confidence)
+        return Interval(low / promised, high / promised)
+
+    def used_interval(self, confidence: float) -> Interval:
+        """Of what is used, as a share of its mean."""
+        low, high = t_interval(self.used, confidence) if len(self.used) > 1 else (self.used[0], self.used[0])
+        mean = statistics.fmean(self.used) or 1.0
+        return Interval(low / mean, high / mean)
+
 
 @dataclass(frozen=True)
 class HostCount:
@@ -106,7 +123,8 @@ class HostCount:
 
     ``hosts``: with ``spare`` ones; ``without``: the same without overcommit. ``binding``: what asks for them.
     ``guests``: by kind, those of a host of which there are most; its memory is ``host_pages``. ``fleets``: how many
-    like the one that was run.
+    like the one that was run. ``all_guests``: of the fleet. ``alone``: hosts that each of placement.RESOURCES would ask
+    for if guests could be cut in pieces; ``uncut_without``: hosts that would then do without overcommit.
     """
 
     hosts: int
@@ -116,6 +134,27 @@ class HostCount:
     guests: Mapping[GuestSpec, int] = field(default_factory=dict)
     host_pages: float = 0.0
     fleets: float = 1.0
+    all_guests: int = 1
+    alone: Amounts = (0.0, 0.0, 0.0)
+    uncut_without: float = 0.0
+
+    def uncut(self, times: float = 1.0) -> float:
+        """Hosts that would do if guests could be cut in pieces, and used so many times the memory; spare ones included.
+
+        Whole guests make whole numbers of them on each host, which hides small differences and enlarges others.
+        """
+        pages, *others = self.alone
+        return min(max(pages * times, *others), self.uncut_without) + self.spare
+
+    @property
+    def guests_per_host(self) -> float:
+        """On those that aren't spare."""
+        return self.all_guests / (self.hosts - self.spare)
+
+    @property
+    def of_one_guest(self) -> float:
+        """How many hosts one guest a host more or less is, about: the change of guests / (guests per host)."""
+        return (self.hosts - self.spare) / self.guests_per_host
 
     @property
     def saved(self) -> int:
@@ -126,10 +165,13 @@ class HostCount:
     def text(self) -> str:
         """It in words."""
         spare = f", {self.spare} of them spare" if self.spare else ""
+        one = f"± one guest a host is {short(self.of_one_guest)} hosts"
+        one = f"{short(self.uncut())} if guests could be cut in pieces; {one}"
         if not self.saved:
-            return f"No host is saved, because of {self.binding}"
+            return f"No host is saved, because of {self.binding} ({one})"
         enough = f"{counted(self.hosts, 'host')}{spare} {'is' if self.hosts == 1 else 'are'} enough"
-        return f"{enough} for what fills {self.without:,} without overcommit, and not fewer because of {self.binding}"
+        why = f"and not fewer because of {self.binding}"
+        return f"{enough} for what fills {self.without:,} without overcommit, {why} ({one})"
 
 
 @dataclass(frozen=True)
@@ -198,6 +240,9 @@ class FleetSize:
             on_it,
             pages,
             scale,
+            sum(guests.values()),
+            packed.alone,
+            max(plain.alone),
         )
 
     def checked_pages(self, count: HostCount) -> int:

@@ -31,6 +31,7 @@ from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Trial, Trials
 from coldfleet.cluster.stats.metrics import SUMMARY
+from coldfleet.cluster.stats.statistics import Interval
 from coldfleet.cluster.study.fleet import build_hosts, check_fleets
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
@@ -43,6 +44,7 @@ BASELINE = "evict-only"
 _GRADES = 60  # of a range, if nothing else is said
 _MOST_LOADS = 10_000
 _SHOWN = 5  # replicates from which is told what binds
+_ONE_GUEST = 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ class PolicyCapacity:
 
     At the capacity, in pages of 4 KiB and of the whole fleet, means over the replicates: ``dram_pages``: memory that
     the guests are promised, files and kernel memory included; ``dram_used_pages``: that they really take, with zram's
-    pool; ``dram_saved_pages``: the difference, with ``dram_saved_interval``. ``hosts``: that the fleet then needs,
-    spare ones included, None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer:
-    "memory", "vCPUs", "guests per host", "fragmentation", "one host". ``checked``: whether a host of that size stayed
-    within its memory in a run, None: it wasn't run; ``check_host_memory_pages``: what it had, ``check_free_pages``: the
-    least that were free.
+    pool; ``dram_saved_pages``: the difference, with ``dram_saved_interval``; ``dram_saved_share``: as a share of what
+    is promised, 0..1, with ``dram_saved_share_interval``. ``hosts``: that the fleet then needs, spare ones included,
+    None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer: "memory", "vCPUs", "guests
+    per host", "fragmentation", "one host". ``hosts_uncut``: hosts that would do if guests could be cut in pieces, with
+    ``hosts_uncut_interval``; ``guests_per_host``; ``hosts_of_one_guest``: hosts that one guest a host more or less is,
+    about. ``checked``: whether a host of that size stayed within its memory in a run, None: it wasn't run;
+    ``check_host_memory_pages``: what it had, ``check_free_pages``: the least that were free.
 
     ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
     ``sentence``: the answer in words.
@@ -104,6 +108,12 @@ class PolicyCapacity:
     dram_used_pages: float
     dram_saved_pages: float
     dram_saved_interval: tuple[float, float]
+    dram_saved_share: float
+    dram_saved_share_interval: tuple[float, float]
+    hosts_uncut: float | None
+    hosts_uncut_interval: tuple[float, float] | None
+    guests_per_host: float | None
+    hosts_of_one_guest: float | None
     checked: bool | None
     check_host_memory_pages: int | None
     check_free_pages: int | None
@@ -120,7 +130,9 @@ class CapacityAnswer:
     simulated. ``vary``: the load's key; ``loads``: the lowest and the highest that can be placed. ``slos``: as they
     were given. ``fleet_hosts``: hosts that the fleet fills without overcommit. ``headroom``: percent of a host's memory
     that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower one, can be placed on the
-    study's hosts; "": nothing does. ``policies``: those of the study, and evict-only for comparison.
+    study's hosts; "": nothing does. ``policies``: those of the study, and evict-only for comparison. ``best``: those
+    of them that need the fewest hosts, or at most one guest a host more of them; ``recommendation``: which one to take,
+    in words.
     """
 
     study: str
@@ -135,6 +147,8 @@ class CapacityAnswer:
     spare_hosts: int
     placement_binds: str
     policies: tuple[PolicyCapacity, ...]
+    best: tuple[str, ...]
+    recommendation: str
 
 
 def capacity(
@@ -262,7 +276,38 @@ def capacity(
         spare_hosts=spare_hosts,
         placement_binds=placement,
         policies=answers,
+        best=tuple(each.policy for each in _within_one_guest(answers)),
+        recommendation=_recommendation(answers),
     )
+
+
+def _within_one_guest(answers: Sequence[PolicyCapacity]) -> list[PolicyCapacity]:
+    """Those that need the fewest hosts, and those that have at most one guest a host less."""
+    found = [each for each in answers if each.guests_per_host is not None]
+    most = max((each.guests_per_host or 0.0 for each in found), default=0.0)
+    return [each for each in found if (each.guests_per_host or 0.0) >= most - _ONE_GUEST]
+
+
+def _recommendation(answers: Sequence[PolicyCapacity]) -> str:
+    """Which policy to take, in one sentence; DRAM decides where hosts, which hold whole guests, can't tell."""
+    tied = _within_one_guest(answers)
+    if not tied:
+        return "No policy is sure to meet what was asked at any load that was tried"
+    least, most = (choose(each.hosts or 0 for each in tied) for choose in (min, max))
+    needs = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    hosts = "host" if most == 1 else "hosts"
+    others = [each for each in answers if each.hosts is not None and each not in tied]
+    if len(tied) == 1:
+        second = min(others, key=lambda each: each.hosts or 0, default=None)
+        then = f", where {second.policy}, the next, needs {second.hosts:,}" if second else ""
+        return f"Take {tied[0].policy}: it needs {needs} {hosts}{then}"
+    top = max(tied, key=lambda each: each.dram_saved_share)
+    ahead = all(
+        each.dram_saved_share_interval[1] < top.dram_saved_share_interval[0] for each in tied if each is not top
+    )
+    by_dram = f"{top.policy} saves the most DRAM of them" if ahead else "nor is one sure to save the most DRAM"
+    names = f"{', '.join(each.policy for each in tied[:-1])} and {tied[-1].policy}"
+    return f"Hosts are a tie within one guest a host between {names}, which need {needs} {hosts}; {by_dram}"
 
 
 def _loads(plan: Plan, path: str, low: float | None, high: float | None, step: float | None) -> list[float]:
@@ -334,7 +379,8 @@ class _Sized:
         saved = account.saved_interval(self.confidence)
         if best is not None and check:
             text += f". {count.text}. {check.text}"
-        scale = count.fleets
+        scale, shares = count.fleets, account.saved_share_interval(self.confidence)
+        uncut = Interval(*map(count.uncut, account.used_interval(self.confidence)))
         return PolicyCapacity(
             policy=policy,
             capacity=self.load(best),
@@ -349,6 +395,12 @@ class _Sized:
             dram_used_pages=(promised if best is None else used) * scale,
             dram_saved_pages=0.0 if best is None else account.saved * scale,
             dram_saved_interval=(0.0, 0.0) if best is None else (saved.low * scale, saved.high * scale),
+            dram_saved_share=0.0 if best is None else account.saved_share,
+            dram_saved_share_interval=(0.0, 0.0) if best is None else (shares.low, shares.high),
+            hosts_uncut=None if best is None else count.uncut(),
+            hosts_uncut_interval=None if best is None else (uncut.low, uncut.high),
+            guests_per_host=None if best is None else count.guests_per_host,
+            hosts_of_one_guest=None if best is None else count.of_one_guest,
             checked=check.passed if check else None,
             check_host_memory_pages=check.memory_pages if check else None,
             check_free_pages=check.free_pages if check else None,

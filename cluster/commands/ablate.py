@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldfleet.cluster.commands.execution import Address, ExecutorName, ExecutorOption, Json, Workers
+from coldfleet.cluster.commands.execution import Address, CellAt, ExecutorName, ExecutorOption, Json, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.ablation import Ablation
     from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
     from coldfleet.cluster.stats.statistics import Mean
     from coldfleet.cluster.study.plan import Plan
+    from coldfleet.cluster.study.values import Scalar
     from coldfleet.hostsim.engine.kernels import Kernel
 
 
@@ -29,6 +31,7 @@ def ablate(
         int | None, typer.Option(min=0, help="Of which guest of a host.  [default: 0 of a scenario, else all]")
     ] = None,
     cell: Annotated[str, typer.Option(help="Which cell, if the study has a grid: the beginning of its id.")] = "",
+    at: CellAt = None,
     executor: ExecutorOption = ExecutorName.SERIAL,
     workers: Workers = None,
     address: Address = None,
@@ -48,6 +51,7 @@ def ablate(
     from coldfleet.cluster.answers.ablation import ablate as explain
     from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import settings
     from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.study.reader import read_study
@@ -55,7 +59,7 @@ def ablate(
     from coldfleet.hostsim.spec.errors import UserError
 
     plan = read_study(study)
-    number = _cell_number(plan, cell)
+    number = _cell_number(plan, cell, settings(at))
     spec = plan.cell(number).spec
     if guest is not None and guest >= spec.fleet.guests_per_host:
         raise UserError(f"--guest {guest}: a host has the guests 0 to {spec.fleet.guests_per_host - 1}")
@@ -67,7 +71,7 @@ def ablate(
     runs = HybridRuns(
         (plan, number), kernels, chosen, lambda: make_executor(executor, workers, address), make_reporter()
     )
-    found = explain(runs.features, runs)
+    found = explain(runs.features, runs, runs.differ)
     if json:
         output.print_json(_as_json(plan, kernels, chosen, runs, found))
     else:
@@ -75,16 +79,18 @@ def ablate(
     return 0
 
 
-def _cell_number(plan: Plan, beginning: str) -> int:
-    """The chosen cell; a study that varies nothing but the kernel has only one to choose."""
-    from coldfleet.cluster.commands.run import find_cell
+def _cell_number(plan: Plan, beginning: str, at: Mapping[str, Scalar]) -> int:
+    """The chosen cell. Which kernel it has doesn't matter, since both ends are given."""
+    from coldfleet.cluster.answers.cell_choice import find_cell
     from coldfleet.hostsim.spec.errors import UserError
 
-    if beginning:
-        return find_cell(plan, beginning)
-    if varied := [path for path in plan.varied if path != "kernel"]:
-        raise UserError(f"the study varies {', '.join(varied)}: choose one cell, such as --cell {plan.cell_ids[0]}")
-    return 0
+    varied = [path for path in plan.varied if path != "kernel" and len(plan.values(path)) > 1]
+    if varied and not beginning and not at:
+        example = f"such as --cell {plan.cell_ids[0]}, or by --at KEY=VALUE"
+        raise UserError(f"the study varies {', '.join(varied)}: choose one cell, {example}")
+    if "kernel" in plan.varied and not beginning:
+        at = {"kernel": plan.values("kernel")[0], **at}
+    return find_cell(plan, beginning, at)
 
 
 def _as_json(
@@ -104,6 +110,7 @@ def _as_json(
         "old": {"mean": found.old, "ci95": runs.mean(ends[0]).half_width},
         "new": {"mean": found.new, "ci95": runs.mean(ends[1]).half_width},
         "shift": {"mean": found.shift, "ci95": runs.shift(*ends).half_width},
+        "differ": runs.differ(),
         "named": [effect.name for effect in found.named],
         "carried": found.carried,
         "carried_share": found.part(found.carried),
@@ -137,6 +144,7 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
     from coldfleet.cluster.answers.ablation import HELPS
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.stats.statistics import percent
+    from coldfleet.cluster.study.terminal import counted
     from coldfleet.hostsim.engine.hybrids import feature_meanings
 
     old, new = kernels
@@ -146,8 +154,10 @@ def _print(plan: Plan, kernels: tuple[Kernel, Kernel], metric: GuestMetric, runs
     output.print_paragraph(
         f"{metric.metric.key}{whose}: {ends[0]} on {old.name}, {ends[1]} on {new.name}, a shift of {ends[2]}"
     )
-    if not found.shift:
-        output.print_paragraph("there is nothing to explain")
+    if not runs.differ():
+        over = counted(plan.replicates, "replicate")
+        why = f": the interval of the shift over {over}, {ends[2]}, contains 0" if found.shift else ""
+        output.print_paragraph(f"There is nothing to explain. The two kernels don't differ{why}.")
         return
     output.print_text("")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import At, ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.study_capacity import CapacityAnswer
-
-_GIB = 1 << 30
+    from coldfleet.cluster.answers.study_capacity import CapacityAnswer, PolicyCapacity
 
 
 def capacity(
@@ -30,7 +28,7 @@ def capacity(
     ] = None,
     headroom: Annotated[float, typer.Option(min=0, max=99, help="Percent of a host's memory to keep free.")] = 0.0,
     spare_hosts: Annotated[int, typer.Option(min=0, help="Hosts to keep empty, in case one fails (N+1: 1).")] = 0,
-    at: Annotated[list[str] | None, typer.Option(help="Set a key: KEY=VALUE. May be repeated.")] = None,
+    at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each answer, in percent.")] = 95.0,
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "10m",
     executor: ExecutorOption = ExecutorName.RAY,
@@ -42,7 +40,8 @@ def capacity(
     The worst guest has to meet it; with an ending such as _p95 or _mean that percentile, or the mean, of all guests.
     Prints the load and where its true border lies, the hosts that the fleet then needs and why not fewer, the DRAM
     that is saved of what the guests are promised, and which guest stands in the way of more. A host of that size is
-    then run, to see that it stays within its memory.
+    then run, to see that it stays within its memory. Hosts have whole guests, so the hosts of two policies are a tie
+    if they differ by one guest a host or less.
 
     \b
     Examples:
@@ -81,7 +80,6 @@ def capacity(
 def _print(answer: CapacityAnswer) -> None:
     """A table, and a sentence for each policy."""
     from coldfleet.cluster.commands import output
-    from coldfleet.hostsim.spec.units import PAGE_BYTES
 
     output.print_paragraph(answer.title or answer.study)
     output.print_paragraph(f"the largest {answer.vary} at which {' and '.join(answer.slos)}")
@@ -96,10 +94,12 @@ def _print(answer: CapacityAnswer) -> None:
             if each.interval == (None, None)
             else " to ".join("?" if e is None else f"{e:g}" for e in each.interval),
             "-" if each.hosts is None else str(each.hosts),
-            "-" if each.capacity is None else f"{each.dram_saved_pages * PAGE_BYTES / _GIB:,.1f} GiB",
+            "-" if each.capacity is None else _saved(each),
             f"{each.binding.slo}: {each.binding.who}" if each.binding else "",
         )
     output.print_rich(table)
+    output.print_text("")
+    output.print_paragraph(f"{answer.recommendation}.")
     output.print_text("")
     for each in answer.policies:
         more = ": --to tries more" if each.always_met and not answer.placement_binds else ""
@@ -108,3 +108,13 @@ def _print(answer: CapacityAnswer) -> None:
     output.print_paragraph(f"borders with {answer.confidence:g} % confidence; {fills}")
     if answer.placement_binds:
         output.print_paragraph(answer.placement_binds)
+
+
+def _saved(found: PolicyCapacity) -> str:
+    """DRAM, and its share of what is promised with the interval."""
+    from coldfleet.cluster.stats.amounts import memory_text
+    from coldfleet.cluster.stats.statistics import Mean, signed_percent
+
+    low, high = found.dram_saved_share_interval
+    share = signed_percent(Mean(100 * found.dram_saved_share, 50 * (high - low)))
+    return f"{memory_text(found.dram_saved_pages)}, {share.removeprefix('+')}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import At, ExecutorName, ExecutorOption, Metrics, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_comparison import ComparisonAnswer
@@ -19,11 +19,8 @@ def compare(
     a: Annotated[str, typer.Argument(help="A policy, or KEY=VALUE.", metavar="A")],
     b: Annotated[str, typer.Argument(help="What to compare it with.", metavar="B")],
     study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(help="A metric, a column, a sum, or a ratio: 'pgsteal / pgscan'. May be repeated."),
-    ] = None,
-    at: Annotated[list[str] | None, typer.Option(help="Set a key: KEY=VALUE. May be repeated.")] = None,
+    metric: Metrics = None,
+    at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of the intervals, in percent.")] = 95.0,
     precision: Annotated[
         str, typer.Option(help="Half width of the intervals: in percent of the larger figure, or in the metric's unit.")

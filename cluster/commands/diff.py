@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coldfleet.cluster.commands.execution import Metrics
+
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.results_diff import Difference, ResultsDiff
 
@@ -13,10 +15,7 @@ if TYPE_CHECKING:
 def diff(
     a: Annotated[str, typer.Argument(help="Results: a directory, or a URI.", metavar="A")],
     b: Annotated[str, typer.Argument(help="Those to compare with them.", metavar="B")],
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(help="A metric, a column, a sum, or a ratio: 'pgsteal / pgscan'. May be repeated."),
-    ] = None,
+    metric: Metrics = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Compare two results directories.

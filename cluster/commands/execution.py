@@ -31,6 +31,12 @@ ExecutorOption = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time.  [default: all CPUs]")]
 Address = Annotated[str | None, typer.Option(help="Join the Ray cluster at HOST:PORT instead of starting a Ray here.")]
+At = Annotated[list[str] | None, typer.Option(help="Set a key: KEY=VALUE. May be repeated.")]
+CellAt = Annotated[list[str] | None, typer.Option("--at", help="Which cell: what it has, KEY=VALUE. May be repeated.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(help="A metric, a column, a sum, or a ratio: 'pgsteal / pgscan'. May be repeated."),
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first run that fails.")]
 Audit = Annotated[
     bool, typer.Option("--audit", help="Check the conservation laws of docs/laws.md in every run; slower.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coldfleet.cluster.commands.execution import Directory
+from coldfleet.cluster.commands.execution import CellAt, Directory
 
 if TYPE_CHECKING:
     from coldfleet.cluster.inspection.explain import Explanation
@@ -17,7 +17,10 @@ _MOST_LINES = 80
 
 def explain(
     directory: Directory,
-    cell: Annotated[str, typer.Argument(help="The cell's id, column cell_id. Its beginning is enough.")],
+    cell: Annotated[
+        str, typer.Argument(help="The cell's id, column cell_id. Its beginning is enough.", metavar="[CELL]")
+    ] = "",
+    at: CellAt = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -45,19 +48,24 @@ def explain(
 ) -> int:
     """Show the history of one page: touches, every answer about it and the truth, evictions, and which were right.
 
-    The host is simulated again, and must give the rows that the sweep wrote, bit for bit.
+    The cell is named by its id, or by what it has (--at). The host is simulated again, and must give the rows that the
+    sweep wrote, bit for bit.
 
     \b
     Examples:
       coldfleet explain results/quickstart d866dd
+      coldfleet explain results/quickstart --at policy=fast-only-v5 --at nested_ratio=1
       coldfleet explain results/quickstart d866dd --against lockless-6.15
       coldfleet explain results/quickstart d866dd --guest 3 --page 0x4d2 --trace trace.json
     """
     import json as encoder
 
+    from coldfleet.cluster.answers.cell_choice import find_cell
     from coldfleet.cluster.answers.question import find_sibling
     from coldfleet.cluster.commands import output
-    from coldfleet.cluster.commands.run import find_cell
+    from coldfleet.cluster.commands.execution import settings
+    from coldfleet.cluster.execution.compiling import compiling_is_said
+    from coldfleet.cluster.execution.progress import say_on_stderr
     from coldfleet.cluster.inspection.explain import explain as explained
     from coldfleet.cluster.inspection.trace import trace as traced
     from coldfleet.cluster.results.results import Results
@@ -66,7 +74,7 @@ def explain(
 
     results = Results.open(directory)
     plan = results.plan
-    numbers, path = [find_cell(plan, cell)], "policy"
+    numbers, path = [find_cell(plan, cell, settings(at))], "policy"
     if against is not None:
         other, path = find_sibling(plan, numbers[0], against)
         numbers.append(other)
@@ -76,7 +84,8 @@ def explain(
     runs = [Run(plan.index_of(each.cell_id, replicate), each, replicate) for each in cells]
     if host is None and guest is not None:
         host = 0
-    found = explained(results, runs, host, guest, None if page is None else _number(page))
+    with compiling_is_said(say_on_stderr):
+        found = explained(results, runs, host, guest, None if page is None else _number(page))
     if trace is not None:
         trace.write_text(encoder.dumps(traced(found[0]), separators=(",", ":")))
     if json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldfleet.cluster.commands.execution import ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import At, ExecutorName, ExecutorOption, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_map import MapAnswer, MapPoint, Range
@@ -32,7 +32,7 @@ def map(
     metric: Annotated[str, typer.Option(help="What decides: a metric, a column, a sum, or a ratio.")] = "refaults",
     highest: Annotated[bool, typer.Option("--highest", help="The highest figure wins, not the lowest.")] = False,
     depth: Annotated[int, typer.Option(min=0, max=3, help="How often squares on a border are cut.")] = 2,
-    at: Annotated[list[str] | None, typer.Option(help="Set a key: KEY=VALUE. May be repeated.")] = None,
+    at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each win over another, in percent.")] = 95.0,
     budget: Annotated[str, typer.Option(help="When to stop refining: a time, such as 4m, or a number of runs.")] = "4m",
     out: Annotated[Path | None, typer.Option(help="Draw it to this file too: .png or .svg.")] = None,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from coldfleet.cluster.execution.estimate import Estimate
     from coldfleet.cluster.study.plan import Plan
 
-_LEAST_HOURS = 0.01  # below them seconds read more plainly
+_CORE = ((6000.0, 3600, "core-hours"), (100.0, 60, "core-minutes"), (0.0, 1, "core-seconds"))  # from so many seconds on
 
 
 def plan(
@@ -22,8 +22,8 @@ def plan(
 ) -> int:
     """Show how large a sweep is and what it will cost.
 
-    Counts cells and runs, checks every cell, and runs some hosts of a few cells, for some ticks if they are long, to
-    estimate core-hours, memory and disk. Writes nothing.
+    Counts cells and runs, checks every cell, and estimates core-hours, memory and disk from a few cells. It takes half
+    a minute at most, once the simulator is compiled: of long runs it simulates some hosts and ticks. Writes nothing.
 
     \b
     Examples:
@@ -34,6 +34,7 @@ def plan(
 
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.execution.estimate import estimate
+    from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.study.reader import read_study
 
     chosen = read_study(study)
@@ -41,7 +42,7 @@ def plan(
     if not json:
         for line in _counts(chosen):
             output.print_text(line)
-    found = estimate(chosen, sample, cpus) if sample else None
+    found = estimate(chosen, sample, cpus, make_reporter(what="cells")) if sample else None
     if json:
         output.print_json(_as_json(chosen, found, cpus))
     elif found:
@@ -88,19 +89,21 @@ def _counts(plan: Plan) -> list[str]:
 
 
 def _costs(found: Estimate, workers: int) -> list[str]:
-    from coldfleet.cluster.execution.progress import duration
+    from coldfleet.cluster.stats.amounts import bytes_text, duration
     from coldfleet.cluster.stats.statistics import Mean
     from coldfleet.cluster.study.terminal import counted
 
     mean, half = found.core_s
-    size, unit = (3600, "core-hours") if mean >= _LEAST_HOURS * 3600 else (1, "core-seconds")
+    size, unit = next((size, unit) for least, size, unit in _CORE if mean >= least)
     cost = Mean(mean / size, None if half is None else half / size)
+    sure = "one cell says nothing of others" if half is None else "95 % interval over these cells"
+    spread = "" if half is None else f" ±{duration(half / workers)}"
     return [
-        f"{cost} {unit}, from {counted(found.hosts, 'host')} of {counted(found.sampled, 'cell')}; "
-        f"the longest takes {found.longest_s:.2g} s",
-        f"{duration(_wall_s(found, workers))} on {counted(workers, 'worker')}, "
-        f"{found.worker_bytes / 2**20:,.0f} MiB of memory each",
-        f"{found.disk_bytes / 2**20:,.1f} MiB of disk for the results",
+        f"{cost} {unit}, from {counted(found.hosts, 'host')} of {counted(found.sampled, 'cell')} ({sure}); "
+        f"the longest host takes {duration(found.longest_s)}",
+        f"{duration(_wall_s(found, workers))}{spread} on {counted(workers, 'worker')}, "
+        f"{bytes_text(found.worker_bytes)} of memory each",
+        f"{bytes_text(found.disk_bytes)} of disk for the results",
     ]
 
 

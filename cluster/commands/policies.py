@@ -34,12 +34,13 @@ def policies(
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.study.reader import read_study
-    from coldfleet.policies import POLICIES, get_policy
+    from coldfleet.cluster.study.values import find_policy
+    from coldfleet.policies import POLICIES
     from coldfleet.policies.installed import installed
 
     own = read_study(study).own_policies if study else {}
     names = [name] if name else [*dict.fromkeys([*POLICIES, *own, *installed()])]
-    chosen = [get_policy(name, own) for name in names]
+    chosen = [find_policy(name, own) for name in names]
     if json:
         described = [_described(policy) for policy in chosen]
         output.print_json(described[0] if name else described)

@@ -40,6 +40,7 @@ def replay(
       coldfleet replay tests/recordings --out simulated
     """
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.compiling import compiling_is_said
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.results.versions import versions
     from coldfleet.cluster.validation.matrix import group_up
@@ -52,16 +53,17 @@ def replay(
         check_all(files)
     results: list[Comparison] = []
     refused: list[Refusal] = []
-    reporter = make_reporter()
+    reporter = make_reporter(what="recordings")
     simulator = f"coldfleet {versions()['coldfleet']}".strip()
-    for number, answer in enumerate(replay_all(files, workers, out, simulator)):
-        if number == 0:  # now everything is compiled
-            reporter.begin(0, len(files))
-        if isinstance(answer, Refusal):
-            refused.append(answer)
-        else:
-            results.append(answer)
-        reporter.advance(1, int(isinstance(answer, Refusal)))
+    with compiling_is_said(reporter.say):
+        for number, answer in enumerate(replay_all(files, workers, out, simulator)):
+            if number == 0:  # now everything is compiled
+                reporter.begin(0, len(files))
+            if isinstance(answer, Refusal):
+                refused.append(answer)
+            else:
+                results.append(answer)
+            reporter.advance(1, int(isinstance(answer, Refusal)))
     reporter.end()
     if not results:
         raise UserError(refused[0].reason)
@@ -134,6 +136,8 @@ def _print(results: list[Comparison], of: int) -> None:
         output.print_rich(table)
     if len(results) > MOST_LISTED:
         output.print_paragraph(f"and {len(results) - MOST_LISTED} more, which --json has")
+    if any(result.worst_pages for result in results):
+        output.print_paragraph("pages off: in the worst step, in residency or in a generation, whichever is more")
     exact = sum(result.exact == result.steps for result in results)
     output.print_paragraph(f"{exact + of - len(results)} of {of} recordings are exact at every step")
 
@@ -142,7 +146,7 @@ def _print_matrix(groups: list[Group]) -> None:
     """For each mode and LRU, a line a kernel and kind."""
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.stats.statistics import short
-    from coldfleet.cluster.validation.matrix import NARROW
+    from coldfleet.cluster.validation.matrix import LEGEND, NARROW
 
     for section in dict.fromkeys(group.section for group in groups):
         block = [group for group in groups if group.section == section]
@@ -155,7 +159,7 @@ def _print_matrix(groups: list[Group]) -> None:
         output.print_paragraph(f"{section}: recordings, exact steps, and how far each counter is off in the worst step")
         output.print_rich(table)
         if never := [figure for figure in NARROW if figure not in shown]:
-            output.print_rich(f"never off: {', '.join(never)}")
+            output.print_rich(f"never off: {', '.join(NARROW[figure] for figure in never)}")
         if inexact := [group for group in block if group.inside]:
             titles = [NARROW[figure] for figure in inexact[0].inside]
             table = output.make_table("kernel, kind", *titles, numbers=titles)
@@ -166,5 +170,10 @@ def _print_matrix(groups: list[Group]) -> None:
             output.print_paragraph(f"{section}: percentage of the steps inside the kernels' own range")
             output.print_rich(table)
         output.print_text("")
-    output.print_rich(", ".join(f"{title}: {figure}" for figure, title in NARROW.items() if title != figure))
+    output.print_paragraph("What the columns and figures are; docs/truth.md has the kinds")
+    legend = output.make_table("", "")
+    legend.show_header = False
+    for title, meaning in {"recs": "recordings", "exact": "steps that are exact, of all", **LEGEND}.items():
+        legend.add_row(title, meaning)
+    output.print_rich(legend)
     output.print_text("")

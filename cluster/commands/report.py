@@ -44,9 +44,9 @@ def report(
     """
     from importlib.util import find_spec
 
+    from coldfleet.cluster.answers.cell_choice import find_cell
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import say_if_partial
-    from coldfleet.cluster.commands.run import find_cell
     from coldfleet.cluster.results.results import Results
     from coldfleet.hostsim.spec.errors import UserError
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coldfleet.cluster.commands.execution import Audit
+from coldfleet.cluster.commands.execution import Audit, CellAt
 
 if TYPE_CHECKING:
     from coldfleet.cluster.results.parts import Rows
-    from coldfleet.cluster.study.plan import Plan
 
 
 _NOTHING = object()  # no value of a column
@@ -19,21 +18,30 @@ _NOTHING = object()  # no value of a column
 
 def run(
     study: Annotated[str, typer.Argument(help="The study file, or a sweep's results.", metavar="STUDY.toml|DIR")],
-    cell: Annotated[str, typer.Option(help="The cell's id: column cell_id of the results. Its beginning is enough.")],
+    cell: Annotated[
+        str, typer.Option(help="The cell's id: column cell_id of the results. Its beginning is enough.", metavar="ID")
+    ] = "",
+    at: CellAt = None,
     replicate: Annotated[int, typer.Option(min=0, help="Which replicate, from 0.")] = 0,
     audit: Audit = False,
     json: Annotated[bool, typer.Option("--json", help="Print the rows of all tables as JSON.")] = False,
 ) -> int:
     """Run one cell again, and print its rows.
 
-    It runs in this process, without Ray. The rows are those that a sweep writes for this cell, bit for bit.
+    The cell is named by its id, or by what it has (--at). It runs in this process, without Ray. The rows are those that
+    a sweep writes for this cell, bit for bit.
 
     \b
     Examples:
       coldfleet run configs/quickstart.toml --cell d866dd
+      coldfleet run configs/quickstart.toml --at policy=was-fast --at nested_ratio=0.25
       coldfleet run results/quickstart --cell d866dd --replicate 2 --json
     """
+    from coldfleet.cluster.answers.cell_choice import find_cell
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.commands.execution import settings
+    from coldfleet.cluster.execution.compiling import compiling_is_said
+    from coldfleet.cluster.execution.progress import say_on_stderr
     from coldfleet.cluster.execution.work import simulate_run
     from coldfleet.cluster.results.results import Results
     from coldfleet.cluster.study.plan import Run
@@ -41,29 +49,17 @@ def run(
     from coldfleet.hostsim.spec.errors import UserError
 
     plan = read_study(Path(study)) if study.endswith(".toml") else Results.open(study).plan
-    number = find_cell(plan, cell)
+    number = find_cell(plan, cell, settings(at))
     if replicate >= plan.replicates:
         raise UserError(f"replicate {replicate}: the study has 0 to {plan.replicates - 1}")
     chosen = plan.cell(number)
-    rows = simulate_run(Run(plan.index_of(chosen.cell_id, replicate), chosen, replicate), audit)
+    with compiling_is_said(say_on_stderr):
+        rows = simulate_run(Run(plan.index_of(chosen.cell_id, replicate), chosen, replicate), audit)
     if json:
         output.print_json(rows)
     else:
         _print(rows)
     return 0
-
-
-def find_cell(plan: Plan, beginning: str) -> int:
-    """The number of the cell whose id begins so; raises UserError if there isn't just one."""
-    from coldfleet.hostsim.spec.errors import UserError
-
-    found = [number for number, cell_id in enumerate(plan.cell_ids) if cell_id.startswith(beginning)]
-    if not beginning or not found:
-        example = plan.cell_ids[0]
-        raise UserError(f"no cell {beginning!r} among the {plan.cell_count} of {plan.name}; the first is {example}")
-    if len(found) > 1:
-        raise UserError(f"{beginning!r} begins the ids of {len(found)} cells: give more characters")
-    return found[0]
 
 
 def _print(rows: Rows) -> None:

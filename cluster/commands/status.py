@@ -18,8 +18,8 @@ def status(directory: Directory, json: Json = False) -> int:
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import failure_lines
-    from coldfleet.cluster.execution.progress import duration
     from coldfleet.cluster.results.results import Results
+    from coldfleet.cluster.stats.amounts import bytes_text, duration
     from coldfleet.cluster.study.terminal import counted
 
     results = Results.open(directory)
@@ -45,7 +45,7 @@ def status(directory: Directory, json: Json = False) -> int:
     else:
         output.print_paragraph(f"{plan.title or plan.name}: {plan.size}")
         output.print_text(f"{counted(status.done, 'run')} done, {len(results.failed)} failed, {missing} to do")
-        output.print_text(f"{len(results.parts)} parts, {size / 2**20:.1f} MiB, {duration(status.cpu_s)} of CPU time")
+        output.print_text(f"{len(results.parts)} parts, {bytes_text(size)}, {duration(status.cpu_s)} of CPU time")
         for line in failure_lines(results):
             output.print_text(line)
         if lost:

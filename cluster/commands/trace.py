@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from coldfleet.hostsim.trace.importing import ImportProgress
     from coldfleet.hostsim.trace.table import Trace
 
 
@@ -107,15 +104,15 @@ def _import(files: list[Path], out: Path, format: str | None, columns: dict[str,
 
 
 def _imported(files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str) -> Trace:
-    from coldfleet.hostsim.trace.importing import import_trace
+    from coldfleet.cluster.execution.progress import share_reported
+    from coldfleet.hostsim.trace.importing import ImportProgress, import_trace
 
-    progress = _Progress("imported")
-    try:
-        return import_trace(
-            list(files), out, format=format, columns=columns, time_unit=unit, progress=progress.of_import
-        )
-    finally:
-        progress.end()
+    with share_reported("imported") as tell:
+
+        def told(progress: ImportProgress) -> None:
+            tell(progress.bytes_read / max(progress.bytes_total, 1))
+
+        return import_trace(list(files), out, format=format, columns=columns, time_unit=unit, progress=told)
 
 
 def _show(
@@ -149,14 +146,12 @@ def _print(made: Trace, sizes: list[int], exact: bool, export: Path | None, json
     from dataclasses import asdict
 
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.progress import share_reported
     from coldfleet.cluster.inspection.trace_text import trace_lines
     from coldfleet.hostsim.trace.summarize import summarize_trace
 
-    progress = _Progress("measured")
-    try:
-        summary = summarize_trace(made, sizes=sizes, exact=exact, progress=progress.of_share)
-    finally:
-        progress.end()
+    with share_reported("measured") as tell:
+        summary = summarize_trace(made, sizes=sizes, exact=exact, progress=tell)
     files = []
     if export is not None:
         from coldfleet.cluster.report.trace_pictures import export_trace
@@ -167,48 +162,3 @@ def _print(made: Trace, sizes: list[int], exact: bool, export: Path | None, json
         output.print_json({**told, **asdict(summary)})
         return
     output.print_text("\n".join([*trace_lines(made, summary, output.width(), sizes), *map(str, files)]))
-
-
-class _Progress:
-    """Says on stderr how far it is and how long it may still take: in place on a terminal, else every ten seconds."""
-
-    def __init__(self, done: str) -> None:
-        import sys
-        import time
-
-        self._done, self._start, self._said = done, time.monotonic(), False
-        self._in_place = sys.stderr.isatty()
-        self._next = self._start + (1.0 if self._in_place else 10.0)
-        self._clock: Callable[[], float] = time.monotonic
-
-    def of_import(self, told: ImportProgress) -> None:
-        """After a block of an import."""
-        self._say(told.bytes_read / max(told.bytes_total, 1), f", {told.rows:,} rows")
-
-    def of_share(self, share: float) -> None:
-        """After a part of anything."""
-        self._say(share, "")
-
-    def _say(self, share: float, more: str) -> None:
-        import sys
-
-        from coldfleet.cluster.execution.progress import duration
-
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + (0.2 if self._in_place else 10.0)
-        gone = now - self._start
-        left = f", {duration(gone / share - gone)} left" if share > 0 else ""
-        text = f"{share:.0%} {self._done}{more}, {duration(gone)} gone{left}"
-        print(
-            f"\r{text:<79}" if self._in_place else text, end="" if self._in_place else "\n", file=sys.stderr, flush=True
-        )
-        self._said = self._in_place
-
-    def end(self) -> None:
-        """Leaves the line."""
-        import sys
-
-        if self._said:
-            print(file=sys.stderr, flush=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from coldfleet.cluster.execution.batching import TARGET_S, count_batches
+from coldfleet.cluster.execution.compiling import compiling_is_said
+from coldfleet.cluster.execution.progress import Reporter, Silent
 from coldfleet.cluster.execution.work import simulate_hosts, warm_up
 from coldfleet.cluster.execution.worker_memory import worker_bytes
 from coldfleet.cluster.results.parts import Rows, parquet_bytes
@@ -16,8 +18,9 @@ from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.fleet import host_work
 from coldfleet.cluster.study.plan import Plan, Run
 
-SAMPLE_S = 30.0  # of CPU time, about, for all that is run
-_FEW_TICKS = 8  # in which a host fills its memory; after them a tick costs about what the next does
+SAMPLE_S = 20.0  # about, for all that is run
+_LEAST_TICKS = 4  # of a host, if it has as many; in the first it fills its memory
+_MORE = 3  # times as many ticks the next time
 _RECEIPT_BYTES = 170  # a run's part of a line of the journal, measured
 _BATCH_BYTES = 600  # the rest of the line, measured
 _PLAN_ROW_BYTES = 14  # a run's part of plan.parquet: most of it the cell's id, measured
@@ -42,71 +45,88 @@ class Estimate:
 class _Sampled:
     """What was seen of some hosts of one run, and what follows for all of them."""
 
-    seconds: float = 0.0
     longest_s: float = 0.0
-    work: float = 0.0
     hosts: int = 0
     rows: Rows = field(default_factory=lambda: {table: [] for table in TABLES})
     run_s: float = 0.0
     run_rows: dict[str, float] = field(default_factory=dict)
 
 
-def estimate(plan: Plan, cells: int, workers: int = 1) -> Estimate:
+def estimate(plan: Plan, cells: int, workers: int = 1, reporter: Reporter | None = None) -> Estimate:
     """Simulates hosts of replicate 0 of so many cells, chosen at random but always the same, and writes nothing.
 
-    Cells are drawn one from each of as many equal stretches of the plan, so that all parts of the grid are seen. Of
-    long runs only as many hosts and ticks are simulated as there is time for (:data:`SAMPLE_S`).
+    Cells are drawn one from each of as many equal stretches of the plan, so that all parts of the grid are seen. All
+    of it takes about :data:`SAMPLE_S`, once everything is compiled: of long runs only as many cells, hosts and ticks
+    are simulated as there is time for.
     """
+    reporter = reporter or Silent()
     cells = min(cells, plan.cell_count)
     edges = np.linspace(0, plan.cell_count, cells + 1)
     rng = np.random.default_rng(plan.seed)
-    chosen = edges[:-1] + rng.random(cells) * np.diff(edges)
-    warm_up(plan)
+    chosen = (edges[:-1] + rng.random(cells) * np.diff(edges)).astype(int)
+    with compiling_is_said(reporter.say):
+        warm_up(plan)
     runs: list[_Sampled] = []
-    rows: Rows = {table: [] for table in TABLES}
-    for number in chosen.astype(int):
-        run = plan.run(int(number))
-        work = host_work(run)
-        seen = _Sampled()
-        for host in rng.permutation(len(work)):
-            if seen.hosts and seen.seconds > SAMPLE_S / cells:
-                break
-            _look_at(run, int(host), seen, SAMPLE_S / cells)
-            seen.work += work[host]
-        share = sum(work) / seen.work
-        seen.run_s = seen.seconds * share
-        seen.run_rows = {table: len(new) * share for table, new in seen.rows.items()}
-        seen.run_rows |= {"cells": 1.0, "hosts": float(len(work))}
-        if seen.rows["epochs"]:
-            seen.run_rows["epochs"] = float(len(work) * run.cell.spec.ticks)
-        runs.append(seen)
-        for table in TABLES:
-            rows[table] += seen.rows[table]
+    deadline = time.monotonic() + SAMPLE_S
+    reporter.begin(0, cells)
+    for number in rng.permutation(chosen):  # so that those that there is time for are from all parts, too
+        left_s = deadline - time.monotonic()
+        if runs and left_s <= 0:
+            break
+        runs.append(_look_at(plan.run(int(number)), left_s / (cells - len(runs)), rng))
+        reporter.advance(1, 0)
+    reporter.end()
     mean = mean_interval([seen.run_s for seen in runs])
     core_s = Mean(mean.mean * len(plan), None if mean.half_width is None else mean.half_width * len(plan))
-    rows_of = {table: sum(seen.run_rows[table] for seen in runs) / cells for table in TABLES}
+    rows = {table: [row for seen in runs for row in seen.rows[table]] for table in TABLES}
+    rows_of = {table: sum(seen.run_rows[table] for seen in runs) / len(runs) for table in TABLES}
     disk_bytes = _disk_bytes(rows, rows_of, len(plan), mean.mean, workers)
     hosts, longest_s = sum(seen.hosts for seen in runs), max(seen.longest_s for seen in runs)
-    return Estimate(cells, hosts, core_s, longest_s, disk_bytes, worker_bytes(plan))
+    return Estimate(len(runs), hosts, core_s, longest_s, disk_bytes, worker_bytes(plan))
 
 
-def _look_at(run: Run, host: int, seen: _Sampled, patience_s: float) -> None:
-    """Simulates a host: all of its ticks if there is time, or else some, and the others are taken to cost as much."""
-    ticks = run.cell.spec.ticks
-    some = min(ticks, _FEW_TICKS)
-    seconds, new = _time(run, host, some)
-    if some < ticks:
-        more = min(ticks, 4 * some)
-        whole_s, new = _time(run, host, more)
-        tick_s = max(whole_s - seconds, 0.0) / (more - some)
-        seconds = whole_s + tick_s * (ticks - more)
-        if more < ticks and seconds <= patience_s:
-            seconds, new = _time(run, host, ticks)
-    seen.seconds += seconds
-    seen.longest_s = max(seen.longest_s, seconds)
-    seen.hosts += 1
-    for table in TABLES:
-        seen.rows[table] += new[table]
+def _look_at(run: Run, patience_s: float, rng: np.random.Generator) -> _Sampled:
+    """Simulates some of a run's hosts, at least one, for so many seconds."""
+    seen, work = _Sampled(), host_work(run)
+    deadline = time.monotonic() + patience_s
+    seconds = done = 0.0
+    for host in rng.permutation(len(work)):
+        left_s = deadline - time.monotonic()
+        if seen.hosts and left_s <= 0:
+            break
+        host_s, new = _host_seconds(run, int(host), left_s)
+        seconds += host_s
+        done += work[host]
+        seen.longest_s = max(seen.longest_s, host_s)
+        seen.hosts += 1
+        for table in TABLES:
+            seen.rows[table] += new[table]
+    share = sum(work) / done
+    seen.run_s = seconds * share
+    seen.run_rows = {table: len(new) * share for table, new in seen.rows.items()}
+    seen.run_rows |= {"cells": 1.0, "hosts": float(len(work))}
+    if seen.rows["epochs"]:
+        seen.run_rows["epochs"] = float(len(work) * run.cell.spec.ticks)
+    return seen
+
+
+def _host_seconds(run: Run, host: int, patience_s: float) -> tuple[float, Rows]:
+    """CPU seconds of a host, and rows of it: all of its ticks if there is time, else some, which the others are like.
+
+    In the first ones it fills its memory, so the price of a tick is what some more of them cost.
+    """
+    ticks, some = run.cell.spec.ticks, 1
+    before_s, rows = _time(run, host, some)
+    spent_s = seconds = before_s
+    while some < ticks:
+        more = min(ticks, _MORE * some)
+        if some >= _LEAST_TICKS and spent_s + more / some * before_s > patience_s:
+            break
+        more_s, rows = _time(run, host, more)
+        spent_s += more_s
+        seconds = more_s + max(more_s - before_s, 0.0) / (more - some) * (ticks - more)
+        some, before_s = more, more_s
+    return seconds, rows
 
 
 def _time(run: Run, host: int, ticks: int) -> tuple[float, Rows]:

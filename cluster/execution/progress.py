@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from coldfleet.cluster.stats.amounts import duration
 from coldfleet.cluster.study.terminal import visible
 from coldfleet.hostsim.spec.errors import UserError
 
@@ -34,14 +37,34 @@ class Reporter(Protocol):
         """No more runs."""
 
 
-def make_reporter(progress: Reporter | bool = True) -> Reporter:
-    """True: the reporter that suits stderr; False: one that says nothing. A reporter stays as it is."""
+def make_reporter(progress: Reporter | bool = True, what: str = "runs") -> Reporter:
+    """True: the reporter that suits stderr; False: one that says nothing. A reporter stays as it is.
+
+    ``what``: is counted.
+    """
     if isinstance(progress, bool):
-        shown = Bar() if sys.stderr.isatty() else Lines()
+        shown = Bar(what) if sys.stderr.isatty() else Lines(what)
         return shown if progress else Silent()
     if not all(hasattr(progress, name) for name in ("say", "begin", "advance", "end")):
         raise UserError(f"progress = {progress!r:.80}: it should be True, False, or have the methods of Reporter")
     return progress
+
+
+@contextmanager
+def share_reported(what: str) -> Iterator[Callable[[float], None]]:
+    """Inside, says on stderr how much was done of what has no runs: the function is told the share, 0..1."""
+    reporter, told = make_reporter(what=f"% {what}"), 0.0
+
+    def tell(share: float) -> None:
+        nonlocal told
+        reporter.advance(100 * (share - told), 0)
+        told = share
+
+    reporter.begin(0, 100)
+    try:
+        yield tell
+    finally:
+        reporter.end()
 
 
 def say_on_stderr(text: str) -> None:
@@ -50,9 +73,10 @@ def say_on_stderr(text: str) -> None:
 
 
 class Lines:
-    """One line every ten seconds, for logs and pipes."""
+    """One line every ten seconds, for logs and pipes; what is done sooner has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "runs") -> None:
+        self._what = what
         self._failed = self._total = self._begun = 0
         self._done = 0.0
         self._start = self._last = 0.0
@@ -69,13 +93,14 @@ class Lines:
         self._done = round(self._done + runs, 6)
         self._failed += failed
         now = time.monotonic()
-        if now - self._last >= _EVERY_S or self._done == self._total:
+        ended = self._done == self._total and self._last > self._start
+        if now - self._last >= _EVERY_S or ended:
             self._last = now
             rate = (self._done - self._begun) / max(now - self._start, 1e-9)
             left = (self._total - self._done) / rate if rate else 0.0
             errors = f", {self._failed} failed" if self._failed else ""
-            done = f"{int(self._done)}/{self._total} runs{errors}"
-            self.say(f"{done}, {duration(now - self._start)} gone, {duration(left)} left")
+            done = f"{int(self._done)}/{self._total} {self._what}{errors}"
+            self.say(f"{done}, {duration(round(now - self._start))} gone, {duration(round(left))} left")
 
     def end(self) -> None:
         pass
@@ -84,7 +109,8 @@ class Lines:
 class Bar:
     """A progress bar."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "runs") -> None:
+        self._what = what
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._failed = 0
@@ -110,13 +136,13 @@ class Bar:
             Remaining(),
         )
         self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
-        self._task = self._progress.add_task("runs", total=total, completed=done)
+        self._task = self._progress.add_task(self._what, total=total, completed=done)
         self._progress.start()
 
     def advance(self, runs: float, failed: int) -> None:
         self._failed += failed
         if self._progress is not None and self._task is not None:
-            text = f"runs ({self._failed} failed)" if self._failed else "runs"
+            text = f"{self._what} ({self._failed} failed)" if self._failed else self._what
             self._progress.update(self._task, advance=runs, description=text)
 
     def end(self) -> None:
@@ -135,13 +161,3 @@ class Silent:
     def advance(self, runs: float, failed: int) -> None: ...
 
     def end(self) -> None: ...
-
-
-def duration(seconds: float) -> str:
-    """42 -> "42 s", 90 -> "1 min 30 s", 7260 -> "2 h 1 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

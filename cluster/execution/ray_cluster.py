@@ -11,7 +11,6 @@ import resource
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ import coldfleet
 from coldfleet.cluster.execution.host_actor import ONE_THREAD
 from coldfleet.cluster.execution.interrupt import SIGNALS
 from coldfleet.cluster.execution.ray_home import make_home, remove_left_homes
+from coldfleet.cluster.execution.ray_watch import gcs_address, takes_connections
 from coldfleet.hostsim.spec.errors import UserError
 
 ANSWER_WITHIN_S = 15.0
@@ -103,8 +103,7 @@ class OwnRay:
                         f"Ray doesn't start on this machine ({_one_line(error)}): --executor serial does without"
                     ) from None
         self._started = _family(self._home)
-        host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
-        self._gcs = (host.strip("[]"), int(port))
+        self._gcs = gcs_address(self._ray)
         return self._ray
 
     def ended(self) -> str:
@@ -120,12 +119,8 @@ class OwnRay:
             return name
         if self._started and time.monotonic() - self._asked > _ASK_EVERY_S:
             self._asked = time.monotonic()
-            try:  # after SIGTERM gcs_server closes its port, and never ends
-                socket.create_connection(self._gcs, timeout=_ASK_EVERY_S).close()
-            except ConnectionRefusedError:
+            if takes_connections(self._gcs, _ASK_EVERY_S) is False:  # after SIGTERM it closes its port, and never ends
                 return _VITAL[0]
-            except OSError:
-                pass
         return ""
 
     def stop(self) -> None:

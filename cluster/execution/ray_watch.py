@@ -15,12 +15,28 @@ SILENT_S = 20.0  # without an answer of the head, before it counts as gone; Ray 
 _CONNECT_WITHIN_S = 2.0
 
 
+def gcs_address(ray: Any) -> tuple[str, int]:
+    """Where the head of the Ray that was joined or started listens."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def takes_connections(address: tuple[str, int], within_s: float) -> bool | None:
+    """Whether a process listens there; None: it didn't answer in time, and may be busy."""
+    try:
+        socket.create_connection(address, timeout=within_s).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
 class ClusterWatch:
     """The two processes of a cluster that its driver can't do without."""
 
     def __init__(self, ray: Any) -> None:
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        self._gcs = (host.strip("[]"), int(port))
+        self._gcs = gcs_address(ray)
         self._raylet = _listener(ray._private.worker._global_node.raylet_socket_name)
         self._answered = time.monotonic()
 
@@ -28,13 +44,10 @@ class ClusterWatch:
         """Which of them has ended; "" while there is none."""
         if self._raylet and _name(self._raylet) != "raylet":
             return "raylet"
-        try:
-            socket.create_connection(self._gcs, timeout=_CONNECT_WITHIN_S).close()
-            self._answered = time.monotonic()
-        except ConnectionRefusedError:
+        if (listens := takes_connections(self._gcs, _CONNECT_WITHIN_S)) is False:
             return "gcs_server"
-        except OSError:
-            pass
+        if listens:
+            self._answered = time.monotonic()
         return "gcs_server" if time.monotonic() - self._answered > SILENT_S else ""
 
 

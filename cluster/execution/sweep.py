@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from coldfleet.cluster.execution.batching import Batches
+from coldfleet.cluster.execution.compiling import compiling_is_said
 from coldfleet.cluster.execution.executor import Executor, make_executor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.merging import with_merged
@@ -24,7 +22,6 @@ from coldfleet.cluster.study.terminal import counted, telling
 from coldfleet.hostsim.spec.errors import UserError
 
 MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
-_SAY_AFTER_S = 12.0  # Ray alone takes up to ten
 
 
 def sweep(
@@ -173,19 +170,7 @@ def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequ
     """Starts an executor that was entered, and says who will do the work. An interrupt ends it at once."""
     stop.urgent = True
     executor.say = reporter.say
-    with _hint(reporter, "getting ready (the first run compiles the kernels, about a minute)"):
+    with compiling_is_said(reporter.say):
         executor.start(plan)
     stop.urgent = False
     reporter.say(f"on {executor.name}, {counted(executor.slots, 'worker')}")
-
-
-@contextmanager
-def _hint(reporter: Reporter, text: str) -> Iterator[None]:
-    """Says the text if what is done inside takes long, so that the wait is explained."""
-    timer = threading.Timer(_SAY_AFTER_S, reporter.say, [text])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

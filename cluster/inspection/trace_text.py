@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from coldfleet.cluster.stats.amounts import memory_text, time_text
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.trace.heat import HeatSummary
@@ -96,24 +97,6 @@ def _heat_lines(trace: Trace, summary: HeatSummary, width: int) -> Iterator[str]
             age = "older, unknown" if each.age is None else time_text(each.age)
             label = f"{each.kind:<5}{age:>{_LABEL}}" if each.kind else f"{age:>{_LABEL}}"
             yield _bar(label, each.pages / total, memory_text(each.pages), width, 12)
-
-
-def memory_text(pages: int) -> str:
-    """A number of pages as memory, to three digits: 48,974 -> "191 MiB"."""
-    size = float(pages * PAGE_BYTES)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1000 or unit == "TiB":
-            return f"{size:.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"
-        size /= 1024
-    raise AssertionError
-
-
-def time_text(ns: int) -> str:
-    """A time to three digits: 1,500,000,000 -> "1.5 s"."""
-    for unit, size in (("d", 86_400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6)):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}"
-    return f"{ns} ns"
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:

@@ -118,6 +118,13 @@ class Figures:
         complete = np.bincount(place) == len(policy.labels)
         return complete[place] if complete.any() else np.ones(len(place), bool)
 
+    @cached_property
+    def replicates_of_settings(self) -> tuple[int, int]:
+        """The fewest and the most replicates that a setting has of those that are compared."""
+        settings = self._groups(list(self.axes))[0][self.fair]
+        counts = np.unique(settings, return_counts=True)[1]
+        return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
+
     def group_means(self, metric: str, by: Sequence[str]) -> list[GroupMean]:
         """The mean of a metric for each combination of values of some axes, over all that else varies.
 

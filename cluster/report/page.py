@@ -64,6 +64,7 @@ def page(results: Results, cell: int | None = None) -> str:
         differences=[],
         no_story=why,
         kills=kills_line(results),
+        partial=results.partial,
         facts=_provenance(results),
     )
 
@@ -88,6 +89,7 @@ def page_of_two(a: Results, b: Results) -> str:
         differences=told(found),
         no_story="",
         kills="",
+        partial="; ".join(filter(None, (a.partial, b.partial))),
         facts=[(f"{side}: {name}", text) for side, each in (("A", a), ("B", b)) for name, text in _provenance(each)],
     )
 
@@ -110,6 +112,7 @@ def _written(figures: Figures, shown: list[Picture], cell_ids: list[str], **text
         compared=len(figures.axes["policy"].labels) > 1,
         fair=int(figures.fair.sum()),
         runs=len(figures.cells),
+        replicates=figures.replicates_of_settings,
         pictures=shown,
         charts=[[specification(panel) for panel in picture.panels] for picture in shown],
         policies=_legend(figures),

@@ -285,7 +285,7 @@ def winners_map(places: Mapping[Place, tuple[str, BestPolicy, Scaled]], columns:
     return _panel(alt.layer(*layers), title, 14 * tops[-1], width)
 
 
-def series(rows: Sequence[Mapping[str, Any]], title: str, policies: Sequence[str], x: str = "tick") -> Any:
+def series(rows: Sequence[Mapping[str, Any]], title: str, policies: Sequence[str]) -> Any:
     """A line for each policy over the ticks, with its interval: rows have policy, x, mean, low, high and said.
 
     Without ``policies`` it is one line in the colour of the text.
@@ -293,20 +293,20 @@ def series(rows: Sequence[Mapping[str, Any]], title: str, policies: Sequence[str
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
     domain, from_zero = _domain(low, high)
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
-        x=alt.X("x:Q", title=x, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickMinStep=1, grid=False))
+        x=alt.X("x:Q", title="tick", scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickMinStep=1, grid=False))
     )
     scale = alt.Scale(domain=domain, nice=from_zero, zero=from_zero)
     y = alt.Y("mean:Q", title=None, scale=scale, axis=alt.Axis(labelExpr=_PLAIN, tickCount=4))
     ink: dict[str, Any] = {"color": policy_colour(policies), "opacity": _fading(1)} if policies else {}
     mark: dict[str, Any] = {} if policies else {"color": "currentColor"}
-    tooltip = ["x:Q", alt.Tooltip("said:N", title=title)]
+    who = ["policy:N"] if policies else []
+    tooltip = [alt.Tooltip("x:Q", title="tick"), *who, alt.Tooltip("said:N", title=title)]
     layers = [
         base.mark_area(**mark).encode(
             y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q",
             **{**ink, "opacity": _fading(0.18) if policies else alt.value(0.18)}),
         base.mark_line(strokeWidth=1.5, **mark).encode(y=y, **ink),
-        base.mark_point(filled=True, size=22, **mark).encode(
-            y=y, tooltip=[alt.Tooltip("x:Q", title=x), *(["policy:N"] if policies else []), tooltip[1]], **ink),
+        base.mark_point(filled=True, size=22, **mark).encode(y=y, tooltip=tooltip, **ink),
     ]  # fmt: skip
     shown = title if from_zero else alt.TitleParams(title, subtitle=["the axis does not begin at 0"])
     return _panel(alt.layer(*layers), shown, 130)

@@ -56,6 +56,7 @@ def run_query(results: Results, sql: str) -> pa.Table:
             connection.register(_CLASS_AXES, _class_axes(results.plan))
             for name in TABLES:
                 connection.execute(_view(name, results.plan))
+            connection.execute("SET enable_progress_bar = false")  # it would stand in the output, in a file too
             connection.execute("SET lock_configuration = true")
             return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:

@@ -8,7 +8,6 @@ known from the key, so a constraint that mixes kinds is refused before any cell 
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 
 from coldfleet.cluster.study.model import find_key, quantity_at, scalar_type
 from coldfleet.cluster.study.values import parse_share
-from coldfleet.hostsim.spec.errors import UserError, cited
+from coldfleet.hostsim.spec.errors import UserError, cited, nearest
 from coldfleet.hostsim.spec.units import QUANTITIES
 
 Values = Mapping[str, Any]
@@ -187,8 +186,6 @@ def _fixed(kind: str, value: str | int | float) -> _Term:
 def _key(path: str, keys: Collection[str]) -> _Term:
     field, quantity = find_key(path), quantity_at(path)
     if path not in keys or field is None:
-        near = difflib.get_close_matches(path, keys, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"unknown key {cited(path)}{hint}")
+        raise UserError(f"unknown key {cited(path)}{nearest(path, keys)}")
     kind = quantity.name if quantity else _TEXT if scalar_type(field) is str else _NUMBER
     return _Term(kind, lambda values: values[path])

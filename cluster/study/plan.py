@@ -26,7 +26,7 @@ from coldfleet.cluster.study.model import CellSpec, following_keys, quantity_at,
 from coldfleet.cluster.study.own_policy import build_all
 from coldfleet.cluster.study.tables import Table
 from coldfleet.cluster.study.terminal import announced, counted
-from coldfleet.cluster.study.values import KERNELS_OWN, Scalar
+from coldfleet.cluster.study.values import KERNELS_OWN, Scalar, find_policy
 from coldfleet.hostsim.spec.errors import UserError, cited
 from coldfleet.policies import Policy, get_policy
 
@@ -299,7 +299,7 @@ class Plan:
 def policy_of(spec: CellSpec, own: Mapping[str, Policy]) -> Policy:
     """The aging policy of a cell, maybe one of the study's own."""
     if spec.policy != KERNELS_OWN:
-        return get_policy(spec.policy, own)
+        return find_policy(spec.policy, own)
     from coldfleet.hostsim.engine.hybrids import get_kernel
 
     return get_policy(get_kernel(spec.kernel).policy)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from pathlib import Path
 
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, nearest
 
 
 def questions() -> dict[str, str]:
@@ -18,9 +17,7 @@ def study_for(question: str, path: Path) -> str:
     """The text of a study that answers a question, as it is to be written to a file; raises :class:`UserError`."""
     known = _studies()
     if question not in known:
-        near = difflib.get_close_matches(question[:80], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        raise UserError(f"no study is for {question!r:.80}: {hint}")
+        raise UserError(f"no study is for {question!r:.80} (--list has all){nearest(question[:80], known)}")
     if not path.name:
         raise UserError(f"the file's name is empty: give one, such as {question}.toml")
     if path.suffix != ".toml":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -12,9 +13,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 
 from coldfleet.hostsim.spec.calibration import parse_calibration
 from coldfleet.hostsim.spec.checks import MAX_SAMPLE, MAX_TIME_NS
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
-from coldfleet.policies import get_policy
+from coldfleet.policies import POLICIES, Policy, PolicyError, get_policy
+from coldfleet.policies.installed import installed
 
 KERNELS_OWN = "kernel"
 """As a policy: the one that the cell's kernel has itself."""
@@ -26,8 +28,16 @@ Scalar = str | int | float
 """A value of one key. Grids are made of these."""
 
 
+def find_policy(name: str, own: Mapping[str, Policy] | None = None) -> Policy:
+    """The policy of that name, maybe one of the study's own; raises :class:`PolicyError` with the nearest names."""
+    known = dict.fromkeys([*(own or {}), *POLICIES, *installed()])
+    if isinstance(name, str) and name not in known:
+        raise PolicyError(f"unknown policy {name!r:.80} (`coldfleet policies` lists all){nearest(name[:80], known)}")
+    return get_policy(name, own)
+
+
 def _known_policy(name: str, info: ValidationInfo) -> str:
-    return name if name == KERNELS_OWN else get_policy(name, info.context).name
+    return name if name == KERNELS_OWN else find_policy(name, info.context).name
 
 
 def _known_kernel(name: str) -> str:

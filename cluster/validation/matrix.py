@@ -25,6 +25,21 @@ NARROW = {
 }
 """Titles of narrow columns. A request that is off comes from a residency that is, a hash from pages."""
 
+_MEANINGS = {
+    "res": "resident pages of the guest",
+    "min": "min_seq, the oldest generation",
+    "max": "max_seq, the youngest generation",
+    "fres": "pages of the file in the page cache",
+    "fsh": "shadow entries of the file's evicted pages",
+    "generations": "pages of a generation",
+    "inactive_anon": "bytes of the classic LRU's inactive list",
+    "active_anon": "bytes of the classic LRU's active list",
+    "tiers": "refaulted, evicted and protected pages of a tier",
+    "pages": "pages in another state than the kernel's",
+}
+LEGEND = {title: _MEANINGS.get(figure, f"{figure}, as in memory.stat") for figure, title in NARROW.items()}
+"""What each of these titles means."""
+
 
 @dataclass(frozen=True)
 class Group:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -65,6 +69,29 @@ class Node:
         _, alive = psutil.wait_procs(family, timeout=5)
         for process in alive:
             process.kill()
+
+
+class Head(NamedTuple):
+    """A cluster on loopback: its head's node, its HOST:PORT, and its token."""
+
+    node: Node
+    address: str
+    token: str
+
+
+@contextmanager
+def running_head(cpus: int, log: Path) -> Iterator[Head]:
+    """A head with so many CPUs, which is stopped at the end."""
+    token, port = secrets.token_hex(32), free_port()
+    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
+        place = ["--port", str(port), "--node-ip-address", "127.0.0.1", "--temp-dir", short]
+        words = ["--head", "--num-cpus", str(cpus), "--include-dashboard", "false", *place]
+        node = Node(words, token, log)
+        try:
+            wait_for("Ray runtime started", log, within_s=120)
+            yield Head(node, f"127.0.0.1:{port}", token)
+        finally:
+            node.stop()
 
 
 def wait_for(what: str, log: Path, within_s: float = 60) -> None:

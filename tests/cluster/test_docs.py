@@ -164,8 +164,8 @@ def test_command_that_answers_runs(
     for package in ("duckdb", "altair", "vl_convert"):
         pytest.importorskip(package)
     monkeypatch.chdir(quickstart)
-    line = re.sub(r"results/\w+", "results/quickstart", line)  # whatever the study, here it is the small one,
-    line = re.sub(r"curves-[\w-]+", "curves-nested_ratio", line)  # which varies the share of nested VMs
+    line = re.sub(r"results/[\w-]+", "results/quickstart", line)  # whatever the study, here it is the small one,
+    line = re.sub(r"(curves|by)-[\w-]+", "curves-nested_ratio", line)  # which varies the share of nested VMs
     cell = Plan.thaw(json.loads((quickstart / "results/quickstart/study.json").read_text())["study"]).cell_ids[2]
     words = [cell if re.fullmatch(r"CELL|[0-9a-f]{6}", word) else word for word in shlex.split(line)[1:]]
     said = coldfleet(*[word if word != "0x4d2" else "0xd2" for word in words])  # its guests are smaller

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from coldfleet.cluster.answers.ablation import CLOSE, Ablation, Switched, ablate
-from coldfleet.cluster.answers.hybrid_runs import GuestMetric
+from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
+from coldfleet.cluster.stats.statistics import Mean
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.replay.recording import read_recording
 from coldfleet.hostsim.spec.errors import UserError
@@ -91,7 +92,18 @@ def test_small_change_is_left_unnamed_and_said_to_be_left() -> None:
 def test_without_a_difference_nothing_is_named() -> None:
     found, asked = explain(lambda on: 7.0)
     assert (found.shift, found.named, found.carried, found.part(found.carried)) == (0, [], 0, 0)
-    assert len(asked) == 2 * len(FEATURES) + 2
+    assert len(asked) == 2, "the ends are enough to know"
+
+
+def test_a_difference_that_is_not_certain_is_not_explained() -> None:
+    asked: list[Switched] = []
+
+    def evaluate(hybrids: Collection[Switched]) -> dict[Switched, float]:
+        asked.extend(hybrids)
+        return {hybrid: float(len(hybrid)) for hybrid in hybrids}
+
+    found = ablate(FEATURES, evaluate, lambda: len(asked) > 2)
+    assert (found.shift, found.effects, len(asked)) == (len(FEATURES), (), 2)
 
 
 def test_what_many_features_carry_evenly_is_said_to_be_carried_in_part() -> None:
@@ -146,6 +158,20 @@ def test_ablate_prints_a_table_and_json(small: Path, coldfleet: Callable[..., Sa
     for effect in found["features"]:
         assert effect["feature"] in shown.out
     assert "locked-6.12" in shown.out
+    assert found["differ"] is True
+
+
+def test_an_interval_that_contains_0_is_nothing_to_explain(
+    small: Path, coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HybridRuns, "shift", lambda *ends: Mean(1.0, 2.0))
+    ask = ("ablate", small, "--from", "6.12", "--to", "6.1", "--metric", "notifier_calls_walk")
+    said = coldfleet(*ask)
+    assert said.code == 0
+    why = "The two kernels don't differ: the interval of the shift over 2 replicates, 1 ±2, contains 0."
+    assert " ".join(said.out.split()).endswith(f"There is nothing to explain. {why}")
+    found = json.loads(coldfleet(*ask, "--json").out)
+    assert (found["differ"], found["features"], found["runs"]) == (False, [], 2)
 
 
 def test_a_policy_that_the_study_sets_is_not_switched(small: Path, coldfleet: Callable[..., Said]) -> None:
@@ -178,6 +204,16 @@ def test_a_study_with_a_grid_needs_a_cell(study_file: Path, coldfleet: Callable[
     said = coldfleet("ablate", study_file, "--from", "6.12", "--to", "6.1")
     assert said.code == 2
     assert "the study varies policy, nested_ratio: choose one cell, such as --cell " in said.err
+    assert "or by --at KEY=VALUE" in said.err
+
+
+def test_a_grid_of_one_value_varies_nothing(small: Path, coldfleet: Callable[..., Said]) -> None:
+    small.write_text(
+        SMALL.replace('policy = "kernel"\n', "") + '[grid]\npolicy = ["kernel"]\nkernel = ["6.1", "6.12"]\n'
+    )
+    ask = ("ablate", small, "--from", "6.12", "--to", "6.1", "--metric", "notifier_calls_walk", "--json")
+    plain = coldfleet(*ask)
+    assert (plain.code, plain.out) == (0, coldfleet(*ask, "--at", "policy=kernel").out)
 
 
 @pytest.mark.parametrize(

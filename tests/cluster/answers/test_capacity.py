@@ -223,11 +223,16 @@ def test_capacity_in_json_and_in_words(study: Path, coldfleet: Command) -> None:
         assert saved == pytest.approx(promised - used)
         assert 0 < saved < promised * (1 - 1 / each["capacity"]), "the pool takes some"
         assert each["dram_saved_interval"][0] < saved < each["dram_saved_interval"][1]
+        assert each["dram_saved_share"] == pytest.approx(saved / promised)
+        assert each["dram_saved_share_interval"][0] < each["dram_saved_share"] < each["dram_saved_share_interval"][1]
+        assert each["hosts_uncut_interval"][0] < each["hosts_uncut"] < each["hosts_uncut_interval"][1] < each["hosts"]
+        assert (each["guests_per_host"], each["hosts_of_one_guest"]) == (2, 500)
         assert each["checked"] is True
         assert each["check_free_pages"] > 0
     assert found["fleet_hosts"] == best["hosts_without_overcommit"] == 1000
     assert best["hosts"] == 1000, "no third guest fits on a host"
     assert best["hosts_binding"] == "fragmentation"
+    assert found["best"] == ["lockless-6.15", "evict-only"]
     assert best["binding"]["slo"] == "fault_rate_mean<18%"
     assert best["binding"]["value"] > 0.18
     assert best["binding"]["nested"] is True
@@ -236,6 +241,11 @@ def test_capacity_in_json_and_in_words(study: Path, coldfleet: Command) -> None:
     text = " ".join(said.out.split())
     assert f"every SLO is met up to overcommit {low:g}; at {high:g} fault_rate_mean<18% is broken" in text
     assert "(nested)" in said.out
+    assert f"{found['recommendation']}." in text
+    assert found["recommendation"].startswith(
+        "Hosts are a tie within one guest a host between lockless-6.15 and evict-"
+    )
+    assert f" GiB, {100 * best['dram_saved_share']:.1f}" in text
 
 
 def test_what_is_not_known_is_a_dash(study: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch) -> None:

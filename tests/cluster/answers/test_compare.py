@@ -193,7 +193,7 @@ def test_runs_are_done_once(tiny: Path, coldfleet: Command, fake_engine: list[Ho
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("evict-only", "lockles-6.15"), "unknown policy 'lockles-6.15': did you mean 'lockless-6.15'?"),
+        (("evict-only", "lockles-6.15"), "`coldfleet policies` lists all): did you mean 'lockless-6.15' or 'locked"),
         (("evict-only", "evict-only"), "evict-only evict-only: the same policy twice"),
         (("kernel=6.99", "kernel=6.1"), "unknown kernel '6.99': one of 6.1, 6.12"),
         (("reclaim_lru=classc", "reclaim_lru=mglru"), "reclaim.lru = 'classc': it should be 'mglru' or 'classic'"),

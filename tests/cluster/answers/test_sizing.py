@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from coldfleet.cluster.answers.capacity import Capacity, SloStatus
 from coldfleet.cluster.answers.host_check import HostCheck
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, Rows, binding, memory_of
 from coldfleet.cluster.answers.slo import NO_KILLS, parse_slo
-from coldfleet.cluster.answers.study_capacity import _placeable, _Sized
+from coldfleet.cluster.answers.study_capacity import PolicyCapacity, _placeable, _recommendation, _Sized
+from coldfleet.cluster.stats.statistics import short
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
@@ -76,6 +78,9 @@ def test_dram_saved_lies_between_nothing_and_what_is_promised(resident: float, p
     low, high = found.saved_interval(95)
     assert 0 <= low <= found.saved + 1e-6 <= high + 2e-6
     assert found.saved == pytest.approx(max(32 * PAGES * (1 - resident - pool), 0), abs=32)
+    low, high = found.saved_share_interval(95)
+    assert 0 <= low <= found.saved_share + 1e-9 <= high + 2e-9 <= 1 + 2e-9
+    assert found.saved_share == pytest.approx(found.saved / promised)
 
 
 def test_pages_that_do_not_compress_save_neither_dram_nor_hosts() -> None:
@@ -83,7 +88,7 @@ def test_pages_that_do_not_compress_save_neither_dram_nor_hosts() -> None:
     found = account(study, 0.2, 0.8)
     count = FleetSize.of(study, 1000).hosts_needed(found)
     assert (found.saved, count.hosts, count.without, count.saved) == (0, 1000, 1000, 0)
-    assert count.text == "No host is saved, because of memory"
+    assert count.text.startswith("No host is saved, because of memory (")
 
 
 def test_hosts_follow_from_memory_that_is_used_not_from_overcommit() -> None:
@@ -94,6 +99,22 @@ def test_hosts_follow_from_memory_that_is_used_not_from_overcommit() -> None:
         count = FleetSize.of(study, 1000).hosts_needed(account(study, used))
         assert count.hosts == math.ceil(16_000 / (usable // each))
         assert (count.without, count.binding) == (1000, "memory")
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.05, 1), st.floats(0.9, 1.1))
+def test_hosts_of_guests_that_could_be_cut_are_the_fewest_and_follow_what_is_used(used: float, times: float) -> None:
+    study = plan()
+    found = account(study, used)
+    for spare in (0, 3):
+        count = FleetSize.of(study, 1000, spare=spare).hosts_needed(found)
+        assert spare < count.uncut() <= count.hosts + 1e-9 <= count.without + 1e-9
+        assert (count.uncut(times) >= count.uncut()) is (times >= 1 or count.uncut(times) == count.uncut())
+        per_host, active = count.guests_per_host, count.hosts - spare
+        assert per_host * active == pytest.approx(16_000), "the guests of the fleet"
+        fewer, more = 16_000 / (per_host + 1), 16_000 / (per_host - 1)
+        assert active - fewer <= count.of_one_guest <= more - active
+        assert f"± one guest a host is {short(count.of_one_guest)} hosts)" in count.text
 
 
 def test_the_more_memory_is_used_the_more_hosts_are_needed() -> None:
@@ -108,7 +129,7 @@ def test_where_vcpus_bind_no_host_is_saved() -> None:
     for hosts in (None, 10_000):
         count = FleetSize.of(study, hosts).hosts_needed(account(study, 0.3))
         assert (count.saved, count.binding) == (0, "vCPUs")
-        assert count.text == "No host is saved, because of vCPUs"
+        assert count.text.startswith("No host is saved, because of vCPUs (")
     more = FleetSize.of(classes(cpus=32), 10_000).hosts_needed(account(classes(cpus=32), 0.3))
     assert (more.binding, more.hosts) == ("vCPUs", 5000)
 
@@ -147,7 +168,7 @@ def test_no_host_has_more_guests_than_were_tried_where_their_number_is_the_load(
     study = plan()
     count = FleetSize.of(study, 1000).hosts_needed(account(study, 0.1), most_guests=20)
     assert (count.hosts, count.binding) == (800, "guests per host")
-    assert count.text.endswith("because of guests per host")
+    assert "not fewer because of guests per host (" in count.text
 
 
 def test_a_host_that_uses_more_than_its_guests_means_makes_all_need_more() -> None:
@@ -206,6 +227,37 @@ def _needs() -> list[Any]:
     from coldfleet.cluster.stats.metrics import SUMMARY
 
     return [metric.needs for metric in SUMMARY]
+
+
+def policy(name: str, hosts: int | None, share: float = 0.3) -> PolicyCapacity:
+    """The answer of a policy that needs so many hosts for 10,000 guests, and saves such a share of DRAM, ±0.01."""
+    known = sized({0: SloStatus.MEETS, 1: SloStatus.FAILS}, 9)
+    per_host = None if hosts is None else 10_000 / hosts
+    interval = (share - 0.01, share + 0.01)
+    return replace(
+        known,
+        policy=name,
+        hosts=hosts,
+        guests_per_host=per_host,
+        dram_saved_share=share,
+        dram_saved_share_interval=interval,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([("a", 1000, 0.3), ("b", 500, 0.4)], "Take b: it needs 500 hosts, where a, the next, needs 1,000"),
+        ([("a", 770, 0.3), ("b", 715, 0.31)], "Hosts are a tie within one guest a host between a and b, which need "
+         "715 to 770 hosts; nor is one sure to save the most DRAM"),
+        ([("a", 770, 0.3), ("b", 770, 0.33), ("c", None, 0.0)], "Hosts are a tie within one guest a host between "
+         "a and b, which need 770 hosts; b saves the most DRAM of them"),
+        ([("a", 1, 0.3)], "Take a: it needs 1 host"),
+        ([("a", None, 0.0)], "No policy is sure to meet what was asked at any load that was tried"),
+    ],
+)  # fmt: skip
+def test_one_sentence_says_which_policy_to_take(answers: list[tuple[str, int | None, float]], expected: str) -> None:
+    assert _recommendation([policy(*each) for each in answers]) == expected
 
 
 MEETS, FAILS = SloStatus.MEETS, SloStatus.FAILS

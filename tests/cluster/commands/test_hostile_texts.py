@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldfleet.cluster.answers.cell_choice import find_cell
 from coldfleet.cluster.answers.comparison import Precision
 from coldfleet.cluster.answers.hybrid_runs import GuestMetric
 from coldfleet.cluster.answers.question import Budget, range_of, set_keys
@@ -18,7 +19,6 @@ from coldfleet.cluster.answers.slo import parse_slo
 from coldfleet.cluster.commands.execution import settings
 from coldfleet.cluster.commands.explain import _number
 from coldfleet.cluster.commands.map import _range
-from coldfleet.cluster.commands.run import find_cell
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.metrics import find_metric

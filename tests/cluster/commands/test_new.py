@@ -112,9 +112,9 @@ def test_no_file_is_overwritten(tmp_path: Path, coldfleet: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["polices", "x.toml"], "no study is for 'polices': did you mean 'policies'"),
+        (["polices", "x.toml"], "no study is for 'polices' (--list has all): did you mean 'policies'"),
         (["policies", "nowhere/x.toml"], "nowhere/x.toml: No such file or directory"),
-        (["nonsense"], f"no study is for 'nonsense': there are {', '.join(NAMES)}\n"),
+        (["nonsense"], f"no study is for 'nonsense' (--list has all): there are {NAMES[0]!r}, {NAMES[1]!r}"),
         (["policies", ""], "the file's name is empty: give one, such as policies.toml"),
         (["policies", "x.json"], "'x.json': a study's file ends in .toml: give it such a name"),
         (["policies", "a\nb.toml"], "a name with control characters"),

@@ -14,7 +14,7 @@ from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.study.plan import Plan
-from tests.cluster.conftest import Said
+from tests.cluster.conftest import STUDY, Said
 
 Command = Callable[..., Said]
 
@@ -44,8 +44,16 @@ def test_printed_for_people(study_file: Path, plan: Plan, coldfleet: Command) ->
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--cell", "zzz"], "no cell 'zzz'"),
-        (["--cell", ""], "no cell"),
+        (["--cell", "zzz"], "no cell 'zzz' among the 6 of small: there are ID (nested_ratio=0.0, policy=evict-only), "),
+        (
+            [],
+            "choose one cell, by its id or by --at KEY=VALUE: small has 6: ID (nested_ratio=0.0, policy=evict-only), ",
+        ),
+        (["--at", "nested_ratio=0"], "2 of them have nested_ratio = 0.0: ID (nested_ratio=0.0, policy=evict-only), "),
+        (["--at", "nested_ratio=0.4"], "no cell has nested_ratio = 0.4: did you mean '0.5' or '0.0'?"),
+        (["--at", "nested_ratoi=0"], "unknown key 'nested_ratoi': did you mean 'nested_ratio'"),
+        (["--at", "policy"], "--at policy: write KEY=VALUE"),
+        (["--cell", None, "--at", "nested_ratio=0.5"], "with nested_ratio = 0.5 among the 6 of small: there are"),
         (["--cell", None, "--replicate", "3"], "0 to 2"),
     ],
 )
@@ -54,7 +62,18 @@ def test_unknown_cell_is_one_line(
 ) -> None:
     said = coldfleet("run", study_file, *(plan.cell_ids[0] if word is None else word for word in arguments))
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert expected in said.err
+    assert expected.replace("ID", plan.cell_ids[0][:6]) in said.err
+
+
+def test_a_cell_is_found_by_what_it_has(study_file: Path, plan: Plan, coldfleet: Command) -> None:
+    said = coldfleet("run", study_file, "--at", "policy=six-steps", "--at", "nested_ratio=0.5", "--json")
+    (row,) = json.loads(said.out)["cells"]
+    assert (row["policy"], row["nested_ratio"], row["cell_id"] in plan.cell_ids) == ("six-steps", 0.5, True)
+    single = '[grid]\npolicy = ["six-steps"]\n"guest.memory" = ["4 MiB"]\n'
+    study_file.write_text(STUDY.partition("[grid]")[0].replace('memory = "4 MiB"\n', "") + single)
+    for at in ((), ("--at", "policy=six-steps"), ("--at", "guest.memory=1024 pages", "--at", "ticks=4")):
+        assert json.loads(coldfleet("run", study_file, *at, "--json").out)["cells"][0]["policy"] == "six-steps"
+    assert "no cell has ticks = 5: there are '4'" in coldfleet("run", study_file, "--at", "ticks=5").err
 
 
 def test_policies_see_identical_accesses(swept: Results) -> None:

@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from coldfleet.cluster.commands.trace import _Progress
-from coldfleet.cluster.inspection.trace_text import memory_text, time_text
 from tests.cluster.conftest import Said
 from tests.hostsim.trace import files
 
@@ -110,18 +108,3 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert expected in said.err
     assert [path.name for path in source.parent.iterdir()] == ["web.bin"]
     assert source.read_bytes() == before
-
-
-def test_progress_has_an_eta(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = _Progress("imported")
-    times = iter([progress._start + 5, progress._start + 12, progress._start + 13])
-    monkeypatch.setattr(progress, "_clock", lambda: next(times))
-    for share in (0.1, 0.25, 0.3):
-        progress.of_share(share)
-    progress.end()
-    assert capsys.readouterr().err == "25% imported, 12 s gone, 36 s left\n"
-
-
-def test_amounts_are_short() -> None:
-    assert [memory_text(pages) for pages in (0, 1, 256, 48_974, 2**28)] == ["0 B", "4 KiB", "1 MiB", "191 MiB", "1 TiB"]
-    assert [time_text(ns) for ns in (5, 10**6, 1_500_000_000, 7_200_000_000_000)] == ["5 ns", "1 ms", "1.5 s", "2 h"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 from coldfleet.cluster.execution.interrupt import LOST
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.verify import verify
-from tests.cluster.ray_node import ROOT, Node, environment, free_port, wait_for
+from tests.cluster.ray_node import ROOT, Head, environment, running_head
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -43,21 +41,13 @@ policy = ["evict-only", "six-steps", "lockless-6.15"]
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[tuple[Node, str, str]]:
-    """A node, its address and its token."""
-    token, address = secrets.token_hex(32), f"127.0.0.1:{free_port()}"
-    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
-        words = ["--head", "--num-cpus", "2", "--port", address.rpartition(":")[2], "--node-ip-address", "127.0.0.1"]
-        node = Node([*words, "--temp-dir", short, "--include-dashboard", "false"], token, tmp_path / "head.log")
-        try:
-            wait_for("Ray runtime started", node.log, within_s=120)
-            yield node, address, token
-        finally:
-            node.stop()
+def head(tmp_path: Path) -> Iterator[Head]:
+    with running_head(2, tmp_path / "head.log") as head:
+        yield head
 
 
 @pytest.mark.parametrize("victim", ["gcs_server", "raylet", "all"])
-def test_death_of_the_head_is_one_line(victim: str, head: tuple[Node, str, str], tmp_path: Path) -> None:
+def test_death_of_the_head_is_one_line(victim: str, head: Head, tmp_path: Path) -> None:
     node, address, token = head
     study, out = tmp_path / "study.toml", tmp_path / "out"
     study.write_text(STUDY)

@@ -8,10 +8,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -26,31 +24,16 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
-from tests.cluster.ray_node import Node, environment, free_port, wait_for
-
-
-class Cluster(NamedTuple):
-    """A head with one CPU."""
-
-    head: Node
-    address: str
-    token: str
+from tests.cluster.ray_node import Head, Node, environment, running_head, wait_for
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    token, port = secrets.token_hex(32), free_port()
-    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
-        place = ["--port", str(port), "--node-ip-address", "127.0.0.1", "--temp-dir", short]
-        head = Node(["--head", "--num-cpus", "1", "--include-dashboard", "false", *place], token, tmp_path / "head.log")
-        try:
-            wait_for("Ray runtime started", head.log, within_s=120)
-            yield Cluster(head, f"127.0.0.1:{port}", token)
-        finally:
-            head.stop()
+def cluster(tmp_path: Path) -> Iterator[Head]:
+    with running_head(1, tmp_path / "head.log") as head:
+        yield head
 
 
-def command(cluster: Cluster, token: str, *words: object) -> subprocess.Popen[str]:
+def command(cluster: Head, token: str, *words: object) -> subprocess.Popen[str]:
     said = [sys.executable, "-m", "coldfleet", *map(str, words), "--address", cluster.address]
     return subprocess.Popen(said, env=environment(token), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -63,7 +46,7 @@ def mounted(name: str, what: Path, where: Path) -> list[str]:
 
 @pytest.mark.cluster
 def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
-    cluster: Cluster, plan: Plan, study_file: Path, tmp_path: Path
+    cluster: Head, plan: Plan, study_file: Path, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("makes mount namespaces with `unshare`, which takes root")
@@ -97,7 +80,7 @@ def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
 
 
 @pytest.mark.cluster
-def test_a_wrong_token_is_one_line(cluster: Cluster, study_file: Path, tmp_path: Path) -> None:
+def test_a_wrong_token_is_one_line(cluster: Head, study_file: Path, tmp_path: Path) -> None:
     refused = command(cluster, secrets.token_hex(32), "sweep", study_file, "--out", tmp_path / "out")
     _, said = refused.communicate(timeout=120)
     assert (refused.returncode, said.count("\n")) == (2, 1), said

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.report.best_policy import best_policies, best_policy, winners
 from coldfleet.cluster.report.epochs import read_epochs
-from coldfleet.cluster.report.figures import Axis, read_figures
+from coldfleet.cluster.report.figures import Axis, Figures, read_figures
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.summary import summarise
 from coldfleet.cluster.stats.statistics import grouped_means, mean_interval
@@ -85,16 +86,33 @@ def test_best_policy_and_its_ties() -> None:
     assert best_policy({"one": np.array([1.0]), "other": np.array([9.0])}).ties == ("other",)
 
 
+def only(figures: Figures, kept: npt.NDArray[np.bool_]) -> Figures:
+    """Those of some runs."""
+    axes = {path: Axis(path, axis.labels, axis.codes[kept]) for path, axis in figures.axes.items()}
+    values = {key: value[kept] for key, value in figures.values.items()}
+    return Figures(figures.cells[kept], figures.replicates[kept], axes, figures.metrics, figures.details, values)
+
+
+def test_a_page_says_that_settings_have_unequally_many_replicates(
+    swept: Results, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coldfleet.cluster.report import page
+
+    figures = read_figures(swept)
+    assert figures.replicates_of_settings == (3, 3)
+    uneven = only(figures, (figures.replicates == 0) | (figures.axes["nested_ratio"].codes == 0))
+    assert uneven.replicates_of_settings == (1, 3)
+    monkeypatch.setattr(page, "read_figures", lambda results: uneven)
+    assert "Some settings have 1 of 3 replicates." in page.page(swept)
+    assert "Some settings have" not in file.read_text()
+
+
 def test_only_settings_that_every_policy_has_are_compared(swept: Results) -> None:
     figures = read_figures(swept)
     assert figures.fair.all()
     kept = np.ones(len(figures.cells), bool)
     kept[0] = False
-    axes = {path: Axis(path, axis.labels, axis.codes[kept]) for path, axis in figures.axes.items()}
-    values = {key: value[kept] for key, value in figures.values.items()}
-    partial = type(figures)(
-        figures.cells[kept], figures.replicates[kept], axes, figures.metrics, figures.details, values
-    )
+    partial = only(figures, kept)
     assert (~partial.fair).sum() == 1
     assert best_policies(partial).keys() == best_policies(figures).keys()
 

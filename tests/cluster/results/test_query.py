@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.cluster.conftest import Said
 pytest.importorskip("duckdb", reason='needs the extra "query"')
 
 Command = Callable[..., Said]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -79,6 +82,14 @@ def test_every_table_has_the_axes(study_text: str, tmp_path: Path, fake_engine: 
         rows = json.loads(coldfleet("query", tmp_path / "axes", sql, "--json").out)
         assert [row["w"] for row in rows] == [0, 0.5]
         assert rows[0]["n"] == rows[1]["n"] > 0
+
+
+def test_no_bar_stands_in_the_output(done: Path) -> None:
+    """DuckDB draws one on stdout after two seconds, if Python seems to be used by a person: without a script's file."""
+    command = "import sys; from coldfleet.cluster.commands.cli import main; sys.exit(main())"
+    words = ["query", str(done), "SELECT current_setting('enable_progress_bar') AS bar", "--json"]
+    said = subprocess.run([sys.executable, "-c", command, *words], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(said.stdout) == [{"bar": False}]
 
 
 def test_rows_go_to_a_parquet_file(done: Path, coldfleet: Command) -> None:

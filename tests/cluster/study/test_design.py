@@ -6,7 +6,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +16,10 @@ from hypothesis import strategies as st
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Choice, Range, sample
-from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
@@ -252,16 +255,42 @@ def test_plan_command_counts_and_estimates(study_file: Path, coldfleet: Callable
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0.0187, "0.0187 ±0.0050 core-seconds"), (35.9, "35.9 ±0.0 core-seconds"), (36.0, "0.0100 ±0.0000 core-hours"),
+    [(0.0187, "0.0187 ±0.0050 core-seconds"), (35.9, "35.9 ±0.0 core-seconds"), (150.0, "2.50 ±0.00 core-minutes"),
      (7200.0, "2 ±0 core-hours")],
 )  # fmt: skip
-def test_plan_prints_seconds_of_a_small_study(seconds: float, expected: str) -> None:
+def test_plan_prints_an_estimate_in_the_unit_that_fits(seconds: float, expected: str) -> None:
     from coldfleet.cluster.commands.plan import _costs
     from coldfleet.cluster.execution.estimate import Estimate
     from coldfleet.cluster.stats.statistics import Mean
 
-    lines = _costs(Estimate(3, 6, Mean(seconds, 0.005), 0.01, 1, 1), 1)
-    assert any(line.startswith(f"{expected}, from 6 hosts of 3 cells") for line in lines)
+    lines = _costs(Estimate(3, 6, Mean(seconds, 0.005), 0.01, disk_bytes=1536, worker_bytes=1), 1)
+    assert lines[0].startswith(f"{expected}, from 6 hosts of 3 cells (95 % interval over these cells)")
+    assert lines[0].endswith("the longest host takes 10 ms")
+    assert lines[1].endswith(" ±5 ms on 1 worker, 1 B of memory each")
+    assert lines[2] == "1.5 KiB of disk for the results"
+
+
+def test_an_estimate_takes_no_longer_than_it_may_and_knows_the_price_of_a_tick(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coldfleet.cluster.execution import estimate as module
+
+    fill_s, tick_s, ticks, now = 3.0, 0.5, 1000, [0.0]
+
+    def time_it(run: Run, host: int, some: int) -> tuple[float, dict[str, list[dict[str, Any]]]]:
+        now[0] += fill_s + tick_s * some
+        return fill_s + tick_s * some, {table: [] for table in TABLES}
+
+    long = replace(plan, base={**plan.base, "ticks": ticks})
+    monkeypatch.setattr(module, "_time", time_it)
+    monkeypatch.setattr(module, "warm_up", lambda plan: None)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    found = module.estimate(long, 6)
+    assert 1 <= found.sampled < 6
+    least_of_a_host = 3 * fill_s + (1 + 3 + 9) * tick_s
+    assert now[0] <= module.SAMPLE_S + least_of_a_host
+    assert found.longest_s == pytest.approx(fill_s + tick_s * ticks)
+    assert found.core_s.mean == pytest.approx(len(plan) * 2 * (fill_s + tick_s * ticks))
 
 
 def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, tmp_path: Path) -> None:

@@ -111,7 +111,12 @@ def test_the_command_shows_it(write: Callable[[str], Path], coldfleet: Command) 
         ('evict = "clear"\n', "", 0, "policy.mine.evict is missing: set it in [policy.mine]"),
         ('evict = "clear"', 'evict = ""', 10, "policy 'mine': the eviction check asks nobody"),
         ("[policy.mine]", "[policy.six-steps]", 10, "policy 'six-steps' is in the catalogue: give yours another name"),
-        ("[policy.mine]", "[policy.mien]", 21, "grid.policy: unknown policy 'mine': did you mean 'mien'?"),
+        (
+            "[policy.mine]",
+            "[policy.mien]",
+            21,
+            "grid.policy: unknown policy 'mine' (`coldfleet policies` lists all): did you",
+        ),
         ('evict = "clear"', 'evict = "clear"\nenter = "hot"', 20, "policy.mine.enter = 'hot': it should be 'young'"),
     ],
 )

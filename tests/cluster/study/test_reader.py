@@ -37,7 +37,7 @@ MISTAKES = {
     "axis that is no list": ("[0, 0.5, 1]", "0.5", "grid.nested_ratio is not a list: write nested_ratio = [0.5]"),
     "value twice": ("[0, 0.5, 1]", "[1, 0.5, 1.0]", "grid.nested_ratio has 1.0 twice"),
     "set twice": ("ticks = 4", "ticks = 4\nnested_ratio = 0.5", "nested_ratio is both in [grid] and set"),
-    "unknown policy": ('"six-steps"', '"six-step"', ":25: grid.policy: unknown policy 'six-step': did you mean"),
+    "unknown policy": ('"six-steps"', '"six-step"', "(`coldfleet policies` lists all): did you mean 'six-steps' or"),
     "unknown kernel": ("ticks = 4", 'ticks = 4\nkernel = "2.4"', ":5: kernel: unknown kernel '2.4': one of"),
     "unknown feature": (
         "ticks = 4", 'ticks = 4\nkernel = "6.12 with two_tuch of 6.18"', ":5: kernel: unknown kernel feature 'two_tuch'"

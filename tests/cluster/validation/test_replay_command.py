@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from coldfleet.cluster.validation.matrix import NARROW
 from coldfleet.cluster.validation.replays import Refusal, replay_all
 from coldfleet.hostsim.replay.comparison import FIGURES, Comparison
 from tests.cluster.conftest import Said
@@ -48,6 +49,15 @@ def test_the_matrix_of_the_shipped_recordings_is_exact(coldfleet: Callable[..., 
     count = len(list(RECORDINGS.glob("*.gz")))
     assert f"{count} of {count} recordings are exact at every step" in said.out
     assert re.search(r"6\.12 duovm +1 107/107", said.out)
+
+
+def test_every_column_of_the_matrix_has_a_line_in_its_legend(folder: Path, coldfleet: Callable[..., Said]) -> None:
+    lines = coldfleet("replay", folder).out.splitlines()
+    titles = {title for line in lines if line.startswith("kernel, kind") for title in line.split()[2:]}
+    never = {title for line in lines if line.startswith("never off: ") for title in re.findall(r"\w+", line[11:])}
+    legend = lines[lines.index("What the columns and figures are; docs/truth.md has the kinds") + 1 :]
+    assert never <= set(NARROW.values())
+    assert titles | set(NARROW.values()) == {line.split()[0] for line in legend[: len(NARROW) + 2]}
 
 
 def test_json_has_the_matrix_and_every_recording(folder: Path, coldfleet: Callable[..., Said]) -> None:

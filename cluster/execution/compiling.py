@@ -1,0 +1,49 @@
+"""Says that kernels are compiled, while they are: new files in numba's cache show it, whichever process writes them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+
+COMPILING = "compiling the kernels, a minute or two; later runs find them ready"
+_LOOK_AFTER_S = 5.0  # before, nothing is worth importing the compiler for, which takes a second
+_LOOK_EVERY_S = 1.0
+
+
+@contextmanager
+def compiling_is_said(say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, says so once if code is compiled on this machine, so that the wait is explained."""
+    ended = threading.Event()
+    threading.Thread(target=_watch, args=(say, ended, time.time()), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch(say: Callable[[str], None], ended: threading.Event, since: float) -> None:
+    if ended.wait(_LOOK_AFTER_S):
+        return
+    cache = _cache()
+    while not ended.wait(_LOOK_EVERY_S):
+        if cache and _compiled_since(since, cache):
+            say(COMPILING)
+            return
+
+
+def _cache() -> Path | None:
+    """Where code of this version of the simulator is kept; None: the home can't be written to."""
+    import_module("coldfleet.hostsim.engine.jit")  # chooses it
+    chosen = import_module("numba").config.CACHE_DIR
+    return Path(chosen) if chosen else None
+
+
+def _compiled_since(since: float, cache: Path) -> bool:
+    """Whether code was written after a time (time.time()): its folder is younger. Loading code writes nothing."""
+    with suppress(OSError):
+        return any(package.stat().st_mtime > since for package in cache.iterdir())
+    return False
