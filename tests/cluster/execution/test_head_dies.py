@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -61,8 +62,9 @@ def test_death_of_the_head_is_one_line(victim: str, head: Head, tmp_path: Path) 
                 time.sleep(0.1)
             family = psutil.Process(node.process.pid).children(recursive=True)
             for process in family:
-                if victim in ("all", process.name()):
-                    process.kill()
+                with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                    if victim in ("all", process.name()):
+                        process.kill()
             struck = time.monotonic()
             _, said = driver.communicate(timeout=WITHIN_S)
             print(f"{victim}: {time.monotonic() - struck:.1f} s, exit {driver.returncode}: {said}")
