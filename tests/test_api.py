@@ -181,7 +181,7 @@ def test_calibrations_of_a_dict_are_found_from_its_base(tmp_path: Path) -> None:
         ({"guest": {"memory": 4}}, 'study: guest.memory: 4 has no unit: write "4 MiB" or "4 pages"'),
         ({"guest": {"memory": "2 MiB", "workload": {"skw": 1}}}, 'study:guest.workload.skw: unknown key "skw" in'),
         ({"grid": {}}, "study:grid: [grid] is empty"),
-        ({"grid": {"policy": ["six-step"]}}, "grid.policy: unknown policy 'six-step' (`coldfleet policies` lists all)"),
+        ({"grid": {"policy": ["six-step"]}}, "study: grid.policy: unknown policy 'six-step' (`coldfleet policies`"),
         ({"grid": {"guest.memry": ["2 MiB"]}}, 'study:grid.guest.memry: unknown key "guest.memry" in [grid]'),
         ({3: 4}, "study: the key 3 is not a text"),
     ],
