@@ -55,11 +55,7 @@ def _part_of_host(spec: HostSpec, number: int, start: float, step: int, smaller_
     guests = tuple(_part(guest, SampleOf(guest, start, number), step) for guest in spec.guests)
     scale = sum(guest.memory_pages for guest in spec.guests) / sum(guest.memory_pages for guest in guests)
     part = replace(spec, guests=guests, sample=1, scale=scale, call_scale=round(scale) if smaller_calls else 1)
-    limits = [
-        _limit(part, of.limit_pages, of.memory_pages / g.memory_pages)
-        for of, g in zip(spec.guests, guests, strict=True)
-    ]
-    guests = tuple(replace(guest, limit_pages=limit) for guest, limit in zip(guests, limits, strict=True))
+    guests = tuple(_with_limits(part, guest, of) for guest, of in zip(guests, spec.guests, strict=True))
     return replace(
         part,
         guests=guests,
@@ -68,6 +64,13 @@ def _part_of_host(spec: HostSpec, number: int, start: float, step: int, smaller_
         swap_pages=math.ceil(spec.swap_pages / scale),
         pool_pages=math.ceil(spec.pool_pages / scale),
     )
+
+
+def _with_limits(part: HostSpec, guest: GuestSpec, of: GuestSpec) -> GuestSpec:
+    scale = of.memory_pages / guest.memory_pages
+    limits = (_limit(part, pages, scale) for pages in (of.limit_pages, of.min_pages, of.low_pages, of.high_pages))
+    limit, least, low, high = limits
+    return replace(guest, limit_pages=limit, min_pages=least, low_pages=low, high_pages=high)
 
 
 def _limit(part: HostSpec, pages: int, scale: float) -> int:

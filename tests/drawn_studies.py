@@ -172,6 +172,8 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
         "swap": draw(_swap()),
         "vm": draw(st.one_of(st.just({}), st.just({}), VMS)),
     }
+    if draw(st.integers(0, 2)) == 0:
+        study["guest"] |= {key: draw(FEW_PAGES) for key in ("memory_min", "memory_low", "memory_high")}
     if draw(st.booleans()) or study["reclaim"]["mode"] == "pressure" or study["reclaim"].get("min_ttl_ms"):
         study["clock"] = draw(CLOCKS)
     if draw(st.integers(0, 2)) == 0:

@@ -35,6 +35,7 @@ def plan(
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.execution.estimate import estimate
     from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.study.doubts import doubts
     from coldfleet.cluster.study.reader import read_study
 
     chosen = read_study(study)
@@ -42,6 +43,8 @@ def plan(
     if not json:
         for line in _counts(chosen):
             output.print_text(line)
+        for line in doubts(chosen):
+            output.print_paragraph(f"weak: {line}")
     found = estimate(chosen, sample, cpus, make_reporter(what="cells")) if sample else None
     if json:
         output.print_json(_as_json(chosen, found, cpus))
@@ -51,6 +54,8 @@ def plan(
 
 
 def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, object]:
+    from coldfleet.cluster.study.doubts import doubts
+
     data: dict[str, object] = {
         "study": plan.name,
         "title": plan.title,
@@ -60,6 +65,7 @@ def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, obje
         "cells": plan.cell_count,
         "replicates": plan.replicates,
         "runs": len(plan),
+        "weak": doubts(plan),
     }
     if found is not None:
         mean, half = found.core_s

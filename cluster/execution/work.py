@@ -226,6 +226,7 @@ def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
         cache = replace(guest.page_cache, pages=pages // 2) if guest.page_cache else None
         limit = (pages + (cache.pages if cache else 0)) // 2
         small = replace(guest, name="", memory_pages=pages, limit_pages=limit, accesses_per_tick=2048, page_cache=cache)
+        small = replace(small, min_pages=0, low_pages=0, high_pages=0)
         if host.scenario:  # whose guests take turns
             small = replace(small, name=str(number))
         kept.update((replace(small, nested=way), None) for way in ((guest.nested,) if host.scenario else ways))

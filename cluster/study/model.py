@@ -165,6 +165,20 @@ class CellSpec(Table):
         return self
 
     @model_validator(mode="after")
+    def _check_protection(self) -> CellSpec:
+        """Protection holds against reclaim of the host or of the memcg above, and somebody has to do that."""
+        together = self.reclaim.mode == "host" or bool(self.host.memory) or "," in self.scenario
+        guests = {"guest": self.guest, **{f"fleet.guest.{name}": each for name, each in self.fleet.guest.items()}}
+        for where, guest in guests.items():
+            for key in ("memory_min", "memory_low"):
+                if getattr(guest, key) and not together:
+                    raise UserError(
+                        f'{where}.{key} holds against reclaim of the host, and in reclaim.mode "{self.reclaim.mode}" '
+                        'each guest is reclaimed for itself: set reclaim.mode = "host", or host.memory'
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _check_pressure(self) -> CellSpec:
         if self.reclaim.mode == "pressure" and self.clock.mode != "timed":
             raise UserError('reclaim.mode "pressure" needs time: set clock.mode = "timed"')

@@ -92,6 +92,19 @@ class Guest(Table):
     """A guest; all of a fleet's guests are alike, but touch their own pages at random."""
 
     memory: Memory = table_key('memory of a guest, such as "64 MiB"; at least 2 MiB', "pages")
+    memory_min: AnyMemory = table_key(
+        'memory.min: what reclaim of the host, or of the memcg above, leaves a guest in any case; "0 pages": nothing',
+        "pages",
+        0,
+    )
+    memory_low: AnyMemory = table_key(
+        "memory.low: what it leaves a guest while others have something to give", "pages", 0
+    )
+    memory_high: AnyMemory = table_key(
+        'memory.high: a guest that has more reclaims it itself, and sleeps if that is in vain; "0 pages": no bound',
+        "pages",
+        0,
+    )
     accesses_per_page: float = table_key(
         "accesses that a guest makes in one tick, over the pages of its memory and its file: so guests of any size "
         "behave alike; or as accesses_per_tick says",
@@ -112,6 +125,22 @@ class Guest(Table):
     )
     workload: Workload = Workload()
     page_cache: PageCache = PageCache()
+
+    @model_validator(mode="after")
+    def _check_protection(self) -> Self:
+        pages = self.memory + self.page_cache.memory
+        for key in ("memory_min", "memory_low", "memory_high"):
+            if getattr(self, key) > pages:
+                raise UserError(
+                    f"{key} {MEMORY.format(getattr(self, key))} is more than the guest's {MEMORY.format(pages)}"
+                )
+        for key in ("memory_min", "memory_low"):
+            if 0 < self.memory_high <= getattr(self, key):
+                raise UserError(
+                    f"memory_high {MEMORY.format(self.memory_high)} is not above {key} "
+                    f"{MEMORY.format(getattr(self, key))}: a guest would reclaim what is to be left to it"
+                )
+        return self
 
     @model_validator(mode="after")
     def _count_accesses(self) -> Self:

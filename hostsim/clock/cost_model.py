@@ -49,6 +49,7 @@ _EVENT_NS = {
         "pgrefill": constants.SORT_NS,
         "pgactivate": constants.SORT_NS,
         "rmap_walks": constants.RMAP_WALK_NS,
+        "high_delay_ns": 1.0,
     },
 }
 """ns of one of each. A fault of the primary MMU and the violation of the TDP or shadow MMU that led to it are one

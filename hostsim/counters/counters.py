@@ -102,6 +102,17 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("reclaim_write_waits", "pages", "pages for whose write to end a reclaim waited"),
     Counter("reclaim_file_write_waits", "pages", "of these, pages of files"),
     Counter("limit_hits", "events", "times that a charge ran into memory.max (memory.events max)"),
+    Counter(
+        "low_events",
+        "events",
+        "times that it was reclaimed although it was below its memory.low (memory.events low)",
+    ),
+    Counter(
+        "high_events",
+        "events",
+        "times that it was reclaimed for being above its memory.high (memory.events high)",
+    ),
+    Counter("high_delay_ns", "ns", "time that it was made to sleep because that did not help"),
     Counter("oom_kills", "guests", "guests that the OOM killer killed: of a guest 0 or 1"),
     Counter("agings", "passes", "steps of max_seq"),
     Counter("mm_walks", "passes", "agings that walked the page tables"),

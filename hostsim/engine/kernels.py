@@ -83,6 +83,9 @@ class Kernel:
     look_around_spares_isolated: bool = False
     """Neighbours that are off the lists keep their Accessed bits."""
 
+    random_mapping_referenced: bool = False
+    """Eviction, though not the walk, goes by the Accessed bits of a mapping with MADV_RANDOM."""
+
     swappiness_anon_only: bool = False
     """Swappiness may be 201: file pages are not evicted then."""
     pid_all_tiers: bool = False
@@ -115,6 +118,10 @@ class Kernel:
     """Reclaim of the whole host starts with the priority that fits its goal (set_initial_priority)."""
     memcg_lru: bool = True
     """kswapd visits memcgs by when they were last aged, and ends a pass once it has enough."""
+    visit_minds_low: bool = False
+    """A visit asks after every batch whether the memcg has come below its memory.low, not only its memory.min."""
+    proportional_protection: bool = False
+    """MGLRU scans a memcg the less the nearer it is to its memory.min or memory.low, as the classic LRU always does."""
     partial_tree_walk: bool = True
     """Reclaim of a parent stops at the memcg that meets the goal, and goes on behind it the next time."""
     proactive_has_walk: bool = True
@@ -174,6 +181,7 @@ _6_1 = Kernel(
     look_around_marks_target=True,
     look_around_moves_many=True,
     look_around_needs_aged_walk=True,
+    random_mapping_referenced=True,
     kswapd_ages_first=True,
     sorts_unwritten=True,
     wakes_flusher=False,
@@ -183,6 +191,7 @@ _6_1 = Kernel(
     memcg_lru=False,
     rotations_cost=False,
     reclaim_flushes_stats=True,
+    visit_minds_low=True,
     partial_tree_walk=False,
     proactive_has_walk=False,
     reclaim_request_quarter=False,
@@ -209,7 +218,14 @@ _6_16 = Kernel(
     sorts_unwritten=True,
     sorted_wake_flusher=True,
 )
-_6_18 = replace(_6_16, name="6.18", release="6.18.15+deb13-amd64", switch_after_process_walk=2, scan_budget=True)
+_6_18 = replace(
+    _6_16,
+    name="6.18",
+    release="6.18.15+deb13-amd64",
+    switch_after_process_walk=2,
+    scan_budget=True,
+    proportional_protection=True,
+)
 _7_3 = replace(
     _6_18,
     name="7.3",

@@ -146,6 +146,7 @@ MM = np.dtype(
         ("stack_first", np.int64),
         ("file_first", np.int64),  # a file that the process reads, writes and has mapped ...
         ("file_pages", np.int64),  # ... in page tables of their own
+        ("file_random", np.int64),  # the mapping has MADV_RANDOM (VM_RAND_READ): it has no recency
         ("node_bytes", np.int64),  # left of the page that holds the newest nodes of the file's tree
         ("ra_pages", np.int64),  # the most that readahead reads at a time; 0: there is none
         ("ra_start", np.int64, (2,)),  # struct file_ra_state, of read(2) and of the mapping: the present window ...
@@ -174,6 +175,13 @@ MM = np.dtype(
         ("tables", np.int64),  # PTE tables made so far
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
+        ("memory_min", np.int64),  # memory.min, memory.low ...
+        ("memory_low", np.int64),
+        ("effective_min", np.int64),  # ... and what of them was effective when reclaim last came by
+        ("effective_low", np.int64),
+        ("least_charged", np.int64),  # after a batch of reclaim that was not of its own memcg, if there is protection
+        ("memory_high", np.int64),  # 0: none
+        ("over_high", np.int64),  # pages charged above memory.high since it last returned to user mode
         ("charged", np.int64),  # memory.current in pages, the stock included
         ("extras", np.int64),  # the guest is more than a plain one: hostsim.memory.extras
         ("stock", np.int64),  # pages charged in advance by its CPU
@@ -246,6 +254,9 @@ PARENT = np.dtype(
         ("max_pages", np.int64),  # memory.max of the memcg above all guests'; 0: none
         ("charged", np.int64),
         ("position", np.int64),  # the member that reclaim visited last: 0 the parent, g + 1 guest g, -1 none
+        ("below_root", np.int64),  # it is there: without it the guests' memcgs are the root's children
+        ("memory_min", np.int64),
+        ("memory_low", np.int64),
     ],
     align=True,
 )
@@ -275,6 +286,8 @@ RECLAIM = np.dtype(
         ("may_deactivate", np.int64, (2,)),  # classic LRU: active pages of a type may be made inactive
         ("skipped_deactivate", np.int64),  # ... and some were spared because they may not
         ("force_deactivate", np.int64),  # ... so that now they may in any case
+        ("low_skipped", np.int64),  # memcgs were spared, or scanned less, for their memory.low ...
+        ("low_reclaim", np.int64),  # ... and are no longer
         ("cost", np.int64, (2,)),  # CLASSIC's of the target, as its present pass began
         ("cache_trim_mode", np.int64),  # this pass takes inactive file pages only ...
         ("file_is_tiny", np.int64),  # ... or anonymous pages only
@@ -317,6 +330,8 @@ NODE = np.dtype(
         ("kswapd_failures", np.int64),  # runs without any success, since anybody reclaimed a page
         ("goal_pages", np.int64),  # what kswapd sets out to reclaim in one pass
         ("memcgs_need_aging", np.int64),  # kswapd ages before it evicts (6.1)
+        ("protection", np.int64),  # some guest has a memory.min or memory.low
+        ("recursive_protection", np.int64),  # memory_recursiveprot
         ("memcg_seq", np.int64),  # the memcg LRU's older half ...
         ("memcg_position", np.int64),  # ... and the guest where its next pass begins
         ("asks", np.int64),  # rows of Machine.asks that are filled

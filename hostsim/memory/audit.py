@@ -24,6 +24,7 @@ from coldfleet.hostsim.engine.state import (
     PRIMARY,
     SHADOW,
     SHADOW_MAPPED,
+    SWAP_CLUSTER_MAX,
     SWAPCACHE,
     TDP,
     TDP_MAPPED,
@@ -32,6 +33,8 @@ from coldfleet.hostsim.memory.host_memory import GENERATION_COLUMNS, HostMemory
 from coldfleet.hostsim.mm.classic import INACTIVE, NO_PAGE, PG_ACTIVE
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.spec.laws import Broken, hold
+
+PROTECTION_SLACK = 4 * SWAP_CLUSTER_MAX  # pages that a visit takes at a time: a batch, or some of each classic list
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,16 @@ def _limits(memory: HostMemory, census: list[Census]) -> Broken:
         yield f"the parent has {parent['charged']} pages charged, its members {m.mms['charged'].sum()}"
 
 
+def _protection(memory: HostMemory, census: list[Census]) -> Broken:
+    """Reclaim on behalf of others leaves a guest its memory.min, but for what the last batch took."""
+    m = memory.machine
+    if m.parent[0]["below_root"] and memory.has_watermarks:
+        return  # what is effective of it changes with what the others use
+    for g, mm in enumerate(m.mms):
+        if mm["least_charged"] < mm["memory_min"] - PROTECTION_SLACK:
+            yield f"guest {g} has a memory.min of {mm['memory_min']} pages, and others left it {mm['least_charged']}"
+
+
 def _every_page_somewhere(memory: HostMemory, census: list[Census]) -> Broken:
     """Every anonymous page is resident, only in the swap cache, swapped out, or was never touched (or died)."""
     for g, each in enumerate(census):
@@ -255,6 +268,7 @@ def _mappings(memory: HostMemory, census: list[Census]) -> Broken:
 MEMORY_LAWS: dict[str, MemoryLaw] = {
     "free memory": _free_memory,
     "limits": _limits,
+    "protection": _protection,
     "every page is somewhere": _every_page_somewhere,
     "flows": _flows,
     "lists": _lists,

@@ -36,7 +36,7 @@ from coldfleet.hostsim.engine.state import (
     Machine,
 )
 from coldfleet.hostsim.engine.streams import Purpose
-from coldfleet.hostsim.mm.faults import fault_in_process, fault_in_vm, mark_accessed
+from coldfleet.hostsim.mm.faults import fault_in_process, fault_in_vm, mark_accessed, return_to_process, return_to_vm
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.workingset import NEVER
 from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, VmSpec
@@ -126,8 +126,12 @@ def touch_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32], firs
             if mm.notifiers:
                 fault_in_vm(m, g, page, shadow, write)
                 events.nested_faults += by_l2 and shadow and not mm.oom_reason
+                if mm.over_high:
+                    return_to_vm(m, g, page, shadow, write)
             else:
                 fault_in_process(m, g, page, write)
+                if mm.over_high:
+                    return_to_process(m, g, page, write)
             if mm.oom_reason:
                 made = i
                 break

@@ -59,10 +59,12 @@ class Memslot:
     first ``buffer_pages`` are a mapping of their own and the others its stack.
     ``kernel_pages``: kernel memory charged to the memcg from the start; ``first_fault_pages`` and ``late_pages``: what
     its first fault and the last quarter of its memory add beside page tables (KVM's caches).
-    ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max (0: none).
+    ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max,
+    ``high_pages``: memory.high (0: none); ``min_pages``, ``low_pages``: memory.min and memory.low.
     ``extras``: the guest is more than plain; hostsim.memory.extras sets up what.
     ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.mm.filemap);
     ``readahead_pages``: the most that is read of it at a time (read_ahead_kb; 0: what is asked for, as in recordings).
+    ``file_random``: its mapping has MADV_RANDOM.
     """
 
     pages: int
@@ -74,10 +76,14 @@ class Memslot:
     kvm: bool = True
     tdp: bool = True
     max_pages: int = 0
+    min_pages: int = 0
+    low_pages: int = 0
+    high_pages: int = 0
     swappiness: int = 60
     extras: bool = False
     file_pages: int = 0
     readahead_pages: int = 0
+    file_random: bool = False
 
 
 class Watermarks(NamedTuple):
@@ -97,7 +103,9 @@ class HostMemory:
     """The pages of a host under one kernel and one policy; guests are numbered in the order of the slots.
 
     ``parent_max_pages``: memory.max of the memcg above all guests' (0: none), ``parent_kernel_pages`` what is charged
-    to it alone. ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
+    to it alone; ``parent_protection``: its memory.min and memory.low, pages, None: the guests' memcgs are the root's
+    children. ``recursive_protection``: cgroup2 is mounted with memory_recursiveprot.
+    ``shared_cpu``: all guests run on one CPU and share its batches, else each has a CPU of its own.
     ``free_pages``, ``watermarks``: the host's free memory at the start, beside the guests' ``kernel_pages``, and when
     kswapd runs; None: as much as needed. ``swap_pages``: slots of the swap device (None: as many as needed).
     ``compressed_swap``: what it stores takes the host's memory (hostsim.swap.zram says how much), at most
@@ -117,6 +125,8 @@ class HostMemory:
         *,
         parent_max_pages: int = 0,
         parent_kernel_pages: int = 0,
+        parent_protection: tuple[int, int] | None = None,
+        recursive_protection: bool = True,
         shared_cpu: bool = False,
         async_swap: bool = False,
         free_pages: int = 0,
@@ -155,7 +165,7 @@ class HostMemory:
             lruvecs=np.zeros(len(slots), LRUVEC),
             mms=np.zeros(len(slots), MM),
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
-            parent=np.array([(parent_max_pages, parent_kernel_pages, -1)], PARENT),
+            parent=np.zeros(1, PARENT),
             classic=np.zeros(len(slots) + 1, CLASSIC),
             node=np.zeros(1, NODE),
             events=np.zeros(len(slots), EVENTS),
@@ -187,6 +197,12 @@ class HostMemory:
         node["swap_pages"] = node["free_slots"] = UNLIMITED if swap_pages is None else swap_pages
         node["pool_limit"] = pool_limit
         node["memcgs_need_aging"] = 1
+        node["protection"] = any(slot.min_pages or slot.low_pages for slot in slots)
+        node["recursive_protection"] = recursive_protection
+        parent = self.machine.parent[0]
+        parent["max_pages"], parent["charged"], parent["position"] = parent_max_pages, parent_kernel_pages, -1
+        parent["below_root"] = parent_protection is not None
+        parent["memory_min"], parent["memory_low"] = parent_protection or (0, 0)
         if watermarks:
             node["low_pages"], node["high_pages"], node["goal_pages"], node["min_pages"] = watermarks
         batch = int(self.machine.features[0]["charge_batch"])
@@ -211,6 +227,7 @@ class HostMemory:
             mm["file_pages"] = slot.file_pages
             mm["ra_pages"] = slot.readahead_pages
             mm["ra_prev"] = -1
+            mm["file_random"] = slot.file_random
             mm["swap_ra_hits"], mm["swap_ra_page"] = FIRST_HITS, FAR_AWAY
             self.machine.pages["flags"][mm["file_first"] : mm["file_first"] + slot.file_pages] = FILE_PAGE
             mm["notifiers"] = slot.kvm
@@ -228,7 +245,9 @@ class HostMemory:
             mm["all_tables"] = tables[g] + own_tables[g]
             mm["cpu"] = 0 if shared_cpu else g
             self.machine.cpus[mm["cpu"]]["stock_guest"] = g
-            mm["max_pages"] = slot.max_pages
+            mm["max_pages"], mm["memory_high"] = slot.max_pages, slot.high_pages
+            mm["memory_min"], mm["memory_low"] = slot.min_pages, slot.low_pages
+            mm["least_charged"] = UNLIMITED
             mm["seq"] = FIRST_SEQ - 1
             self.machine.parent[0]["charged"] += mm["charged"]
             first += (tables[g] + own_tables[g] + file_tables[g]) * PTRS_PER_PTE

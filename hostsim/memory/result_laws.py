@@ -135,6 +135,16 @@ def _memory(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
         yield f"{resident} pages are in memory, under a limit of {guest.limit_pages * scale:.0f}"
 
 
+def _protection(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
+    """Only guests with a memory.low are reclaimed below it, only those with a memory.high above it, or sleep."""
+    counters = result.counters
+    for name, pages in (("low_events", guest.low_pages), ("high_events", guest.high_pages)):
+        if counters[name] and not pages:
+            yield f"{name} is {counters[name]}, and there is none"
+    if counters["high_delay_ns"] and not counters["high_events"]:
+        yield f"high_delay_ns is {counters['high_delay_ns']}, and it was never reclaimed for that"
+
+
 def _kills(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
     """A guest dies once, in a tick of the run and for a reason, or lives."""
     killed = result.counters["oom_kills"]
@@ -205,6 +215,7 @@ GUEST_LAWS: dict[str, GuestLaw] = {
     "swap reads": _swap_reads,
     "accesses": _accesses,
     "resident": _memory,
+    "protection": _protection,
     "OOM kills": _kills,
     "time": _time,
     "batches": _batches,

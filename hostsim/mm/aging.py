@@ -144,7 +144,7 @@ def walk_part(m: Machine, g: int, seq: int, swappiness: int, force_scan: bool, b
     """The walk of the aging of ``seq``, in the page tables from ``begin`` to before ``end``.
 
     Goes by the Bloom filter of that seq and fills the one of the next. Mappings whose pages could not be evicted with
-    this swappiness are left out.
+    this swappiness are left out, and those without recency.
     """
     mm = m.mms[g]
     now = seq % 2
@@ -156,7 +156,7 @@ def walk_part(m: Machine, g: int, seq: int, swappiness: int, force_scan: bool, b
             _walk_vma(m, g, mm.own_first, mm.buffer_pages, force_scan, made, now, then, begin, end)
         if mm.own_pages > mm.buffer_pages:
             _walk_vma(m, g, mm.stack_first, STACK_PAGES, force_scan, made, now, then, begin, end)
-    if is_evictable(FILE, swappiness):
+    if is_evictable(FILE, swappiness) and not mm.file_random:
         _walk_vma(m, g, mm.file_first, mm.file_pages, force_scan, made, now, then, begin, end)
 
 

@@ -37,6 +37,7 @@ from coldfleet.hostsim.mm.classic import (
 )
 from coldfleet.hostsim.mm.evict import activate_isolated, activate_young, free_batch, unmap_and_write
 from coldfleet.hostsim.mm.lru import list_tail
+from coldfleet.hostsim.mm.protection import unprotected_part
 from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
 from coldfleet.policies import Site
 
@@ -192,7 +193,7 @@ def get_scan_count(m: Machine, g: int, reclaim: Record) -> None:
         share = anon if kind == ANON else file
         for active in range(2):
             size = m.classic[g].size[kind, active]
-            pages = share_to_scan(f, size, reclaim) * share
+            pages = share_to_scan(f, unprotected_part(m, g, size, reclaim), reclaim) * share
             if m.mms[g].exited:
                 pages = max(pages, min(size, f.swap_cluster_max) * share) + whole - 1
             pages //= whole

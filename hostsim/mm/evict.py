@@ -386,6 +386,8 @@ def free_batch(m: Machine, g: int, kind: int, reclaim: Record) -> None:
     reclaim.nr_reclaimed += reclaim.freed
     m.node[0].free_pages += reclaim.freed
     m.mms[g].charged -= reclaim.freed
+    if m.node[0].protection and reclaim.target != g:
+        m.mms[g].least_charged = min(m.mms[g].least_charged, m.mms[g].charged)
     m.parent[0].charged -= reclaim.freed
     if kind == FILE:
         m.events[g].cached_pages -= reclaim.freed

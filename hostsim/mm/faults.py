@@ -31,7 +31,9 @@ from coldfleet.hostsim.engine.state import (
     WRITABLE,
     Machine,
 )
+from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm import classic
+from coldfleet.hostsim.mm.memcontrol import handle_over_high
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.page_alloc import alloc_page
 from coldfleet.hostsim.mm.refs import marked_accessed
@@ -209,6 +211,24 @@ def fault_in_process(m: Machine, g: int, page: int, write: bool) -> None:
 
 
 @compiled
+def return_to_vm(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
+    """After a fault with which the guest went above memory.high. If what it faulted for was reclaimed with the
+    rest, it faults again; what that charges it answers for the next time."""
+    handle_over_high(m, g)
+    mapped = m.bits[page >> 6, SHADOW_MAPPED if shadow else TDP_MAPPED] >> np.uint64(page & 63) & np.uint64(1)
+    if not mapped and not m.mms[g].oom_reason:
+        fault_in_vm(m, g, page, shadow, write)
+
+
+@compiled
+def return_to_process(m: Machine, g: int, page: int, write: bool) -> None:
+    """The same for a process."""
+    handle_over_high(m, g)
+    if not is_mapped(m, page) and not m.mms[g].oom_reason:
+        fault_in_process(m, g, page, write)
+
+
+@compiled
 def drop_shadow_mmu(m: Machine, g: int) -> None:
     """L1 stops its nested VM: every shadow page is zapped, the rmaps are empty; had_rmaps stays."""
     mm = m.mms[g]
@@ -234,6 +254,8 @@ def touch_own_pages(m: Machine, g: int, begin: int, end: int) -> None:
         bit = np.uint64(1) << np.uint64(page & 63)
         if not m.bits[page >> 6, PRESENT] & bit:
             fault_in(m, g, page, True)
+            if mm.over_high:
+                return_to_process(m, g, page, True)
             if mm.oom_reason:
                 exit_mmap(m, g)
                 return
@@ -257,6 +279,8 @@ def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
         if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, PRESENT] & bit:
                 fault_in(m, g, page, access & ACCESS_WRITE != 0)
+                if m.mms[g].over_high:
+                    return_to_process(m, g, page, access & ACCESS_WRITE != 0)
                 if m.mms[g].oom_reason:
                     made = i
                     break
@@ -287,6 +311,8 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
         if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
             if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
                 kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
+                if m.mms[g].over_high:
+                    return_to_vm(m, g, page, shadow, access & ACCESS_WRITE != 0)
                 if m.mms[g].oom_reason:
                     level2_count -= access >> 31
                     made = i

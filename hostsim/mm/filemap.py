@@ -30,6 +30,7 @@ from coldfleet.hostsim.engine.state import (
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm.faults import make_table, mark_accessed
 from coldfleet.hostsim.mm.lru import add_page, change_gen, list_del, page_gen
+from coldfleet.hostsim.mm.memcontrol import handle_over_high
 from coldfleet.hostsim.mm.readahead import (
     BY_MAPPING,
     add_to_page_cache,
@@ -153,6 +154,8 @@ def access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
             _access_by_mapping(m, g, page, write)
         else:
             _access_by_call(m, g, page, write)
+        if m.mms[g].over_high:
+            handle_over_high(m, g)
         if m.mms[g].oom_reason:
             made = i
             break

@@ -16,6 +16,7 @@ from coldfleet.hostsim.mm import classic, classic_reclaim
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.mm.min_ttl import age_node
 from coldfleet.hostsim.mm.pid import is_evictable
+from coldfleet.hostsim.mm.protection import calculate_protection, is_below_low, is_below_min, may_reclaim
 from coldfleet.hostsim.mm.reclaim import (
     lruvec_sizes,
     should_run_aging,
@@ -48,6 +49,7 @@ def begin_balance(m: Machine, task: int) -> None:
     reclaim.interrupts = NO_TASK if m.node[0].kswapd_takes_time else task
     reclaim.proactive = 0
     reclaim.checked = 0
+    reclaim.low_skipped = reclaim.low_reclaim = 0
     reclaim.kswapd = reclaim.root = 1
     reclaim.nr_to_reclaim = m.node[0].goal_pages
     reclaim.priority = initial_priority(m, reclaim.nr_to_reclaim) if f.starts_at_fitting_priority else DEF_PRIORITY
@@ -165,18 +167,22 @@ def visit_next(m: Machine, reclaim: Record) -> int:
     """The next visit of a pass; returns the guest that it was to. NOBODY: the pass is over.
 
     A lruvec that was aged moves to the younger half of the memcg LRU, and so does one that is too small for the second
-    time (shrink_one); there a pass ends once it has enough.
+    time (shrink_one); there a pass ends once it has enough. Before that, guests below their memory.low have a second
+    turn: the memcg LRU has moved them behind the others.
     """
     node = m.node[0]
     guests = len(m.mms)
-    while reclaim.visited < guests:
-        g = reclaim.visited
+    turns = guests * (1 + (m.features[0].memcg_lru and node.protection))
+    while reclaim.visited < turns:
+        turn = reclaim.visited
         reclaim.visited += 1
         if not m.features[0].memcg_lru:
-            _shrink_one(m, g, reclaim)
-            return g
-        g = (node.memcg_position + g) % guests
-        if m.mms[g].memcg_seq > node.memcg_seq:
+            if not may_reclaim(m, turn, reclaim):
+                continue
+            _shrink_one(m, turn, reclaim)
+            return turn
+        g = (node.memcg_position + turn) % guests
+        if m.mms[g].memcg_seq > node.memcg_seq or (node.protection and not _has_turn(m, g, turn >= guests)):
             continue
         agings = m.events[g].agings
         _shrink_one(m, g, reclaim)
@@ -189,9 +195,27 @@ def visit_next(m: Machine, reclaim: Record) -> int:
             m.mms[g].memcg_tail = 1
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
             node.memcg_position = (g + 1) % guests
-            reclaim.visited = guests
+            reclaim.visited = turns
         return g
     return NOBODY
+
+
+@compiled
+def _has_turn(m: Machine, g: int, second: bool) -> bool:
+    """shrink_one's look at the protection: below memory.min a memcg moves to the younger half of the memcg LRU, below
+    memory.low to the tail of the older one; it is reclaimed when it is met there."""
+    mm = m.mms[g]
+    calculate_protection(m, g, True)
+    if is_below_min(m, g):
+        mm.memcg_seq = m.node[0].memcg_seq + 1
+        mm.memcg_tail = 0
+        return False
+    if not is_below_low(m, g):
+        return not second
+    if second:
+        m.events[g].low_events += 1
+    mm.memcg_tail = 1
+    return second
 
 
 @compiled

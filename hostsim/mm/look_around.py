@@ -137,9 +137,12 @@ def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool)
     bit = _ONE << np.uint64(page & 63)
     if not m.bits[word, PRESENT] & bit:
         return False  # unmapped before, left in the swap cache
+    random = m.mms[g].file_random and page_row(m, page).flags & FILE_PAGE
+    if random and not m.features[0].random_mapping_referenced:
+        return False
     young, enter = ask(m, g, page >> 6, bit, _EVICT)
     without_swap = m.features[0].look_around_needs_aged_walk and walk and not walk_aged
-    if enter and not (without_swap and not page_row(m, page).flags & FILE_PAGE):
+    if enter and not random and not (without_swap and not page_row(m, page).flags & FILE_PAGE):
         look_around(m, g, page, walk)
     if m.mms[g].extras:
         young = take_pg_young(m, word, bit, young)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from numba import int64
+
+from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
-from coldfleet.hostsim.engine.state import PARENT_MEMCG, Machine
+from coldfleet.hostsim.engine.state import MEMCG_CHARGE_BATCH, PARENT_MEMCG, Machine
 from coldfleet.hostsim.mm.classic import flush_stats
 from coldfleet.hostsim.mm.oom_kill import OOM_MEMCG, OOM_PARENT, out_of_memory
 from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, try_to_free_pages
 
 UNLIMITED = 1 << 62
+JIFFIES_PER_S = 250  # CONFIG_HZ of Debian's kernels
+MAX_HIGH_DELAY = 2 * JIFFIES_PER_S  # for one return to user mode
+LEAST_HIGH_DELAY = JIFFIES_PER_S // 100  # less than that is forgiven
+HIGH_PRECISION, HIGH_SCALING = 20, 14  # bits of an overage, and by which its square is shortened
 
 
 @inlined
@@ -70,6 +77,51 @@ def charge_at_limit(m: Machine, g: int) -> None:
             out_of_memory(m, g if own_limit else PARENT_MEMCG, g, OOM_MEMCG if own_limit else OOM_PARENT)
             retries = MAX_RECLAIM_RETRIES
     _add_charge(m, g, 1)
+    _note_high(m, g, 1)
+
+
+@inlined
+def _note_high(m: Machine, g: int, pages: int) -> None:
+    """What was charged beyond memory.high is answered for on the way back to user mode."""
+    mm = m.mms[g]
+    if mm.memory_high and mm.charged > mm.memory_high:
+        mm.over_high += pages
+
+
+@apart(int64)
+def handle_over_high(m: Machine, g: int) -> None:
+    """mem_cgroup_handle_over_high, before the task of a guest returns to user mode: reclaims what it charged above
+    memory.high, and then by 32 pages, until it would not have to sleep for what is left; or else sleeps. What the
+    classic LRU doesn't know yet it learns as in :func:`charge_at_limit`."""
+    mm = m.mms[g]
+    pages = charged = mm.over_high
+    mm.over_high = 0
+    retries = MAX_RECLAIM_RETRIES
+    while not mm.oom_reason:
+        reclaimed = 0
+        if mm.charged > mm.memory_high:
+            m.events[g].high_events += 1
+            reclaimed = try_to_free_pages(m, g, pages, g)
+        delay = _high_delay(m, g, charged)
+        if delay <= LEAST_HIGH_DELAY:
+            break
+        if not reclaimed:
+            if not retries:
+                m.events[g].high_delay_ns += delay * (1_000_000_000 // JIFFIES_PER_S)
+                break
+            retries -= 1
+            if not m.features[0].lru_gen:
+                flush_stats(m)
+        pages = m.features[0].swap_cluster_max
+
+
+@inlined
+def _high_delay(m: Machine, g: int, charged: int) -> int:
+    """calculate_high_delay, in jiffies: by the square of the share by which memory.high is exceeded."""
+    mm = m.mms[g]
+    over = (max(mm.charged - mm.memory_high, 0) << HIGH_PRECISION) // mm.memory_high
+    delay = over * over * JIFFIES_PER_S >> HIGH_PRECISION >> HIGH_SCALING
+    return min(delay * charged // MEMCG_CHARGE_BATCH, MAX_HIGH_DELAY)
 
 
 @spliced
@@ -88,7 +140,9 @@ def charge(m: Machine, g: int) -> None:
             drain_stock(m, cpu.stock_guest)
         cpu.stock_guest = g
         mm.stock = batch - 1
+        _note_high(m, g, batch)
     elif room >= 1:
         _add_charge(m, g, 1)
+        _note_high(m, g, 1)
     else:
         charge_at_limit(m, g)

@@ -12,20 +12,26 @@ from coldfleet.hostsim.mm.aging import age
 from coldfleet.hostsim.mm.evict import oldest_evictable
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.mm.oom_kill import OOM_MIN_TTL, out_of_memory
+from coldfleet.hostsim.mm.protection import calculate_protection, is_below_min
 from coldfleet.hostsim.mm.reclaim import lruvec_sizes, should_run_aging
 from coldfleet.hostsim.mm.swap_slots import get_swappiness
 
 
 @compiled
 def min_ttl_protects(m: Machine, g: int, priority: int) -> bool:
-    """Whether a lruvec is no help to kswapd at this priority: too small, or its oldest generation is too young.
+    """Whether a lruvec is no help to kswapd at this priority: its memcg is below memory.min, it is too small, or its
+    oldest generation is too young.
 
     The generation's age is that of the file pages' oldest, since 6.14 that of the oldest evictable one. Without
-    min_ttl_ms nothing is protected.
+    min_ttl_ms only memory.min protects.
     """
     f = m.features[0]
     lruvec = m.lruvecs[g]
     min_ttl_ms = m.node[0].min_ttl_ms
+    if m.node[0].protection:
+        calculate_protection(m, g, True)
+        if is_below_min(m, g):
+            return True
     if not min_ttl_ms:
         return False
     swappiness = get_swappiness(m, g)
@@ -38,11 +44,12 @@ def min_ttl_protects(m: Machine, g: int, priority: int) -> bool:
 
 @compiled
 def age_node(m: Machine, priority: int, task: int) -> bool:
-    """lru_gen_age_node, for an allocation of order 0: true if it called the OOM killer, as every lruvec is protected.
+    """lru_gen_age_node, for an allocation of order 0: true if it called the OOM killer, as every lruvec is protected
+    and min_ttl_ms is set.
 
     6.1 ages here, too, every lruvec that needs it and is not protected. ``task``: the guest whose fault waits for this.
     """
-    all_protected = True
+    all_protected = m.node[0].min_ttl_ms != 0
     for g in range(len(m.mms)):
         if min_ttl_protects(m, g, priority):
             continue

@@ -71,6 +71,7 @@ def exit_mmap(m: Machine, g: int) -> None:
     cached = m.events[g].cached_pages
     m.parent[0].charged -= mm.charged - cached
     mm.charged = cached
+    mm.memory_min = mm.memory_low = 0  # a removed memcg protects nothing
     mm.stock = mm.tables = mm.kernel_pages = mm.file_mapped = mm.indirect_shadow_pages = 0
     m.events[g].resident_pages = 0
 

@@ -16,6 +16,7 @@ from coldfleet.hostsim.mm.classic import flush_stats
 from coldfleet.hostsim.mm.kswapd import NOBODY, balance_pgdat, begin_pass, initial_priority, visit_next
 from coldfleet.hostsim.mm.memcontrol import charge
 from coldfleet.hostsim.mm.oom_kill import OOM_HOST, out_of_memory
+from coldfleet.hostsim.mm.protection import goes_below_low
 from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, try_to_free_pages, wait_for_flusher, wait_for_io
 
 
@@ -92,16 +93,20 @@ def _reclaim_directly(m: Machine, task: int) -> int:
     reclaim.root = 1
     reclaim.nr_to_reclaim = f.swap_cluster_max
     reclaim.nr_reclaimed = 0
-    reclaim.priority = initial_priority(m, f.swap_cluster_max) if f.starts_at_fitting_priority else DEF_PRIORITY
-    while reclaim.priority >= 0:
-        reclaim.file_taken = reclaim.unqueued_dirty = 0
-        begin_pass(m, reclaim)
-        while visit_next(m, reclaim) != NOBODY:
-            pass
-        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
-            break
-        wait_for_io(m, PARENT_MEMCG)
-        reclaim.priority -= 1
+    reclaim.low_skipped = reclaim.low_reclaim = 0
+    again = True
+    while again:
+        reclaim.priority = initial_priority(m, f.swap_cluster_max) if f.starts_at_fitting_priority else DEF_PRIORITY
+        while reclaim.priority >= 0:
+            reclaim.file_taken = reclaim.unqueued_dirty = 0
+            begin_pass(m, reclaim)
+            while visit_next(m, reclaim) != NOBODY:
+                pass
+            if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
+                break
+            wait_for_io(m, PARENT_MEMCG)
+            reclaim.priority -= 1
+        again = goes_below_low(reclaim)
     reclaim.root = 0
     if not reclaim.nr_reclaimed:
         wait_for_flusher(m, PARENT_MEMCG)

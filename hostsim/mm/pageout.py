@@ -34,7 +34,6 @@ def _isolate(m: Machine, g: int, page: int) -> bool:
 def _reclaim_classic(m: Machine, g: int, pages: npt.NDArray[np.int64], reclaim: Record) -> None:
     """The same for the classic LRU; what waits in the CPU's batches joins its list first."""
     classic.drain(m, m.mms[g].cpu)
-    reclaim.target = g
     reclaim.freed = 0
     for page in pages:
         if page_row(m, page).flags & LRU:
@@ -53,6 +52,7 @@ def reclaim_pages(m: Machine, g: int, pages: npt.NDArray[np.int64]) -> int:
     """
     reclaim = m.reclaim[TASK]
     reclaim.nr_reclaimed = 0
+    reclaim.target = g
     reclaim.ignore_references = 1
     if m.features[0].lru_gen:
         isolated = 0

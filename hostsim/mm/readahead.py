@@ -196,6 +196,9 @@ def miss_by_mapping(m: Machine, g: int, page: int) -> bool:
     """do_sync_mmap_readahead: a fault on a page that the page cache lacks; False if the guest was killed for it."""
     mm = m.mms[g]
     index = page - mm.file_first
+    if mm.file_random:
+        _read_pages(m, g, index, 1, index, False)
+        return not mm.oom_reason
     if mm.mmap_miss < 10 * MMAP_LOTSAMISS:
         mm.mmap_miss += 1
     if not mm.ra_pages or mm.mmap_miss > MMAP_LOTSAMISS:

@@ -13,6 +13,7 @@ from coldfleet.hostsim.mm.classic_reclaim import share_to_scan
 from coldfleet.hostsim.mm.evict import evict_pages, oldest_evictable
 from coldfleet.hostsim.mm.lru import drain, gen_of
 from coldfleet.hostsim.mm.pid import is_evictable
+from coldfleet.hostsim.mm.protection import goes_below_low, is_protected_by_now, may_reclaim, unprotected_part
 from coldfleet.hostsim.mm.swap_slots import get_swappiness
 from coldfleet.hostsim.mm.writeback import flush, wait_for_writes
 
@@ -67,12 +68,16 @@ def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
     """Pages to scan on this visit; ages first if cold pages run out. -1 ends the visit."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
+    if is_protected_by_now(m, g, reclaim):
+        return -1
     aging, total = should_run_aging(f, lruvec, reclaim.swappiness)
+    if f.proportional_protection:
+        total = unprotected_part(m, g, total, reclaim)
     if not aging:
         return share_to_scan(f, total, reclaim)
-    if reclaim.kswapd and f.kswapd_ages_first:
-        return 0
     if reclaim.priority < DEF_PRIORITY:
+        if reclaim.kswapd and f.kswapd_ages_first:
+            return 0
         _age(m, g, reclaim)
         return -1 if f.aging_ends_visit else share_to_scan(f, total, reclaim)
     two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
@@ -86,7 +91,7 @@ def _shrink_by_goal(m: Machine, g: int, reclaim: Record) -> None:
     f = m.features[0]
     lruvec = m.lruvecs[g]
     _, total = should_run_aging(f, lruvec, reclaim.swappiness)
-    left = share_to_scan(f, total, reclaim)
+    left = share_to_scan(f, unprotected_part(m, g, total, reclaim), reclaim)
     while left > 0:
         aging, _ = should_run_aging(f, lruvec, reclaim.swappiness)
         two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
@@ -96,7 +101,7 @@ def _shrink_by_goal(m: Machine, g: int, reclaim: Record) -> None:
         if not progress:
             break
         left -= progress
-        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
+        if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim or is_protected_by_now(m, g, reclaim):
             break
 
 
@@ -180,12 +185,13 @@ def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
     guests = len(m.mms)
     if not m.features[0].partial_tree_walk:
         for g in range(guests):
-            shrink_lruvec(m, g, reclaim)
+            if may_reclaim(m, g, reclaim):
+                shrink_lruvec(m, g, reclaim)
         return
     parent = m.parent[0]
     first = parent.position + 1
     for member in range(0 if first > guests else first, guests + 1):
-        if member > 0:  # the parent has no pages of its own
+        if member > 0 and may_reclaim(m, member - 1, reclaim):  # the parent has no pages of its own
             shrink_lruvec(m, member - 1, reclaim)
         parent.position = member
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim:
@@ -208,6 +214,7 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
     reclaim.proactive = task < 0
     reclaim.target = target
     reclaim.skipped_deactivate = reclaim.force_deactivate = 0
+    reclaim.low_skipped = reclaim.low_reclaim = 0
     again = True
     while again:
         reclaim.priority = DEF_PRIORITY
@@ -218,7 +225,7 @@ def try_to_free_pages(m: Machine, target: int, nr_pages: int, task: int) -> int:
                 break
             wait_for_io(m, target)
             reclaim.priority -= 1
-        again = not m.features[0].lru_gen and classic_reclaim.begins_anew(m, reclaim)
+        again = (not m.features[0].lru_gen and classic_reclaim.begins_anew(m, reclaim)) or goes_below_low(reclaim)
     if not reclaim.nr_reclaimed:
         wait_for_flusher(m, target)
     return reclaim.nr_reclaimed
@@ -254,6 +261,7 @@ def debugfs_evict(m: Machine, g: int, seq: int, swappiness: int, nr_pages: int) 
     drain(m, m.mms[g].cpu)
     lruvec = m.lruvecs[g]
     reclaim = m.reclaim[TASK]
+    reclaim.target = g
     reclaim.nr_to_reclaim = nr_pages
     reclaim.nr_reclaimed = 0
     reclaim.walk = 1

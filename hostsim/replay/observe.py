@@ -33,6 +33,9 @@ COUNTERS = (
 
 """The counters of memory.stat that the model claims."""
 
+LOW = "low"
+"""In memory.events, how often a memcg was reclaimed below its memory.low."""
+
 LIST_SIZES = ("inactive_anon", "active_anon")
 """In memory.stat, the bytes on each of the classic LRU's lists."""
 
@@ -60,6 +63,7 @@ def observe(memory: HostMemory, guest: int) -> dict[str, Any]:
         "lg": [[seq, *generation_sizes(lruvec, seq)] for seq in range(min_seq, max_seq + 1)],
         **_file_figures(of_file),
         "st": memory_stat(memory, [guest]),
+        "mev": {LOW: int(memory.events(guest)["low_events"])},
         "lgf": {"tiers": tiers(memory, guest, ANON), "ftiers": tiers(memory, guest, FILE)},
         "pgh": page_state_hash(states),
         "resh": residency_hash(states),

@@ -47,7 +47,9 @@ MAX_ACCESSES = 1 << 24  # in all rounds together: 64 MiB of lists a guest
 MAX_ZONE_PAGES = 1 << 31
 MAX_TEXT_BYTES = 64 << 20  # unpacked; the largest recording has 1.4 MB
 MAX_VALUES = 2_000_000  # of all lines: each takes some 100 bytes of memory
-FILE_ACCESSES = ("none", "read", "mmap", "write")
+PROTECTIONS = ("none", "low", "min")
+FILE_ACCESSES = ("none", "read", "mmap", "mmaprnd", "write")
+MAPPED = ("mmap", "mmaprnd")  # the latter with MADV_RANDOM
 DEFAULT_SWAPPINESS = 60
 MAX_MIN_TTL_MS = 1 << 31
 MAX_READ_AHEAD_KB = 1 << 16
@@ -95,6 +97,8 @@ class Header:
     writes: bool
     lru_gen: bool  # MGLRU was on
     file: RecordedFile | None
+    protection: str  # what guest a has of ``protected_pages``, one of PROTECTIONS: memory.low, memory.min
+    protected_pages: int
     min_ttl_ms: int
     zones: tuple[dict[str, int], ...]  # of the host's memory, lowest first, in pages; empty unless mode is kswapd
     raw: dict[str, Any]
@@ -108,9 +112,8 @@ class Header:
     def label(self) -> str:
         """What was recorded, in a word: host, vm, hostident, mixvm, duovm, write ..."""
         if len(self.guests) > 1:
-            return {"host host": "duo", "vm host": "duovm", "host vm": "duohv"}.get(
-                " ".join(guest.kind for guest in self.guests), "duo"
-            )
+            name = {"vm host": "duovm", "host vm": "duohv"}.get(" ".join(guest.kind for guest in self.guests), "duo")
+            return name if self.protection == "none" else f"{name}{self.protection}{self._protected_percent}"
         guest = self.guests[0]
         if self.file:
             return self._file_label(self.file)
@@ -122,14 +125,24 @@ class Header:
             return f"mix{guest.kind}"
         return "write" if self.writes else guest.kind + ("ident" if self.layout == "ident" else "")
 
+    @property
+    def _protected_percent(self) -> int:
+        """The protected pages, of those of a guest."""
+        return self.protected_pages * 100 // self.pages
+
     def _file_label(self, file: RecordedFile) -> str:
         """fread, fmmap, fdirty: a file alone; fmix, fmixm: beside as much anonymous memory; fvm: beside a guest."""
         if self.anon_pages == 0:
-            name = {"read": "fread", "mmap": "fmmap", "write": "fdirtys" if file.synced else "fdirty"}[file.access]
+            name = {
+                "read": "fread",
+                "mmap": "fmmap",
+                "mmaprnd": "fmmaprnd",
+                "write": "fdirtys" if file.synced else "fdirty",
+            }[file.access]
         elif self.guests[0].kind != "host":
             name = f"f{self.guests[0].kind}"
         else:
-            name = {"read": "fmix", "mmap": "fmixm", "write": "fmixw"}[file.access]
+            name = {"read": "fmix", "mmap": "fmixm", "mmaprnd": "fmixmrnd", "write": "fmixw"}[file.access]
         name += f"s{self.swappiness}" if self.swappiness != DEFAULT_SWAPPINESS else ""
         return name + ("ident" if self.layout == "ident" else "")
 
@@ -277,6 +290,8 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
         writes=raw.get("op") == OP_WRITE,
         lru_gen=lru_gen,
         file=_read_file(path, raw, access, number("n", MIN_PAGES, MAX_PAGES), readahead_kb),
+        protection=choice("prot", PROTECTIONS) if "prot" in raw else "none",
+        protected_pages=number("protval", 0, MAX_GUESTS * MAX_PAGES) if "prot" in raw else 0,
         min_ttl_ms=number("min_ttl_ms", 0, MAX_MIN_TTL_MS, 0),
         zones=_read_zones(path, mode, zone_lines),
         raw=raw,

@@ -53,7 +53,7 @@ _SCHEDULE = (
     "target",
     "op",
     "mix",
-    *("file", "na", "nf", "fsync"),
+    *("file", "na", "nf", "fsync", "prot", "protval"),
 )
 _MACHINE = (
     *(
@@ -220,10 +220,10 @@ def _shrinking(steps: Sequence[Line]) -> Iterator[str]:
 
 
 def _limit_events(steps: Sequence[Line]) -> Iterator[str]:
-    """Counts of a limit that was hit, where there is no limit."""
+    """Counts of a limit that was hit, where there is no limit; memory.low is none."""
     for step in steps:
         for name, value in step.get("mev", {}).items():
-            if value:
+            if value and name != "low":
                 yield f"{where(step)}: counter {name} of 'mev' is {value}, though there is no limit"
 
 
@@ -287,7 +287,7 @@ def _is_legend(value: Any) -> bool:
 
 _SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("r", "x", "res", "min", "max", "cur", "cnt", "sig", "died", "timeout"), ("a number", _is_count)),
-    **dict.fromkeys(("na", "nf", "fres", "fsh", "fmap", "ior", "iow", "nd", "nwb"), ("a number", _is_count)),
+    **dict.fromkeys(("protval", "na", "nf", "fres", "fsh", "fmap", "ior", "iow", "nd", "nwb"), ("a number", _is_count)),
     **dict.fromkeys(("read_ahead_kb", "fault_around"), ("a number, -1 or more", _is_count_or_unset)),
     **dict.fromkeys(("dk", "dirty"), ("four numbers", _is_four_counts)),
     **dict.fromkeys(("disk", "thp_enabled", "thp_defrag", "khp_defrag", "pgd"), ("a text", _is_text)),

@@ -31,7 +31,7 @@ from coldfleet.hostsim.memory.access import access, access_file
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.mm.readahead import XA_CHUNK_SIZE, XA_NODE_BYTES
 from coldfleet.hostsim.replay.observe import memory_stat, observe
-from coldfleet.hostsim.replay.recording import MAX_PAGES, Header, RecordedGuest, Recording
+from coldfleet.hostsim.replay.recording import MAPPED, MAX_PAGES, Header, RecordedGuest, Recording
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import MixSchedule
@@ -77,12 +77,15 @@ def _check_memory(recording: Recording) -> None:
 
 
 def slots_of(recording: Recording) -> list[Memslot]:
-    """The recorded guests' memory: MMUs, limit, and the pages and kernel memory that each had beside it."""
+    """The recorded guests' memory: MMUs, limit, and the pages and kernel memory that each had beside it.
+
+    Kernel memory is as it was when the guest's memory was all there, in round 0.
+    """
     header = recording.header
     own_limit = header.mode == "limit" and len(header.guests) == 1
     slots = []
     for number, guest in enumerate(header.guests):
-        steps = [step for step in recording.steps if step["ev"] != "parent" and recording.guest_of(step) == number]
+        steps = [step for step in _first_round(recording) if recording.guest_of(step) == number]
         tables = -(-header.anon_pages // PTRS_PER_PTE)  # the engine charges these itself, and all of a file
         late = LATE_KERNEL_PAGES.get(guest.kind, 0) * tables // 32
         first = _first_kernel_pages(steps[0], guest)
@@ -91,6 +94,7 @@ def slots_of(recording: Recording) -> list[Memslot]:
                 pages=header.anon_pages,
                 file_pages=header.file.pages if header.file else 0,
                 readahead_pages=header.file.readahead_pages if header.file else 0,
+                file_random=header.file is not None and header.file.access == "mmaprnd",
                 own_pages=_own_pages(header, steps[0]),
                 buffer_pages=min(DIRECT_IO_PAGES, _own_pages(header, steps[0])) if header.file else 0,
                 kernel_pages=first,
@@ -101,6 +105,8 @@ def slots_of(recording: Recording) -> list[Memslot]:
                 kvm=guest.kind != "host",
                 tdp=guest.kind not in ("shadow", "rmap"),
                 max_pages=header.target if own_limit else 0,
+                min_pages=header.protected_pages if number == 0 and header.protection == "min" else 0,
+                low_pages=header.protected_pages if number == 0 and header.protection == "low" else 0,
                 swappiness=header.swappiness,
             )
         )
@@ -112,7 +118,7 @@ def _kernel_pages_of_file(header: Header) -> int:
     if header.file is None:
         return 0
     nodes = -(-header.file.pages // XA_CHUNK_SIZE)
-    tables = -(-header.file.pages // PTRS_PER_PTE) if header.file.access == "mmap" else 0
+    tables = -(-header.file.pages // PTRS_PER_PTE) if header.file.access in MAPPED else 0
     return -(-nodes * XA_NODE_BYTES // PAGE_BYTES) + tables
 
 
@@ -138,9 +144,15 @@ def _first_kernel_pages(start: dict[str, Any], guest: RecordedGuest) -> int:
 def _parent_kernel_pages(recording: Recording) -> int:
     """Kernel memory of the memcg above the guests' that is not theirs: the hierarchical sum less the members'."""
     guests = range(len(recording.header.guests))
-    own = [step for step in recording.steps if step["ev"] != "parent"]
+    own = _first_round(recording)
     members = sum(_kernel_pages([step for step in own if recording.guest_of(step) == g]) for g in guests)
-    return max(_kernel_pages([step for step in recording.steps if step["ev"] == "parent"]) - members, 0)
+    parent = [step for step in recording.steps if step["ev"] == "parent" and step["r"] == 0]
+    return max(_kernel_pages(parent) - members, 0)
+
+
+def _first_round(recording: Recording) -> list[dict[str, Any]]:
+    """The guests' steps of round 0: what comes later is not known yet."""
+    return [step for step in recording.steps if step["ev"] != "parent" and step["r"] == 0]
 
 
 def _free_pages(header: Header) -> int:
@@ -210,17 +222,20 @@ def _by_kind(accesses: npt.NDArray[np.uint32], guest: RecordedGuest) -> npt.NDAr
     return accesses if guest.kind == "mix" else accesses & np.uint32(ACCESS_PAGE)
 
 
-def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
-    """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it."""
+def simulate_recording(recording: Recording, vmm_touches: bool = False) -> Iterator[dict[str, Any]]:
+    """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it.
+
+    ``vmm_touches``: a guest's VMM touches a page of its own in every round, which no recording tells.
+    """
     header = recording.header
-    kernel = replace(kernel_of(recording), lru_gen=header.lru_gen)
+    recorded = replace(kernel_of(recording), lru_gen=header.lru_gen)
     _check_memory(recording)
     lists = _all_lists(recording)
     parent_limit = header.target if header.mode == "limit" and len(header.guests) > 1 else 0
     memory = HostMemory(
         slots_of(recording),
-        kernel,
-        get_policy(kernel.policy),
+        recorded,
+        get_policy(recorded.policy),
         parent_max_pages=parent_limit,
         parent_kernel_pages=_parent_kernel_pages(recording),
         shared_cpu=True,
@@ -235,18 +250,26 @@ def simulate_recording(recording: Recording) -> Iterator[dict[str, Any]]:
         half = recording.guest_of(step, "h")
         action = (step["ev"], step["r"], half)
         if step["ev"] != "parent" and action != done:
+            if vmm_touches and step["ev"] == "touch" and header.guests[half].kind != "host":
+                memory.touch_own(half, 0, min(1, memory.own_pages(half)))
             asked = _perform(memory, header, lists, *action)
             memory.drain()
             memory.flush_stats()
             memory.machine.cpus["added"] = RECORDER_PAGES
             done = action
         fields: dict[str, Any] = {name: step[name] for name in ("ev", "of", "r", "c", "h") if name in step}
+        kernel = {}
+        if step["r"] == 0:  # what slots_of has read: no result, but whoever replays this needs it, too
+            fields |= {"cur": step["cur"]} if "cur" in step else {}
+            kernel = {"kernel": step["st"]["kernel"]} if "kernel" in step["st"] else {}
         if step["ev"] == "parent":
-            yield {**fields, "x": asked, "st": memory_stat(memory, guests)}
+            yield {**fields, "x": asked, "st": memory_stat(memory, guests) | kernel}
             continue
         guest = recording.guest_of(step)
+        seen = observe(memory, guest)
+        seen["st"] |= kernel
         idle = step["ev"] in ("populate", "touch") and guest != half
-        yield {**fields, "x": 0 if idle else asked, **observe(memory, guest)}
+        yield {**fields, "x": 0 if idle else asked, **seen}
 
 
 def _perform(
@@ -288,7 +311,7 @@ def _perform(
     return surplus
 
 
-_FILE_BITS = {"read": 0, "mmap": ACCESS_MMAP, "write": ACCESS_WRITE}
+_FILE_BITS = {"read": 0, "mmap": ACCESS_MMAP, "mmaprnd": ACCESS_MMAP, "write": ACCESS_WRITE}
 
 
 def _touch(memory: HostMemory, header: Header, guest: int, accesses: npt.NDArray[np.uint32]) -> None:

@@ -192,7 +192,9 @@ class GuestSpec:
     """One guest: a memslot of ``memory_pages`` 4 KiB pages in a memcg of its own.
 
     ``limit_pages``: memory.max (mode "limit") or the size that reclaim brings the guest back to after every
-    tick (modes "proactive" and "debugfs"); 0: none. ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
+    tick (modes "proactive" and "debugfs"); 0: none. ``min_pages``, ``low_pages``: memory.min and memory.low, which hold
+    against reclaim of the host or of the memcg above, not against memory.max; ``high_pages``: memory.high (0: none of
+    them). ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
     GUEST_KINDS (hostsim.workload.scenario.KINDS). ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel
     memory charged to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a
     clock only. ``sample``: this guest is a part of another one (hostsim.sampling).
@@ -212,6 +214,9 @@ class GuestSpec:
     vcpus: int = 1
     vm: VmSpec = field(default_factory=VmSpec)
     sample: SampleOf | None = None
+    min_pages: int = 0
+    low_pages: int = 0
+    high_pages: int = 0
 
     def __post_init__(self) -> None:
         check_names("kind of guest", [self.kind], GUEST_KINDS)
@@ -219,6 +224,9 @@ class GuestSpec:
             self,
             memory_pages=COUNT,
             limit_pages=NUMBER,
+            min_pages=NUMBER,
+            low_pages=NUMBER,
+            high_pages=NUMBER,
             accesses_per_tick=(0, MAX_ACCESSES_PER_TICK),
             own_pages=NUMBER,
             kernel_pages=NUMBER,

@@ -51,6 +51,9 @@ def guests(draw: st.DrawFn) -> GuestSpec:
         nested=NestedSpec() if kind == "vm" and draw(st.booleans()) else None,
         own_pages=draw(st.sampled_from([0, 3])),
         kernel_pages=draw(st.sampled_from([0, 0, 70])),
+        min_pages=draw(st.sampled_from([0, 0, 64, 300, 1200])),
+        low_pages=draw(st.sampled_from([0, 0, 64, 300])),
+        high_pages=draw(st.sampled_from([0, 0, 200, 500])),
         page_cache=cache,
         vm=VmSpec(truth=draw(st.booleans())),
     )
@@ -169,7 +172,12 @@ def map_what_is_not_there(host: HostMemory) -> None:
     host.machine.bits[0, TDP_MAPPED] = ~np.uint64(0)
 
 
+def take_what_is_protected(host: HostMemory) -> None:
+    host.machine.mms["memory_min"], host.machine.mms["least_charged"] = 600, 400
+
+
 BREACHES = [
+    (take_what_is_protected, "protection"),
     (lose_a_free_page, "free memory"),
     (charge_too_much, "limits"),
     (forget_a_swapped_page, "flows"),
@@ -213,6 +221,9 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"accesses": 512}, "accesses"),
     ({"resident_pages": 513}, "resident"),
     ({"resident_pages": 401}, "resident"),
+    ({"low_events": 1}, "protection"),
+    ({"high_events": 1}, "protection"),
+    ({"high_delay_ns": 1}, "protection"),
     ({"idle_ns": 1}, "time"),
     ({"psi_full_ns": 9.0}, "gauges"),
     ({"latency_p50_ns": 9.0}, "gauges"),

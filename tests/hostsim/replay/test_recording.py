@@ -161,7 +161,7 @@ def in_step(number: int, **changes: Any) -> Damage:
         (in_step(4, st=[]), "ev=age of round 1: field 'st' is [], not counters"),
         (in_step(4, c="z"), "ev=age of round 1: field 'c' is 'z', not 'a' or 'b'"),
         (in_step(4, fresh="0" * 16), "field 'fresh' is of a file, but header field 'file' names none"),
-        (in_header(file="tape"), "header field 'file' is 'tape'; known are none, read, mmap, write"),
+        (in_header(file="tape"), "header field 'file' is 'tape'; known are none, read, mmap, mmaprnd, write"),
         (in_header(file="read", na=600, nf=99), "'na' 600 and 'nf' 99 are not the 700 pages of 'n'"),
         (in_header(file="read", na=600, nf=100, read_ahead_kb=-1), "'read_ahead_kb' is -1, not a number from 0 to"),
         (in_header(thp=1), "header field 'thp' is 1: huge pages are not modelled"),
