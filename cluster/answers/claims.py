@@ -1,23 +1,22 @@
-"""Runs the studies that have an ``[argument]``, in several processes, and judges what comes out."""
+"""Runs the studies that have an ``[argument]``, and judges what comes out."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.execution.executor import Executor
+from coldfleet.cluster.execution.progress import Reporter
+from coldfleet.cluster.execution.trials import Place, Trial, Trials
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.argument import Argument, Check, fits
-from coldfleet.cluster.study.plan import Plan, Run, as_written
+from coldfleet.cluster.study.gathering import Gathered
+from coldfleet.cluster.study.plan import Plan, as_written
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.errors import UserError
@@ -155,36 +154,35 @@ def find_arguments(names: Sequence[str]) -> list[Arguable]:
     return found
 
 
-def run_arguments(arguables: list[Arguable], *, replicates: int | None, workers: int | None) -> Iterator[Argued]:
-    """Runs them all at once; yields each in order, as soon as it is done. ``replicates``: at most so many of each.
+def run_arguments(
+    arguables: list[Arguable],
+    *,
+    replicates: int | None,
+    executor: Executor,
+    reporter: Reporter,
+    out: Place = None,
+) -> Iterator[Argued]:
+    """Runs them one after the other, with one executor; yields each as soon as it is done.
 
-    Raises UserError if a run fails.
+    ``replicates``: at most so many of each. ``out``: where the runs are kept. Raises UserError if a run fails, and for
+    studies whose runs can't be in one plan: with two policies of one name, or with other classes of guests.
     """
-    count = workers or len(os.sched_getaffinity(0))
-    plans = [one.plan if replicates is None else _shortened(one.plan, replicates) for one in arguables]
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    gathered = Gathered(arguables[0].plan)
+    for one in arguables:
         try:
-            futures = [[pool.submit(_guest_rows, run) for run in plan.runs()] for plan in plans]
-            for one, plan, some in zip(arguables, plans, futures, strict=True):
-                rows = [row for future in some for row in _result(one, future)]
-                cells = {(cell := plan.cell(n)).cell_id: as_written(cell.spec) for n in range(plan.cell_count)}
-                yield Argued(one.study, one.argument, plan.replicates, judge(one.argument, rows, cells))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _shortened(plan: Plan, replicates: int) -> Plan:
-    return replace(plan, replicates=min(replicates, plan.replicates))
-
-
-def _guest_rows(run: Run) -> list[dict[str, Any]]:
-    return simulate_run(run)["guests"]
-
-
-def _result(one: Arguable, future: Future[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise UserError("a worker process was killed, perhaps because memory ran out: try --workers 1") from None
-    except Exception as error:
-        raise UserError(f"{one.study}: a run failed: {type(error).__name__}: {error}") from None
+            gathered.adopt_policies(one.plan)
+            gathered.add(map(one.plan.run, range(one.plan.cell_count)))
+        except UserError as error:
+            raise UserError(f"{one.study}: {error}: argue this claim alone") from None
+    columns = {name for one in arguables for check in one.argument.checks for name in check.metric.needs}
+    plan = replace(gathered.plan(), asked=None)
+    with Trials(plan, executor, reporter, {"guests": ["guest", *columns]}, out) as trials:
+        for one in arguables:
+            cells = [one.plan.cell(number) for number in range(one.plan.cell_count)]
+            count = min(replicates or one.plan.replicates, one.plan.replicates)
+            wanted = [Trial(plan.numbers[cell.cell_id], replicate) for replicate in range(count) for cell in cells]
+            trials.run(wanted)
+            rows = [row for trial in wanted for row in trials.rows("guests", trial)]
+            written = {cell.cell_id: as_written(cell.spec) for cell in cells}
+            yield Argued(one.study, one.argument, count, judge(one.argument, rows, written))
+        trials.say_thrift()

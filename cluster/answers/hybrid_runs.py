@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from coldfleet.cluster.answers.ablation import Switched
 from coldfleet.cluster.execution.executor import Executor
-from coldfleet.cluster.execution.interrupt import StoppedError
 from coldfleet.cluster.execution.progress import Reporter
-from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.trials import Place, Trial, Trials
 from coldfleet.cluster.stats.metrics import Metric, parse_metric
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.argument import COUNTER_UNITS
@@ -20,7 +17,6 @@ from coldfleet.cluster.study.plan import Plan, as_written
 from coldfleet.cluster.study.values import KERNELS_OWN
 from coldfleet.hostsim.engine.hybrids import differing_features, hybrid
 from coldfleet.hostsim.engine.kernels import Kernel
-from coldfleet.hostsim.spec.errors import UserError
 
 _TICKS = "ticks"
 
@@ -50,7 +46,7 @@ class GuestMetric:
 
 class HybridRuns:
     """Evaluates hybrids for :func:`cluster.answers.ablation.ablate`; ``values`` keeps each one's figure for every
-    replicate."""
+    replicate. ``runs``: that were asked for, ``reused``: those that were there before."""
 
     def __init__(
         self,
@@ -59,6 +55,7 @@ class HybridRuns:
         metric: GuestMetric,
         executor: Callable[[], Executor],
         reporter: Reporter,
+        out: Place = None,
     ) -> None:
         plan, number = study
         self._spec = plan.cell(number).spec
@@ -69,6 +66,8 @@ class HybridRuns:
         self._metric = metric
         self._executor = executor
         self._reporter: Reporter = reporter
+        self._out = out
+        self.runs = self.reused = 0
         self.values: dict[Switched, list[float]] = {}
 
     @property
@@ -86,20 +85,14 @@ class HybridRuns:
         """The means of these hybrids; raises UserError if a run fails, StoppedError if they were interrupted."""
         names = {self._name(switched): switched for switched in hybrids}
         plan = replace(self._plan, axes={"kernel": tuple(names)})
-        with TemporaryDirectory(prefix="coldfleet-") as folder:
-            try:
-                results = sweep(plan, Path(folder) / "results", self._executor(), self._reporter)
-            except StoppedError as stopped:  # its results go away with the folder
-                raise StoppedError(stopped.why, code=stopped.code) from None
-            if results.failed:
-                raise UserError(f"a run failed: {results.failed[0].error}")
-            rows = results.table("guests", ["cell_id", "replicate", "guest", *self._metric.columns]).to_pylist()
-        by_run: dict[tuple[str, int], list[dict[str, Any]]] = {}
-        for row in rows:
-            by_run.setdefault((row["cell_id"], row["replicate"]), []).append(row)
-        for cell_id, switched in zip(plan.cell_ids, names.values(), strict=True):
-            runs = [by_run[cell_id, replicate] for replicate in range(plan.replicates)]
-            self.values[switched] = [self._metric.value(run, self._spec.ticks) for run in runs]
+        columns = {"guests": ["guest", *self._metric.columns]}
+        with Trials(plan, self._executor(), self._reporter, columns, self._out) as trials:
+            trials.run(Trial(*reversed(plan.place(index))) for index in range(len(plan)))
+            for number, switched in enumerate(names.values()):
+                runs = [trials.rows("guests", Trial(number, replicate)) for replicate in range(plan.replicates)]
+                self.values[switched] = [self._metric.value(run, self._spec.ticks) for run in runs]
+        self.runs += trials.runs
+        self.reused += trials.reused
         self._reporter = _OnlyProgress(self._reporter)
         return {switched: self.mean(switched).mean for switched in hybrids}
 

@@ -27,9 +27,9 @@ from coldfleet.cluster.answers.question import (
 from coldfleet.cluster.answers.question import vary as with_values
 from coldfleet.cluster.answers.sizing import DENSITY, DRAM, Binding, DramAccount, FleetSize, HostCount, binding
 from coldfleet.cluster.answers.slo import NO_KILLS, parse_slo
-from coldfleet.cluster.execution.executor import Executor, make_executor
+from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
-from coldfleet.cluster.execution.trials import Trial, Trials
+from coldfleet.cluster.execution.trials import Place, Trial, Trials, executor_for
 from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.stats.statistics import Interval
 from coldfleet.cluster.study.fleet import build_hosts, check_fleets
@@ -126,8 +126,8 @@ class PolicyCapacity:
 class CapacityAnswer:
     """What :func:`capacity` found, as plain data.
 
-    ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that were
-    simulated. ``vary``: the load's key; ``loads``: the lowest and the highest that can be placed. ``slos``: as they
+    ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that it
+    rests on. ``vary``: the load's key; ``loads``: the lowest and the highest that can be placed. ``slos``: as they
     were given. ``fleet_hosts``: hosts that the fleet fills without overcommit. ``headroom``: percent of a host's memory
     that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower one, can be placed on the
     study's hosts; "": nothing does. ``policies``: those of the study, and evict-only for comparison. ``best``: those
@@ -167,6 +167,8 @@ def capacity(
     budget: str | int = "10m",
     executor: Executor | str = "ray",
     workers: int | None = None,
+    address: str | None = None,
+    out: Place = None,
     progress: Reporter | bool = False,
 ) -> CapacityAnswer:
     """Finds the largest load that meets every SLO, for each policy of the study.
@@ -177,7 +179,8 @@ def capacity(
     usual for it. ``hosts``: size the answer for a fleet that fills so many hosts; None: the study's. ``headroom``:
     percent of a host's memory to keep free; ``spare_hosts``: hosts without guests (N+1). ``at``: keys to set to one
     value. ``confidence``: of each answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs.
-    ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
+    ``executor``, ``workers``, ``address``, ``progress``: as in :func:`sweep`. ``out``: where the runs are kept, as in
+    :func:`compare`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
@@ -189,7 +192,7 @@ def capacity(
     check_confidence(confidence)
     check_argument("headroom", headroom, Real, "a number")
     check_argument("spare_hosts", spare_hosts, Integral, "a whole number")
-    chosen = make_executor(executor, workers)
+    chosen = executor_for(out, executor, workers, address)
     reporter = make_reporter(progress)
     with telling(reporter.say):
         plan = set_keys(read_study(study), at or {})
@@ -218,7 +221,7 @@ def capacity(
     for each in slos:
         columns[each.table].update(each.metric.needs, *(metric.needs for metric in SUMMARY))
     columns["guests"].update(("guest", "nested", *DRAM))
-    with Trials(plan, chosen, reporter, columns) as trials:
+    with Trials(plan, chosen, reporter, columns, out) as trials:
 
         def rows(policy: str, level: int, replicate: int) -> dict[str, list[dict[str, Any]]]:
             trial = Trial(cells[policy, loads[level]], replicate)
@@ -251,7 +254,7 @@ def capacity(
             return found
 
         def left() -> int | None:
-            return limits.runs_left(trials.runs, trials.seconds) if trials.runs or limits.runs is not None else None
+            return limits.runs_left(trials.runs, trials.seconds, trials.rate)
 
         found = find_capacities(policies, len(loads), evaluate, confidence=confidence, runs_left=left)
         bound: dict[str, Binding | None] = dict.fromkeys(policies)
@@ -263,6 +266,7 @@ def capacity(
         spent = trials.runs
         sized = _Sized(path, loads, confidence, placed_up_to=loads[-1] < wanted_loads[-1])
         answers = tuple(sized.answer(each, found[each], bound[each], size) for each in policies)
+        trials.say_thrift()
     return CapacityAnswer(
         study=plan.name,
         title=plan.title,

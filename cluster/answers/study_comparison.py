@@ -18,9 +18,9 @@ from coldfleet.cluster.answers.question import (
     settings_of,
     vary,
 )
-from coldfleet.cluster.execution.executor import Executor, make_executor
+from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
-from coldfleet.cluster.execution.trials import Trial, Trials
+from coldfleet.cluster.execution.trials import Place, Trial, Trials, executor_for
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.study.model import other_way, quantity_at
@@ -66,7 +66,7 @@ class ComparisonAnswer:
     """What :func:`compare` found, as plain data.
 
     ``study``, ``title``: the study's name and title. ``a``, ``b``: the policies, or ``"KEY=VALUE"``. ``confidence``: of
-    every interval, in percent. ``runs``: that were simulated for it. ``headlines``: a sentence for each setting: what
+    every interval, in percent. ``runs``: that it rests on. ``headlines``: a sentence for each setting: what
     became of the first metric, and what that costs in time. ``comparisons``: one for each setting and metric, in the
     order of the study's grid.
     """
@@ -93,6 +93,8 @@ def compare(
     budget: str | int = "5m",
     executor: Executor | str = "ray",
     workers: int | None = None,
+    address: str | None = None,
+    out: Place = None,
     progress: Reporter | bool = False,
 ) -> ComparisonAnswer:
     """Compares ``a`` and ``b`` on identical accesses, for every setting of the study's grid.
@@ -105,7 +107,9 @@ def compare(
     key's name is enough. ``metric``: names of metrics, columns, sums or ratios, ``"pgsteal / pgscan"``; none: those of
     the summary, and on a clock the slowdown. ``precision``: half an interval, in percent of the larger mean, ``"2%"``,
     or a number in the metric's unit. ``confidence``: in percent. ``budget``: a time, ``"5m"``, or a number of runs.
-    ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
+    ``executor``, ``workers``, ``address``, ``progress``: as in :func:`sweep`. ``out``: a directory or URI for the runs,
+    which are results like those of a sweep; the same call goes on there after an interruption, and other questions take
+    the runs that they share with this one. None: they are not kept.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
@@ -114,7 +118,7 @@ def compare(
     """
     limits, narrow = Budget.parse(budget), Precision.parse(str(precision))
     check_confidence(confidence)
-    chosen = make_executor(executor, workers)
+    chosen = executor_for(out, executor, workers, address)
     metrics = list(dict.fromkeys(find_metric(name) for name in check_texts("metric", metric)))
     reporter = make_reporter(progress)
     with telling(reporter.say):
@@ -131,7 +135,7 @@ def compare(
         raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more{one}")
     pairs = list(cells.values())
     columns = {name for each in metrics for name in each.needs}
-    with Trials(plan, chosen, reporter, {"cells": columns}) as trials:
+    with Trials(plan, chosen, reporter, {"cells": columns}, out) as trials:
 
         def draw(wanted: Mapping[int, range]) -> dict[int, list[list[tuple[float, float]]]]:
             trials.run(Trial(cell, r) for setting, some in wanted.items() for r in some for cell in pairs[setting])
@@ -148,9 +152,10 @@ def compare(
             draw,
             confidence=confidence,
             precision=narrow,
-            runs_left=lambda: limits.runs_left(trials.runs, trials.seconds),
+            runs_left=lambda: limits.runs_left(trials.runs, trials.seconds, trials.rate) or 0,
         )
         runs = trials.runs
+        trials.say_thrift()
     figures = [_figures(dict(where), each) for where, some in zip(cells, compared, strict=True) for each in some]
     headlines = tuple(map(headline, compared))
     return ComparisonAnswer(plan.name, plan.title, a, b, confidence, runs, headlines, tuple(figures))

@@ -20,9 +20,9 @@ from coldfleet.cluster.answers.question import (
     vary,
     vary_together,
 )
-from coldfleet.cluster.execution.executor import Executor, make_executor
+from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
-from coldfleet.cluster.execution.trials import Trial, Trials
+from coldfleet.cluster.execution.trials import Place, Trial, Trials, executor_for
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
@@ -70,7 +70,7 @@ class MapAnswer:
     """What :func:`policy_map` found, as plain data.
 
     ``study``, ``title``: the study's name and title. ``confidence``: of each win over another policy, in percent.
-    ``runs``: that were simulated. ``metric``, ``metric_title``, ``unit``: what decides, its name for people, the unit
+    ``runs``: that it rests on. ``metric``, ``metric_title``, ``unit``: what decides, its name for people, the unit
     of all means; ``highest_wins``: else the lowest. ``x``, ``y``: the two keys. ``size``: points along either side.
     ``regions``: the largest first. ``points``: size * size of them, column by column from the left, each from the
     bottom up.
@@ -115,6 +115,8 @@ def policy_map(
     budget: str | int = "4m",
     executor: Executor | str = "ray",
     workers: int | None = None,
+    address: str | None = None,
+    out: Place = None,
     progress: Reporter | bool = False,
 ) -> MapAnswer:
     """Finds which policy of a study wins where, as two keys vary.
@@ -127,7 +129,8 @@ def policy_map(
     metric, a column, a sum or a ratio; ``highest``: the highest figure wins, not the lowest. ``depth``: how often
     squares on a border are cut, 0 to 3: the map has 5, 9, 17 or 33 points along each side. ``at``: keys to set to one
     value. ``confidence``: of each win over another, in percent. ``budget``: when to stop refining: a time, ``"4m"``, or
-    a number of runs. ``executor``, ``workers``, ``progress``: as in :func:`sweep`.
+    a number of runs. ``executor``, ``workers``, ``address``, ``progress``: as in :func:`sweep`. ``out``: where the runs
+    are kept, as in :func:`compare`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
@@ -138,7 +141,7 @@ def policy_map(
     check_confidence(confidence)
     if depth not in range(MOST_DEPTH + 1):
         raise UserError(f"depth {depth}: it should be 0 to {MOST_DEPTH}")
-    where = make_executor(executor, workers)
+    where = executor_for(out, executor, workers, address)
     reporter = make_reporter(progress)
     with telling(reporter.say):
         plan = set_keys(read_study(study), at or {})
@@ -159,7 +162,7 @@ def policy_map(
         if values in cells
     }
     sign = -1 if highest else 1
-    with Trials(plan, where, reporter, {"cells": chosen.needs}) as trials:
+    with Trials(plan, where, reporter, {"cells": chosen.needs}, out) as trials:
 
         def evaluate(wanted: Mapping[Entry, range]) -> dict[Entry, Sequence[float]]:
             each = {entry: possible[entry.point][entry.policy] for entry in wanted}
@@ -170,10 +173,11 @@ def policy_map(
             }
 
         def left() -> int | None:
-            return limits.runs_left(trials.runs, trials.seconds)
+            return limits.runs_left(trials.runs, trials.seconds, trials.rate)
 
         found = draw_map(possible, depth, evaluate, confidence=confidence, runs_left=left)
         runs = trials.runs
+        trials.say_thrift()
     total = sum(found.regions().values())
     return MapAnswer(
         study=plan.name,

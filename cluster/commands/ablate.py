@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldfleet.cluster.commands.execution import Address, CellAt, ExecutorName, ExecutorOption, Json, Workers
+from coldfleet.cluster.commands.execution import Address, CellAt, ExecutorName, ExecutorOption, Json, Runs, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.ablation import Ablation
@@ -35,6 +35,7 @@ def ablate(
     executor: ExecutorOption = ExecutorName.SERIAL,
     workers: Workers = None,
     address: Address = None,
+    out: Runs = None,
     json: Json = False,
 ) -> int:
     """Find the kernel features that carry a difference between two kernels.
@@ -48,12 +49,14 @@ def ablate(
       coldfleet ablate configs/findings/blind-aging.toml --from 6.12 --to 6.1 --metric pgscan
       coldfleet ablate configs/quickstart.toml --cell d866dd --from 6.1 --to 6.12 --metric pgmajfault --executor ray
     """
+    from functools import partial
+
     from coldfleet.cluster.answers.ablation import ablate as explain
     from coldfleet.cluster.answers.hybrid_runs import GuestMetric, HybridRuns
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import settings
-    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.execution.trials import executor_for, thrift
     from coldfleet.cluster.study.reader import read_study
     from coldfleet.hostsim.engine.hybrids import get_kernel
     from coldfleet.hostsim.spec.errors import UserError
@@ -67,11 +70,13 @@ def ablate(
     kernels = get_kernel(old), get_kernel(new)
     if kernels[0] == kernels[1]:
         raise UserError(f"--from {old} --to {new}: the same kernel twice")
-    make_executor(executor, workers, address)  # complains now, before anything runs
-    runs = HybridRuns(
-        (plan, number), kernels, chosen, lambda: make_executor(executor, workers, address), make_reporter()
-    )
+    make = partial(executor_for, out, executor, workers, address)
+    make()  # complains now, before anything runs
+    reporter = make_reporter()
+    runs = HybridRuns((plan, number), kernels, chosen, make, reporter, out)
     found = explain(runs.features, runs, runs.differ)
+    if out is not None:
+        reporter.say(thrift(runs.reused, runs.runs, out))
     if json:
         output.print_json(_as_json(plan, kernels, chosen, runs, found))
     else:

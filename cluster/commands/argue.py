@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coldfleet.cluster.commands.execution import Address, ExecutorName, ExecutorOption, Runs, Workers
+
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.claims import Argued, Outcome
     from coldfleet.cluster.study.argument import Argument
@@ -42,7 +44,10 @@ def argue(
         list[str] | None, typer.Argument(help="Claims by number, such as C1; or study files.", metavar="[C1 ...]")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three replicates of each instead of all.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.  [default: all CPUs]")] = None,
+    executor: ExecutorOption = ExecutorName.RAY,
+    workers: Workers = None,
+    address: Address = None,
+    out: Runs = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/arguments.md.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
@@ -59,9 +64,16 @@ def argue(
     """
     from coldfleet.cluster.answers.claims import find_arguments, run_arguments, tally
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.execution.trials import executor_for
 
-    found = find_arguments(claims or [])
-    argued = run_arguments(found, replicates=QUICK_REPLICATES if quick else None, workers=workers)
+    argued = run_arguments(
+        find_arguments(claims or []),
+        replicates=QUICK_REPLICATES if quick else None,
+        executor=executor_for(out, executor, workers, address),
+        reporter=make_reporter(),
+        out=out,
+    )
     if json:
         output.print_json([_as_json(one) for one in argued])
     elif markdown:

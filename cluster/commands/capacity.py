@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coldfleet.cluster.commands.execution import At, ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import Address, At, ExecutorName, ExecutorOption, Runs, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_capacity import CapacityAnswer, PolicyCapacity
@@ -33,6 +33,8 @@ def capacity(
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "10m",
     executor: ExecutorOption = ExecutorName.RAY,
     workers: Workers = None,
+    address: Address = None,
+    out: Runs = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Find the largest load that meets every SLO, for each policy.
@@ -68,6 +70,8 @@ def capacity(
         budget=budget,
         executor=executor,
         workers=workers,
+        address=address,
+        out=out,
         progress=True,
     )
     if json:

@@ -37,6 +37,7 @@ from coldfleet.cluster.commands import (
     resume,
     retry,
     run,
+    search,
     status,
     submit,
     sweep,
@@ -74,6 +75,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     diff.diff,
     capacity.capacity,
     map.map,
+    search.search,
     report.report,
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""

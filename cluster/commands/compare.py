@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldfleet.cluster.commands.execution import At, ExecutorName, ExecutorOption, Metrics, Workers
+from coldfleet.cluster.commands.execution import Address, At, ExecutorName, ExecutorOption, Metrics, Runs, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_comparison import ComparisonAnswer
@@ -28,6 +28,8 @@ def compare(
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "5m",
     executor: ExecutorOption = ExecutorName.RAY,
     workers: Workers = None,
+    address: Address = None,
+    out: Runs = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Compare two policies, or two values of any other key, on identical accesses.
@@ -58,6 +60,8 @@ def compare(
         budget=budget,
         executor=executor,
         workers=workers,
+        address=address,
+        out=out,
         progress=True,
     )
     if json:

@@ -37,6 +37,14 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option(help="A metric, a column, a sum, or a ratio: 'pgsteal / pgscan'. May be repeated."),
 ]
+Runs = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        help="Keep the runs in this directory or at this URI: to go on after an interruption, for the next question.",
+        metavar="DIR",
+    ),
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first run that fails.")]
 Audit = Annotated[
     bool, typer.Option("--audit", help="Check the conservation laws of docs/laws.md in every run; slower.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldfleet.cluster.commands.execution import At, ExecutorName, ExecutorOption, Workers
+from coldfleet.cluster.commands.execution import Address, At, ExecutorName, ExecutorOption, Runs, Workers
 
 if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_map import MapAnswer, MapPoint, Range
@@ -35,9 +35,11 @@ def map(
     at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each win over another, in percent.")] = 95.0,
     budget: Annotated[str, typer.Option(help="When to stop refining: a time, such as 4m, or a number of runs.")] = "4m",
-    out: Annotated[Path | None, typer.Option(help="Draw it to this file too: .png or .svg.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw it to this file too: .png or .svg.")] = None,
     executor: ExecutorOption = ExecutorName.RAY,
     workers: Workers = None,
+    address: Address = None,
+    out: Runs = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Draw a map of which policy wins where.
@@ -49,15 +51,15 @@ def map(
     Examples:
       coldfleet map configs/quickstart.toml --x nested_ratio --y exposed_share
       coldfleet map configs/quickstart.toml --x nested_ratio --y overcommit --y-range 1.1:2 --metric reclaim_cpu_s
-      coldfleet map configs/quickstart.toml --x nested_ratio --y skew --y-range 0.5:1.3 --out map.svg --json
+      coldfleet map configs/quickstart.toml --x nested_ratio --y skew --y-range 0.5:1.3 --picture map.svg --json
     """
     from coldfleet.cluster.answers.study_map import policy_map
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import settings
     from coldfleet.cluster.report.map_picture import check_picture, draw_picture
 
-    if out is not None:
-        check_picture(out)
+    if picture is not None:
+        check_picture(picture)
     answer = policy_map(
         study,
         x,
@@ -72,11 +74,13 @@ def map(
         budget=budget,
         executor=executor,
         workers=workers,
+        address=address,
+        out=out,
         progress=True,
     )
     name = answer.title or answer.study
-    if out is not None:
-        draw_picture(out, _squares(answer), (answer.x, answer.y), f"{name}: {answer.question}")
+    if picture is not None:
+        draw_picture(picture, _squares(answer), (answer.x, answer.y), f"{name}: {answer.question}")
     if json:
         output.print_json(asdict(answer))
     else:

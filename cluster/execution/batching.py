@@ -122,7 +122,7 @@ class Batches(Iterator[Batch]):
         return index in self._sharded or (long and hosts > 1)
 
     def _size(self, index: int) -> _Size:
-        number = index % self._plan.cell_count
+        _, number = self._plan.place(index)
         varying = self._plan.varying(number) if self._deciding else {}
         key = tuple(varying[path] for path in self._deciding)
         if key not in self._sizes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from string import Template
 
-from coldfleet.cluster.execution.ray_jobs import sweep_command
+from coldfleet.cluster.execution.ray_jobs import SWEEP, job_command
 from coldfleet.cluster.study.reader import read_study
 
 _KUBERAY = Template("""\
@@ -82,31 +81,29 @@ address="$$head:$$((20000 + SLURM_JOB_ID % 20000))"  # no other job's port
 srun --nodes="$$SLURM_JOB_NUM_NODES" --ntasks="$$SLURM_JOB_NUM_NODES" \\
   ray symmetric-run --address "$$address" --min-nodes "$$SLURM_JOB_NUM_NODES" \\
   --temp-dir "/tmp/ray-$$SLURM_JOB_ID" -- \\
-  $sweep --address "$$address"
+  $command --address "$$address"
 """)
 
 
-def kuberay(study: Path, where: str, nodes: int, workers: int | None, image: str) -> str:
+def kuberay(study: Path, where: str, nodes: int, workers: int | None, image: str, ask: str = SWEEP) -> str:
     """A ConfigMap with the study and a RayJob with so many worker nodes, as YAML."""
     plan = read_study(study)
     text = "\n".join(f"    {line}" if line else "" for line in study.read_text().splitlines())
     return _KUBERAY.substitute(
         name=_dns_name(plan.name),
         study=text,
-        entrypoint=sweep_command("/study/study.toml", where, "auto", workers),
+        entrypoint=job_command("/study/study.toml", where, "auto", workers, ask),
         out=where,
         nodes=nodes,
         image=image,
     )
 
 
-def slurm(study: Path, where: str, nodes: int, workers: int | None) -> str:
+def slurm(study: Path, where: str, nodes: int, workers: int | None, ask: str = SWEEP) -> str:
     """A script for sbatch on so many nodes; the study's path has to be the same on all of them."""
     plan = read_study(study)
-    words = ["python", "-m", "coldfleet", "sweep", str(study.absolute()), "--out", where]
-    if workers is not None:
-        words += ["--workers", str(workers)]
-    return _SLURM.substitute(name=_dns_name(plan.name), nodes=nodes, sweep=shlex.join(words))
+    command = job_command(str(study.absolute()), where, None, workers, ask)
+    return _SLURM.substitute(name=_dns_name(plan.name), nodes=nodes, command=command)
 
 
 def _dns_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps as jobs of a Ray cluster: sent over its dashboard's HTTP address, followed, and stopped."""
+"""Sweeps and questions as jobs of a Ray cluster: sent over its dashboard's HTTP address, followed, and stopped."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ EXCLUDES = (".git", "results", "build", "dist", ".venv", "__pycache__", ".mypy_c
 MAX_BYTES = 100 << 20
 """Of a working directory: what Ray takes in practice (ray#55877)."""
 
+SWEEP = "sweep"
+"""What a job is, if nothing else is asked."""
+
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -47,9 +50,11 @@ class Jobs:
         self._client = self._call(client, address)
 
     def submit(
-        self, study: Path, where: str, working_dir: Path | None = None, workers: int | None = None
+        self, study: Path, where: str, working_dir: Path | None = None, workers: int | None = None, ask: str = SWEEP
     ) -> Submission:
         """Sends a study, checked here first, whose results go to ``where``: an absolute path or URI.
+
+        ``ask``: the command that is run on it, with options.
 
         ``working_dir`` is sent along and has to hold the study; without it the study alone is sent. Sending the same
         twice is harmless: while the first job runs there is no second, and after that it finds its results there.
@@ -57,7 +62,7 @@ class Jobs:
         plan = read_study(study)
         if "://" not in where and not where.startswith("/"):
             raise UserError(f"--out {where}: a job needs a place that outlives it: an absolute path or a URI")
-        base = f"coldfleet-{plan.name}-{_digest(plan, where)}"
+        base = f"coldfleet-{plan.name}-{_digest(plan, where, ask)}"
         states = {job_id: state for job_id, state in self.states() if job_id.startswith(base)}
         for job_id, state in states.items():
             if state not in _ENDED:
@@ -71,7 +76,7 @@ class Jobs:
                 sent, name = str(working_dir), _inside(study, working_dir)
                 _check_size(working_dir)
             environment = {"working_dir": sent, "excludes": list(EXCLUDES)}
-            entrypoint = sweep_command(name, where, "auto", workers)
+            entrypoint = job_command(name, where, "auto", workers, ask)
             self._call(self._client.submit_job, entrypoint=entrypoint, submission_id=job_id, runtime_env=environment)
         return Submission(job_id, new=True)
 
@@ -123,16 +128,18 @@ class Jobs:
             raise UserError(f"the Ray dashboard at {self._address}: {text[:300]}") from None
 
 
-def sweep_command(study: str, where: str, address: str, workers: int | None) -> str:
-    """The command of a job, quoted for a shell."""
-    words = ["python", "-m", "coldfleet", "sweep", study, "--out", where, "--address", address]
+def job_command(study: str, where: str, address: str | None, workers: int | None, ask: str) -> str:
+    """The command of a job, quoted for a shell: a sweep, or another command that is asked of a study."""
+    words = ["python", "-m", "coldfleet", *shlex.split(ask), study, "--out", where]
+    if address is not None:
+        words += ["--address", address]
     if workers is not None:
         words += ["--workers", str(workers)]
     return shlex.join(words)
 
 
-def _digest(plan: Plan, where: str) -> str:
-    text = json.dumps([plan.frozen(), where], sort_keys=True, default=str)
+def _digest(plan: Plan, where: str, ask: str) -> str:
+    text = json.dumps([plan.frozen(), where, ask], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,49 +75,61 @@ def sweep(
             with Journal(storage) as journal:
                 # another sweep may have been at work until we got the journal
                 results = open_results_of(plan, storage) if found is None else found.reread()
-                passes = _Passes(plan, storage, journal, executor, reporter, stop, audit)
-                return passes.run(results, retry_failed, fail_fast)
+                passes = Passes(plan, journal, executor, reporter, stop, audit)
+                return passes.run(results, partial(_to_do, retry_failed=retry_failed), fail_fast, once=retry_failed)
 
 
-@dataclass(frozen=True)
-class _Passes:
-    """The work of a sweep, once it holds the journal."""
+@dataclass
+class Passes:
+    """The work of a sweep, or of a round of a question, once it holds the journal.
+
+    ``plan``: that of the executor; its numbers are those of the runs in batches. That of the results may be another.
+    """
 
     plan: Plan
-    storage: Storage
     journal: Journal
     executor: Executor
     reporter: Reporter
     stop: StopRequest
-    audit: bool
+    audit: bool = False
+    access_s: float = 0.0  # what an access took so far
 
-    def run(self, results: Results, retry_failed: bool, fail_fast: bool) -> Results:
-        """Has everything done that is to do, and looks whether it is there: if a part was lost meanwhile, once more."""
+    def run(
+        self, results: Results, to_do: Callable[[Results], list[int]], fail_fast: bool, once: bool = False
+    ) -> Results:
+        """Has everything done that is to do, and looks whether it is there: if a part was lost meanwhile, once more.
+
+        ``to_do``: the runs, by their numbers in ``plan``; ``once``: they are not asked for again.
+        """
         for _ in range(MAX_PASSES):
             clean_up(results, self.journal)
-            indices = _to_do(results, retry_failed)
+            indices = to_do(results)
             if not indices:
                 return results
             if left := self._work(results, indices, fail_fast):
                 stop = self.stop
                 why, code = (stop.why, stop.code) if stop.requested else ("stopped at a failed run", 1)
-                raise StoppedError(f"{why} with {left} of {len(self.plan)} runs to do", stop.last_words, code)
+                raise StoppedError(f"{why} with {left} of {len(results.plan)} runs to do", stop.last_words, code)
             results = results.reread()
-            if retry_failed:
+            if once:
                 clean_up(results, self.journal)
                 return results
-        raise UserError(f"{self.storage}: parts are lost as fast as they are written: is the file system in order?")
+        raise UserError(f"{results.storage}: parts are lost as fast as they are written: is the file system in order?")
 
     def _work(self, results: Results, indices: list[int], fail_fast: bool) -> int:
         """Has these runs done and their receipts written; returns how many of them are left if it was stopped."""
-        plan, status = self.plan, results.status
-        sharded = {index: status.sharded[index] for index in indices if index in status.sharded}
-        batches = Batches(plan, indices, self.executor.slots, status.batches, audit=self.audit, sharded=sharded)
+        plan, status, storage = results.plan, results.status, results.storage
+        wanted = set(indices)
+        begun = {self.plan.index_of(*plan.name_of(index)): shards for index, shards in status.sharded.items()}
+        sharded = {index: shards for index, shards in begun.items() if index in wanted}
+        batches = Batches(
+            self.plan, indices, self.executor.slots, status.batches, self.access_s, audit=self.audit, sharded=sharded
+        )
         tally = _Tally(plan)
         self.reporter.begin(len(plan) - len(indices), len(plan))
         try:
-            receipts = self.executor.run(batches, self.storage, self.stop)
-            for receipt in with_merged(receipts, plan, self.storage, sharded):
+            receipts = self.executor.run(batches, storage, self.stop)
+            for receipt in with_merged(receipts, self.plan, storage, sharded):
                 self.journal.append(receipt)
                 batches.observe(receipt)
                 runs, failures = tally.take(receipt)
@@ -123,9 +137,10 @@ class _Passes:
                 if failures and fail_fast:
                     return len(indices) - tally.ended
         except OSError as error:  # such as a full disk
-            where, why = error.filename or self.storage, error.strerror or error
+            where, why = error.filename or storage, error.strerror or error
             raise UserError(f"{where}: {why}; once that is mended, {self.stop.last_words}") from None
         finally:
+            self.access_s = batches.access_s
             self.reporter.end()
         # a run whose shard was lost before its row was made isn't left: it is found missing, and done again
         return len(indices) - tally.ended if self.stop.requested else 0

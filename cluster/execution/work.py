@@ -179,6 +179,8 @@ def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
         axes={path: sum(_kinds((path,), ((value,) for value in values)), ()) for path, values in plan.axes.items()},
         bundles=tuple(replace(bundle, rows=_kinds(bundle.paths, bundle.rows)) for bundle in plan.bundles),
         where=(),
+        seeds=(),
+        asked=None,
     )
     shapes: dict[HostSpec, None] = {}
     first = plan.run(0)  # of the others, constraints may have left nothing

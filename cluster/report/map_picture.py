@@ -17,11 +17,11 @@ _PIXELS_PER_POINT = 2  # of a PNG
 def check_picture(path: Path) -> None:
     """Raises UserError if a picture can't be written there."""
     if path.suffix not in SUFFIXES:
-        raise UserError(f"--out {path}: pictures are .png or .svg")
+        raise UserError(f"--picture {path}: pictures are .png or .svg")
     if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}")
+        raise UserError(f"--picture {path}: there is no folder {path.parent}")
     if find_spec("altair") is None or find_spec("vl_convert") is None:
-        raise UserError("--out: pictures need more packages: pip install 'coldfleet[report]'")
+        raise UserError("--picture: pictures need more packages: pip install 'coldfleet[report]'")
 
 
 def draw_picture(path: Path, squares: Sequence[dict[str, Any]], axes: tuple[str, str], title: str) -> None:

@@ -178,7 +178,7 @@ def _watch(results: Results, figures: Figures, cell: int | None) -> HostStory:
     if not len(done):
         raise UserError(f"cell {results.plan.cell_ids[cell]} isn't done: coldfleet resume {results.storage}")
     replicate = int(done.min())
-    return watch_host(results, results.plan.run(replicate * results.plan.cell_count + cell))
+    return watch_host(results, results.plan.run(results.plan.index_of(results.plan.cell_ids[cell], replicate)))
 
 
 def _in_words(figures: Figures, metric: Metric, answer: BestPolicy) -> dict[str, Any]:

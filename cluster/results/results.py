@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.fleet import may_have_hosts
 from coldfleet.cluster.study.own_policy import check_installed
-from coldfleet.cluster.study.plan import MAX_RUNS, Plan
+from coldfleet.cluster.study.plan import MAX_RUNS, Plan, Run
 from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.hostsim.spec.checks import check_argument, check_texts
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -257,6 +257,27 @@ def find_results(storage: Storage, plan: Plan) -> Results | None:
     Raises :class:`UserError` if the directory holds another study, other files, or half a sweep that another
     version of the simulator began.
     """
+    return open_results_of(plan, storage) if _holds_results(storage) else None
+
+
+def find_gathered(storage: Storage) -> Results | None:
+    """What a question finds there: what others have gathered, not read yet; None: it can begin. Writes nothing.
+
+    Raises :class:`UserError` if the directory holds a sweep, whose plan is that of its study; other files; or runs of
+    another version of the simulator, or of a package.
+    """
+    if not _holds_results(storage):
+        return None
+    plan, engine = _read_head(storage, None)
+    if plan.asked is None:
+        raise UserError(f"{storage} holds a sweep, and a question's runs don't go with it: give another --out")
+    results = Results(storage, plan, engine, RunStatus(plan), (), {})
+    check_engine(results, always=True)
+    return results
+
+
+def _holds_results(storage: Storage) -> bool:
+    """Whether there are results; False: it is empty. Raises :class:`UserError` for whatever else is there."""
     try:
         if storage.local is not None and storage.local.is_file():
             raise UserError(f"{storage} is a file, not a directory for results")
@@ -264,10 +285,10 @@ def find_results(storage: Storage, plan: Plan) -> Results | None:
             names = storage.sizes() if storage.local is None else [path.name for path in storage.local.glob("*")]
             if not all(map(_BEGUN.fullmatch, names)) or storage.sizes("parts"):
                 raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
-            return None
+            return False
     except OSError as error:
         raise UserError(f"{storage} can't be a directory for results: {error.strerror}: give another --out") from None
-    return open_results_of(plan, storage)
+    return True
 
 
 def open_results_of(plan: Plan, storage: Storage) -> Results:
@@ -279,9 +300,12 @@ def open_results_of(plan: Plan, storage: Storage) -> Results:
     return results
 
 
-def check_engine(results: Results) -> None:
-    """Raises :class:`UserError` if runs are missing that this simulator, or a package, would do differently."""
-    if not results.missing:
+def check_engine(results: Results, always: bool = False) -> None:
+    """Raises :class:`UserError` if runs are missing that this simulator, or a package, would do differently.
+
+    ``always``: even if none is missing, since there will be more.
+    """
+    if not results.missing and not always:
         return
     if results.engine != engine_digest():
         raise UserError(f"{results.storage} was begun by another version of the simulator: give another --out")
@@ -292,6 +316,16 @@ def check_engine(results: Results) -> None:
 def create(storage: Storage, plan: Plan) -> None:
     """Makes the directory of a new sweep, or completes one that was cut off as it was made."""
     storage.prepare()
+    if not storage.exists("study.json"):
+        write_study(storage, plan)
+    if not storage.exists("plan.parquet"):
+        write_plan(storage, plan)
+
+
+def write_study(storage: Storage, plan: Plan) -> None:
+    """Writes study.json, in place of one that there is, which began when that did."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    before = json.loads(storage.read("study.json")) if storage.exists("study.json") else {}
     head = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -301,12 +335,14 @@ def create(storage: Storage, plan: Plan) -> None:
         "plan_sha256": _plan_sha256(plan.frozen(), plan.cell_ids),
         "engine": engine_digest(),
         "versions": versions(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": before.get("created", now),
     }
-    if not storage.exists("study.json"):
-        storage.write("study.json", (json.dumps(head, indent=2) + "\n").encode())
-    if not storage.exists("plan.parquet"):
-        storage.write("plan.parquet", parquet_bytes("plan", _plan_rows(plan)))
+    storage.write("study.json", (json.dumps(head, indent=2) + "\n").encode())
+
+
+def write_plan(storage: Storage, plan: Plan) -> None:
+    """Writes plan.parquet, in place of one that there is."""
+    storage.write("plan.parquet", parquet_bytes("plan", _plan_rows(plan)))
 
 
 def clean_up(results: Results, journal: Journal) -> None:
@@ -383,7 +419,7 @@ def _plan_sha256(study: Mapping[str, Any], cell_ids: list[str]) -> str:
 
 def _stored_ids(storage: Storage, plan: Plan, head: Mapping[str, Any]) -> list[str]:
     """The ids of the plan's cells from plan.parquet, which has replicate 0 of all cells first; [] if it isn't right."""
-    if plan.combination_count * plan.replicates > MAX_RUNS:
+    if plan.most_runs > MAX_RUNS:
         return []
     cells, ids = plan.cell_count, pa.chunked_array([], pa.string())
     with suppress(OSError, KeyError, TypeError, ValueError, pa.ArrowException, UserError):
@@ -405,9 +441,12 @@ def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
 
 
 def _plan_rows(plan: Plan) -> Iterator[list[dict[str, Any]]]:
-    runs = map(plan.run, announced(len(plan), "runs written to the plan"))
-    while chunk := list(islice(runs, _PLAN_CHUNK)):
-        yield [
-            {"index": run.index, "cell_id": run.cell.cell_id, "replicate": run.replicate, **run_parameters(run)}
-            for run in chunk
-        ]
+    @lru_cache(_PLAN_CHUNK)  # replicates of a cell share them
+    def of_cell(number: int) -> dict[str, Any]:
+        run = Run(-1, plan.cell(number), 0)
+        return {"cell_id": run.cell.cell_id, **run_parameters(run)}
+
+    indices = iter(announced(len(plan), "runs written to the plan"))
+    while chunk := list(islice(indices, _PLAN_CHUNK)):
+        places = zip(chunk, map(plan.place, chunk), strict=True)
+        yield [{"index": index, "replicate": place[0], **of_cell(place[1])} for index, place in places]

@@ -19,7 +19,7 @@ def verify(results: Results) -> Iterator[str]:
     """The problems of a results directory, one line each: nothing for a good one, finished or not."""
     storage = results.storage
     resume = f"`coldfleet resume {storage}` runs them again"
-    yield from _verify_plan(results)
+    yield from verify_plan(results)
     for line in results.damage:
         yield f"{line}: nothing is taken from this receipt: {resume}, and drops its line"
     held = storage.sizes("parts")
@@ -45,7 +45,8 @@ def verify(results: Results) -> Iterator[str]:
             yield f"parts/{name}: no valid receipt names it, so it isn't used: `coldfleet compact {storage}` removes it"
 
 
-def _verify_plan(results: Results) -> Iterator[str]:
+def verify_plan(results: Results) -> Iterator[str]:
+    """What is wrong with plan.parquet."""
     storage, plan = results.storage, results.plan
     fix = f"delete it, then `coldfleet resume {storage}` writes it again"
     try:

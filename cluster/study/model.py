@@ -381,6 +381,7 @@ def quantity_of(field: FieldInfo) -> Quantity | None:
     return next((mark for mark in field.metadata if isinstance(mark, Quantity)), None)
 
 
+@cache
 def quantity_at(path: str) -> Quantity | None:
     """The same of a key of a cell, by its dotted name."""
     field = find_key(path)

@@ -76,6 +76,9 @@ class Plan:
     those that vary together (zipped lists, samples); all as a study file writes them, in their shortest form. Every
     combination of the axes and of one row of each bundle that meets the constraints ``where`` is a cell.
     ``policies``: the study's own, as it writes them.
+
+    A plan that was gathered (:mod:`cluster.study.gathering`) has a row of its one bundle for each cell, with a seed for
+    each in ``seeds``, and only the runs ``asked``, as (replicate, number of the cell) in ascending order.
     """
 
     title: str
@@ -90,6 +93,8 @@ class Plan:
     bundles: tuple[Bundle, ...] = ()
     where: tuple[str, ...] = ()
     packaged: tuple[Mapping[str, Any], ...] = ()  # the texts of the policies that other packages bring
+    seeds: tuple[int, ...] = ()  # by cell; none: that of the study
+    asked: tuple[tuple[int, int], ...] | None = None  # None: every replicate of every cell
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -142,13 +147,20 @@ class Plan:
         return values
 
     def __len__(self) -> int:
-        return self.cell_count * self.replicates
+        return self.cell_count * self.replicates if self.asked is None else len(self.asked)
+
+    @property
+    def most_runs(self) -> int:
+        """The number of runs, before the constraints: known at once."""
+        return self.combination_count * self.replicates if self.asked is None else len(self.asked)
 
     @property
     def size(self) -> str:
         """How large it is, in words."""
-        cells, replicates = counted(self.cell_count, "cell"), counted(self.replicates, "replicate")
-        return f"{counted(len(self), 'run')} = {cells} x {replicates}"
+        runs, cells = counted(len(self), "run"), counted(self.cell_count, "cell")
+        if self.asked is not None:
+            return f"{runs} of {cells}"
+        return f"{runs} = {cells} x {counted(self.replicates, 'replicate')}"
 
     def values(self, path: str) -> tuple[Scalar, ...]:
         """Every value that a key has in some cell."""
@@ -176,7 +188,8 @@ class Plan:
             where = ", ".join(f"{path} = {values[path]}" for path in self.varied)
             raise UserError(f"the cell {where}: {first_message(error)}") from None
         policy = policy_of(spec, self.own_policies)
-        return Cell(_cell_id(self.seed, spec, policy), self.seed, spec, policy)
+        seed = self.seeds[number] if self.seeds else self.seed
+        return Cell(_cell_id(seed, spec, policy), seed, spec, policy)
 
     @cached_property
     def _fixed(self) -> tuple[dict[str, Table], dict[str, Scalar]]:
@@ -201,8 +214,22 @@ class Plan:
 
     def run(self, index: int) -> Run:
         """The run of that number. Replicate 0 of all cells comes first, so a sweep cut short has something of each."""
-        replicate, number = divmod(index, self.cell_count)
+        replicate, number = self.place(index)
         return Run(index, self.cell(number), replicate)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The replicate of a run, and the number of its cell."""
+        return divmod(index, self.cell_count) if self.asked is None else self.asked[index]
+
+    def name_of(self, index: int) -> tuple[str, int]:
+        """The cell id of a run, and its replicate."""
+        replicate, number = self.place(index)
+        return self.cell_ids[number], replicate
+
+    @cached_property
+    def _asked_indices(self) -> dict[tuple[int, int], int]:
+        """The numbers of the runs that were asked for, by their places."""
+        return {place: index for index, place in enumerate(self.asked or ())}
 
     def runs(self) -> Iterator[Run]:
         """Every run, in order."""
@@ -211,8 +238,7 @@ class Plan:
     @cached_property
     def cell_ids(self) -> list[str]:
         """The ids of all cells by number; making it checks every cell once."""
-        if self.combination_count * self.replicates > MAX_RUNS:
-            runs = self.combination_count * self.replicates
+        if (runs := self.most_runs) > MAX_RUNS:
             raise UserError(f"the grid has {runs:,} runs; at most {MAX_RUNS:,} fit one study")
         if not self.cell_count:
             raise UserError(f"no combination meets the constraints: {' and '.join(map(cited, self.where))}")
@@ -230,6 +256,8 @@ class Plan:
     def index_of(self, cell_id: str, replicate: int) -> int:
         """The number of a run, -1 if it isn't in the plan."""
         number = self.numbers.get(cell_id, -1)
+        if self.asked is not None:
+            return self._asked_indices.get((replicate, number), -1)
         if number < 0 or not 0 <= replicate < self.replicates:
             return -1
         return replicate * self.cell_count + number
@@ -248,6 +276,7 @@ class Plan:
             "grid": {path: list(values) for path, values in self.axes.items()},
             "bundles": [{"keys": list(bundle.paths), "rows": list(bundle.rows)} for bundle in self.bundles],
             "where": list(self.where),
+            **({} if self.asked is None else {"seeds": list(self.seeds), "asked": list(self.asked)}),
         }
 
     @classmethod
@@ -262,7 +291,7 @@ class Plan:
             if not isinstance(values, list):
                 raise ValueError(f"grid.{path} is {values!r:.40}, not a list")
         axes = {str(path): tuple(values) for path, values in data["grid"].items()}
-        return cls(
+        plan = cls(
             data["title"],
             data["description"],
             data["seed"],
@@ -274,7 +303,24 @@ class Plan:
             bundles=tuple(Bundle(tuple(each["keys"]), tuple(map(tuple, each["rows"]))) for each in data["bundles"]),
             where=tuple(data["where"]),
             packaged=tuple(data["packaged"]),
+            seeds=tuple(data.get("seeds", ())),
+            asked=tuple(map(tuple, data["asked"])) if "asked" in data else None,
         )
+        plan._check_asked()
+        return plan
+
+    def _check_asked(self) -> None:
+        """Raises ValueError if these can't be the runs of a gathered plan."""
+        if self.asked is None and not self.seeds:
+            return
+        asked, numbers = self.asked or (), [*self.seeds, *(number for place in self.asked or () for number in place)]
+        if any(type(number) is not int or number < 0 for number in numbers) or len(self.seeds) != self.cell_count:
+            raise ValueError("a seed for each of its cells, or a number of a run, is missing or can't be")
+        in_order = all(len(place) == 2 and place[1] < self.cell_count for place in asked) and list(asked) == sorted(
+            set(asked)
+        )
+        if not asked or not in_order or max(asked)[0] >= self.replicates:
+            raise ValueError("the runs that were asked for are not in order, or none of its own")
 
     def difference(self, other: Plan) -> str:
         """In what the other plan would compute something else: "" if in nothing."""

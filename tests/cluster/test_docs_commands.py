@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 TEXTS = [*test_docs.TEXTS, ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md"]
 DIRECTORY = ("status", "resume", "retry", "verify", "compact")  # commands on a directory of results
 QUICK = ("new", "policies", "replay", "validate")
-FAKE = ("sweep", "plan", "run", "compare", "capacity", "map")  # the engine answers at once
+FAKE = ("sweep", "plan", "run", "compare", "capacity", "map", "search")  # the engine answers at once
 CLUSTER = ("submit", "job")
 TRACES = ("trace",)
 MINUTES = ("ablate", "argue", "calibrate")  # of calibrate and validate CI runs one, in validation/test_published.py
@@ -101,7 +101,7 @@ def test_command_on_a_study_runs(
     words = shlex.split(re.sub(r"s3://[^'\" ]+", "bucket", line))
     if words[0] == "sweep":
         cut(folder / words[1])
-    limits = ["--budget", "200"] if words[0] in ("compare", "capacity", "map") else []
+    limits = ["--budget", "200"] if words[0] in ("compare", "capacity", "map", "search") else []
     serial = [] if words[0] == "run" else ["--executor", "serial"]
     said = coldfleet(*words, *serial, *limits)
     assert said.code == 0, said.err

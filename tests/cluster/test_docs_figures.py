@@ -70,6 +70,7 @@ def test_answers(
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_arguments(coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes ten minutes on two cores."""
     monkeypatch.chdir(ROOT)

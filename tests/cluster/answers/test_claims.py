@@ -161,7 +161,7 @@ def test_a_study_without_a_claim_can_t_be_argued(study_file: Path, coldfleet: Co
 def test_argue_prints_claim_figures_and_verdict(tmp_path: Path, coldfleet: Command) -> None:
     study = tmp_path / "claim.toml"
     study.write_text(STUDY)
-    said = coldfleet("argue", study, "--quick", "--workers", 1, "--json")
+    said = coldfleet("argue", study, "--quick", "--executor", "serial", "--json")
     (found,) = json.loads(said.out)
     assert found["verdict"] == "confirmed"
     assert found["replicates"] == 3
@@ -170,7 +170,7 @@ def test_argue_prints_claim_figures_and_verdict(tmp_path: Path, coldfleet: Comma
     refuted = tmp_path / "refuted.toml"
     text = STUDY.replace("lockless-6.15", "locked-6.12").replace('"a test"', '"a test"\nbound_set = 2026-11-23')
     refuted.write_text(text)
-    said = coldfleet("argue", study, refuted, "--quick")
+    said = coldfleet("argue", study, refuted, "--quick", "--executor", "serial")
     assert "C7 confirmed: asking" in said.out
     assert "C7 refuted: asking at eviction alone takes mmu_lock\n   a test; bounds set 2026-11-23\n" in said.out
     assert said.out.splitlines()[-1] == "1 confirmed, 1 refuted, 0 open"
@@ -209,6 +209,7 @@ def test_a_date_in_a_comment_is_that_of_the_key() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_every_control_in_the_claims_is_told_from_what_is_right(coldfleet: Command) -> None:
     found = json.loads(coldfleet("argue", "--quick", "--json").out)
     assert [one["claim"] for one in found] == [f"C{number}" for number in range(1, 28)]

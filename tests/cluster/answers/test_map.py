@@ -119,7 +119,7 @@ def study(tmp_path: Path) -> Path:
 def test_map_in_characters_json_and_svg(study: Path, tmp_path: Path, coldfleet: Command) -> None:
     pytest.importorskip("altair")
     ask = ("map", study, "--x", "nested_ratio", "--y", "exposed_share", "--depth", "1", "--at", "ticks=2", *SERIAL)
-    said = coldfleet(*ask, "--out", tmp_path / "map.svg")
+    said = coldfleet(*ask, "--picture", tmp_path / "map.svg")
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 100
     assert "locked-6.12 = lockless-6.15 (tie)" in said.out
@@ -165,8 +165,8 @@ def test_the_highest_can_win(study: Path, coldfleet: Command) -> None:
         (("--x", "nested_ratio", "--y", "skew", "--y-range", "2:1"), "guest.workload.skew from 2 to 1 is not a range"),
         (("--x", "nested_ratio", "--y", "exposed_share", "--metric", "refault"), "unknown metric 'refault'"),
         (("--x", "nested_ratio", "--y", "exposed_share", "--at", "policy=evict-only"), "a map needs several"),
-        (("--x", "nested_ratio", "--y", "exposed_share", "--out", "map.pdf"), "--out map.pdf: pictures are .png or"),
-        (("--x", "nested_ratio", "--y", "exposed_share", "--out", "no/map.png"), "there is no folder no"),
+        (("--x", "nested_ratio", "--y", "exposed_share", "--picture", "map.pdf"), "map.pdf: pictures are .png or"),
+        (("--x", "nested_ratio", "--y", "exposed_share", "--picture", "no/map.png"), "there is no folder no"),
         (("--x", "nested_ratio", "--y", "overcommit", "--y-range", "0:0.5"), "overcommit = 0.5: it should be greater"),
     ],
 )

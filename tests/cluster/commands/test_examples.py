@@ -32,7 +32,7 @@ WATCHED = ("explain", "report")  # simulate a host again: their results are real
 ELSEWHERE = re.compile(
     r"s3://|--address|--follow|^coldfleet job |^coldfleet submit (?!.*--print)"
 )  # a cluster, a store
-QUESTIONS = ("compare", "capacity", "map")  # run until they are sure, or their budget is spent
+QUESTIONS = ("compare", "capacity", "map", "search")  # run until they are sure, or their budget is spent
 
 
 def examples() -> list[str]:
@@ -100,8 +100,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs everything in this process, without Ray."""
-    for place in ("execution.executor", "answers.study_comparison", "answers.study_capacity", "answers.study_map"):
-        monkeypatch.setattr(f"coldfleet.cluster.{place}.make_executor", lambda *arguments: SerialExecutor())
+    for place in ("executor", "trials"):
+        monkeypatch.setattr(f"coldfleet.cluster.execution.{place}.make_executor", lambda *arguments: SerialExecutor())
 
 
 def words_of(line: str) -> list[str]:

@@ -75,7 +75,8 @@ def read_study_with(changes: dict[str, Any]) -> Plan:
 def read_budget(text: str) -> None:
     budget = Budget.parse(text)
     for runs, seconds in ((0, 0.0), (10, 0.5), (10**6, 1e6)):
-        assert budget.runs_left(runs, seconds) >= 0
+        left = budget.runs_left(runs, seconds, runs / seconds if runs else None)
+        assert left is None if budget.runs is None and not runs else left is not None and left >= 0
 
 
 def read_at(text: str) -> None:

@@ -80,6 +80,32 @@ def test_study_alone_is_sent(dashboard: FakeDashboard, study_file: Path, coldfle
     assert words[5:] == ["--out", "s3://b/my results", "--address", "auto", "--workers", "3"]
 
 
+def test_a_question_is_sent_as_it_is_asked(dashboard: FakeDashboard, study_file: Path, coldfleet: Command) -> None:
+    ask = "capacity --slo 'fault_rate<15%' --at nested_ratio=0"
+    for asked in (ask, "compare evict-only six-steps"):
+        assert coldfleet("submit", study_file, "--out", "/shared/x", "--ask", asked, "--workers", 3).code == 0
+    first, second = (shlex.split(sent["entrypoint"])[3:] for sent in dashboard.sent)  # other questions, other jobs
+    rest = ["small.toml", "--out", "/shared/x", "--address", "auto", "--workers", "3"]
+    assert first == ["capacity", "--slo", "fault_rate<15%", "--at", "nested_ratio=0", *rest]
+    assert second == ["compare", "evict-only", "six-steps", *rest]
+    script = coldfleet("submit", study_file, "--out", "/shared/x", "--ask", ask, "--print", "slurm").out
+    assert "-m coldfleet capacity --slo 'fault_rate<15%'" in script
+
+
+@pytest.mark.parametrize(
+    ("ask", "why"),
+    [("compar a b", "did you mean 'compare'"), ("", "a job can be sweep"), ("compare one", "Missing argument"),
+     ("capacity --slo 'x", "No closing quotation"), ("capacity", "Missing option '--slo'"),
+     ("verify", "a job can be sweep, compare, capacity"), ("map --x a --y b --z c", "No such option")],
+)  # fmt: skip
+def test_a_question_that_can_t_be_read_is_not_sent(
+    ask: str, why: str, dashboard: FakeDashboard, study_file: Path, coldfleet: Command
+) -> None:
+    said = coldfleet("submit", study_file, "--out", "/shared/x", "--ask", ask)
+    assert (said.code, said.out, said.err.count("\n"), dashboard.sent) == (2, "", 1, [])
+    assert why in said.err
+
+
 def test_second_submission_waits_for_the_first(dashboard: FakeDashboard, study_file: Path, coldfleet: Command) -> None:
     first = coldfleet("submit", study_file, "--out", "/shared/x").out.split()[0]
     again = coldfleet("submit", study_file, "--out", "/shared/x")

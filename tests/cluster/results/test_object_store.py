@@ -200,3 +200,16 @@ def test_google_s_store_that_does_not_answer_is_one_line(
             assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
             assert f"{where}: no answer within 1 s: check the address, the credentials and the network" in said.err
         assert time.monotonic() - begun < 10
+
+
+def test_a_question_keeps_its_runs_on_s3(
+    where: str, study_file: Path, coldfleet: Callable[..., Said], fake_engine: list[HostSpec]
+) -> None:
+    question = ("compare", "evict-only", "six-steps", study_file, "--budget", 40, "--executor", "serial", "--json")
+    alone, first = coldfleet(*question), coldfleet(*question, "--out", where)
+    fake_engine.clear()
+    again = coldfleet(*question, "--out", where)
+    assert first.out == again.out == alone.out
+    assert not fake_engine
+    assert "reused 20 of 20 runs" in again.err
+    assert coldfleet("verify", where).code == 0
