@@ -26,6 +26,7 @@ from coldfleet.cluster.execution.progress import Reporter
 from coldfleet.cluster.execution.sweep import get_ready
 from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.parts import Rows
+from coldfleet.cluster.results.results import put_data
 from coldfleet.cluster.results.schemas import SORT_KEYS
 from coldfleet.cluster.results.storage import open_storage
 from coldfleet.cluster.study.fleet import build_hosts
@@ -70,6 +71,7 @@ class Trials:
             folder = stack.enter_context(TemporaryDirectory(prefix="coldfleet-"))
             self._storage = open_storage(str(Path(folder) / "runs"))
             self._storage.prepare()
+            put_data(self._storage, self.plan)
             stack.enter_context(self._executor)
             get_ready(self._executor, self.plan, self._reporter, self._stop)
             self._stack = stack.pop_all()
