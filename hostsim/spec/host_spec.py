@@ -225,7 +225,7 @@ class PageCacheSpec:
     readahead_pages: int = 0
 
     def __post_init__(self) -> None:
-        check_names("kind of workload for files", [self.kind], DRAWN_KINDS)
+        check_names("kind of workload", [self.kind], DRAWN_KINDS)
         check_names("device for files", [self.device], FILE_DEVICES)
         shares = {"access_share": SHARE, "mmap_share": SHARE, "write_share": SHARE}
         check_ranges(self, pages=COUNT, **shares, readahead_pages=NUMBER)

@@ -24,7 +24,7 @@ from coldfleet.hostsim.workload.levels import L2_ONLY, SHARED
 from coldfleet.hostsim.workload.schedule import FNV_PRIME
 
 BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
-AHEAD, LOOKED_AT = 512, 8  # depths that are drawn ahead, and how many of them are looked at for an access
+AHEAD, LOOKED_AT = 512, 16  # depths that are drawn ahead, and how many of them are looked at for an access
 _32 = np.uint64(32)
 _NEXT, _TOTAL = range(2)
 Words = npt.NDArray[np.uint64]
