@@ -62,7 +62,14 @@ class StudyData:
 
     def fetch(self) -> DataFile:
         """The file on this machine, its hash checked; raises :class:`UserError` if it is missing or changed."""
-        return DataFile(str(_fetched(self.where, self.sha256)), self.sha256) if self.where else DataFile("", "")
+        if not self.where:
+            return DataFile("", "")
+        path = Path(self.where)
+        if "://" in self.where:
+            path = _cache() / f"{self.sha256}.parquet"
+            path = path if path.exists() else _download(self.where)
+        _check(path, self.sha256, self.where, _version(path))
+        return DataFile(str(path), self.sha256)
 
     def frozen(self) -> dict[str, Any]:
         """As plain data, for study.json."""
@@ -93,7 +100,7 @@ def find_data(name: str, folder: Path) -> StudyData:
                 f"its directory in {DATA_DIRECTORY}"
             )
         path, where = found[0], str(found[0].absolute())
-    return replace(_inspected(path, path.stat().st_mtime_ns), where=where)
+    return replace(_inspected(path, _version(path)), where=where)
 
 
 def check_workload(load: Workload, memory_pages: int, data: Mapping[str, StudyData]) -> None:
@@ -117,8 +124,8 @@ def check_workload(load: Workload, memory_pages: int, data: Mapping[str, StudyDa
 
 
 @lru_cache(maxsize=64)
-def _inspected(path: Path, changed_ns: int) -> StudyData:
-    """What is in a file that was changed last at that time."""
+def _inspected(path: Path, version: tuple[int, int]) -> StudyData:
+    """What is in a version of a file."""
     from coldfleet.hostsim.trace.footprint import find_footprint
     from coldfleet.hostsim.trace.table import Trace
     from coldfleet.hostsim.workload.trace_data import check_length, sha256_of
@@ -136,20 +143,24 @@ def _inspected(path: Path, changed_ns: int) -> StudyData:
 
 
 @lru_cache(maxsize=64)
-def _fetched(where: str, sha256: str) -> Path:
+def _check(path: Path, sha256: str, where: str, version: tuple[int, int]) -> None:
+    """Raises :class:`UserError` unless a file has this hash; each version of a file is read once."""
     from coldfleet.hostsim.workload.trace_data import sha256_of
 
-    path = Path(where)
-    if "://" in where:
-        path = _cache() / f"{sha256}.parquet"
-        if not path.exists():
-            path = _download(where)
     if (found := sha256_of(path)) != sha256:
         raise UserError(
             f"{where}: changed: its sha256 is {found[:16]}..., not {sha256[:16]}...: put the file back, or run the "
             "study again into a new directory"
         )
-    return path
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """When a file was changed last, ns, and its size."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: the study names it: put it back") from None
+    return found.st_mtime_ns, found.st_size
 
 
 def _cache() -> Path:
