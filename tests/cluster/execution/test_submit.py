@@ -117,9 +117,9 @@ def test_data_is_sent_with_the_study(
     sent: list[str] = []
     submitted = dashboard.submit_job
 
-    def submit(**job: Any) -> str:
+    def submit(**job: Any) -> None:
         sent.extend(sorted(path.name for path in Path(job["runtime_env"]["working_dir"]).rglob("*.*")))
-        return submitted(**job)
+        submitted(**job)
 
     monkeypatch.setattr(dashboard, "submit_job", submit)
     assert coldfleet("submit", study_file, "--out", "/shared/x").code == 0
