@@ -10,11 +10,13 @@ import numpy.typing as npt
 import pytest
 
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
-from coldfleet.hostsim.spec.host_spec import DataFile, GuestSpec, NestedSpec, WorkloadSpec
+from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.spec.host_spec import DataFile, GuestSpec, HostSpec, NestedSpec, WorkloadSpec
 from coldfleet.hostsim.trace.importing import import_trace
 from coldfleet.hostsim.trace.reuse import ReuseTracker
 from coldfleet.hostsim.workload.stack_stream import StackStream
 from coldfleet.hostsim.workload.trace_data import load_trace, sha256_of
+from coldfleet.policies import POLICIES
 from tests.hostsim.trace.files import REAL, needs_real
 from tests.hostsim.workload.traces import LOCALITY, local_accesses, write_trace
 
@@ -55,6 +57,22 @@ def test_a_clone_has_the_curve_of_the_trace_also_in_twice_the_memory(kind: str, 
 def test_a_clone_has_the_curve_of_a_real_trace(scale: int, tmp_path: Path) -> None:
     trace = import_trace([REAL / "cloudPhysicsIO.oracleGeneral.bin"], tmp_path / "t.parquet")
     assert worst_difference(DataFile(str(trace.path), sha256_of(trace.path)), scale) < 0.02
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("kind", ["phases", "zipf", "drifting zipf"])
+def test_a_clone_refaults_as_often_as_the_trace_at_five_sizes(kind: str, scale: int, tmp_path: Path) -> None:
+    file = write_trace(tmp_path / "t.parquet", local_accesses(kind, 60_000, 3000))
+    pages, each = load_trace(file).pages, 3000
+
+    def refaults(load: str, times: int, share: float) -> float:
+        workload = WorkloadSpec(load, file=file, start="same")
+        guest = GuestSpec("g", times * pages, round(share * times * pages), times * each, workload=workload)
+        result = simulate_host(HostSpec("6.12", (guest,), 40), POLICIES["lockless-6.15"], seed=1, replicate=0, host=0)
+        return result.totals()["pgmajfault"] / result.totals()["accesses"]
+
+    for share in (0.2, 0.35, 0.5, 0.65, 0.8):
+        assert refaults("clone", scale, share) == pytest.approx(refaults("trace", 1, share), abs=0.02)
 
 
 def test_hot_pages_of_the_trace_are_hot_in_its_clone(tmp_path: Path) -> None:
