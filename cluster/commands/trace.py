@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from coldfleet.hostsim.trace.importing import ImportProgress
     from coldfleet.hostsim.trace.table import Trace
 
 
@@ -115,25 +118,25 @@ def _say(made: Trace, json: bool) -> int:
 
 
 def _imported(files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str) -> Trace:
-    from coldfleet.cluster.execution.progress import share_reported
-    from coldfleet.hostsim.trace.importing import ImportProgress, import_trace
+    from coldfleet.hostsim.trace.importing import import_trace
 
-    with share_reported("imported") as tell:
-
-        def told(progress: ImportProgress) -> None:
-            tell(progress.bytes_read / max(progress.bytes_total, 1))
-
+    with _import_reported() as told:
         return import_trace(list(files), out, format=format, columns=columns, time_unit=unit, progress=told)
 
 
 def _recorded(command: list[str], out: Path) -> Trace:
     from coldfleet.hostsim.trace.record import record_trace
 
-    progress = _Progress("imported")
-    try:
-        return record_trace(command, out, progress=progress.of_import)
-    finally:
-        progress.end()
+    with _import_reported() as told:
+        return record_trace(command, out, progress=told)
+
+
+@contextmanager
+def _import_reported() -> Iterator[Callable[[ImportProgress], None]]:
+    from coldfleet.cluster.execution.progress import share_reported
+
+    with share_reported("imported") as tell:
+        yield lambda progress: tell(progress.bytes_read / max(progress.bytes_total, 1))
 
 
 def _show(
