@@ -20,6 +20,7 @@ __all__ = [
     "ComparisonAnswer",
     "CompressionSpec",
     "CurvePoint",
+    "DataFile",
     "GuestResult",
     "GuestSpec",
     "HeatSummary",
@@ -55,6 +56,7 @@ __all__ = [
     "list_policies",
     "policy_map",
     "read_study",
+    "record_trace",
     "replay",
     "run_query",
     "simulate_host",
@@ -77,10 +79,11 @@ _HOMES = {
     "coldfleet.cluster.answers.study_map": "MapAnswer MapPoint MapRegion policy_map",
     "coldfleet.cluster.validation.replays": "ReplayAnswer StepDifference replay",
     "coldfleet.host": "list_policies simulate_host",
-    "coldfleet.hostsim.spec.host_spec": "ClockSpec CompressionSpec GuestResult GuestSpec HostResult HostSpec "
+    "coldfleet.hostsim.spec.host_spec": "ClockSpec CompressionSpec DataFile GuestResult GuestSpec HostResult HostSpec "
     "NestedSpec PageCacheSpec VmSpec WorkloadSpec",
     "coldfleet.hostsim.spec.errors": "UserError",
     "coldfleet.hostsim.trace.importing": "ImportProgress import_trace",
+    "coldfleet.hostsim.trace.record": "record_trace",
     "coldfleet.hostsim.trace.table": "Trace",
     "coldfleet.hostsim.trace.summary": "CurvePoint TraceSummary",
     "coldfleet.hostsim.trace.heat": "HeatSummary",
@@ -108,6 +111,7 @@ if TYPE_CHECKING:
     from coldfleet.hostsim.spec.host_spec import (
         ClockSpec,
         CompressionSpec,
+        DataFile,
         GuestResult,
         GuestSpec,
         HostResult,
@@ -119,6 +123,7 @@ if TYPE_CHECKING:
     )
     from coldfleet.hostsim.trace.heat import HeatSummary
     from coldfleet.hostsim.trace.importing import ImportProgress, import_trace
+    from coldfleet.hostsim.trace.record import record_trace
     from coldfleet.hostsim.trace.summarize import summarize_trace
     from coldfleet.hostsim.trace.summary import CurvePoint, TraceSummary
     from coldfleet.hostsim.trace.table import Trace

@@ -32,8 +32,9 @@ from coldfleet.hostsim.swap.queue import SWAP, new_queue
 from coldfleet.hostsim.swap.zram import fill_in_sizes, with_compression
 from coldfleet.hostsim.workload.access_queues import AccessQueues, GuestSource, Stream
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
+from coldfleet.hostsim.workload.guest_streams import make_stream
 from coldfleet.hostsim.workload.scenario import RecordedStream
-from coldfleet.hostsim.workload.streams import FileStream, GuestStream
+from coldfleet.hostsim.workload.streams import FileStream
 from coldfleet.policies import Lock, Policy, Site
 
 LEAST_BATCH = 64  # accesses: what a sample draws is not cut finer
@@ -201,13 +202,13 @@ def _with_gauges(results: tuple[GuestResult, ...], clock: HostClock) -> HostResu
     return HostResult(tuple(guests), gauges(*everybody, latencies.sum(axis=0)))
 
 
-def _stream(guest: GuestSpec, ticks: int, who: tuple[int, int, int, int]) -> Stream:
+def _stream(guest: GuestSpec, ticks: int, paced: bool, who: tuple[int, int, int, int]) -> Stream:
     seed, replicate, host, number = who
     if guest.recorded is not None:
         return RecordedStream(
             guest, guest.recorded, ticks=ticks, seed=seed, replicate=replicate, host=host, guest=number
         )
-    return GuestStream(guest, seed=seed, replicate=replicate, host=host, guest=number)
+    return make_stream(guest, paced=paced, seed=seed, replicate=replicate, host=host, guest=number)
 
 
 def _access_queues(memory: HostMemory, spec: HostSpec, policy: Policy, who: tuple[int, int, int]) -> AccessQueues:
@@ -223,7 +224,7 @@ def _access_queues(memory: HostMemory, spec: HostSpec, policy: Policy, who: tupl
         number = guest_word(Source.ACCESSES, g, guest.part)
         own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
         file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
-        sources.append(GuestSource(_stream(guest, spec.ticks, (*who, number)), file, batch))
+        sources.append(GuestSource(_stream(guest, spec.ticks, spec.clock is not None, (*who, number)), file, batch))
         has_baseline = spec.clock and (guest.nested or guest.page_cache)
         baseline_of.append(len(slots) if has_baseline else -1)
         if has_baseline:

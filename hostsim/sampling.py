@@ -26,7 +26,15 @@ from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.timing import TIMES
 from coldfleet.hostsim.engine.state import DEF_PRIORITY, MIN_LRU_BATCH, PTRS_PER_PTE, UPPER_LEVELS
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import GuestResult, GuestSpec, HostResult, HostSpec, PageCacheSpec, SampleOf
+from coldfleet.hostsim.spec.host_spec import (
+    ORDERED_KINDS,
+    GuestResult,
+    GuestSpec,
+    HostResult,
+    HostSpec,
+    PageCacheSpec,
+    SampleOf,
+)
 
 PARTS = 4
 T_975 = 4.303  # Student's t for a two-sided 95 % interval with two degrees of freedom, one for each pair
@@ -42,6 +50,10 @@ def parts_of(spec: HostSpec, random: np.random.Generator) -> list[HostSpec]:
     """The parts of a sample, two with smaller calls, then two with fewer; raises UserError for what has none."""
     if spec.scenario or spec.monitor or any(guest.vm.device_share for guest in spec.guests):
         raise UserError("sampled scale knows no scenarios, access monitors or devices: leave them out, or sample = 1")
+    if ordered := [kind for guest in spec.guests if (kind := guest.workload.kind) in ORDERED_KINDS]:
+        raise UserError(
+            f"sampled scale knows no workload of kind {ordered[0]!r}, whose accesses have an order: sample = 1"
+        )
     step = PARTS * spec.sample
     starts = (random.permutation(step)[:PARTS] + 0.5) / step
     return [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.spec.host_spec import (
+    DRAWN_KINDS,
     GUEST_KINDS,
     MIX_WORKLOADS,
     MONITORS,
@@ -18,7 +19,6 @@ from coldfleet.hostsim.spec.host_spec import (
     RECORDED_WORKLOADS,
     SUBSCRIBERS,
     SWAP_DEVICES,
-    WORKLOAD_KINDS,
 )
 from coldfleet.policies import POLICIES
 
@@ -31,7 +31,7 @@ ACCESSES = st.sampled_from([1, 100, 1500, 4000])
 WORKLOADS = st.fixed_dictionaries(
     {},
     optional={
-        "kind": st.sampled_from(WORKLOAD_KINDS),
+        "kind": st.sampled_from(DRAWN_KINDS),
         "skew": st.sampled_from([0.0, 0.9, 2.0]),
         "hot_share": SHARES,
         "hot_access_share": SHARES,
@@ -44,7 +44,7 @@ PAGE_CACHES = st.fixed_dictionaries(
     {"memory": st.sampled_from(["1 pages", "160 KiB", "2 MiB"])},
     optional={
         "access_share": SHARES,
-        "kind": st.sampled_from(WORKLOAD_KINDS),
+        "kind": st.sampled_from(DRAWN_KINDS),
         "mmap_share": SHARES,
         "write_share": SHARES,
     },

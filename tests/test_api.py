@@ -116,7 +116,7 @@ def test_a_public_name_is_documented(name: str) -> None:
 def test_the_signatures_in_the_docs_are_current() -> None:
     text = " ".join((ROOT / "docs/api.md").read_text().split())
     studies = (coldfleet.read_study, coldfleet.sweep, coldfleet.compare, coldfleet.capacity, coldfleet.policy_map)
-    traces = (coldfleet.import_trace, coldfleet.summarize_trace)
+    traces = (coldfleet.import_trace, coldfleet.record_trace, coldfleet.summarize_trace)
     for function in (*studies, coldfleet.simulate_host, coldfleet.replay, *traces):
         signature = inspect.signature(function)
         bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]

@@ -170,7 +170,7 @@ def run_arguments(
     gathered = Gathered(arguables[0].plan)
     for one in arguables:
         try:
-            gathered.adopt_policies(one.plan)
+            gathered.adopt(one.plan)
             gathered.add(map(one.plan.run, range(one.plan.cell_count)))
         except UserError as error:
             raise UserError(f"{one.study}: {error}: argue this claim alone") from None

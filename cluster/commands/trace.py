@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from coldfleet.hostsim.trace.importing import ImportProgress
     from coldfleet.hostsim.trace.table import Trace
 
 
@@ -17,17 +20,23 @@ class TraceAction(StrEnum):
 
     IMPORT = "import"
     SHOW = "show"
+    RECORD = "record"
 
 
 def trace(
-    action: Annotated[TraceAction, typer.Argument(help="import or show.", metavar="import|show")],
+    action: Annotated[TraceAction, typer.Argument(help="import, show or record.", metavar="import|show|record")],
     file: Annotated[
-        list[Path], typer.Argument(help="The trace; several files continue each other.", metavar="FILE...")
+        list[str],
+        typer.Argument(
+            help="The trace; several files continue each other. record: the command, after --.", metavar="FILE..."
+        ),
     ],
     format: Annotated[
         str | None, typer.Option("--as", metavar="FORMAT", help="Its format.  [default: by its content]")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="import: the Parquet file to make.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="import, record: the Parquet file to make.")
+    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,10 +56,10 @@ def trace(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Import traces of other tools into Parquet, and show what they are like.
+    """Import traces of other tools into Parquet, show what they are like, and record programs.
 
     Formats: oracle-general, csv, txt, vscsi, lackey, perf-script, damon, lru-gen, page-idle, parquet; packed by gzip,
-    zstd, xz, bzip2 or zlib, too. What a format doesn't know is said as a note.
+    zstd, xz, bzip2 or zlib, too. What a format doesn't know is said as a note. record runs a command under valgrind.
 
     \b
     Examples:
@@ -58,18 +67,24 @@ def trace(
       coldfleet trace import blocks.csv --column obj_id=lbn --column time=2 --time-unit us --out blocks.parquet
       coldfleet trace import idle.0 idle.1 idle.2 --as page-idle --out idle.parquet
       coldfleet trace show web.oracleGeneral.bin.zst --size "64 MiB" --export pictures
+      coldfleet trace record --out sum.parquet -- python3 -c 'print(sum(range(10**5)))'
     """  # fmt: skip
     from coldfleet.hostsim.spec.errors import UserError
 
-    if action is TraceAction.IMPORT:
+    files = [Path(each) for each in file]
+    if action is not TraceAction.SHOW:
         if out is None:
-            raise UserError("trace import: name the file to make: --out FILE.parquet")
+            raise UserError(f"trace {action}: name the file to make: --out FILE.parquet")
         if size or exact or export is not None:
             raise UserError("--size, --exact and --export are for trace show")
-        return _import(file, out, format, _columns(column), time_unit, json)
+        if action is TraceAction.IMPORT:
+            return _say(_imported(files, out, format, _columns(column), time_unit), json)
+        if format is not None or column or time_unit != "s":
+            raise UserError("--as, --column and --time-unit are for trace import and show")
+        return _say(_recorded(file, out), json)
     if out is not None:
-        raise UserError("--out is for trace import")
-    return _show(file, format, _columns(column), time_unit, size or [], exact, export, json)
+        raise UserError("--out is for trace import and record")
+    return _show(files, format, _columns(column), time_unit, size or [], exact, export, json)
 
 
 def _columns(column: list[str] | None) -> dict[str, str]:
@@ -87,12 +102,11 @@ def _columns(column: list[str] | None) -> dict[str, str]:
     return found
 
 
-def _import(files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str, json: bool) -> int:
+def _say(made: Trace, json: bool) -> int:
     from dataclasses import asdict
 
     from coldfleet.cluster.commands import output
 
-    made = _imported(files, out, format, columns, unit)
     if json:
         output.print_json({**asdict(made), "path": str(made.path)})
         return 0
@@ -104,15 +118,25 @@ def _import(files: list[Path], out: Path, format: str | None, columns: dict[str,
 
 
 def _imported(files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str) -> Trace:
+    from coldfleet.hostsim.trace.importing import import_trace
+
+    with _import_reported() as told:
+        return import_trace(list(files), out, format=format, columns=columns, time_unit=unit, progress=told)
+
+
+def _recorded(command: list[str], out: Path) -> Trace:
+    from coldfleet.hostsim.trace.record import record_trace
+
+    with _import_reported() as told:
+        return record_trace(command, out, progress=told)
+
+
+@contextmanager
+def _import_reported() -> Iterator[Callable[[ImportProgress], None]]:
     from coldfleet.cluster.execution.progress import share_reported
-    from coldfleet.hostsim.trace.importing import ImportProgress, import_trace
 
     with share_reported("imported") as tell:
-
-        def told(progress: ImportProgress) -> None:
-            tell(progress.bytes_read / max(progress.bytes_total, 1))
-
-        return import_trace(list(files), out, format=format, columns=columns, time_unit=unit, progress=told)
+        yield lambda progress: tell(progress.bytes_read / max(progress.bytes_total, 1))
 
 
 def _show(

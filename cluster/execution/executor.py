@@ -62,10 +62,11 @@ class SerialExecutor:
         warm_up(plan)
 
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+        plan = self._plan.with_data_at(storage.address)
         while not stop.requested and (batch := next(batches, None)) is not None:
             stop.urgent = True  # nothing of this batch is worth keeping, and a run may take minutes
             try:
-                receipt = run_batch(self._plan, batch, storage)
+                receipt = run_batch(plan, batch, storage)
             except KeyboardInterrupt:
                 return
             finally:

@@ -34,6 +34,7 @@ class HostActor:
     def __init__(self, plan: Plan) -> None:
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
         self._plan = plan
+        self._where = ""
 
     def hello(self) -> Hello:
         """Tells where it lives; also a proof of life."""
@@ -50,4 +51,6 @@ class HostActor:
         from coldfleet.cluster.execution.work import run_batch
         from coldfleet.cluster.results.storage import open_storage
 
+        if where != self._where:
+            self._plan, self._where = self._plan.with_data_at(where), where
         return run_batch(self._plan, batch, open_storage(where))

@@ -7,6 +7,7 @@ from string import Template
 
 from coldfleet.cluster.execution.ray_jobs import SWEEP, job_command
 from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.spec.errors import UserError
 
 _KUBERAY = Template("""\
 # kubectl apply -f THIS_FILE. KubeRay 1.5 or newer; an image that has Ray and coldfleet; a service account or
@@ -88,6 +89,8 @@ srun --nodes="$$SLURM_JOB_NUM_NODES" --ntasks="$$SLURM_JOB_NUM_NODES" \\
 def kuberay(study: Path, where: str, nodes: int, workers: int | None, image: str, ask: str = SWEEP) -> str:
     """A ConfigMap with the study and a RayJob with so many worker nodes, as YAML."""
     plan = read_study(study)
+    if local := [name for name in plan.data if "://" not in name]:
+        raise UserError(f"{local[0]} is too large for a ConfigMap: put it where the cluster sees it, and name its URI")
     text = "\n".join(f"    {line}" if line else "" for line in study.read_text().splitlines())
     return _KUBERAY.substitute(
         name=_dns_name(plan.name),

@@ -169,7 +169,7 @@ class RayExecutor:
                 slot.compiling = slot.actor.warm_up.remote()
 
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
-        where = storage.uri if storage.local is None else storage.root
+        where = storage.address
         try:
             while not stop.requested:
                 if self._address:

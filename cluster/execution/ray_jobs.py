@@ -56,8 +56,8 @@ class Jobs:
 
         ``ask``: the command that is run on it, with options.
 
-        ``working_dir`` is sent along and has to hold the study; without it the study alone is sent. Sending the same
-        twice is harmless: while the first job runs there is no second, and after that it finds its results there.
+        ``working_dir`` is sent along and has to hold the study and its data; without it these alone are sent. Sending
+        the same twice is harmless: while the first job runs there is no second, and after that it finds its results.
         """
         plan = read_study(study)
         if "://" not in where and not where.startswith("/"):
@@ -71,10 +71,13 @@ class Jobs:
         with tempfile.TemporaryDirectory() as alone:
             if working_dir is None:
                 shutil.copy(study, Path(alone) / study.name)
+                _add_data(plan, study.parent, Path(alone))
                 sent, name = alone, study.name
             else:
                 sent, name = str(working_dir), _inside(study, working_dir)
-                _check_size(working_dir)
+                for data in _local_data(plan, study.parent):
+                    _inside(study.parent / data, working_dir)
+            _check_size(Path(sent))
             environment = {"working_dir": sent, "excludes": list(EXCLUDES)}
             entrypoint = job_command(name, where, "auto", workers, ask)
             self._call(self._client.submit_job, entrypoint=entrypoint, submission_id=job_id, runtime_env=environment)
@@ -138,6 +141,21 @@ def job_command(study: str, where: str, address: str | None, workers: int | None
     return shlex.join(words)
 
 
+def _local_data(plan: Plan, folder: Path) -> list[str]:
+    """The names of the study's data but URIs; raises :class:`UserError` for what doesn't lie below the study."""
+    names = [name for name in plan.data if "://" not in name]
+    for name in names:
+        if not (folder / name).exists() or ".." in Path(name).parts or Path(name).is_absolute():
+            raise UserError(f"{name} can't be sent along: put it beside the study, or name it by a URI")
+    return names
+
+
+def _add_data(plan: Plan, folder: Path, sent: Path) -> None:
+    for name in _local_data(plan, folder):
+        (sent / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / name, sent / name)
+
+
 def _digest(plan: Plan, where: str, ask: str) -> str:
     text = json.dumps([plan.frozen(), where, ask], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -158,4 +176,6 @@ def _check_size(working_dir: Path) -> None:
         total += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
         if total > MAX_BYTES:
             limit = f"{MAX_BYTES >> 20} MiB"
-            raise UserError(f"--working-dir {working_dir}: more than {limit}, which Ray doesn't take")
+            raise UserError(
+                f"{working_dir}: more than {limit}, which Ray doesn't take: name large data by URIs, or send less"
+            )

@@ -67,6 +67,8 @@ def sweep(
             found = find_results(storage, plan)
         if found is not None and not found.damage and not _to_do(found, retry_failed):
             return found
+        for data in plan.data.values():
+            data.fetch()
         with StopRequest() as stop, executor:
             reporter.say(plan.size)
             get_ready(executor, plan, reporter, stop)

@@ -123,6 +123,8 @@ def run_batch(plan: Plan, batch: Batch, storage: Storage) -> BatchReceipt:
     receipts: list[RunReceipt] = []
     chosen = slice(None) if batch.hosts is None else slice(*batch.hosts[:2])
     shard = None
+    for each in plan.data.values():
+        each.fetch()  # what is wrong with data is wrong with all runs
     for index in batch.runs:
         run = plan.run(index)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -173,7 +175,11 @@ def warm_up(plan: Plan) -> None:
 
 
 def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
-    """Tiny hosts that do every kind of work that the plan has: one for each combination of names and of what is 0."""
+    """Tiny hosts that do every kind of work that the plan has: one for each combination of names and of what is 0.
+
+    They need no data.
+    """
+    plan = plan.without_files()
     few = replace(
         plan,
         axes={path: sum(_kinds((path,), ((value,) for value in values)), ()) for path, values in plan.axes.items()},
@@ -227,8 +233,9 @@ def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
     for number, guest in enumerate(host.guests):
         cache = replace(guest.page_cache, pages=pages // 2) if guest.page_cache else None
         limit = (pages + (cache.pages if cache else 0)) // 2
-        small = replace(guest, name="", memory_pages=pages, limit_pages=limit, accesses_per_tick=2048, page_cache=cache)
-        small = replace(small, min_pages=0, low_pages=0, high_pages=0)
+        load = replace(guest.workload, l2_process=-1)
+        small = replace(guest, name="", memory_pages=pages, limit_pages=limit, accesses_per_tick=2048)
+        small = replace(small, page_cache=cache, workload=load, min_pages=0, low_pages=0, high_pages=0)
         if host.scenario:  # whose guests take turns
             small = replace(small, name=str(number))
         kept.update((replace(small, nested=way), None) for way in ((guest.nested,) if host.scenario else ways))

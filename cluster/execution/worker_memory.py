@@ -21,6 +21,12 @@ BASELINE_PAGE_BYTES = 32
 RANK_BYTES = 16
 """For each page of the largest guest of a sampled host, while Zipf's weights of all of its pages are added up."""
 
+KEPT_TRACES, ROW_BYTES = 4, 4
+"""Traces that a process keeps (hostsim.workload.trace_data), and what each of their accesses takes."""
+
+READING_BYTES = 24
+"""For each access of the longest trace, while it is read: times, reuse distances and their places."""
+
 
 def worker_bytes(plan: Plan) -> int:
     """An upper bound of what one worker needs for any run of the plan, in bytes."""
@@ -48,7 +54,9 @@ def worker_bytes(plan: Plan) -> int:
     nested = any(_most(plan, f"{prefix}nested_ratio") for prefix in prefixes)
     if "timed" in plan.values("clock.mode") and (nested or any(files)):
         page_bytes += BASELINE_PAGE_BYTES
-    return BASE_BYTES + round(pages) * page_bytes + ranks * RANK_BYTES
+    rows = sorted((each.rows for each in plan.data.values()), reverse=True)
+    data_bytes = sum(rows[:KEPT_TRACES]) * ROW_BYTES + max(rows, default=0) * READING_BYTES
+    return BASE_BYTES + round(pages) * page_bytes + ranks * RANK_BYTES + data_bytes
 
 
 def _most_on_a_host(plan: Plan, of_all: float, of_one: int) -> float:

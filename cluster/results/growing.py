@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from coldfleet.cluster.results.journal import Journal
-from coldfleet.cluster.results.results import Results, create, find_gathered, write_plan, write_study
+from coldfleet.cluster.results.results import Results, create, find_gathered, put_data, write_plan, write_study
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.results.verify import verify_plan
 from coldfleet.cluster.study.gathering import Gathered
@@ -38,7 +38,7 @@ class GrowingResults:
         """Goes on from what is there."""
         self.results, self._gathered = results, Gathered.of(results.plan)
         try:
-            self._gathered.adopt_policies(self._study)
+            self._gathered.adopt(self._study)
         except UserError as error:
             raise UserError(f"{self.storage}: {error}: give another --out") from None
 
@@ -69,7 +69,7 @@ class GrowingResults:
         """Takes runs into the plan, on disk too, so that receipts of them count; returns the results as they are."""
         runs = list(runs)
         if self.results is None:
-            self._gathered.adopt_policies(self._study)
+            self._gathered.adopt(self._study)
             self._gathered.add(runs)
             create(self.storage, self._gathered.plan())
             self._open()
@@ -80,6 +80,7 @@ class GrowingResults:
             raise UserError(f"{self.storage}: {error}: give another --out") from None
         if grown:
             plan = self._gathered.plan()
+            put_data(self.storage, plan)
             write_study(self.storage, plan)
             self._stale = True
             self.results = replace(self.results, plan=plan).reread()

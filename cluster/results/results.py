@@ -316,6 +316,7 @@ def check_engine(results: Results, always: bool = False) -> None:
 def create(storage: Storage, plan: Plan) -> None:
     """Makes the directory of a new sweep, or completes one that was cut off as it was made."""
     storage.prepare()
+    put_data(storage, plan)
     if not storage.exists("study.json"):
         write_study(storage, plan)
     if not storage.exists("plan.parquet"):
@@ -343,6 +344,15 @@ def write_study(storage: Storage, plan: Plan) -> None:
 def write_plan(storage: Storage, plan: Plan) -> None:
     """Writes plan.parquet, in place of one that there is."""
     storage.write("plan.parquet", parquet_bytes("plan", _plan_rows(plan)))
+
+
+def put_data(storage: Storage, plan: Plan) -> None:
+    """Copies the data of a study into its results directory, where workers find it, unless it is there, unchanged."""
+    for each in plan.data.values():
+        storage.prepare("data")
+        if storage.sha256(each.stored_name) != each.sha256:
+            with pa.memory_map(each.fetch().path) as file:
+                storage.write(each.stored_name, file.read_buffer())
 
 
 def clean_up(results: Results, journal: Journal) -> None:
@@ -392,7 +402,7 @@ def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
         if not isinstance(head.get(name), kind):
             raise UserError(_damaged(storage, f"{name} is {head.get(name)!r:.40}, which no sweep writes"))
     try:
-        plan = Plan.thaw(head["study"])
+        plan = Plan.thaw(head["study"]).with_data_at(storage.address)
         plan = known if known is not None and known == plan else plan
         if plan is not known and (cell_ids := _stored_ids(storage, plan, head)):
             plan.adopt_ids(cell_ids)

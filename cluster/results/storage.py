@@ -42,6 +42,11 @@ class Storage:
         """The folder as a path, None if it isn't on a local file system."""
         return Path(self.root) if isinstance(self.filesystem, fs.LocalFileSystem) else None
 
+    @property
+    def address(self) -> str:
+        """What names the folder in any process, wherever that works: an absolute path or a URI."""
+        return self.uri if self.local is None else self.root
+
     def path(self, name: str) -> str:
         """The path of a file on ``filesystem``."""
         return f"{self.root}/{name}"
@@ -113,16 +118,16 @@ class Storage:
         found = self.filesystem.get_file_info(selector)
         return dict(sorted((info.base_name, info.size) for info in found if info.type == fs.FileType.File))
 
-    def prepare(self) -> None:
-        """Makes the folder and its parts/; an object store needs none."""
+    def prepare(self, folder: str = "parts") -> None:
+        """Makes the folder and one in it; an object store needs none."""
         if self.local is not None:
             try:
-                (self.local / "parts").mkdir(parents=True, exist_ok=True)
+                (self.local / folder).mkdir(parents=True, exist_ok=True)
             except FileExistsError:
                 pass  # and no directory: said below
             except OSError as error:
                 raise UserError(f"{self}: no directory can be made there: {error.strerror}: choose another") from None
-            os.close(_open_folder(self.local, "parts"))
+            os.close(_open_folder(self.local, folder))
 
     def write(self, name: str, content: bytes | pa.Buffer) -> None:
         """Writes a file: readers and crashes see all of it or nothing."""

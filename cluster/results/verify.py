@@ -20,6 +20,9 @@ def verify(results: Results) -> Iterator[str]:
     storage = results.storage
     resume = f"`coldfleet resume {storage}` runs them again"
     yield from verify_plan(results)
+    for name, data in results.plan.data.items():
+        if storage.sha256(data.stored_name) != data.sha256:
+            yield f"{data.stored_name}: missing or changed: `coldfleet sweep` with the study and {name} puts it back"
     for line in results.damage:
         yield f"{line}: nothing is taken from this receipt: {resume}, and drops its line"
     held = storage.sizes("parts")

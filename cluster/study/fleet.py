@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+from coldfleet.cluster.study.data import READING_KINDS, StudyData
 from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import HostResources, Request, place
-from coldfleet.cluster.study.plan import Plan, Run
-from coldfleet.cluster.study.tables import Guest, GuestClass, Nested, PageCache
+from coldfleet.cluster.study.plan import Cell, Plan, Run
+from coldfleet.cluster.study.tables import Guest, GuestClass, Nested, PageCache, Workload
 from coldfleet.cluster.study.terminal import announced
+from coldfleet.cluster.study.values import parse_heat
 from coldfleet.hostsim.spec.calibration import parse_calibration
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import (
@@ -53,7 +55,7 @@ def build_fleet(run: Run, hosts: slice = slice(None)) -> list[FleetHost]:
             _host(
                 spec,
                 [
-                    _guest(spec, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
+                    _guest(run.cell, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
                     for guest in range(spec.fleet.guests_per_host)
                 ],
             ),
@@ -146,7 +148,7 @@ def _placed_hosts(run: Run, hosts: slice) -> list[FleetHost]:
     fleet = []
     for host_class, guests in _placement(run)[hosts]:
         chosen = [
-            _guest(spec, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
+            _guest(run.cell, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
             for name, n in guests
         ]
         fleet.append(FleetHost(host_class, _host(spec, chosen, spec.host_classes[host_class].memory)))
@@ -245,13 +247,14 @@ def _rank(*who: str | int) -> bytes:
     return hashlib.blake2b(" ".join(map(str, who)).encode(), digest_size=16).digest()
 
 
-def _guest(spec: CellSpec, guest: Guest, nested: Nested, name: str, runs_nested: bool) -> GuestSpec:
+def _guest(cell: Cell, guest: Guest, nested: Nested, name: str, runs_nested: bool) -> GuestSpec:
+    spec = cell.spec
     return GuestSpec(
         name=name,
         memory_pages=guest.memory,
         limit_pages=int((guest.memory + guest.page_cache.memory) / spec.overcommit),
         accesses_per_tick=guest.accesses_per_tick,
-        workload=WorkloadSpec(**guest.workload.model_dump()),
+        workload=_workload(guest.workload, cell.data),
         min_pages=guest.memory_min,
         low_pages=guest.memory_low,
         high_pages=guest.memory_high,
@@ -260,6 +263,13 @@ def _guest(spec: CellSpec, guest: Guest, nested: Nested, name: str, runs_nested:
         vm=_vm(spec, nested),
         vcpus=guest.vcpus if isinstance(guest, GuestClass) else spec.clock.vcpus,
     )
+
+
+def _workload(load: Workload, data: Mapping[str, StudyData]) -> WorkloadSpec:
+    """What a guest does; the file that it follows is on this machine then, and has its hash."""
+    heat = parse_heat(load.heat) if load.heat and load.kind == "profile" else ()
+    file = data[load.file].fetch() if load.file and load.kind in READING_KINDS else None
+    return WorkloadSpec(**load.model_dump(exclude={"heat", "file"}), heat=heat, file=file)
 
 
 def _vm(spec: CellSpec, nested: Nested) -> VmSpec:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from coldfleet.cluster.study.data import StudyData
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.plan import Plan, Run, as_written
 from coldfleet.cluster.study.values import Scalar
@@ -34,24 +35,28 @@ class Gathered:
     _runs: dict[tuple[str, int], None] = field(default_factory=dict)  # cell id and replicate
     _policies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _packaged: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _data: dict[str, StudyData] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
         """What a gathered plan has."""
         made = cls(plan)
-        made.adopt_policies(plan)
+        made.adopt(plan)
         for number, cell_id in enumerate(plan.cell_ids):
             made._rows[cell_id] = _Row(plan.seeds[number], {**plan.base, **plan.varying(number)})
         made._runs.update(((plan.cell_ids[number], replicate), None) for replicate, number in plan.asked or ())
         return made
 
-    def adopt_policies(self, plan: Plan) -> None:
-        """Takes a study's own policies; raises UserError if one has the name of another."""
+    def adopt(self, plan: Plan) -> None:
+        """Takes a study's own policies and data; raises UserError if one has the name of another."""
         packaged = {texts["name"]: texts for texts in plan.packaged}
         for mine, new in ((self._policies, plan.policies), (self._packaged, packaged)):
             for name, texts in new.items():
                 if mine.setdefault(name, texts) != texts:
                     raise UserError(f"the policy {name} is another one there than in {plan.name}")
+        for name, data in plan.data.items():
+            if self._data.setdefault(name, data) != data:
+                raise UserError(f"the file {name} is another one there than in {plan.name}")
 
     def add(self, runs: Iterable[Run]) -> bool:
         """Takes runs in; returns whether any is new. Raises UserError if a cell has keys that the others haven't."""
@@ -82,6 +87,7 @@ class Gathered:
             bundles=(Bundle(paths, tuple(tuple(row[key] for key in paths) for row in rows)),),
             where=(),
             packaged=tuple(self._packaged.values()),
+            data=dict(self._data),
             seeds=tuple(row.seed for row in self._rows.values()),
             asked=tuple(sorted((replicate, numbers[cell_id]) for cell_id, replicate in self._runs)),
         )

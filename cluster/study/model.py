@@ -47,6 +47,7 @@ from coldfleet.cluster.study.values import (
 from coldfleet.hostsim.spec.calibration import PUBLISHED
 from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES, MAX_SWAPPINESS
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import ORDERED_KINDS
 from coldfleet.hostsim.spec.units import MEMORY, Quantity
 
 
@@ -190,6 +191,9 @@ class CellSpec(Table):
 
     @model_validator(mode="after")
     def _check_sample(self) -> CellSpec:
+        loads = [each.workload.kind for each in (self.guest, *self.fleet.guest.values())]
+        if self.host.sample != "1" and (ordered := [kind for kind in loads if kind in ORDERED_KINDS]):
+            raise UserError(f'host.sample "{self.host.sample}" knows no workload of kind "{ordered[0]}": leave it out')
         if self.host.sample != "1" and (self.scenario or self.monitor.kind != "none" or self.vm.device_share):
             raise UserError(
                 f'host.sample "{self.host.sample}" knows no scenario, monitor or device_share: leave them out'

@@ -21,10 +21,11 @@ import numpy.typing as npt
 
 from coldfleet.cluster.study.argument import Argument
 from coldfleet.cluster.study.constraint import read_constraint
+from coldfleet.cluster.study.data import READING_KINDS, StudyData, check_workload
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.model import CellSpec, following_keys, quantity_at, table_at
 from coldfleet.cluster.study.own_policy import build_all
-from coldfleet.cluster.study.tables import Table
+from coldfleet.cluster.study.tables import Guest, Table
 from coldfleet.cluster.study.terminal import announced, counted
 from coldfleet.cluster.study.values import KERNELS_OWN, Scalar, find_policy
 from coldfleet.hostsim.spec.errors import UserError, cited
@@ -36,7 +37,7 @@ _KINDS = {str: "a text", int: "a whole number", dict: "a table", list: "a list"}
 _FROZEN = {
     **dict.fromkeys(("name", "title", "description"), str),
     **dict.fromkeys(("seed", "replicates"), int),
-    **dict.fromkeys(("parameters", "policies", "grid"), dict),
+    **dict.fromkeys(("parameters", "policies", "grid", "data"), dict),
     **dict.fromkeys(("bundles", "where"), list),
 }
 _as_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -47,13 +48,15 @@ _IN_CLASS = re.compile(r"fleet\.(host|guest)\.")
 class Cell:
     """A cell with all that a worker needs to simulate it.
 
-    ``cell_id`` is a hash of the seed, every parameter, and what the policy does: the same id, the same numbers.
+    ``cell_id`` is a hash of the seed, every parameter, the data, and what the policy does: the same id, the same
+    numbers. ``data``: the files that its guests follow, by name.
     """
 
     cell_id: str
     seed: int
     spec: CellSpec
     policy: Policy
+    data: Mapping[str, StudyData] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         return hash(self.cell_id)
@@ -75,7 +78,7 @@ class Plan:
     ``base`` has every key that doesn't vary by its dotted name, ``axes`` the values of those of the grid, ``bundles``
     those that vary together (zipped lists, samples); all as a study file writes them, in their shortest form. Every
     combination of the axes and of one row of each bundle that meets the constraints ``where`` is a cell.
-    ``policies``: the study's own, as it writes them.
+    ``policies``: the study's own, as it writes them. ``data``: the files that it names, by name.
 
     A plan that was gathered (:mod:`cluster.study.gathering`) has a row of its one bundle for each cell, with a seed for
     each in ``seeds``, and only the runs ``asked``, as (replicate, number of the cell) in ascending order.
@@ -95,6 +98,7 @@ class Plan:
     packaged: tuple[Mapping[str, Any], ...] = ()  # the texts of the policies that other packages bring
     seeds: tuple[int, ...] = ()  # by cell; none: that of the study
     asked: tuple[tuple[int, int], ...] | None = None  # None: every replicate of every cell
+    data: Mapping[str, StudyData] = field(default_factory=dict)
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -188,8 +192,29 @@ class Plan:
             where = ", ".join(f"{path} = {values[path]}" for path in self.varied)
             raise UserError(f"the cell {where}: {first_message(error)}") from None
         policy = policy_of(spec, self.own_policies)
+        try:
+            data = self._data_of(spec)
+        except UserError as error:
+            where = ", ".join(f"{path} = {values[path]}" for path in self.varied)
+            raise UserError(f"the cell {where}: {error}" if where else str(error)) from None
         seed = self.seeds[number] if self.seeds else self.seed
-        return Cell(_cell_id(seed, spec, policy), seed, spec, policy)
+        return Cell(_cell_id(seed, spec, policy, data), seed, spec, policy, data)
+
+    def _data_of(self, spec: CellSpec) -> dict[str, StudyData]:
+        """The files that a cell's guests follow; raises :class:`UserError` if some guest can't."""
+        guests: list[Guest] = [*spec.fleet.guest.values()] or [spec.guest]
+        for guest in guests:
+            check_workload(guest.workload, guest.memory, self.data)
+        loads = [guest.workload for guest in guests if guest.workload.kind in READING_KINDS and guest.workload.file]
+        return {load.file: self.data[load.file] for load in loads}
+
+    def with_data_at(self, storage: str) -> Plan:
+        """The plan that finds its data in a results directory, a path or URI."""
+        return replace(self, data={name: each.at(storage) for name, each in self.data.items()}) if self.data else self
+
+    def without_files(self) -> Plan:
+        """The plan for trials on made-up data."""
+        return replace(self, data={name: replace(each, where="") for name, each in self.data.items()})
 
     @cached_property
     def _fixed(self) -> tuple[dict[str, Table], dict[str, Scalar]]:
@@ -277,6 +302,7 @@ class Plan:
             "bundles": [{"keys": list(bundle.paths), "rows": list(bundle.rows)} for bundle in self.bundles],
             "where": list(self.where),
             **({} if self.asked is None else {"seeds": list(self.seeds), "asked": list(self.asked)}),
+            "data": {name: each.frozen() for name, each in self.data.items()},
         }
 
     @classmethod
@@ -305,6 +331,7 @@ class Plan:
             packaged=tuple(data["packaged"]),
             seeds=tuple(data.get("seeds", ())),
             asked=tuple(map(tuple, data["asked"])) if "asked" in data else None,
+            data={str(name): StudyData.thaw(each) for name, each in data["data"].items()},
         )
         plan._check_asked()
         return plan
@@ -328,6 +355,7 @@ class Plan:
             {
                 **{path: plan.values(path) if path in plan.varied else plan.base[path] for path in plan.all_keys},
                 **_digests(plan.own_policies),
+                **{f"the sha256 of {name}": each.sha256 for name, each in plan.data.items()},
                 "replicates": plan.replicates,
                 "seed": plan.seed,
                 "where": plan.where,
@@ -395,8 +423,9 @@ def _digest(policy: Policy) -> str:
     return policy.digest
 
 
-def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:
+def _cell_id(seed: int, spec: CellSpec, policy: Policy, data: Mapping[str, StudyData]) -> str:
     canonical = {"seed": seed, "policy_digest": _digest(policy), **spec.parameters(), **spec.class_parameters()}
+    canonical.update((f"sha256 of {name}", each.sha256) for name, each in data.items())
     return hashlib.sha256(_as_json(canonical).encode()).hexdigest()[:12]
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from coldfleet.cluster.study.argument import Argument, Check
 from coldfleet.cluster.study.constraint import read_constraint
+from coldfleet.cluster.study.data import READING_KINDS, StudyData, find_data
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.fleet import check_fleets
 from coldfleet.cluster.study.model import (
@@ -178,6 +179,7 @@ class _StudyReader:
         )
         made: dict[str, Any] = {"policies": tables, "argument": argument, "bundles": bundles, "where": where}
         made["packaged"] = packaged
+        made["data"] = self.read_data({**base, **varied})
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
         try:
             _ = plan.cell_ids
@@ -191,6 +193,25 @@ class _StudyReader:
             except UserError as error:
                 self.refuse(("argument",), str(error))
         return plan
+
+    def read_data(self, values: Mapping[str, Any]) -> dict[str, StudyData]:
+        """The files that workloads name, by name; ``values``: of every key that is set, lists of those that vary."""
+        named: dict[str, StudyData] = {}
+        kinds = [kind for path in values if path.endswith("workload.kind") for kind in _as_list(values[path])]
+        for path in values:
+            if not path.endswith("workload.file"):
+                continue
+            files = [name for name in _as_list(values[path]) if name]
+            at = (*((self.sections[path],) if path in self.sections else ()), *path.split("."))
+            if files and not set(kinds) & set(READING_KINDS):
+                told = " or ".join(f'"{kind}"' for kind in READING_KINDS)
+                self.refuse(at, f'{path} is set, but kind is "{kinds[0]}", which reads no file: set kind = {told}')
+            for name in files:
+                try:
+                    named[name] = find_data(name, self.folder)
+                except UserError as error:
+                    self.refuse(at, f"{path}: {error}")
+        return named
 
     def read_argument(self, tree: dict[str, Any]) -> Argument | None:
         """Takes the table [argument] out of the tree and checks it."""
@@ -462,6 +483,10 @@ class _StudyReader:
         line, key = find_line(self.lines, path), ".".join(path)
         at = line or ("" if message.startswith(key) else key)
         return f"{self.where}:{at}: {message}" if at else f"{self.where}: {message}"
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _first_twice(values: Sequence[Hashable]) -> list[Hashable]:

@@ -14,6 +14,8 @@ from coldfleet.cluster.study.values import (
     AnyTime,
     ClassName,
     Count,
+    FileName,
+    HeatText,
     Memory,
     Probability,
     SampleShare,
@@ -45,22 +47,63 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+WorkloadKind = Literal["uniform", "zipf", "hotcold", "scan", "phases", "hotscan", "profile", "stack", "trace", "clone"]
+
+
 class Workload(Table):
     """Which pages a guest touches."""
 
-    kind: Literal["uniform", "zipf", "hotcold", "scan", "phases", "hotscan"] = table_key(
+    kind: WorkloadKind = table_key(
         "uniform: all pages alike; zipf: some much more than others; hotcold: a hot set and the rest; scan: round and "
-        "round; phases: a hot window that moves on; hotscan: a hot set while the rest is scanned",
+        "round; phases: a hot window that moves on; hotscan: a hot set while the rest is scanned; profile: as heat or "
+        "file says; stack: mostly pages that were used not long ago; trace: the accesses of file, in order; clone: "
+        "accesses with the popularity and the reuse distances of file, scaled to the memory",
         default="zipf",
     )
     skew: float = table_key("zipf: the page of rank k has weight k^-skew", "", 0.9, ge=0, le=10, allow_inf_nan=False)
-    hot_share: Share = table_key("hotcold, phases, hotscan: share of the memory that is hot", "share", 0.2)
-    hot_access_share: Share = table_key("hotcold, phases, hotscan: share of the accesses that go there", "share", 0.8)
-    phase_ticks: Count = table_key("phases: how long the hot window stays", "ticks", 6)
-    write_share: Share = table_key("share of the accesses that write", "share", 0.0)
-    layout: Literal["shuffled", "ordered"] = table_key(
-        "where hot pages lie: scattered over the memory, or next to each other", default="shuffled"
+    hot_share: Share = table_key(
+        "hotcold, phases, hotscan: share of the memory that is hot; stack: of the most recently used", "share", 0.2
     )
+    hot_access_share: Share = table_key(
+        "hotcold, phases, hotscan, stack: share of the accesses that go there", "share", 0.8
+    )
+    phase_ticks: Count = table_key("phases: how long the hot window stays", "ticks", 6)
+    write_share: Share = table_key(
+        "share of the accesses that write; trace, clone: of those of which the file doesn't say it", "share", 0.0
+    )
+    layout: Literal["shuffled", "ordered"] = table_key(
+        "where hot pages lie: scattered over the memory, or next to each other; trace, clone: as in the file",
+        default="shuffled",
+    )
+    file: FileName = table_key(
+        "profile, trace, clone: a file that `coldfleet trace import` made, beside the study, in the directory that "
+        "COLDFLEET_DATA names, or at a URI",
+        default="",
+    )
+    heat: HeatText = table_key(
+        "profile: parts of the memory, the hottest first, each [share of the memory, weight of all accesses to it], "
+        "such as [[0.1, 80], [0.9, 20]]; what no part covers isn't accessed",
+        default="",
+    )
+    start: Literal["drawn", "same"] = table_key(
+        "trace, clone: where in the file a guest begins: at a place of its own, at random, or all at the first access",
+        default="drawn",
+    )
+    l2_process: int = table_key(
+        "trace, clone: the process of the file whose accesses are L2's in nested guests; -1: as [nested] says",
+        "",
+        -1,
+        ge=-1,
+        lt=2**63,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind in ("trace", "clone") and not self.file:
+            raise UserError(f'kind = "{self.kind}" reads a file: set file = "NAME.parquet" beside it')
+        if self.kind == "profile" and bool(self.file) == bool(self.heat):
+            raise UserError('kind = "profile" reads heat = [[share, weight], ...] or a file: give one of the two')
+        return self
 
 
 class PageCache(Table):

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from coldfleet.hostsim.spec.calibration import parse_calibration
-from coldfleet.hostsim.spec.checks import MAX_SAMPLE, MAX_TIME_NS
+from coldfleet.hostsim.spec.checks import MAX_SAMPLE, MAX_TIME_NS, check_heat
 from coldfleet.hostsim.spec.errors import UserError, nearest
+from coldfleet.hostsim.spec.host_spec import Heat
 from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
 from coldfleet.policies import POLICIES, Policy, PolicyError, get_policy
 from coldfleet.policies.installed import installed
@@ -22,6 +23,7 @@ KERNELS_OWN = "kernel"
 """As a policy: the one that the cell's kernel has itself."""
 
 _PERCENT = r"^\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*$"
+MAX_HEAT = 1_000  # parts of a profile
 CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
 Scalar = str | int | float
@@ -84,6 +86,31 @@ def _text_with_unit(quantity: Quantity) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": rf"^\s*[0-9]+(\.[0-9]+)?\s*({units})\s*$"})
 
 
+def parse_heat(text: str) -> Heat:
+    """Reads a profile as results have it: "0.1:80, 0.9:20"; raises :class:`UserError`."""
+    try:
+        heat = tuple((float(share), float(weight)) for share, weight in (part.split(":") for part in text.split(",")))
+    except ValueError:
+        raise UserError(f"{text!r:.80} is no heat: write for example [[0.1, 80], [0.9, 20]]") from None
+    check_heat(heat)
+    return heat
+
+
+def _heat_text(value: object) -> object:
+    """A profile as a text, which a key's value has to be: in a study it is a list of pairs."""
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) > MAX_HEAT:
+        raise UserError(f"{len(value):,} parts; at most {MAX_HEAT:,} are read")
+    pairs = tuple(tuple(part) if isinstance(part, list | tuple) else part for part in value)
+    check_heat(pairs)
+    return ", ".join(f"{float(share)!r}:{float(weight)!r}" for share, weight in pairs)
+
+
+def _known_heat(text: str) -> str:
+    return text and _heat_text(parse_heat(text))  # type: ignore[return-value]
+
+
 @lru_cache
 def _known_calibration(text: str) -> str:
     return parse_calibration(text).as_text()
@@ -93,6 +120,13 @@ PolicyName = Annotated[str, AfterValidator(_known_policy)]
 KernelName = Annotated[str, AfterValidator(_known_kernel)]
 CalibrationText = Annotated[str, AfterValidator(_known_calibration)]
 ScenarioText = Annotated[str, AfterValidator(_known_scenario)]
+FileName = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00-\x1f]*$")]
+HeatText = Annotated[
+    str,
+    BeforeValidator(_heat_text),
+    AfterValidator(_known_heat),
+    WithJsonSchema({"type": ["array", "string"], "items": {"type": "array", "items": {"type": "number"}}}),
+]
 Share = Annotated[
     float,
     BeforeValidator(lambda value: parse_share(value) if isinstance(value, str) else value),

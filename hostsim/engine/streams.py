@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     MANY_SPTES = 0xFFFFFFFC  # pages that are mapped several times
     ACCESS = 0xFFFFFFFB  # what becomes of an access: a TLB hides it, a race loses its Accessed bit
     PAGE_SIZE = 0xFFFFFFFA  # how small zram makes a page
+    TRACE_START = 0xFFFFFFF9  # where in a trace a guest begins
 
 
 def guest_word(source: Source, guest: int = 0, part: int = 0) -> int:

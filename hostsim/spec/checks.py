@@ -61,3 +61,19 @@ def check_kinds(spec: object, **kinds: type | tuple[type, ...]) -> None:
         if not isinstance(value, kind):
             first = kind[0] if isinstance(kind, tuple) else kind
             raise UserError(f"{type(spec).__name__}: {name} is {value!r:.80}, not a {first.__name__}")
+
+
+def check_heat(heat: tuple[tuple[float, float], ...]) -> None:
+    """Raises UserError unless each is (share of the memory, weight), the shares above 0 and together at most 1."""
+    for part in heat:
+        numbers = isinstance(part, list | tuple) and len(part) == 2
+        if not numbers or not all(isinstance(each, Real) and not isinstance(each, bool) for each in part):
+            raise UserError(f"heat has {part!r:.80}, not a pair of numbers: share of the memory, weight")
+        if not (0 < part[0] <= 1 and 0 <= part[1] <= 1e300):
+            raise UserError(f"heat has {part!r:.80}: the share should be above 0 and at most 1, the weight from 0")
+    if heat and sum(share for share, _ in heat) > 1 + 1e-9:
+        raise UserError(
+            f"the shares of heat add up to {sum(share for share, _ in heat):.6g}: they are at most 1 together"
+        )
+    if heat and not 0 < sum(weight for _, weight in heat) < float("inf"):
+        raise UserError("the weights of heat add up to nothing, or too much: give some part a weight above 0")

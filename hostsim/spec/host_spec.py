@@ -23,6 +23,7 @@ from coldfleet.hostsim.spec.checks import (
     NUMBER,
     PAGES,
     SHARE,
+    check_heat,
     check_kinds,
     check_names,
     check_ranges,
@@ -30,7 +31,10 @@ from coldfleet.hostsim.spec.checks import (
 from coldfleet.hostsim.spec.damon_spec import KERNEL_DAMON, DamonSpec
 from coldfleet.hostsim.spec.errors import UserError
 
-WORKLOAD_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
+DRAWN_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
+ORDERED_KINDS = ("stack", "trace", "clone")  # whose accesses depend on those before them
+WORKLOAD_KINDS = (*DRAWN_KINDS, "profile", *ORDERED_KINDS)
+TRACE_STARTS = ("drawn", "same")
 WORKLOAD_LAYOUTS = ("shuffled", "ordered")
 GUEST_KINDS = ("process", "vm", "shadow", "rmap", "nested")
 RECORDED_WORKLOADS = ("hotcold", "zipf", "uniform", "scan", "phase", "hotscan", "hotonly", "fixed")
@@ -43,6 +47,23 @@ FILE_DEVICES = ("zram", "async", "nvme", "remote", "disk")
 RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
 
 
+Heat = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """An imported trace, a Parquet file; ``sha256`` of its bytes (hex) says which, wherever it lies.
+
+    ``path`` "": a little trace that is made up, for trials.
+    """
+
+    path: str = field(compare=False)
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_kinds(self, path=str, sha256=str)
+
+
 @dataclass(frozen=True)
 class WorkloadSpec:
     """Which pages a guest touches.
@@ -51,9 +72,15 @@ class WorkloadSpec:
     the accesses go to the ``hot_share`` hottest pages, the rest to the others. scan: round and round in
     order. phases: ``hot_access_share`` of the accesses go to a window of ``hot_share`` of the memory that
     moves on by its own size every ``phase_ticks`` ticks, the rest anywhere. hotscan: ``hot_access_share``
-    of the accesses go to the hot pages, the rest scan the others.
+    of the accesses go to the hot pages, the rest scan the others. profile: parts of the memory are as hot as
+    ``heat`` says, (share of the memory, weight of the accesses to it) each, or as in the trace ``file``. stack: an
+    access goes to one of the ``hot_share`` most recently used pages with probability ``hot_access_share``; LRU misses
+    fall with a power of its size. trace: the accesses of ``file``. clone: accesses like those (hostsim.workload.clone).
 
-    ``layout``: "shuffled" scatters the ranks over the memory, "ordered" keeps rank order = address order.
+    ``layout``: "shuffled" scatters the ranks over the memory, "ordered" keeps rank order = address order. A trace and
+    a clone have addresses of their own. ``write_share``: of the accesses of which a trace doesn't say it.
+    ``l2_process``: the process of the trace whose accesses are L2's in a nested guest; -1: as NestedSpec says.
+    ``start``: where in the trace a guest begins, one of TRACE_STARTS.
     """
 
     kind: str = "zipf"
@@ -63,13 +90,30 @@ class WorkloadSpec:
     phase_ticks: int = 6
     write_share: float = 0.0
     layout: str = "shuffled"
+    heat: Heat = ()
+    file: DataFile | None = None
+    l2_process: int = -1
+    start: str = "drawn"
 
     def __post_init__(self) -> None:
         check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
+        check_names("start in a trace", [self.start], TRACE_STARTS)
+        check_kinds(self, heat=tuple, file=(DataFile, type(None)))
         check_names("layout of a workload", [self.layout], WORKLOAD_LAYOUTS)
         check_ranges(
-            self, skew=(0.0, 10.0), hot_share=SHARE, hot_access_share=SHARE, phase_ticks=COUNT, write_share=SHARE
+            self,
+            skew=(0.0, 10.0),
+            hot_share=SHARE,
+            hot_access_share=SHARE,
+            phase_ticks=COUNT,
+            write_share=SHARE,
+            l2_process=(-1, 2**63 - 1),
         )
+        check_heat(self.heat)
+        if self.kind in ("trace", "clone") and self.file is None:
+            raise UserError(f"a workload of kind {self.kind!r} takes a trace: give file")
+        if self.kind == "profile" and bool(self.heat) == (self.file is not None):
+            raise UserError("a workload of kind 'profile' takes heat or a file: give one of the two")
 
 
 @dataclass(frozen=True)
@@ -181,7 +225,7 @@ class PageCacheSpec:
     readahead_pages: int = 0
 
     def __post_init__(self) -> None:
-        check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
+        check_names("kind of workload", [self.kind], DRAWN_KINDS)
         check_names("device for files", [self.device], FILE_DEVICES)
         shares = {"access_share": SHARE, "mmap_share": SHARE, "write_share": SHARE}
         check_ranges(self, pages=COUNT, **shares, readahead_pages=NUMBER)

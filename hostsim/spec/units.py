@@ -111,3 +111,8 @@ TIME = Quantity(
     {"SEC": "s", "M": "min", "NSEC": "ns", "USEC": "us", "MSEC": "ms"},
 )
 QUANTITIES = {quantity.unit: quantity for quantity in (MEMORY, TIME)}
+
+
+def whole_mib(pages: int) -> str:
+    """Memory that holds so many pages, in whole MiB."""
+    return f"{-(-pages // 256)} MiB"

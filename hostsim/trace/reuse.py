@@ -64,7 +64,7 @@ def _collect(keys: Keys, first: int, threshold: int, table: Keys, count: Counts)
 
 
 @inlined
-def _marks_before(bits: npt.NDArray[np.uint64], tree: Counts, place: int) -> int:
+def marks_before(bits: npt.NDArray[np.uint64], tree: Counts, place: int) -> int:
     """How many places below this one are marked."""
     node, count = place >> 6, 0
     count = popcount(bits[node] & ((np.uint64(1) << np.uint64(place & 63)) - np.uint64(1)))
@@ -75,7 +75,7 @@ def _marks_before(bits: npt.NDArray[np.uint64], tree: Counts, place: int) -> int
 
 
 @inlined
-def _mark(bits: npt.NDArray[np.uint64], tree: Counts, place: int, change: int) -> None:
+def mark_place(bits: npt.NDArray[np.uint64], tree: Counts, place: int, change: int) -> None:
     """Sets (1) or clears (-1) a mark."""
     bits[place >> 6] ^= np.uint64(1) << np.uint64(place & 63)
     node = (place >> 6) + 1
@@ -113,8 +113,8 @@ def _follow(
             slot = (slot + 1) & mask
         if table[slot, _PLACE]:
             last = table[slot, _PLACE] - 1
-            distances[state[_PAGES] - _marks_before(bits, tree, last)] += 1
-            _mark(bits, tree, last, -1)
+            distances[state[_PAGES] - marks_before(bits, tree, last)] += 1
+            mark_place(bits, tree, last, -1)
             gap, size = numbers[at] - table[slot, _LAST], 0
             while gap > 1:
                 gap >>= 1
@@ -127,7 +127,7 @@ def _follow(
             state[_PAGES] += 1
             working[windows[at]] += 1
         table[slot, _PLACE], table[slot, _LAST], table[slot, _WINDOW] = place + 1, numbers[at], windows[at]
-        _mark(bits, tree, place, 1)
+        mark_place(bits, tree, place, 1)
         state[_NEXT_PLACE] = place + 1
     return len(keys)
 
@@ -140,7 +140,7 @@ def _moved(table: Keys, bits: npt.NDArray[np.uint64], tree: Counts, drop: int, l
     """
     mask = len(larger) - 1
     for row in range(len(table)):
-        rank = _marks_before(bits, tree, table[row, _PLACE] - 1) if table[row, _PLACE] else 0
+        rank = marks_before(bits, tree, table[row, _PLACE] - 1) if table[row, _PLACE] else 0
         if table[row, _PLACE] and rank >= drop:
             slot = np.int64((_mixed(table[row, _KEY]) >> np.uint64(8)) & np.uint64(mask))
             while larger[slot, _PLACE]:
@@ -203,7 +203,7 @@ class ReuseTracker:
         self._most = most
         self._table = np.zeros((1 << 10, 4), np.int64)
         self._state = np.zeros(2, np.int64)
-        self._bits, self._tree = _places(1 << 11)
+        self._bits, self._tree = marked_places(1 << 11)
         self.distances = np.zeros(1 << 10, np.int64)
         self.gaps = np.zeros(GAP_BINS, np.int64)
         self.working = np.zeros(windows, np.int64)
@@ -233,13 +233,13 @@ class ReuseTracker:
         table = np.zeros((rows, 4), np.int64)
         _moved(self._table, self._bits, self._tree, drop, table)
         self._table = table
-        self._bits, self._tree = _places(max(2 * rows, 1 << 11), self.pages)
+        self._bits, self._tree = marked_places(max(2 * rows, 1 << 11), self.pages)
         self._state[_NEXT_PLACE] = self.pages
         if self.pages + 2 >= len(self.distances):
             self.distances = np.concatenate((self.distances, np.zeros(len(self.distances), np.int64)))
 
 
-def _places(count: int, marked: int = 0) -> tuple[npt.NDArray[np.uint64], Counts]:
+def marked_places(count: int, marked: int = 0) -> tuple[npt.NDArray[np.uint64], Counts]:
     """A bitmap of so many places, a multiple of 64, the first of them marked, and its Fenwick tree."""
     flags = np.zeros(count, np.uint8)
     flags[:marked] = 1

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.trace.footprint import PageKeys
 from coldfleet.hostsim.trace.reuse import EVERY_PAGE, GAP_BINS, Counts, DistinctPages, ReuseTracker, hashes
 from coldfleet.hostsim.trace.table import MOST_PAGE, Trace
 
@@ -25,7 +26,6 @@ RECENT_PAGES = 1 << 16
 _GROUPS = 16
 _Z_99 = 2.576  # normal quantile for 99 %, two-sided
 _T_99 = 2.947  # Student's t for 99 %, two-sided, 15 degrees of freedom
-_MOST_PROCESSES = 1 << 12
 _POINTS_PER_DOUBLING = 4
 Floats = npt.NDArray[np.float64]
 
@@ -97,11 +97,11 @@ def summarize_accesses(
     Raises :class:`UserError` for a damaged file.
     """
     say = told or (lambda share: None)
-    distinct, processes = DistinctPages(most_pages), _Processes()
+    distinct, processes = DistinctPages(most_pages), PageKeys()
     first = end = None
     reads = writes = done = 0
     for batch in trace.batches():
-        distinct.add(processes.keys(batch))
+        distinct.add(processes.of(batch))
         time, write = batch.column(0), batch.column(2)
         first = time[0].as_py() if first is None else first
         end = time[-1].as_py()
@@ -116,7 +116,7 @@ def summarize_accesses(
     counts = np.zeros(len(rows) * WINDOWS, np.int64)
     number = 0
     for batch in trace.batches():
-        keys = processes.keys(batch)
+        keys = processes.of(batch)
         windows = _windows(trace, batch, number, first, end)
         places = (np.searchsorted(rows, keys.view(np.uint64), "right") - 1).clip(0)
         counts += np.bincount(places * WINDOWS + windows, minlength=len(counts))
@@ -130,7 +130,7 @@ def summarize_accesses(
         accesses=number,
         pages=pages,
         pages_error=round(_Z_99 * (sample.pages * (1 - rate)) ** 0.5 / rate),
-        processes=len(processes),
+        processes=len(processes.numbers),
         start=first,
         end=end,
         reads=reads,
@@ -143,40 +143,9 @@ def summarize_accesses(
         gaps=tuple(trackers.bins(trackers.recent.gaps, sample.gaps)),
         working=tuple(np.rint(sample.working / rate).astype(int).tolist()),
         window_accesses=tuple(map_.sum(axis=0).tolist()),
-        map_pages=tuple((rows & np.uint64(MOST_PAGE - 1) if len(processes) > 1 else rows).tolist()),
+        map_pages=tuple((rows & np.uint64(MOST_PAGE - 1) if len(processes.numbers) > 1 else rows).tolist()),
         map=tuple(map(tuple, map_.tolist())),
     )
-
-
-class _Processes:
-    """Makes one number of a page and its process: pages of two processes are never the same."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[int | None, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def keys(self, batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-        """The pages of a batch with their processes' numbers above their bits."""
-        pages = batch.column(1).to_numpy().view(np.int64)
-        process = batch.column(3)
-        if process.null_count == len(process):
-            number = self._numbers.setdefault(None, len(self._numbers))
-            return self._keys(pages, np.full(1, number)) if number else pages
-        codes = process.dictionary_encode()
-        names = [*codes.dictionary.to_pylist(), *([None] if process.null_count else [])]
-        numbers = np.array([self._numbers.setdefault(name, len(self._numbers)) for name in names])
-        return self._keys(pages, numbers[codes.indices.fill_null(len(names) - 1).to_numpy()])
-
-    def _keys(self, pages: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        if len(self) == 1:
-            return pages
-        if len(self) > _MOST_PROCESSES:
-            raise UserError(f"more than {_MOST_PROCESSES:,} processes: split the trace")
-        if (pages.view(np.uint64) >= MOST_PAGE).any():
-            raise UserError("several processes, and an id above 2^52: their pages can't be told apart")
-        return pages | (numbers << MOST_PAGE.bit_length() - 1)
 
 
 def _row_edges(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

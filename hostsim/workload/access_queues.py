@@ -18,9 +18,9 @@ from coldfleet.hostsim.workload import batches
 from coldfleet.hostsim.workload.batches import CHUNK, DRAW, NONE_LEFT, QUEUE, QueueState, batch_length, make_batch
 from coldfleet.hostsim.workload.scenario import RecordedStream
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET
-from coldfleet.hostsim.workload.streams import FileStream, GuestStream, hash_accesses
+from coldfleet.hostsim.workload.streams import FileStream, GuestStream, MemoryStream, hash_accesses
 
-Stream = GuestStream | RecordedStream
+Stream = MemoryStream | RecordedStream
 
 MOST_TICKS = 1024  # drawn at a time, ...
 MOST_ACCESSES = 1 << 17  # ... unless they have more accesses than this

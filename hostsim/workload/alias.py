@@ -1,4 +1,4 @@
-"""Zipf ranks in constant time: Walker's alias tables."""
+"""Weighted ranks in constant time: Walker's alias tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.workload.heat_law import Law
 from coldfleet.hostsim.workload.thinning import Ranking
 
 _SCALE = 1 << 32  # probabilities are compared with 32-bit random numbers
@@ -15,13 +16,15 @@ _32 = np.uint64(32)
 
 
 @lru_cache(maxsize=64)
-def alias_table(ranking: Ranking, skew: float) -> npt.NDArray[np.uint64]:
-    """Walker's alias table of Zipf ranks, uint64: threshold in the upper 32 bits, alias in the lower.
+def alias_table(ranking: Ranking, law: Law) -> npt.NDArray[np.uint64]:
+    """Walker's alias table of a ranking, uint64: threshold in the upper 32 bits, alias in the lower.
 
-    Rank k (from 0) has weight (k+1)^-skew. Source: Walker 1977, in Vose's form (1991).
+    Source: Walker 1977, in Vose's form (1991).
     """
     ranks = ranking.sampled
-    weights = ranking.weights(skew)
+    weights = ranking.weights(law)
+    if not weights.any():  # a sample of cold pages alone
+        weights = np.ones(ranks)
     table = np.empty(ranks, np.uint64)
     _build_alias(weights * (ranks / weights.sum()), np.empty((2, ranks), np.int64), table)
     table.setflags(write=False)

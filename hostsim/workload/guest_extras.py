@@ -13,7 +13,7 @@ from coldfleet.hostsim.memory.extras import set_up, touch_by_device, zap_table
 from coldfleet.hostsim.memory.ground_truth import take_sample
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.host_spec import SUBSCRIBERS, GuestSpec
-from coldfleet.hostsim.workload.streams import GuestStream
+from coldfleet.hostsim.workload.guest_streams import make_stream
 
 _DEVICES = {SLOW_DEVICE: Source.SLOW_DEVICE, FAST_DEVICE: Source.FAST_DEVICE}
 
@@ -31,8 +31,8 @@ class GuestExtras:
         accesses = round(spec.vm.device_share * spec.accesses_per_tick)
         own = replace(spec, accesses_per_tick=accesses, nested=None)
         self.devices = {
-            device: GuestStream(
-                own, seed=seed, replicate=replicate, host=host, guest=guest_word(source, guest, spec.part)
+            device: make_stream(
+                own, paced=False, seed=seed, replicate=replicate, host=host, guest=guest_word(source, guest, spec.part)
             )
             for device, source in _DEVICES.items()
             if accesses and SUBSCRIBERS[device] in spec.vm.subscribers

@@ -8,6 +8,7 @@ that L2 touches, each with its own hot set.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,15 +19,17 @@ from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.philox import random_blocks, random_words, study_key
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_MMAP, ACCESS_PAGE, ACCESS_WRITE
 from coldfleet.hostsim.engine.streams import Purpose, Source
-from coldfleet.hostsim.spec.host_spec import WORKLOAD_KINDS, GuestSpec, PageCacheSpec
+from coldfleet.hostsim.spec.host_spec import DRAWN_KINDS, GuestSpec, PageCacheSpec
 from coldfleet.hostsim.workload.alias import alias_table
+from coldfleet.hostsim.workload.heat_law import law_of
+from coldfleet.hostsim.workload.levels import L2_ONLY
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME
 from coldfleet.hostsim.workload.thinning import Ranking, Thinned, thin
 
-_UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(WORKLOAD_KINDS))
+_UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(DRAWN_KINDS))
 _SCALE = 1 << 32  # shares are compared with 32-bit random numbers
 _ONE = np.uint64(1)
-_BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
+BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
 _ONE_RANK = Ranking(1, 1, 0.0, False)
 _32 = np.uint64(32)
 NEVER = 1 << 62  # a tick
@@ -43,26 +46,49 @@ class Drawn(NamedTuple):
     digests: npt.NDArray[np.uint64]
 
 
-class GuestStream:
-    """The accesses of one guest, tick by tick; ``digest`` is the hash of all that was drawn so far."""
+class MemoryStream(ABC):
+    """The accesses of one guest to its memory, tick by tick; ``digest`` is the hash of all that was drawn so far.
+
+    ``l1_pages``: uint32, the pages that L1 touches at some time, ``l2_only_pages``: those that L2 alone does.
+    """
+
+    l1_pages: npt.NDArray[np.uint32]
+    l2_only_pages: npt.NDArray[np.uint32]
 
     def __init__(self, spec: GuestSpec, *, seed: int, replicate: int, host: int, guest: int) -> None:
         self.spec = spec
         self.key = study_key(seed, replicate)
         self.counter = (np.uint64(host), np.uint64(guest))
         self.digest = FNV_OFFSET
-        exposed, l2_only = _exposure(spec)
-        order = self._order(spec.memory_pages)
-        # L1 touches all but the first l2_only pages of the order, L2 the first exposed ones
-        self.l1_pages = self._layout(order[l2_only:])
-        self.l2_pages = self._layout(order[:exposed])
-        self.l2_only_pages = np.sort(order[:l2_only])
-        self.cursors = np.zeros(2, np.int64)
-        self.full = spec.sample.of if spec.sample else spec
-        self.rankings = self._rankings(exposed, l2_only)
-        zipf = spec.workload.kind == "zipf"
-        l1, l2 = (ranking if zipf and ranking.sampled else _ONE_RANK for ranking in self.rankings)
-        self.l1_alias, self.l2_alias = alias_table(l1, spec.workload.skew), alias_table(l2, spec.workload.skew)
+
+    @abstractmethod
+    def draw_ticks(self, first: int, ticks: int) -> Drawn:
+        """The accesses of so many ticks, uint32: page of the guest, bit 31 by L2, bit 30 a write; L2 runs in all of
+        them or in none."""
+
+    @abstractmethod
+    def accesses_in(self, tick: int) -> int:
+        """About how many accesses a tick has."""
+
+    def page_order(self) -> npt.NDArray[np.uint32]:
+        """The pages in a random order of the guest's own."""
+        keys = np.empty(self.spec.memory_pages, np.uint64)
+        random_words(keys, self.key, self.counter, int(Purpose.PAGE_ORDER))
+        return np.argsort(keys, kind="stable").astype(np.uint32)
+
+    def start_share(self) -> float:
+        """Where in its trace the guest begins, 0..1."""
+        if self.spec.workload.start == "same":
+            return 0.0
+        number = np.empty(1, np.uint64)
+        random_words(number, self.key, self.counter, int(Purpose.TRACE_START))
+        return float(number[0] >> np.uint64(11)) / (1 << 53)
+
+    def split_pages(self, levels: npt.NDArray[np.uint8]) -> None:
+        """Says whose pages are whose (hostsim.workload.levels). Until L2 runs, L1 touches all of them."""
+        pages = np.arange(self.spec.memory_pages, dtype=np.uint32)
+        self.l2_only_pages = pages[levels == L2_ONLY] if len(levels) else pages[:0]
+        self.l1_pages = pages[levels != L2_ONLY] if len(levels) and self.l2_runs(0) else pages
 
     def l2_runs(self, tick: int) -> bool:
         """Whether the guest's nested VM runs in this tick."""
@@ -88,8 +114,27 @@ class GuestStream:
         return accesses
 
     def draw(self, tick: int) -> npt.NDArray[np.uint32]:
-        """The accesses of a tick, uint32: page of the guest, bit 31 by L2, bit 30 a write."""
+        """The accesses of a tick."""
         return self.draw_ticks(tick, 1).accesses
+
+
+class GuestStream(MemoryStream):
+    """Accesses that are drawn one by one, each without regard to the others, or in order of a scan."""
+
+    def __init__(self, spec: GuestSpec, *, seed: int, replicate: int, host: int, guest: int) -> None:
+        super().__init__(spec, seed=seed, replicate=replicate, host=host, guest=guest)
+        exposed, l2_only = _exposure(spec)
+        order = self.page_order()
+        # L1 touches all but the first l2_only pages of the order, L2 the first exposed ones
+        self.l1_pages = self._layout(order[l2_only:])
+        self.l2_pages = self._layout(order[:exposed])
+        self.l2_only_pages = np.sort(order[:l2_only])
+        self.cursors = np.zeros(2, np.int64)
+        self.full = spec.sample.of if spec.sample else spec
+        self.rankings = self._rankings(exposed, l2_only)
+        self.law = law_of(spec.workload)
+        l1, l2 = (ranking if self.law is not None and ranking.sampled else _ONE_RANK for ranking in self.rankings)
+        self.l1_alias, self.l2_alias = alias_table(l1, self.law or 0.0), alias_table(l2, self.law or 0.0)
 
     def draw_ticks(self, first: int, ticks: int) -> Drawn:
         """The accesses of so many ticks; L2 runs in all of them or in none."""
@@ -109,7 +154,7 @@ class GuestStream:
             self.key,
             self.counter,
             first,
-            WORKLOAD_KINDS.index(load.kind),
+            _ZIPF if self.law is not None else DRAWN_KINDS.index(load.kind),
             self.l1_pages,
             self.l2_pages,
             self.l1_alias,
@@ -120,7 +165,7 @@ class GuestStream:
             int(load.hot_access_share * _SCALE),
             load.hot_share,
             load.phase_ticks,
-            np.empty((4, _BLOCK), np.uint32),
+            np.empty((4, BLOCK), np.uint32),
         )
         self.digest = drawn.digests[-1]
         return drawn
@@ -134,7 +179,7 @@ class GuestStream:
         full = self.full
         nested = full.nested is not None and self.l2_runs(tick)
         share = full.nested.access_share if full.nested is not None and nested else 0.0
-        return thin(full, memory_accesses(full), share, *self.rankings)
+        return thin(self.law, memory_accesses(full), share, *self.rankings)
 
     def _rankings(self, exposed: int, l2_only: int) -> tuple[Ranking, Ranking]:
         """The ranks of L1's pages and of L2's: of all of them, or, in a sample, which."""
@@ -146,11 +191,6 @@ class GuestStream:
             Ranking(full.memory_pages - all_l2_only, self.spec.memory_pages - l2_only, start, by_table),
             Ranking(all_exposed, exposed, start, by_table),
         )
-
-    def _order(self, pages: int) -> npt.NDArray[np.uint32]:
-        keys = np.empty(pages, np.uint64)
-        random_words(keys, self.key, self.counter, int(Purpose.PAGE_ORDER))
-        return np.argsort(keys, kind="stable").astype(np.uint32)
 
     def _layout(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         return order if self.spec.workload.layout == "shuffled" else np.sort(order)
@@ -234,7 +274,7 @@ def _draw_ticks(
 ) -> None:
     """Fills ``out`` and ``digests`` for the ticks from ``first`` on.
 
-    ``numbers``: uint32 (4, _BLOCK), scratch for random numbers. They are made ahead, so that the CPU can look up the
+    ``numbers``: uint32 (4, BLOCK), scratch for random numbers. They are made ahead, so that the CPU can look up the
     pages of many accesses at a time.
     """
     begin = 0
@@ -242,9 +282,9 @@ def _draw_ticks(
         tick = first + t
         number_of = ends[t] - begin
         for i in range(number_of):
-            place = i & (_BLOCK - 1)
+            place = i & (BLOCK - 1)
             if place == 0:
-                random_blocks(numbers, min(number_of - i, _BLOCK), key, i, tick, counter)
+                random_blocks(numbers, min(number_of - i, BLOCK), key, i, tick, counter)
             who, how = np.uint64(numbers[0, place]), np.uint64(numbers[1, place])
             choice, number = np.uint64(numbers[2, place]), np.uint64(numbers[3, place])
             by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0

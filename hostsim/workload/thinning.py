@@ -2,7 +2,7 @@
 
 A sample of n of N pages has every (N/n)-th rank of the workload, from a random start; its pages get them in the order
 that the layout says ("shuffled": at random over all tables of the sample; "ordered": table by table). So hot sets and
-scans keep their shares, and only Zipf's weights have to be taken from the full ranking.
+scans keep their shares, and only the weights of Zipf and of profiles have to be taken from the full ranking.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.state import PTRS_PER_PTE
-from coldfleet.hostsim.spec.host_spec import GuestSpec
+from coldfleet.hostsim.workload.heat_law import Law, weights_of
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class Ranking:
     start: float
     by_table: bool
 
-    def weights(self, skew: float) -> npt.NDArray[np.float64]:
-        """Zipf's weight of each rank of the sample: (k+1)^-skew for its rank k among all."""
-        return (self._full_ranks() + 1.0) ** -skew
+    def weights(self, law: Law) -> npt.NDArray[np.float64]:
+        """The weight of each rank of the sample by its rank among all."""
+        return weights_of(law, self._full_ranks(), self.ranks)
 
-    def share(self, zipf_skew: float | None) -> float:
+    def share(self, law: Law | None) -> float:
         """The share of all accesses that goes to the sample; None: all pages alike, or almost."""
         if not self.sampled:
             return 0.0
-        if zipf_skew is None:
+        if law is None:
             return self.sampled / self.ranks
-        return _zipf_share(self, zipf_skew)
+        return _weighted_share(self, law)
 
     def _full_ranks(self) -> npt.NDArray[np.float64]:
         numbers = np.arange(self.sampled, dtype=np.float64)
@@ -64,13 +64,12 @@ class Thinned:
     l2_weight: float
 
 
-def thin(full: GuestSpec, accesses: int, l2_share: float, l1: Ranking, l2: Ranking) -> Thinned:
+def thin(law: Law | None, accesses: int, l2_share: float, l1: Ranking, l2: Ranking) -> Thinned:
     """The accesses of a tick that fall into the sample, of ``accesses`` of the full guest."""
-    skew = full.workload.skew if full.workload.kind == "zipf" else None
     if not l1.ranks:
         l2_share = 1.0
-    by_l1 = accesses * (1 - l2_share) * l1.share(skew)
-    by_l2 = accesses * l2_share * l2.share(skew)
+    by_l1 = accesses * (1 - l2_share) * l1.share(law)
+    by_l2 = accesses * l2_share * l2.share(law)
     left = by_l1 + by_l2
     if not left:
         return Thinned(0.0, 0.0, 0.0, 0.0)
@@ -78,10 +77,10 @@ def thin(full: GuestSpec, accesses: int, l2_share: float, l1: Ranking, l2: Ranki
 
 
 @lru_cache(maxsize=1024)
-def _zipf_share(ranking: Ranking, skew: float) -> float:
-    return float(ranking.weights(skew).sum() / _all_weights(ranking.ranks, skew))
+def _weighted_share(ranking: Ranking, law: Law) -> float:
+    return float(ranking.weights(law).sum() / _all_weights(ranking.ranks, law))
 
 
 @lru_cache(maxsize=64)
-def _all_weights(ranks: int, skew: float) -> float:
-    return float((np.arange(1, ranks + 1, dtype=np.float64) ** -skew).sum())
+def _all_weights(ranks: int, law: Law) -> float:
+    return float(weights_of(law, np.arange(ranks, dtype=np.float64), ranks).sum())

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.spec.host_spec import (
+    DRAWN_KINDS,
     RECLAIM_MODES,
-    WORKLOAD_KINDS,
     ClockSpec,
     GuestSpec,
     HostSpec,
@@ -56,7 +56,7 @@ def _host(draws: random.Random, sizes_gib: tuple[int, ...]) -> HostSpec:
 def _guest(draws: random.Random, number: int, sizes_gib: tuple[int, ...]) -> GuestSpec:
     pages = draws.choice(sizes_gib) * GIB
     load = WorkloadSpec(
-        kind=draws.choice(WORKLOAD_KINDS),
+        kind=draws.choice(DRAWN_KINDS),
         skew=draws.choice((0.6, 0.8, 0.9, 1.1)),
         hot_share=draws.choice((0.1, 0.2, 0.4)),
         hot_access_share=draws.choice((0.6, 0.8, 0.95)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,46 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert expected in said.err
     assert [path.name for path in source.parent.iterdir()] == ["web.bin"]
     assert source.read_bytes() == before
+
+
+needs_valgrind = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind isn't installed")
+
+
+@needs_valgrind
+def test_a_program_is_recorded(tmp_path: Path, coldfleet: Command) -> None:
+    out = tmp_path / "true.parquet"
+    said = coldfleet("trace", "record", "--out", out, "--", "/bin/true")
+    assert said.code == 0, said.err
+    assert "from true.lackey (lackey)" in said.out
+    assert pq.read_metadata(out).num_rows > 10_000
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--", "/bin/true"], "trace record: name the file to make"),
+        (["--out", "x.parquet", "--", "no-such-program"], "no such program"),
+        (
+            ["--out", "x.parquet", "--as", "csv", "--", "/bin/true"],
+            "--as, --column and --time-unit are for",
+        ),
+        (["--out", "nowhere/x.parquet", "--", "/bin/true"], "there is no directory nowhere"),
+    ],
+)
+def test_what_can_not_be_recorded_is_one_line(
+    arguments: list[str], why: str, tmp_path: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shutil.which", lambda name: None if "no-such" in name else f"/bin/{name}")
+    said = coldfleet("trace", "record", *arguments)
+    assert (said.code, said.out, said.err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
+    assert why in said.err
+
+
+def test_without_valgrind_it_says_what_is_missing(
+    tmp_path: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    said = coldfleet("trace", "record", "--out", tmp_path / "x.parquet", "--", "/bin/true")
+    assert (said.code, "recording needs valgrind" in said.err) == (2, True)

@@ -251,7 +251,7 @@ def test_a_gathered_plan_is_read_as_it_was_written(plan: Plan) -> None:
     other = read_study(ROOT / "configs" / "arguments" / "c09.toml")
     gathered = Gathered(plan)
     for study in (plan, other):
-        gathered.adopt_policies(study)
+        gathered.adopt(study)
         assert gathered.add(study.run(index) for index in range(0, len(study), 5))
         assert not gathered.add([study.run(5)])
     made = gathered.plan()
@@ -270,11 +270,11 @@ def test_a_gathered_plan_is_read_as_it_was_written(plan: Plan) -> None:
 def test_policies_of_one_name_and_fleets_of_other_classes_are_not_mixed(plan: Plan) -> None:
     own = read_study(ROOT / "configs" / "questions" / "own-policy.toml")
     gathered = Gathered(own)
-    gathered.adopt_policies(own)
+    gathered.adopt(own)
     (name,) = own.policies
     changed = Plan.thaw({**own.frozen(), "policies": {name: {**own.policies[name], "source": "elsewhere"}}})
     with pytest.raises(UserError, match=f"the policy {name} is another one there"):
-        gathered.adopt_policies(changed)
+        gathered.adopt(changed)
     gathered.add([plan.run(0)])
     with pytest.raises(UserError, match="is a key of some of these fleets and not of others"):
         gathered.add([read_study(ROOT / "configs" / "questions" / "fleet.toml").run(0)])

@@ -25,6 +25,7 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
 from tests.cluster.ray_node import ROOT, Node, environment, free_port, wait_for
+from tests.hostsim.workload.traces import write_trace
 
 Command = Callable[..., Said]
 
@@ -130,6 +131,30 @@ def test_working_directory_is_sent_with_the_study_in_it(
     monkeypatch.setattr(ray_jobs, "MAX_BYTES", 10)
     said = coldfleet("submit", study_file, "--out", "/shared/x", "--working-dir", tmp_path)
     assert (said.code, "which Ray doesn't take" in said.err) == (2, True)
+
+
+def test_data_is_sent_with_the_study(
+    dashboard: FakeDashboard, study_file: Path, coldfleet: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    write_trace(tmp_path / "data" / "web.parquet", [1, 2, 3])
+    text = study_file.read_text()
+    study_file.write_text(text.replace('kind = "zipf"', 'kind = "trace"\nfile = "data/web.parquet"'))
+    sent: list[str] = []
+    submitted = dashboard.submit_job
+
+    def submit(**job: Any) -> None:
+        sent.extend(sorted(path.name for path in Path(job["runtime_env"]["working_dir"]).rglob("*.*")))
+        submitted(**job)
+
+    monkeypatch.setattr(dashboard, "submit_job", submit)
+    assert coldfleet("submit", study_file, "--out", "/shared/x").code == 0
+    assert sent == ["small.toml", "web.parquet"]
+    said = coldfleet("submit", study_file, "--out", "/shared/x", "--print", "kuberay")
+    assert (said.code, "name its URI" in said.err) == (2, True)
+    study_file.write_text(text.replace('kind = "zipf"', f'kind = "trace"\nfile = "{tmp_path}/data/web.parquet"'))
+    said = coldfleet("submit", study_file, "--out", "/shared/x")
+    assert (said.code, "can't be sent along" in said.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from coldfleet.cluster.study.model import find_key
 from coldfleet.hostsim.spec.host_spec import (
+    DRAWN_KINDS,
     FILE_DEVICES,
     MONITORS,
     RECLAIM_MODES,
@@ -18,7 +19,7 @@ from coldfleet.hostsim.spec.host_spec import (
 
 NAMES = {
     "guest.workload.kind": WORKLOAD_KINDS,
-    "guest.page_cache.kind": WORKLOAD_KINDS,
+    "guest.page_cache.kind": DRAWN_KINDS,
     "guest.workload.layout": WORKLOAD_LAYOUTS,
     "reclaim.mode": RECLAIM_MODES,
     "swap.device": SWAP_DEVICES,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
-from coldfleet.hostsim.spec.host_spec import WORKLOAD_KINDS, GuestSpec, NestedSpec, WorkloadSpec
+from coldfleet.hostsim.spec.host_spec import DRAWN_KINDS, GuestSpec, NestedSpec, WorkloadSpec
 from coldfleet.hostsim.workload.alias import alias_table
 from coldfleet.hostsim.workload.schedule import fnv1a
 from coldfleet.hostsim.workload.streams import NEVER, GuestStream
@@ -122,7 +122,7 @@ def test_writes_have_their_share(write_share: float) -> None:
 NESTED = [(0.5, 0.5, 0.25), (0.2, 0.3, 0.3), (0.9, 1.0, 0.0), (0.7, 0.1, 0.05)]
 
 
-@pytest.mark.parametrize("kind", WORKLOAD_KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 @pytest.mark.parametrize(("access_share", "exposed_share", "l2_only_share"), NESTED)
 def test_nested_shares_are_met(kind: str, access_share: float, exposed_share: float, l2_only_share: float) -> None:
     source = stream(NestedSpec(access_share, exposed_share, l2_only_share), kind=kind, skew=0.3, hot_access_share=0.4)
@@ -178,7 +178,7 @@ def test_digest_is_the_hash_of_all_that_was_drawn() -> None:
     assert source.digest == fnv1a(everything)
 
 
-@pytest.mark.parametrize("kind", WORKLOAD_KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_ticks_can_be_drawn_together(kind: str) -> None:
     together, apart = (stream(NestedSpec(), kind=kind, phase_ticks=2) for _ in range(2))
     accesses, ends, digests = together.draw_ticks(2, 4)
@@ -193,7 +193,7 @@ def test_l2_changes_where_it_begins_and_ceases_to_run() -> None:
     assert source.next_change(7) == stream().next_change(0) == NEVER
 
 
-@pytest.mark.parametrize("kind", WORKLOAD_KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_the_smallest_guests_work(kind: str) -> None:
     for pages in (1, 2, 3):
         source = stream(NestedSpec(exposed_share=1.0, l2_only_share=0.0), pages=pages, kind=kind)
