@@ -6,9 +6,7 @@ import os
 import resource
 import secrets
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,29 +22,12 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
-from tests.cluster.ray_node import Head, Node, environment, running_head, wait_for
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Head]:
-    with running_head(1, tmp_path / "head.log") as head:
-        yield head
-
-
-def command(cluster: Head, token: str, *words: object) -> subprocess.Popen[str]:
-    said = [sys.executable, "-m", "coldfleet", *map(str, words), "--address", cluster.address]
-    return subprocess.Popen(said, env=environment(token), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def mounted(name: str, what: Path, where: Path) -> list[str]:
-    """A command prefix: a machine of that name on which something else is at a place."""
-    script = 'hostname "$0" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
-    return ["unshare", "--mount", "--uts", "sh", "-c", script, name, str(what), str(where)]
+from tests.cluster.ray_node import Cluster, Node, command, mounted, wait_for
 
 
 @pytest.mark.cluster
 def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
-    cluster: Head, plan: Plan, study_file: Path, tmp_path: Path
+    cluster: Cluster, plan: Plan, study_file: Path, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("makes mount namespaces with `unshare`, which takes root")
@@ -56,12 +37,11 @@ def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
     shutil.copytree(installed, other)
     (other / "policy.py").write_text((other / "policy.py").read_text() + "# another version\n")
     (tmp_path / "empty").mkdir()
-    joining = ["--address", cluster.address, "--num-cpus", "1", "--node-ip-address", "127.0.0.1"]
     nodes = []
     try:
         for name, what, where in (("older", other, installed), ("bare", tmp_path / "empty", package)):
             prefix = mounted(name, what, where)
-            nodes.append(Node(joining, cluster.token, tmp_path / f"{name}.log", prefix))
+            nodes.append(Node(cluster.joining, cluster.token, tmp_path / f"{name}.log", prefix))
             wait_for("Ray runtime started", nodes[-1].log, within_s=120)
         done = command(cluster, cluster.token, "sweep", study_file, "--out", tmp_path / "out")
         _, said = done.communicate(timeout=300)
@@ -80,7 +60,7 @@ def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
 
 
 @pytest.mark.cluster
-def test_a_wrong_token_is_one_line(cluster: Head, study_file: Path, tmp_path: Path) -> None:
+def test_a_wrong_token_is_one_line(cluster: Cluster, study_file: Path, tmp_path: Path) -> None:
     refused = command(cluster, secrets.token_hex(32), "sweep", study_file, "--out", tmp_path / "out")
     _, said = refused.communicate(timeout=120)
     assert (refused.returncode, said.count("\n")) == (2, 1), said
