@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ _FROZEN = {
     **dict.fromkeys(("parameters", "policies", "grid"), dict),
     **dict.fromkeys(("bundles", "where"), list),
 }
-_as_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_as_json = json.JSONEncoder().encode
 _IN_CLASS = re.compile(r"fleet\.(host|guest)\.")
 
 
@@ -189,7 +189,8 @@ class Plan:
             raise UserError(f"the cell {where}: {first_message(error)}") from None
         policy = policy_of(spec, self.own_policies)
         seed = self.seeds[number] if self.seeds else self.seed
-        return Cell(_cell_id(seed, spec, policy), seed, spec, policy)
+        known: list[str] | None = self.__dict__.get("cell_ids")
+        return Cell(known[number] if known else _cell_id(seed, spec, policy), seed, spec, policy)
 
     @cached_property
     def _fixed(self) -> tuple[dict[str, Table], dict[str, Scalar]]:
@@ -397,7 +398,13 @@ def _digest(policy: Policy) -> str:
 
 def _cell_id(seed: int, spec: CellSpec, policy: Policy) -> str:
     canonical = {"seed": seed, "policy_digest": _digest(policy), **spec.parameters(), **spec.class_parameters()}
-    return hashlib.sha256(_as_json(canonical).encode()).hexdigest()[:12]
+    text = ",".join(_json_item(path, canonical[path]) for path in sorted(canonical))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=10_000, typed=True)  # cells repeat most values; 1 and 1.0 are two
+def _json_item(path: str, value: Scalar) -> str:
+    return f"{_as_json(path)}:{_as_json(value)}"
 
 
 def _shown(value: Scalar | Sequence[Scalar] | None) -> str:
