@@ -34,6 +34,11 @@ def count_batches(runs: int, run_s: float, slots: int = 1) -> int:
     return count
 
 
+def looks_long(work: float) -> bool:
+    """Whether a run of so many accesses is cut before anything was measured."""
+    return work * _FAST_S > _FIRST_S
+
+
 class _Size(NamedTuple):
     """The work of a run, and the most hosts that it can have."""
 
@@ -118,7 +123,7 @@ class Batches(Iterator[Batch]):
     def _is_long(self, index: int) -> bool:
         """Whether a run is cut."""
         work, hosts = self._size(index)
-        long = work * self.access_s > TARGET_S if self.access_s else work * _FAST_S > _FIRST_S
+        long = work * self.access_s > TARGET_S if self.access_s else looks_long(work)
         return index in self._sharded or (long and hosts > 1)
 
     def _size(self, index: int) -> _Size:

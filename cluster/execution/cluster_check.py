@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from coldfleet.cluster.execution.ray_cluster import join
@@ -41,6 +42,24 @@ class NodeCheck:
     compiled: bool | None = None
     clock_s: float | None = None
     clock_error_s: float | None = None
+
+
+class ClusterSize(NamedTuple):
+    """What there is to work with: ``memory_bytes``: of the machine that has the most; ``cpus``: of all."""
+
+    memory_bytes: int
+    cpus: int
+
+
+def size_of(address: str | None) -> ClusterSize:
+    """The size of the cluster at HOST:PORT, by what Ray gives out there; None: of this machine. Raises UserError."""
+    if address is None:
+        return ClusterSize(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), os.cpu_count() or 1)
+    ray = join(address)
+    resources = [node["Resources"] for node in working_nodes(ray).values()]
+    ray.shutdown()
+    largest = max((int(each.get("memory", 0)) for each in resources), default=0)
+    return ClusterSize(largest, sum(int(each["CPU"]) for each in resources))
 
 
 def check_cluster(address: str, out: str | None = None) -> list[NodeCheck]:

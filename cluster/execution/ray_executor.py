@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coldfleet.cluster.execution import ray_cluster
+from coldfleet.cluster.execution.executor import IN_FLIGHT
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest
 from coldfleet.cluster.execution.progress import say_on_stderr
@@ -30,7 +31,6 @@ from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
 
-IN_FLIGHT = 2  # batches at each actor: one that runs and one that waits, so that it never waits for us
 MAX_ATTEMPTS = 3  # workers that may die of a run before it counts as failed
 MAX_DEATHS = 5  # deaths in a row, for each slot, without a batch done between them, before the sweep gives up
 START_WITHIN_S = 90.0  # for the first worker

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from coldfleet.cluster.execution import ray_cluster, ray_executor
-from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.executor import IN_FLIGHT, SerialExecutor
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
-from coldfleet.cluster.execution.ray_executor import IN_FLIGHT, MAX_ATTEMPTS, RayExecutor
+from coldfleet.cluster.execution.ray_executor import MAX_ATTEMPTS, RayExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import Batch
 from coldfleet.cluster.results.journal import BatchReceipt

@@ -304,6 +304,28 @@ def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, t
     assert found.core_s.mean == pytest.approx(results.status.cpu_s, rel=0.9)
 
 
+def test_plan_says_if_a_worker_needs_more_memory_than_there_is(
+    study_file: Path, coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coldfleet.cluster.execution import cluster_check
+
+    assert coldfleet("plan", study_file, "--sample", 0).err == ""
+    monkeypatch.setattr(cluster_check, "size_of", lambda address: cluster_check.ClusterSize(256 << 20, 2))
+    said = coldfleet("plan", study_file, "--sample", 0)
+    assert (said.code, said.err.count("\n")) == (0, 1)
+    assert "a worker needs up to 0.4 GiB of memory, and this machine has 0.2: none would start" in said.err
+    there = coldfleet("plan", study_file, "--sample", 0, "--address", "head:6379")
+    assert "and no node of the cluster at head:6379 has more than 0.2" in there.err
+
+
+def test_wall_time_has_a_start_and_is_not_below_the_longest_host() -> None:
+    from coldfleet.cluster.execution.estimate import START_S, Estimate
+    from coldfleet.cluster.stats.statistics import Mean
+
+    found = Estimate(3, 6, Mean(600.0, None), 40.0, 1, 1)
+    assert [found.wall_s(workers) - START_S for workers in (1, 2, 10, 60, 600)] == [600, 300, 60, 40, 40]
+
+
 def test_plan_without_a_sample_runs_nothing(
     study_file: Path, coldfleet: Callable[..., Said], fake_engine: list[HostSpec]
 ) -> None:
