@@ -178,7 +178,7 @@ def examine(where: str | None, file: str, engine: str) -> dict[str, Any]:
         return found
     from coldfleet.cluster.results.storage import open_storage
 
-    found["compiled"] = _is_compiled()
+    found["compiled"] = is_compiled()
     if where is not None:
         try:
             open_storage(where).write(file, file.encode())
@@ -195,7 +195,7 @@ def _free_bytes() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def _is_compiled() -> bool:
+def is_compiled() -> bool:
     """Whether numba has the simulator in its cache: for this processor, and newer than the source."""
     from coldfleet.hostsim.mm import faults
 
