@@ -20,6 +20,7 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Choice, Range, sample
 from coldfleet.cluster.study.plan import Plan, Run
+from coldfleet.cluster.study.questions import study_for
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
@@ -302,6 +303,43 @@ def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, t
     assert found.disk_bytes == pytest.approx(size, rel=0.3)
     assert found.hosts == 12
     assert found.core_s.mean == pytest.approx(results.status.cpu_s, rel=0.9)
+
+
+CLOCKED = """\
+replicates = 2
+ticks = 20
+overcommit = 1.5
+
+[fleet]
+hosts = 2
+guests_per_host = 4
+
+[guest]
+memory = "16 MiB"
+
+[clock]
+mode = "timed"
+tick = "100 ms"
+pcpus = 8
+
+[grid]
+policy = ["evict-only", "lockless-6.15"]
+nested_ratio = [0, 0.5]
+"""
+
+
+@pytest.mark.parametrize("name", ["clocked", "fleet"])
+def test_estimates_of_clocked_and_of_unlike_hosts_are_near_too(name: str, tmp_path: Path) -> None:
+    from coldfleet.cluster.execution.estimate import estimate
+
+    file = tmp_path / f"{name}.toml"
+    file.write_text(CLOCKED if name == "clocked" else study_for("fleet", file))
+    plan = read_study(file)
+    found = estimate(plan, 8)
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert found.disk_bytes == pytest.approx(size, rel=0.3)
+    assert found.core_s.mean == pytest.approx(results.status.cpu_s, rel=0.5)  # others may use the machine
 
 
 def test_plan_says_if_a_worker_needs_more_memory_than_there_is(
