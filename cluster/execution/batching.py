@@ -19,6 +19,7 @@ from coldfleet.cluster.study.values import Scalar
 TARGET_S = 5.0  # of work in a batch: lost if its worker dies, and the interval of the progress bar
 LEAST_S = 0.5  # of work in a shard: less isn't worth its files
 MAX_RUNS = 500
+IN_FLIGHT = 2  # batches at each worker of Ray: one that runs and one that waits, so that it never waits for us
 _SHARES = 3  # for each slot: no batch is more than such a share of what is left
 _FIRST_S = 0.1  # runs that take longer, at the speed below, are cut even before anything was measured
 _FAST_S = 1 / 50e6  # seconds for an access: no host was simulated faster

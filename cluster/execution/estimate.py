@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from coldfleet.cluster.execution.batching import TARGET_S, count_batches, looks_long
+from coldfleet.cluster.execution.batching import IN_FLIGHT, TARGET_S, count_batches, looks_long
 from coldfleet.cluster.execution.compiling import compiling_is_said
 from coldfleet.cluster.execution.progress import Reporter, Silent
-from coldfleet.cluster.execution.executor import IN_FLIGHT
 from coldfleet.cluster.execution.work import simulate_hosts, warm_up
 from coldfleet.cluster.execution.worker_memory import worker_bytes
 from coldfleet.cluster.results.parts import Rows, parquet_bytes

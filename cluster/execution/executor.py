@@ -14,8 +14,6 @@ from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
 
-IN_FLIGHT = 2  # batches at each worker of Ray: one that runs and one that waits, so that it never waits for us
-
 
 class Executor(Protocol):
     """Runs batches. It is entered and started before anything is written, and left in any case.

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coldfleet.cluster.execution import ray_cluster
-from coldfleet.cluster.execution.executor import IN_FLIGHT
+from coldfleet.cluster.execution.batching import IN_FLIGHT
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest
 from coldfleet.cluster.execution.progress import say_on_stderr

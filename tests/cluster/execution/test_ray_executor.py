@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from coldfleet.cluster.execution import ray_cluster, ray_executor
-from coldfleet.cluster.execution.executor import IN_FLIGHT, SerialExecutor
+from coldfleet.cluster.execution.batching import IN_FLIGHT
+from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.ray_executor import MAX_ATTEMPTS, RayExecutor
