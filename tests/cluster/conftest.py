@@ -15,7 +15,7 @@ from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.spec.host_spec import GuestResult, HostResult, HostSpec
 from coldfleet.policies import Policy
-from tests.cluster.ray_node import Cluster, small_cluster
+from tests.cluster.ray_node import Head, running_head
 
 STUDY = """\
 title = "a small study"
@@ -110,10 +110,10 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Iterator[Head]:
     """A real Ray with one node."""
-    with small_cluster(tmp_path) as one:
-        yield one
+    with running_head(1, tmp_path / "head.log") as head:
+        yield head
 
 
 @pytest.fixture(scope="session")

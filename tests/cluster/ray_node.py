@@ -78,6 +78,11 @@ class Head(NamedTuple):
     address: str
     token: str
 
+    @property
+    def joining(self) -> list[str]:
+        """What `ray start` is told by another node with one CPU."""
+        return ["--address", self.address, "--num-cpus", "1", "--node-ip-address", "127.0.0.1"]
+
 
 @contextmanager
 def running_head(cpus: int, log: Path) -> Iterator[Head]:
@@ -102,34 +107,7 @@ def wait_for(what: str, log: Path, within_s: float = 60) -> None:
         time.sleep(0.2)
 
 
-class Cluster(NamedTuple):
-    """A head with one CPU."""
-
-    head: Node
-    address: str
-    token: str
-
-    @property
-    def joining(self) -> list[str]:
-        """What `ray start` is told by another node with one CPU."""
-        return ["--address", self.address, "--num-cpus", "1", "--node-ip-address", "127.0.0.1"]
-
-
-@contextmanager
-def small_cluster(folder: Path) -> Iterator[Cluster]:
-    """A head with one CPU and a token of its own; its log is in the folder."""
-    token, port = secrets.token_hex(32), free_port()
-    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
-        place = ["--port", str(port), "--node-ip-address", "127.0.0.1", "--temp-dir", short]
-        head = Node(["--head", "--num-cpus", "1", "--include-dashboard", "false", *place], token, folder / "head.log")
-        try:
-            wait_for("Ray runtime started", head.log, within_s=120)
-            yield Cluster(head, f"127.0.0.1:{port}", token)
-        finally:
-            head.stop()
-
-
-def command(cluster: Cluster, token: str, *words: object) -> subprocess.Popen[str]:
+def command(cluster: Head, token: str, *words: object) -> subprocess.Popen[str]:
     """One of our commands on a cluster."""
     said = [sys.executable, "-m", "coldfleet", *map(str, words), "--address", cluster.address]
     return subprocess.Popen(said, env=environment(token), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

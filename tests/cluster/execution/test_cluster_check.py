@@ -18,11 +18,11 @@ from coldfleet.cluster.execution import cluster_check
 from coldfleet.cluster.execution.cluster_check import examine
 from coldfleet.cluster.execution.ray_nodes import OTHER_VERSION
 from coldfleet.cluster.results.versions import engine_digest, versions
-from tests.cluster.ray_node import Cluster, Node, command, mounted, wait_for
+from tests.cluster.ray_node import Head, Node, command, mounted, wait_for
 
 
 @pytest.mark.cluster
-def test_every_node_is_a_row_and_says_why_it_is_not_fit(cluster: Cluster, tmp_path: Path) -> None:
+def test_every_node_is_a_row_and_says_why_it_is_not_fit(cluster: Head, tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("makes mount namespaces with `unshare`, which takes root")
     installed = Path(coldfleet.policies.__file__).parent
@@ -71,7 +71,7 @@ def test_every_node_is_a_row_and_says_why_it_is_not_fit(cluster: Cluster, tmp_pa
 
 
 @pytest.mark.cluster
-def test_fit_nodes_are_exit_code_0(cluster: Cluster, tmp_path: Path) -> None:
+def test_fit_nodes_are_exit_code_0(cluster: Head, tmp_path: Path) -> None:
     done = command(cluster, cluster.token, "cluster", "check", "--out", tmp_path / "out")
     text, said = done.communicate(timeout=120)
     assert (done.returncode, said) == (0, "")

@@ -25,12 +25,12 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
-from tests.cluster.ray_node import RAY, Cluster, Node, command, environment, mounted, wait_for
+from tests.cluster.ray_node import RAY, Head, Node, command, environment, mounted, wait_for
 
 
 @pytest.mark.cluster
 def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
-    cluster: Cluster, plan: Plan, study_file: Path, tmp_path: Path
+    cluster: Head, plan: Plan, study_file: Path, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("makes mount namespaces with `unshare`, which takes root")
@@ -89,7 +89,7 @@ def runs_in(out: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_node_of_another_version_that_joins_a_sweep_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_node_of_another_version_that_joins_a_sweep_changes_nothing(cluster: Head, tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("makes mount namespaces with `unshare`, which takes root")
     installed = Path(coldfleet.policies.__file__).parent
@@ -124,7 +124,7 @@ def test_a_node_of_another_version_that_joins_a_sweep_changes_nothing(cluster: C
 
 
 @pytest.mark.cluster
-def test_workers_without_a_place_are_a_demand_that_an_autoscaler_sees(cluster: Cluster, tmp_path: Path) -> None:
+def test_workers_without_a_place_are_a_demand_that_an_autoscaler_sees(cluster: Head, tmp_path: Path) -> None:
     (tmp_path / "long.toml").write_text(LONG)
     words = ("sweep", tmp_path / "long.toml", "--out", tmp_path / "out", "--workers", 3)
     ask = [RAY, "status", "--address", cluster.address]
@@ -145,7 +145,7 @@ def test_workers_without_a_place_are_a_demand_that_an_autoscaler_sees(cluster: C
 
 
 @pytest.mark.cluster
-def test_a_wrong_token_is_one_line(cluster: Cluster, study_file: Path, tmp_path: Path) -> None:
+def test_a_wrong_token_is_one_line(cluster: Head, study_file: Path, tmp_path: Path) -> None:
     refused = command(cluster, secrets.token_hex(32), "sweep", study_file, "--out", tmp_path / "out")
     _, said = refused.communicate(timeout=120)
     assert (refused.returncode, said.count("\n")) == (2, 1), said
