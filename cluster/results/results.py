@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.fleet import may_have_hosts
 from coldfleet.cluster.study.own_policy import check_installed
-from coldfleet.cluster.study.plan import MAX_RUNS, Plan, Run
+from coldfleet.cluster.study.plan import MAX_RUNS, Plan
 from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.hostsim.spec.checks import check_argument, check_texts
 from coldfleet.hostsim.spec.errors import UserError, nearest
