@@ -96,7 +96,6 @@ def _report(results: Results, json: bool) -> int:
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.results.summary import as_json, as_table
-    from coldfleet.cluster.study.terminal import counted
 
     plan = results.plan
     if json:
@@ -104,8 +103,6 @@ def _report(results: Results, json: bool) -> int:
     else:
         output.print_paragraph(plan.title or plan.name)
         output.print_rich(as_table(results))
-        replicates = counted(plan.replicates, "replicate")
-        output.print_paragraph(f"means over {replicates}, each the sum over the fleet, with 95 % intervals")
         output.print_text(f"results: {results.storage}")
     reporter = make_reporter()
     for line in failure_lines(results):

@@ -18,39 +18,55 @@ def plan(
     study: Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY.toml")],
     sample: Annotated[int, typer.Option(min=0, help="Cells to run and time; 0: none.")] = 8,
     workers: Annotated[int | None, typer.Option(min=1, help="Workers to assume.  [default: all CPUs]")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Take CPUs and memory of the Ray cluster at HOST:PORT, not of this machine.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> int:
     """Show how large a sweep is and what it will cost.
 
     Counts cells and runs, checks every cell, and estimates core-hours, memory and disk from a few cells. It takes half
-    a minute at most, once the simulator is compiled: of long runs it simulates some hosts and ticks. Writes nothing.
+    a minute at most, once the simulator is compiled: of long runs it simulates some hosts and ticks. Says if a
+    worker needs more memory than any machine has. Writes nothing.
 
     \b
     Examples:
       coldfleet plan configs/fast_only.toml
       coldfleet plan configs/fast_only.toml --sample 30 --workers 64
+      coldfleet plan configs/fast_only.toml --address head:6379
     """
-    import os
-
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.cluster_check import size_of
     from coldfleet.cluster.execution.estimate import estimate
-    from coldfleet.cluster.execution.progress import make_reporter
+    from coldfleet.cluster.execution.progress import make_reporter, say_on_stderr
+    from coldfleet.cluster.execution.worker_memory import worker_bytes
     from coldfleet.cluster.study.doubts import doubts
     from coldfleet.cluster.study.reader import read_study
 
     chosen = read_study(study)
-    cpus = workers or os.cpu_count() or 1
+    size = size_of(address)
+    cpus = workers or size.cpus or 1
     if not json:
         for line in _counts(chosen):
             output.print_text(line)
         for line in doubts(chosen):
             output.print_paragraph(f"weak: {line}")
+    if (needed := worker_bytes(chosen)) > size.memory_bytes:
+        say_on_stderr(f"coldfleet: {_too_large(needed, size.memory_bytes, address)}")
     found = estimate(chosen, sample, cpus, make_reporter(what="cells")) if sample else None
     if json:
         output.print_json(_as_json(chosen, found, cpus))
     elif found:
         output.print_paragraph("\n".join(_costs(found, cpus)))
     return 0
+
+
+def _too_large(needed: int, there: int, address: str | None) -> str:
+    where = f"no node of the cluster at {address} has more than" if address else "this machine has"
+    return (
+        f"a worker needs up to {needed / 2**30:,.1f} GiB of memory, and {where} {there / 2**30:,.1f}: "
+        "none would start: make hosts smaller, or sample them (host.sample)"
+    )
 
 
 def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, object]:
@@ -74,7 +90,7 @@ def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, obje
             "core_hours": mean / 3600,
             "core_hours_ci95": None if half is None else half / 3600,
             "workers": workers,
-            "wall_s": _wall_s(found, workers),
+            "wall_s": found.wall_s(workers),
             "sampled_hosts": found.hosts,
             "longest_host_s": found.longest_s,
             "worker_bytes": found.worker_bytes,
@@ -107,11 +123,7 @@ def _costs(found: Estimate, workers: int) -> list[str]:
     return [
         f"{cost} {unit}, from {counted(found.hosts, 'host')} of {counted(found.sampled, 'cell')} ({sure}); "
         f"the longest host takes {duration(found.longest_s)}",
-        f"{duration(_wall_s(found, workers))}{spread} on {counted(workers, 'worker')}, "
+        f"{duration(found.wall_s(workers))}{spread} on {counted(workers, 'worker')}, "
         f"{bytes_text(found.worker_bytes)} of memory each",
         f"{bytes_text(found.disk_bytes)} of disk for the results",
     ]
-
-
-def _wall_s(found: Estimate, workers: int) -> float:
-    return max(found.core_s.mean / workers, found.longest_s)

@@ -19,6 +19,7 @@ from coldfleet.cluster.study.values import Scalar
 TARGET_S = 5.0  # of work in a batch: lost if its worker dies, and the interval of the progress bar
 LEAST_S = 0.5  # of work in a shard: less isn't worth its files
 MAX_RUNS = 500
+IN_FLIGHT = 2  # batches at each worker of Ray: one that runs and one that waits, so that it never waits for us
 _SHARES = 3  # for each slot: no batch is more than such a share of what is left
 _FIRST_S = 0.1  # runs that take longer, at the speed below, are cut even before anything was measured
 _FAST_S = 1 / 50e6  # seconds for an access: no host was simulated faster
@@ -32,6 +33,11 @@ def count_batches(runs: int, run_s: float, slots: int = 1) -> int:
         left -= max(1, min(MAX_RUNS, left // (_SHARES * slots), int(TARGET_S / max(run_s, 1e-9))))
         count += 1
     return count
+
+
+def looks_long(work: float) -> bool:
+    """Whether a run of so many accesses is cut before anything was measured."""
+    return work * _FAST_S > _FIRST_S
 
 
 class _Size(NamedTuple):
@@ -118,7 +124,7 @@ class Batches(Iterator[Batch]):
     def _is_long(self, index: int) -> bool:
         """Whether a run is cut."""
         work, hosts = self._size(index)
-        long = work * self.access_s > TARGET_S if self.access_s else work * _FAST_S > _FIRST_S
+        long = work * self.access_s > TARGET_S if self.access_s else looks_long(work)
         return index in self._sharded or (long and hosts > 1)
 
     def _size(self, index: int) -> _Size:

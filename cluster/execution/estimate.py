@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from coldfleet.cluster.execution.batching import TARGET_S, count_batches
+from coldfleet.cluster.execution.batching import IN_FLIGHT, TARGET_S, count_batches, looks_long
 from coldfleet.cluster.execution.compiling import compiling_is_said
 from coldfleet.cluster.execution.progress import Reporter, Silent
 from coldfleet.cluster.execution.work import simulate_hosts, warm_up
@@ -15,14 +16,16 @@ from coldfleet.cluster.execution.worker_memory import worker_bytes
 from coldfleet.cluster.results.parts import Rows, parquet_bytes
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
-from coldfleet.cluster.study.fleet import host_work
+from coldfleet.cluster.study.fleet import host_work, run_work
 from coldfleet.cluster.study.plan import Plan, Run
 
 SAMPLE_S = 20.0  # about, for all that is run
+START_S = 10.0  # until Ray has workers and they have loaded the compiled simulator
 _LEAST_TICKS = 4  # of a host, if it has as many; in the first it fills its memory
 _MORE = 3  # times as many ticks the next time
 _RECEIPT_BYTES = 170  # a run's part of a line of the journal, measured
 _BATCH_BYTES = 600  # the rest of the line, measured
+_PLAN_BYTES = 57_000  # of study.json and of a plan.parquet without rows, measured
 _PLAN_ROW_BYTES = 14  # a run's part of plan.parquet: most of it the cell's id, measured
 
 
@@ -39,6 +42,10 @@ class Estimate:
     longest_s: float
     disk_bytes: int
     worker_bytes: int
+
+    def wall_s(self, workers: int) -> float:
+        """How long that many workers take, from the start of Ray, in seconds: no less than the longest host does."""
+        return START_S + max(self.core_s.mean / workers, self.longest_s)
 
 
 @dataclass
@@ -80,7 +87,7 @@ def estimate(plan: Plan, cells: int, workers: int = 1, reporter: Reporter | None
     core_s = Mean(mean.mean * len(plan), None if mean.half_width is None else mean.half_width * len(plan))
     rows = {table: [row for seen in runs for row in seen.rows[table]] for table in TABLES}
     rows_of = {table: sum(seen.run_rows[table] for seen in runs) / len(runs) for table in TABLES}
-    disk_bytes = _disk_bytes(rows, rows_of, len(plan), mean.mean, workers)
+    disk_bytes = _disk_bytes(rows, rows_of, plan, mean.mean, workers)
     hosts, longest_s = sum(seen.hosts for seen in runs), max(seen.longest_s for seen in runs)
     return Estimate(len(runs), hosts, core_s, longest_s, disk_bytes, worker_bytes(plan))
 
@@ -137,11 +144,19 @@ def _time(run: Run, host: int, ticks: int) -> tuple[float, Rows]:
     return time.process_time() - start, rows
 
 
-def _disk_bytes(rows: Rows, rows_of: dict[str, float], runs: int, run_s: float, workers: int) -> int:
+def _disk_bytes(rows: Rows, rows_of: dict[str, float], plan: Plan, run_s: float, workers: int) -> int:
     """Of parts, receipts and plan: ``rows`` are some of each table, ``rows_of`` how many a run has."""
-    cut = run_s > TARGET_S and rows_of["hosts"] > 1
-    batches = runs * min(rows_of["hosts"], run_s / TARGET_S) if cut else count_batches(runs, run_s, workers)
-    total = runs * (_RECEIPT_BYTES + _PLAN_ROW_BYTES) + batches * _BATCH_BYTES
+    runs, hosts = len(plan), rows_of["hosts"]
+    cut = run_s > TARGET_S and hosts > 1
+    batches: float
+    first = IN_FLIGHT * workers  # batches that are handed out before anything was measured
+    if cut:
+        batches = runs * math.ceil(hosts / max(1, int(TARGET_S * hosts / run_s)))
+    elif hosts > 1 and looks_long(run_work(plan.cell(0).spec)):  # those are single hosts
+        batches = min(first, runs * hosts) + count_batches(runs, run_s, workers)
+    else:
+        batches = min(first, runs) + count_batches(runs - first, run_s, workers)
+    total: float = _PLAN_BYTES + runs * (_RECEIPT_BYTES + _PLAN_ROW_BYTES) + batches * _BATCH_BYTES
     for table in filter(rows.get, TABLES):
         files = runs if cut and table == "cells" else batches
         one, all_of_them = (len(parquet_bytes(table, [some])) for some in (rows[table][:1], rows[table]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coldfleet.cluster.execution import ray_cluster
+from coldfleet.cluster.execution.batching import IN_FLIGHT
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest
 from coldfleet.cluster.execution.progress import say_on_stderr
@@ -30,11 +31,12 @@ from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
 
-IN_FLIGHT = 2  # batches at each actor: one that runs and one that waits, so that it never waits for us
 MAX_ATTEMPTS = 3  # workers that may die of a run before it counts as failed
 MAX_DEATHS = 5  # deaths in a row, for each slot, without a batch done between them, before the sweep gives up
 START_WITHIN_S = 90.0  # for the first worker
 OTHERS_WITHIN_S = 15.0  # for the others after it; later ones join as they come
+LATE_S = 10.0  # at the end of the work, before a batch is given to an idle worker, too
+LATE = 2.0  # or so many times as long as the longest batch took, if that is more
 RESIZE_EVERY_S = 5.0  # how soon a machine that joins gets work
 END_WITHIN_S = 30.0  # once Ray has lost a process of its own
 _POLL_S = 0.5
@@ -77,6 +79,8 @@ class RayExecutor:
         self._worker_bytes: int  # the memory that each of them asks for
         self._pool: list[_Slot] = []
         self._again: deque[Batch] = deque()
+        self._out: dict[Batch, float] = {}  # without an answer so far, and when they were handed out
+        self._longest_s = 0.0  # from then to the answer
         self._deaths = 0
         self._resized = 0.0
         self.slots = 0
@@ -171,11 +175,14 @@ class RayExecutor:
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
         where = storage.address
         try:
+            if len(self._pool) < self.slots:
+                self._resize()
             while not stop.requested:
                 if self._address:
                     self._compile(0)
                 none_left = self._hand_out(batches, where)
-                if none_left and not any(slot.batches for slot in self._pool):
+                if none_left and not self._out:
+                    self._dismiss()
                     return
                 yield from self._collect(_POLL_S)
                 if time.monotonic() - self._resized > RESIZE_EVERY_S:
@@ -186,9 +193,12 @@ class RayExecutor:
 
     def _last(self) -> Iterator[BatchReceipt]:
         """What has come back by now; whoever died isn't replaced any more."""
-        for ref in self._finished([ref for slot in self._pool for ref in slot.batches], 0):
+        working = {ref: batch for slot in self._pool for ref, batch in slot.batches.items()}
+        for ref in self._finished(list(working), 0):
             with suppress(self._ray.exceptions.RayError):
-                yield self._ray.get(ref)
+                receipt: BatchReceipt = self._ray.get(ref)
+                if self._out.pop(working[ref], None) is not None:
+                    yield receipt
 
     def _hand_out(self, batches: Iterator[Batch], where: str) -> bool:
         """Fills the ready slots, one batch each in turn; returns whether there is no batch left to give."""
@@ -198,9 +208,26 @@ class RayExecutor:
                     continue
                 batch = self._again.popleft() if self._again else next(batches, None)
                 if batch is None:
+                    self._hand_out_again(where)
                     return True
+                self._out[batch] = time.monotonic()
                 slot.batches[slot.actor.run.remote(batch, where)] = batch
         return False
+
+    def _hand_out_again(self, where: str) -> None:
+        """Gives idle workers the batches that others take long for: the first answer counts."""
+        now, patience_s = time.monotonic(), max(LATE_S, LATE * self._longest_s)
+        copies = Counter(batch for slot in self._pool for batch in slot.batches.values())
+        late = [batch for batch, since in self._out.items() if now - since > patience_s and copies[batch] == 1]
+        idle = [slot for slot in self._pool if self._is_ready(slot) and not slot.batches]
+        for slot, batch in zip(idle, late, strict=False):
+            slot.batches[slot.actor.run.remote(batch, where)] = batch
+
+    def _dismiss(self) -> None:
+        """Ends workers that are still at a batch that another has done."""
+        for slot in [slot for slot in self._pool if slot.batches]:
+            self._pool.remove(slot)
+            self._ray.kill(slot.actor)
 
     def _is_ready(self, slot: _Slot) -> bool:
         return bool(slot.machine) and (not self._address or slot.machine in self._warm)
@@ -224,23 +251,32 @@ class RayExecutor:
             except self._ray.exceptions.RayError as error:
                 yield from self._replace_dead(slot, error)
             else:
-                del slot.batches[ref]
+                since = self._out.pop(slot.batches.pop(ref), None)
                 self._deaths = 0
-                yield receipt
+                if since is not None:  # or else another worker was first
+                    self._longest_s = max(self._longest_s, time.monotonic() - since)
+                    yield receipt
 
     def _replace_dead(self, slot: _Slot, error: Exception) -> Iterator[BatchReceipt]:
         """Replaces a dead actor and takes its batches back. The oldest may be what killed it: its runs go on alone."""
-        suspect, *others = slot.batches.values()
+        mine = list(slot.batches.values())
         slot.batches.clear()
+        elsewhere = {batch for other in self._pool for batch in other.batches.values()}
+        lost = [batch for batch in mine if batch in self._out and batch not in elsewhere]
+        for batch in lost:
+            del self._out[batch]
         self._replace(slot, error)
-        self._again.extend(others)
+        self._again.extend(batch for batch in lost if batch != mine[0])
+        suspect = mine[0]
+        if suspect not in lost:  # others have done it, or are at it
+            return
         attempt = suspect.attempt + 1
         if attempt < MAX_ATTEMPTS:
             self._again.extend(replace(suspect, runs=(run,), attempt=attempt) for run in suspect.runs)
             return
         why = f"{MAX_ATTEMPTS} workers died of it, the last with {type(error).__name__}: {_cause(error)}"
-        lost = tuple(failed(self._plan.run(index), why) for index in suspect.runs)
-        yield BatchReceipt(f"{suspect.number:06d}-lost", (), lost)
+        runs = tuple(failed(self._plan.run(index), why) for index in suspect.runs)
+        yield BatchReceipt(f"{suspect.number:06d}-lost", (), runs)
 
     def _start_or_replace(self, slot: _Slot) -> None:
         if slot not in self._pool:  # a machine left meanwhile, and the pool became smaller

@@ -41,6 +41,33 @@ def look() -> dict[str, str]:
     return found
 
 
+def asks_for_token() -> bool:
+    """Whether the Ray of this process, on a node, asks its callers for a token."""
+    core: Any = import_module("ray._raylet")
+    return bool(core.get_authentication_mode() != core.AuthenticationMode.DISABLED)
+
+
+def working_nodes(ray: Any) -> dict[str, dict[str, Any]]:
+    """What Ray knows of its nodes, by their ids: of those that live and have CPUs to give."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}
+
+
+def ask(ray: Any, node_id: str, question: Callable[..., Any], *arguments: Any) -> Any:
+    """Has a node answer a function of ours, which is sent as code; returns the reference of the answer."""
+    cloudpickle: Any = import_module("ray.cloudpickle")
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    modules = {sys.modules[name] for name in (__name__, question.__module__)}
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return ray.remote(num_cpus=0, scheduling_strategy=there, max_retries=0)(question).remote(*arguments)
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
 class Nodes:
     """The nodes of a cluster, as far as they have answered. ``say`` is told once of each that can't take part."""
 
@@ -52,35 +79,23 @@ class Nodes:
 
     def update(self, say: Callable[[str], None]) -> None:
         """Looks at those that are new, and forgets those that are gone. It waits for nobody."""
-        alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}
+        alive = working_nodes(self._ray)
         self._known = {name: node for name, node in self._known.items() if name in alive}
         self._asked = {name: asked for name, asked in self._asked.items() if name in alive}
         for name, node in alive.items():
             if name not in self._known and name not in self._asked:
                 address = str(node["NodeManagerAddress"])
-                self._asked[name] = (self._ask(name), int(node["Resources"]["CPU"]), address)
+                self._asked[name] = (ask(self._ray, name, look), int(node["Resources"]["CPU"]), address)
         refs = [ref for ref, *_ in self._asked.values()]
         answered, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0) if refs else ([], [])
         for name, (ref, cpus, address) in list(self._asked.items()):
             if ref in answered:
                 del self._asked[name]
-                self._known[name] = node = self._judge(ref, cpus, address)
-                news = f"coldfleet: node {node.machine} gets no work: {node.why_not}"
-                if node.why_not and news not in self._told:
+                self._known[name] = known = self._judge(ref, cpus, address)
+                news = f"coldfleet: node {known.machine} gets no work: {known.why_not}"
+                if known.why_not and news not in self._told:
                     self._told.add(news)
                     say(news)
-
-    def _ask(self, name: str) -> Any:
-        cloudpickle: Any = import_module("ray.cloudpickle")
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        there = NodeAffinitySchedulingStrategy(name, soft=False)
-        module = sys.modules[__name__]
-        cloudpickle.register_pickle_by_value(module)
-        try:
-            return self._ray.remote(num_cpus=0, scheduling_strategy=there, max_retries=0)(look).remote()
-        finally:
-            cloudpickle.unregister_pickle_by_value(module)
 
     def _judge(self, ref: Any, cpus: int, address: str) -> Node:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from coldfleet.cluster.report.epochs import read_epochs
 from coldfleet.cluster.report.figures import Figures, merged, read_figures
 from coldfleet.cluster.report.host import HostStory, watch_host
 from coldfleet.cluster.report.panels import Scaled, colour_of
+from coldfleet.cluster.results.design_summary import SHARES, DesignSummary, captions, effect_rows, quantile_rows
 from coldfleet.cluster.results.results import Results
-from coldfleet.cluster.results.summary import kills_line
+from coldfleet.cluster.results.summary import design_of, kills_line
 from coldfleet.cluster.results.versions import engine_digest
-from coldfleet.cluster.stats.metrics import Metric
+from coldfleet.cluster.stats.metrics import SUMMARY, Metric
 from coldfleet.cluster.stats.statistics import grouped_means
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -65,6 +67,7 @@ def page(results: Results, cell: int | None = None) -> str:
         no_story=why,
         kills=kills_line(results),
         partial=results.partial,
+        design=_tables_of(design_of(results)),
         facts=_provenance(results),
     )
 
@@ -90,8 +93,21 @@ def page_of_two(a: Results, b: Results) -> str:
         no_story="",
         kills="",
         partial="; ".join(filter(None, (a.partial, b.partial))),
+        design=[],
         facts=[(f"{side}: {name}", text) for side, each in (("A", a), ("B", b)) for name, text in _provenance(each)],
     )
+
+
+def _tables_of(design: DesignSummary | None) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+    """The tables of a large design: caption, headings and rows of each."""
+    if design is None:
+        return []
+    spread, effects = captions(design)
+    figures = [metric.title for metric in SUMMARY]
+    return [
+        (spread, ("figure", "policy", *SHARES), quantile_rows(design)),
+        (effects, ("axis", *figures), effect_rows(design)),
+    ]
 
 
 def _of_two(found: ResultsDiff, sides: dict[str, Figures]) -> Figures:

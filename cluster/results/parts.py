@@ -16,12 +16,12 @@ Rows = dict[str, list[dict[str, Any]]]
 """For each table, its rows."""
 
 
-def parquet_bytes(table: str, chunks: Iterable[list[dict[str, Any]]]) -> pa.Buffer:
+def parquet_bytes(table: str, chunks: Iterable[list[dict[str, Any]] | pa.Table]) -> pa.Buffer:
     """Rows as a Parquet file in memory, a row group for each chunk of them."""
     data = pa.BufferOutputStream()
     with pq.ParquetWriter(data, schema(table), compression="zstd") as writer:
         for rows in chunks:
-            writer.write_table(pa.Table.from_pylist(rows, schema(table)))
+            writer.write_table(pa.Table.from_pylist(rows, schema(table)) if isinstance(rows, list) else rows)
     return data.getvalue()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from coldfleet.cluster.results.metrics import named_figures
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES, schema
-from coldfleet.cluster.study.model import column_of
+from coldfleet.cluster.study.model import as_amount, column_of
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -100,8 +100,8 @@ def _class_axes(plan: Plan) -> pa.Table:
     import pyarrow as pa
 
     axes = [path for path in plan.varied if column_of(path) not in schema("cells").names]
-    specs = [plan.cell(number).spec for number in range(plan.cell_count if axes else 0)]
-    columns = {column_of(path): pa.array([spec.value(path) for spec in specs]) for path in axes}
+    varying = [plan.varying(number) for number in range(plan.cell_count if axes else 0)]
+    columns = {column_of(path): pa.array([as_amount(path, values[path]) for values in varying]) for path in axes}
     return pa.table({"cell_id": pa.array(plan.cell_ids if axes else [], pa.string()), **columns})
 
 

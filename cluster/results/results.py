@@ -13,11 +13,11 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest, versions
 from coldfleet.cluster.study.fleet import may_have_hosts
 from coldfleet.cluster.study.own_policy import check_installed
-from coldfleet.cluster.study.plan import MAX_RUNS, Plan, Run
+from coldfleet.cluster.study.plan import MAX_RUNS, Plan
 from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.hostsim.spec.checks import check_argument, check_texts
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -343,7 +343,7 @@ def write_study(storage: Storage, plan: Plan) -> None:
 
 def write_plan(storage: Storage, plan: Plan) -> None:
     """Writes plan.parquet, in place of one that there is."""
-    storage.write("plan.parquet", parquet_bytes("plan", _plan_rows(plan)))
+    storage.write("plan.parquet", parquet_bytes("plan", _plan_chunks(plan)))
 
 
 def put_data(storage: Storage, plan: Plan) -> None:
@@ -450,13 +450,14 @@ def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
     return table.take(numbered.group_by(list(keys)).aggregate([("row", "min")])["row_min"])
 
 
-def _plan_rows(plan: Plan) -> Iterator[list[dict[str, Any]]]:
-    @lru_cache(_PLAN_CHUNK)  # replicates of a cell share them
-    def of_cell(number: int) -> dict[str, Any]:
-        run = Run(-1, plan.cell(number), 0)
-        return {"cell_id": run.cell.cell_id, **run_parameters(run)}
-
-    indices = iter(announced(len(plan), "runs written to the plan"))
-    while chunk := list(islice(indices, _PLAN_CHUNK)):
-        places = zip(chunk, map(plan.place, chunk), strict=True)
-        yield [{"index": index, "replicate": place[0], **of_cell(place[1])} for index, place in places]
+def _plan_chunks(plan: Plan) -> Iterator[pa.Table]:
+    """The rows of plan.parquet, some at a time, made column by column."""
+    of_plan = schema("plan")
+    runs = map(plan.run, announced(len(plan), "runs written to the plan"))
+    while chunk := list(islice(runs, _PLAN_CHUNK)):
+        rows = [run_parameters(run) for run in chunk]
+        columns: dict[str, Sequence[Any]] = dict(zip(rows[0], zip(*map(dict.values, rows), strict=True), strict=True))
+        columns["index"] = [run.index for run in chunk]
+        columns["cell_id"] = [run.cell.cell_id for run in chunk]
+        columns["replicate"] = [run.replicate for run in chunk]
+        yield pa.table([pa.array(columns[field.name], field.type) for field in of_plan], of_plan)

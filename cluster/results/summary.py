@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from coldfleet.cluster.results import design_summary
+from coldfleet.cluster.results.design_summary import DesignSummary, summarise_design
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.stats.metrics import OOM_KILLS, SUMMARY
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.model import column_of, quantity_at
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.checks import check_argument
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 _METRICS = (*SUMMARY, OOM_KILLS)
-MOST_CELLS = 200  # more than anyone reads in a terminal
+MOST_CELLS = 100  # more than anyone reads line by line
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,18 @@ class SummaryRow:
     means: Mapping[str, Mean]
 
 
-def summarise(results: Results, most: int | None = None) -> list[SummaryRow]:
-    """The rows in the order of the plan, without cells of which nothing is done; only of the first ``most`` cells."""
+def summarise(results: Results) -> list[SummaryRow]:
+    """The rows in the order of the plan, without cells of which nothing is done."""
     plan = results.plan
     columns = sorted({name for metric in _METRICS for name in metric.needs})
-    chosen = None if most is None else pc.field("cell_id").isin(plan.cell_ids[:most])
-    table = results.table("cells", ["cell_id", *columns], chosen)
+    table = results.table("cells", ["cell_id", *columns])
     values: dict[str, dict[str, list[float]]] = {}
     for row in table.to_pylist():
         of_cell = values.setdefault(row["cell_id"], {metric.key: [] for metric in _METRICS})
         for metric in _METRICS:
             of_cell[metric.key].append(metric.value(row))
     rows = []
-    for number, cell_id in enumerate(plan.cell_ids[:most]):
+    for number, cell_id in enumerate(plan.cell_ids):
         if cell_id in values:
             spec = plan.cell(number).spec
             axes = {path: spec.value(path) for path in ("policy", "nested_ratio", *plan.varied)}
@@ -78,9 +80,15 @@ def summary(results: Results) -> pa.Table:
     return pa.table(columns, pa.schema(fields))
 
 
+def design_of(results: Results) -> DesignSummary | None:
+    """The summary of a design with more cells than anyone reads line by line; None: it has fewer, or none is done."""
+    large = results.plan.cell_count > MOST_CELLS and results.status.done
+    return summarise_design(results) if large else None
+
+
 def as_json(results: Results) -> dict[str, Any]:
-    """The summary as plain data."""
-    plan = results.plan
+    """The summary as plain data; "design" is null where there are few cells."""
+    plan, design = results.plan, design_of(results)
     return {
         "study": plan.name,
         "title": plan.title,
@@ -92,6 +100,7 @@ def as_json(results: Results) -> dict[str, Any]:
             for receipt in results.failed
         ],
         "missing": len(results.missing),
+        "design": design and design_summary.as_json(design),
         "summary": [
             {
                 **{column_of(path): value for path, value in row.axes.items()},
@@ -104,18 +113,19 @@ def as_json(results: Results) -> dict[str, Any]:
 
 
 def as_table(results: Results) -> RenderableType:
-    """The summary for a terminal: one table for each setting of the other axes.
-
-    Of a large sweep it shows the first :data:`MOST_CELLS`, and where the others are.
-    """
+    """The summary for a terminal: one table for each setting of the other axes, or two of a large design."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = []
+    if design := design_of(results):
+        for caption, table in design_summary.as_tables(design):
+            parts += [Text(f"\n{caption}", style="bold"), table]
+        return Group(*parts, *_below(results), Text('\ntable "cells" has each of them (docs/results.md)'))
     tables: dict[str, Table] = {}
     last: dict[str, Scalar] = {}
-    for row in summarise(results, MOST_CELLS):
+    for row in summarise(results):
         others = {path: value for path, value in row.axes.items() if path not in ("policy", "nested_ratio")}
         caption = ", ".join(f"{path} = {as_read(path, value)}" for path, value in others.items())
         if caption not in tables:
@@ -133,11 +143,16 @@ def as_table(results: Results) -> RenderableType:
         tables[caption].add_row(name, f"{ratio:.3g}", *(row.means[metric.key].in_column for metric in SUMMARY))
     for table in tables.values():
         table.add_section()
-    if line := kills_line(results):
-        parts.append(Text(f"\n{line}", style="bold"))
-    if (more := results.plan.cell_count - MOST_CELLS) > 0:
-        parts.append(Text(f'\nand {more:,} more cells: table "cells" has them all (docs/results.md)'))
-    return Group(*parts)
+    replicates = counted(results.plan.replicates, "replicate")
+    footnote = Text(f"means over {replicates}, each the sum over the fleet, with 95 % intervals")
+    return Group(*parts, *_below(results), footnote)
+
+
+def _below(results: Results) -> list[Text]:
+    from rich.text import Text
+
+    line = kills_line(results)
+    return [Text(f"\n{line}", style="bold")] if line else []
 
 
 def kills_line(results: Results) -> str:

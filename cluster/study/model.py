@@ -414,6 +414,13 @@ def merge(tree: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def as_amount(path: str, value: Scalar) -> Scalar:
+    """The value of a key as a cell has it, from what a study file writes: amounts in pages or ns."""
+    quantity = quantity_at(path)
+    return quantity.parse(value) if quantity else value  # type: ignore[arg-type]
+
+
+@cache
 def column_of(path: str) -> str:
     """The column of a study's key: "guest.workload.skew" -> "guest_workload_skew"; amounts end in their unit."""
     return path.replace(".", "_") + _units().get(path, "")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ _FROZEN = {
     **dict.fromkeys(("parameters", "policies", "grid", "data"), dict),
     **dict.fromkeys(("bundles", "where"), list),
 }
-_as_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_as_json = json.JSONEncoder().encode
 _IN_CLASS = re.compile(r"fleet\.(host|guest)\.")
 
 
@@ -198,7 +198,8 @@ class Plan:
             where = ", ".join(f"{path} = {values[path]}" for path in self.varied)
             raise UserError(f"the cell {where}: {error}" if where else str(error)) from None
         seed = self.seeds[number] if self.seeds else self.seed
-        return Cell(_cell_id(seed, spec, policy, data), seed, spec, policy, data)
+        known: list[str] | None = self.__dict__.get("cell_ids")
+        return Cell(known[number] if known else _cell_id(seed, spec, policy, data), seed, spec, policy, data)
 
     def _data_of(self, spec: CellSpec) -> dict[str, StudyData]:
         """The files that a cell's guests follow; raises :class:`UserError` if some guest can't."""
@@ -426,7 +427,13 @@ def _digest(policy: Policy) -> str:
 def _cell_id(seed: int, spec: CellSpec, policy: Policy, data: Mapping[str, StudyData]) -> str:
     canonical = {"seed": seed, "policy_digest": _digest(policy), **spec.parameters(), **spec.class_parameters()}
     canonical.update((f"sha256 of {name}", each.sha256) for name, each in data.items())
-    return hashlib.sha256(_as_json(canonical).encode()).hexdigest()[:12]
+    text = ",".join(_json_item(path, canonical[path]) for path in sorted(canonical))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=10_000, typed=True)  # cells repeat most values; 1 and 1.0 are two
+def _json_item(path: str, value: Scalar) -> str:
+    return f"{_as_json(path)}:{_as_json(value)}"
 
 
 def _shown(value: Scalar | Sequence[Scalar] | None) -> str:

@@ -15,6 +15,7 @@ from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.spec.host_spec import GuestResult, HostResult, HostSpec
 from coldfleet.policies import Policy
+from tests.cluster.ray_node import Head, running_head
 
 STUDY = """\
 title = "a small study"
@@ -106,6 +107,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
     """A simulator for tests that are about something else."""
     return pretend(monkeypatch)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Head]:
+    """A real Ray with one node."""
+    with running_head(1, tmp_path / "head.log") as head:
+        yield head
 
 
 @pytest.fixture(scope="session")

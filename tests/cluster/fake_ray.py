@@ -43,6 +43,7 @@ class Actor:
     ray: FakeRay
     queue: list[Ref] = field(default_factory=list)
     dead: bool = False
+    stopped: bool = False  # as by SIGSTOP
 
     def __getattr__(self, name: str) -> Any:
         def remote(*arguments: Any) -> Ref:
@@ -54,7 +55,7 @@ class Actor:
 
     def step(self) -> None:
         """Answers the oldest call, or fails all of them."""
-        if not self.dead and self.queue:
+        if not self.dead and not self.stopped and self.queue:
             ref = self.queue.pop(0)
             try:
                 ref.value = ref.call()

@@ -78,6 +78,11 @@ class Head(NamedTuple):
     address: str
     token: str
 
+    @property
+    def joining(self) -> list[str]:
+        """What `ray start` is told by another node with one CPU."""
+        return ["--address", self.address, "--num-cpus", "1", "--node-ip-address", "127.0.0.1"]
+
 
 @contextmanager
 def running_head(cpus: int, log: Path) -> Iterator[Head]:
@@ -100,3 +105,15 @@ def wait_for(what: str, log: Path, within_s: float = 60) -> None:
     while what not in (log.read_text(errors="replace") if log.exists() else ""):
         assert time.monotonic() < deadline, log.read_text(errors="replace")
         time.sleep(0.2)
+
+
+def command(cluster: Head, token: str, *words: object) -> subprocess.Popen[str]:
+    """One of our commands on a cluster."""
+    said = [sys.executable, "-m", "coldfleet", *map(str, words), "--address", cluster.address]
+    return subprocess.Popen(said, env=environment(token), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def mounted(name: str, what: Path, where: Path) -> list[str]:
+    """A command prefix: a machine of that name on which something else is at a place."""
+    script = 'hostname "$0" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    return ["unshare", "--mount", "--uts", "sh", "-c", script, name, str(what), str(where)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import secrets
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,24 +25,7 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
-from tests.cluster.ray_node import Head, Node, environment, running_head, wait_for
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Head]:
-    with running_head(1, tmp_path / "head.log") as head:
-        yield head
-
-
-def command(cluster: Head, token: str, *words: object) -> subprocess.Popen[str]:
-    said = [sys.executable, "-m", "coldfleet", *map(str, words), "--address", cluster.address]
-    return subprocess.Popen(said, env=environment(token), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def mounted(name: str, what: Path, where: Path) -> list[str]:
-    """A command prefix: a machine of that name on which something else is at a place."""
-    script = 'hostname "$0" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
-    return ["unshare", "--mount", "--uts", "sh", "-c", script, name, str(what), str(where)]
+from tests.cluster.ray_node import RAY, Head, Node, command, environment, mounted, wait_for
 
 
 @pytest.mark.cluster
@@ -56,12 +40,11 @@ def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
     shutil.copytree(installed, other)
     (other / "policy.py").write_text((other / "policy.py").read_text() + "# another version\n")
     (tmp_path / "empty").mkdir()
-    joining = ["--address", cluster.address, "--num-cpus", "1", "--node-ip-address", "127.0.0.1"]
     nodes = []
     try:
         for name, what, where in (("older", other, installed), ("bare", tmp_path / "empty", package)):
             prefix = mounted(name, what, where)
-            nodes.append(Node(joining, cluster.token, tmp_path / f"{name}.log", prefix))
+            nodes.append(Node(cluster.joining, cluster.token, tmp_path / f"{name}.log", prefix))
             wait_for("Ray runtime started", nodes[-1].log, within_s=120)
         done = command(cluster, cluster.token, "sweep", study_file, "--out", tmp_path / "out")
         _, said = done.communicate(timeout=300)
@@ -77,6 +60,88 @@ def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
     results, whole = Results.open(tmp_path / "out"), sweep(plan, tmp_path / "whole", SerialExecutor())
     for table in TABLES:
         assert results.table(table).equals(whole.table(table), check_metadata=True)
+
+
+LONG = """\
+replicates = 40
+ticks = 60
+overcommit = 1.5
+
+[fleet]
+hosts = 1
+guests_per_host = 4
+
+[guest]
+memory = "16 MiB"
+accesses_per_tick = 8192
+
+[grid]
+policy = ["evict-only", "fast-only-v5", "lockless-6.15"]
+nested_ratio = [0, 1]
+"""
+
+
+def runs_in(out: Path) -> int:
+    """How many runs a sweep has done so far."""
+    journal = out / "journal.jsonl"
+    return journal.read_bytes().count(b'"status":"done"') if journal.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_node_of_another_version_that_joins_a_sweep_changes_nothing(cluster: Head, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("makes mount namespaces with `unshare`, which takes root")
+    installed = Path(coldfleet.policies.__file__).parent
+    shutil.copytree(installed, other := tmp_path / "policies")
+    (other / "policy.py").write_text((other / "policy.py").read_text() + "# another version\n")
+    (tmp_path / "long.toml").write_text(LONG)
+    node = None
+    with command(cluster, cluster.token, "sweep", tmp_path / "long.toml", "--out", tmp_path / "out") as driver:
+        try:
+            deadline = time.monotonic() + 300
+            while runs_in(tmp_path / "out") < 28:
+                assert driver.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            prefix = mounted("older", other, installed)
+            node = Node(cluster.joining, cluster.token, tmp_path / "older.log", prefix)
+            wait_for("Ray runtime started", node.log, within_s=120)
+            joined_at = runs_in(tmp_path / "out")
+            _, said = driver.communicate(timeout=600)
+        finally:
+            driver.kill()
+            if node is not None:
+                node.stop()
+    print(f"it joined at {joined_at} of 240 runs, exit {driver.returncode}: {said}")
+    assert joined_at < 240
+    assert driver.returncode == 0
+    assert said.count("gets no work") == 1
+    assert f"coldfleet: node older gets no work: {OTHER_VERSION}" in said
+    results = Results.open(tmp_path / "out")
+    assert results.status.done == 240
+    assert not results.missing
+
+
+@pytest.mark.cluster
+def test_workers_without_a_place_are_a_demand_that_an_autoscaler_sees(cluster: Head, tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_text(LONG)
+    words = ("sweep", tmp_path / "long.toml", "--out", tmp_path / "out", "--workers", 3)
+    ask = [RAY, "status", "--address", cluster.address]
+    with command(cluster, cluster.token, *words) as driver:
+        try:
+            deadline = time.monotonic() + 180
+            seen: list[str] = []
+            told = ""
+            while not seen:
+                assert driver.poll() is None
+                assert time.monotonic() < deadline, told
+                time.sleep(0.5)
+                told = subprocess.run(ask, env=environment(cluster.token), capture_output=True, text=True).stdout
+                seen = re.findall(r"\{'CPU': 1\.0, 'memory': [\d.e+]+\}: 2\+ pending tasks/actors", told)
+        finally:
+            driver.terminate()
+            driver.communicate(timeout=60)
 
 
 @pytest.mark.cluster

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from coldfleet.cluster.execution import ray_cluster, ray_executor
+from coldfleet.cluster.execution.batching import IN_FLIGHT
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
-from coldfleet.cluster.execution.ray_executor import IN_FLIGHT, MAX_ATTEMPTS, RayExecutor
+from coldfleet.cluster.execution.ray_executor import MAX_ATTEMPTS, RayExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import Batch
 from coldfleet.cluster.results.journal import BatchReceipt
@@ -83,6 +84,56 @@ def test_batches_of_a_dead_worker_are_done_by_another(
     assert not results.failed
     assert_same_tables(results, expected)
     assert len(fake_ray.actors) == 2 + len(deaths)
+
+
+@pytest.mark.parametrize("end", ["never", "late", "dead"])
+def test_work_of_a_slow_worker_is_done_by_an_idle_one_too(
+    end: str, fake_ray: FakeRay, expected: Results, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never answers, answers when that doesn't count any more, or dies.
+
+    Of nine batches the slow worker does one, and the other does seven before it is given those that are late.
+    """
+    run = HostActor.run
+    done: list[tuple[Batch, bool]] = []
+
+    def stop_the_first(self: HostActor, batch: Batch, where: str) -> BatchReceipt:
+        slow, all_but_one = fake_ray.actors[0], len(done) == 7
+        slow.stopped = self is not slow.real and not (end == "late" and all_but_one)
+        slow.dead |= end == "dead" and all_but_one
+        done.append((batch, self is slow.real))
+        return run(self, batch, where)
+
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.Batches.__next__", _pairs)
+    monkeypatch.setattr(ray_executor, "LATE_S", 0)
+    monkeypatch.setattr(ray_executor, "LATE", 0)
+    monkeypatch.setattr(HostActor, "run", stop_the_first)
+    results = sweep(plan, tmp_path / "out", RayExecutor())
+    assert_same_tables(results, expected)
+    assert results.status.repeats == 0
+    assert results.status.batches == len({batch for batch, _ in done}) == 9  # one receipt for each
+    assert len(done) - 9 == (end == "late")
+    assert [batch for batch, by_slow in done if by_slow][1:] == ([done[7][0]] if end == "late" else [])
+    assert {part.name for part in results.parts} == results.storage.sizes("parts").keys()
+
+
+@pytest.mark.cluster
+def test_a_stopped_worker_holds_nothing_up(plan: Plan, tmp_path: Path, ray_token: str) -> None:
+    class Stopping(RayExecutor):
+        stopped = ""
+
+        def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
+            for receipt in super().run(batches, storage, stop):
+                if not self.stopped:
+                    self.stopped = receipt.worker
+                    os.kill(int(receipt.worker.rpartition(":")[2]), signal.SIGSTOP)
+                yield receipt
+
+    executor = Stopping(2)
+    results = sweep(plan, tmp_path / "out", executor)
+    assert executor.stopped
+    assert not results.missing
+    assert_same_tables(results, sweep(plan, tmp_path / "serial", SerialExecutor()))
 
 
 def test_run_that_kills_every_worker_fails_alone(

@@ -20,6 +20,7 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Choice, Range, sample
 from coldfleet.cluster.study.plan import Plan, Run
+from coldfleet.cluster.study.questions import study_for
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
@@ -302,6 +303,65 @@ def test_estimates_are_near_what_the_sweep_takes(study_file: Path, plan: Plan, t
     assert found.disk_bytes == pytest.approx(size, rel=0.3)
     assert found.hosts == 12
     assert found.core_s.mean == pytest.approx(results.status.cpu_s, rel=0.9)
+
+
+CLOCKED = """\
+replicates = 2
+ticks = 20
+overcommit = 1.5
+
+[fleet]
+hosts = 2
+guests_per_host = 4
+
+[guest]
+memory = "16 MiB"
+
+[clock]
+mode = "timed"
+tick = "100 ms"
+pcpus = 8
+
+[grid]
+policy = ["evict-only", "lockless-6.15"]
+nested_ratio = [0, 0.5]
+"""
+
+
+@pytest.mark.parametrize("name", ["clocked", "fleet"])
+def test_estimates_of_clocked_and_of_unlike_hosts_are_near_too(name: str, tmp_path: Path) -> None:
+    from coldfleet.cluster.execution.estimate import estimate
+
+    file = tmp_path / f"{name}.toml"
+    file.write_text(CLOCKED if name == "clocked" else study_for("fleet", file))
+    plan = read_study(file)
+    found = estimate(plan, 8)
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert found.disk_bytes == pytest.approx(size, rel=0.3)
+    assert found.core_s.mean == pytest.approx(results.status.cpu_s, rel=0.5)  # others may use the machine
+
+
+def test_plan_says_if_a_worker_needs_more_memory_than_there_is(
+    study_file: Path, coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coldfleet.cluster.execution import cluster_check
+
+    assert coldfleet("plan", study_file, "--sample", 0).err == ""
+    monkeypatch.setattr(cluster_check, "size_of", lambda address: cluster_check.ClusterSize(256 << 20, 2))
+    said = coldfleet("plan", study_file, "--sample", 0)
+    assert (said.code, said.err.count("\n")) == (0, 1)
+    assert "a worker needs up to 0.4 GiB of memory, and this machine has 0.2: none would start" in said.err
+    there = coldfleet("plan", study_file, "--sample", 0, "--address", "head:6379")
+    assert "and no node of the cluster at head:6379 has more than 0.2" in there.err
+
+
+def test_wall_time_has_a_start_and_is_not_below_the_longest_host() -> None:
+    from coldfleet.cluster.execution.estimate import START_S, Estimate
+    from coldfleet.cluster.stats.statistics import Mean
+
+    found = Estimate(3, 6, Mean(600.0, None), 40.0, 1, 1)
+    assert [found.wall_s(workers) - START_S for workers in (1, 2, 10, 60, 600)] == [600, 300, 60, 40, 40]
 
 
 def test_plan_without_a_sample_runs_nothing(
