@@ -76,10 +76,15 @@ PG_RECLAIM = 128  # is to be evicted as soon as it is written
 LRU = 256  # PG_lru: on one of the lists of the classic LRU
 PG_READAHEAD = 512  # was read from swap before somebody needed it, and nobody has since
 FILE_PAGE_SHIFT = 3
+ORDER_SHIFT = 12  # of the first page of a folio, the upper 4 bits: the folio has 1 << order pages
 
 # --- Accessed bit of a PMD, and whether it has a PTE table --------------------------------------------
 PMD_YOUNG = 1
 PMD_POPULATED = 2
+
+# --- 2 MiB of a guest that may have huge pages: bits of Machine.huge -----------------------------------
+MAPS_HUGE = 1  # the PMD maps a huge page, and its PTE table is not in use
+SMALL_SPTES = 2  # the TDP MMU has a table for small pages
 
 # --- constants of mm/vmscan.c, include/linux/mmzone.h, swap.h and memcontrol.h ------------------------
 MIN_NR_GENS = 2
@@ -95,6 +100,7 @@ ANON = 0
 FILE = 1
 PTRS_PER_PTE = 512  # PTEs of one table
 WORDS_PER_TABLE = PTRS_PER_PTE // 64
+HPAGE_PMD_ORDER = 9  # a huge page: the folio that a PMD maps
 UPPER_LEVELS = 2  # pages: the PMD and PUD tables of a mapping below 1 GiB
 SHADOW_UPPER_LEVELS = 3  # levels of L1's nested page tables above the leaf tables (4-level paging)
 PARENT_MEMCG = -1  # as a reclaim target: the memcg above all guests
@@ -173,6 +179,9 @@ MM = np.dtype(
         ("memcg_seq", np.int64),  # the half of the memcg LRU that its memcg is in ...
         ("memcg_tail", np.int64),  # ... and that it was too small there once (MEMCG_LRU_TAIL)
         ("tables", np.int64),  # PTE tables made so far
+        ("tdp_tables", np.int64),  # tables for small pages that the TDP MMU made so far, counted beside huge pages only
+        ("huge_pages", np.int64),  # a first touch gets a huge page if it can (transparent_hugepage = always) ...
+        ("huge_reclaims", np.int64),  # ... also if that means reclaim (defrag)
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("memory_min", np.int64),  # memory.min, memory.low ...
@@ -187,7 +196,7 @@ MM = np.dtype(
         ("stock", np.int64),  # pages charged in advance by its CPU
         ("all_tables", np.int64),  # PTE tables that its memory needs when all of it is there
         ("first_fault_pages", np.int64),  # kernel memory that its first fault takes beside page tables ...
-        ("late_pages", np.int64),  # ... and the last quarter of its tables take
+        ("late_pages", np.int64),  # ... and the last quarter of its tables take, or KVM's cache when it is filled anew
         ("kernel_pages", np.int64),  # kernel memory that it has: page tables and all of the above
         ("pool_units", np.int64),  # what its swapped-out pages take of the pool (hostsim.mm.swap_slots.POOL_UNIT)
         ("oom_reason", np.int64),  # why the OOM killer killed it (hostsim.mm.oom_kill.OOM_REASONS), 0: it lives ...
@@ -367,6 +376,7 @@ class Machine(NamedTuple):
     ``sites``: int64 (guests, sites and access monitor, SITE_COLUMNS), what each asked and was told.
     ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
     ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
+    ``huge``: uint8 a page table: MAPS_HUGE and SMALL_SPTES (hostsim.mm.huge_pmd); empty: nobody has huge pages.
     ``extra_bits``: uint64 (words, EXTRA_COLUMNS), ``last_touch``: int32 (pages), the tick in which each page was last
     touched; both empty unless some guest has ``extras``.
     ``classic``: CLASSIC records of the guests' memcgs, and of the one above as the last.
@@ -386,6 +396,7 @@ class Machine(NamedTuple):
     filters: npt.NDArray[np.uint8]
     pmds: npt.NDArray[np.uint8]
     shadow_tables: npt.NDArray[np.uint8]
+    huge: npt.NDArray[np.uint8]
     lruvecs: npt.NDArray[Any]
     mms: npt.NDArray[Any]
     cpus: npt.NDArray[Any]

@@ -17,17 +17,22 @@ from coldfleet.hostsim.engine.state import (
     FILE,
     FILE_PAGE,
     GEN_MASK,
+    HPAGE_PMD_ORDER,
     IN_PAGE_CACHE,
+    MAPS_HUGE,
     MAX_NR_GENS,
+    ORDER_SHIFT,
     PG_WRITEBACK,
     PRESENT,
     PRIMARY,
+    PTRS_PER_PTE,
     SHADOW,
     SHADOW_MAPPED,
     SWAP_CLUSTER_MAX,
     SWAPCACHE,
     TDP,
     TDP_MAPPED,
+    WORDS_PER_TABLE,
 )
 from coldfleet.hostsim.memory.host_memory import GENERATION_COLUMNS, HostMemory
 from coldfleet.hostsim.mm.classic import INACTIVE, NO_PAGE, PG_ACTIVE
@@ -79,8 +84,8 @@ def take_census(memory: HostMemory, guest: int) -> Census:
     units = m.class_units[m.size_classes[anon]][swapped_out].sum() if len(m.size_classes) else 0
     numbered = np.zeros((MAX_NR_GENS, GENERATION_COLUMNS), np.int64)
     for kind, pages in ((ANON, anon), (FILE, file)):
-        gens = m.pages["state"][pages] & GEN_MASK
-        numbered[:, kind] = np.bincount(gens, minlength=MAX_NR_GENS + 1)[1 : MAX_NR_GENS + 1]
+        gens, sizes = m.pages["state"][pages] & GEN_MASK, 1 << (m.pages["flags"][pages] >> ORDER_SHIFT)
+        numbered[:, kind] = np.bincount(gens, sizes, MAX_NR_GENS + 1)[1 : MAX_NR_GENS + 1]
     untouched = ~present & (flags == 0) & (shadow == 0) & (m.pages["state"][anon] == 0)
     return Census(
         all_anon=len(flags),
@@ -99,7 +104,10 @@ def take_census(memory: HostMemory, guest: int) -> Census:
 
 def _on_lists(memory: HostMemory, guest: int, kind: int) -> int:
     if memory.kernel.lru_gen:
-        return sum(len(memory.generation(guest, gen, kind)) for gen in range(MAX_NR_GENS))
+        mm, flags = memory.machine.mms[guest], memory.machine.pages["flags"]
+        first = int(mm["file_first" if kind == FILE else "first"])
+        folios = [first + page for gen in range(MAX_NR_GENS) for page in memory.generation(guest, gen, kind)]
+        return int((1 << (flags[folios] >> ORDER_SHIFT)).sum())
     return sum(_classic_lists(memory, guest, kind))
 
 
@@ -265,6 +273,20 @@ def _mappings(memory: HostMemory, census: list[Census]) -> Broken:
             yield f"guest {guest}: the {what} in {np.bitwise_count(lost).sum()} pages where no {where}"
 
 
+def _huge_pages(memory: HostMemory, census: list[Census]) -> Broken:
+    """A PMD maps a huge page if and only if its first page stands for 512; all of them are mapped then, and by KVM all
+    or none."""
+    m = memory.machine
+    orders = m.pages["flags"][: len(m.bits) * 64] >> ORDER_SHIFT
+    heads = np.flatnonzero(orders)
+    huge = np.flatnonzero(m.huge & MAPS_HUGE)
+    if heads.tolist() != (huge * PTRS_PER_PTE).tolist() or (orders[heads] != HPAGE_PMD_ORDER).any():
+        yield f"pages {heads.tolist()} begin a huge page, and PMDs {huge.tolist()} map one"
+    mapped = np.bitwise_count(m.bits[:, [PRESENT, TDP_MAPPED]]).reshape(-1, WORDS_PER_TABLE, 2).sum(axis=1)[huge]
+    if (mapped[:, 0] != PTRS_PER_PTE).any() or not np.isin(mapped[:, 1], (0, PTRS_PER_PTE)).all():
+        yield f"of the pages of PMDs {huge.tolist()}, which map huge pages, {mapped.tolist()} are mapped (MMU, KVM)"
+
+
 MEMORY_LAWS: dict[str, MemoryLaw] = {
     "free memory": _free_memory,
     "limits": _limits,
@@ -276,6 +298,7 @@ MEMORY_LAWS: dict[str, MemoryLaw] = {
     "pool": _pool,
     "the dead": _the_dead,
     "mappings": _mappings,
+    "huge pages": _huge_pages,
 }
 
 

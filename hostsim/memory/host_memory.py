@@ -65,6 +65,8 @@ class Memslot:
     ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.mm.filemap);
     ``readahead_pages``: the most that is read of it at a time (read_ahead_kb; 0: what is asked for, as in recordings).
     ``file_random``: its mapping has MADV_RANDOM.
+    ``huge_pages``: the first touch of 2 MiB of the memslot gets a huge page where its memcg has room for one
+    (transparent_hugepage = always); ``huge_reclaims``: it reclaims for it (defrag). HostMemory says where that is so.
     """
 
     pages: int
@@ -84,6 +86,8 @@ class Memslot:
     file_pages: int = 0
     readahead_pages: int = 0
     file_random: bool = False
+    huge_pages: bool = False
+    huge_reclaims: bool = False
 
 
 class Watermarks(NamedTuple):
@@ -111,6 +115,8 @@ class HostMemory:
     ``compressed_swap``: what it stores takes the host's memory (hostsim.swap.zram says how much), at most
     ``pool_limit`` pages (0: no limit). ``min_ttl_ms``: of kswapd (hostsim.mm.min_ttl).
     ``page_cluster``: vm.page-cluster, of no use on a synchronous swap device; ``rotating_swap``: the device is a disk.
+    Huge pages are modelled under MGLRU and a synchronous swap device with as many slots as needed, on a host whose
+    memory is not limited, for processes and plain guests whose accesses go through the TDP MMU; else ValueError.
     ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
     ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
     """
@@ -151,6 +157,10 @@ class HostMemory:
         pages = table_count * PTRS_PER_PTE
         list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
         code = policy.encode()
+        with_huge = any(slot.huge_pages for slot in slots)
+        limited = async_swap or watermarks or compressed_swap or swap_pages is not None
+        if with_huge and (limited or not kernel.lru_gen or any(slot.extras or not slot.tdp for slot in slots)):
+            raise ValueError("huge pages: not with this LRU, swap device, limit of the host's memory or kind of guest")
         with_extras = any(slot.extras for slot in slots)
         self.kernel = kernel
         self.has_io = async_swap or any(slot.file_pages for slot in slots)
@@ -162,6 +172,7 @@ class HostMemory:
             filters=np.zeros((table_count, 2), np.uint8),
             pmds=np.zeros(table_count, np.uint8),
             shadow_tables=np.zeros(table_count, np.uint8),
+            huge=np.zeros(table_count if with_huge else 0, np.uint8),
             lruvecs=np.zeros(len(slots), LRUVEC),
             mms=np.zeros(len(slots), MM),
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
@@ -225,6 +236,7 @@ class HostMemory:
             mm["stack_first"] = mm["own_first"] + buffer_tables[g] * PTRS_PER_PTE
             mm["file_first"] = mm["own_first"] + own_tables[g] * PTRS_PER_PTE
             mm["file_pages"] = slot.file_pages
+            mm["huge_pages"], mm["huge_reclaims"] = slot.huge_pages, slot.huge_reclaims
             mm["ra_pages"] = slot.readahead_pages
             mm["ra_prev"] = -1
             mm["file_random"] = slot.file_random

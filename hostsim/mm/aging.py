@@ -24,8 +24,10 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.kvm.ask_log import note_ask
 from coldfleet.hostsim.kvm.mmu_notifier import ask
+from coldfleet.hostsim.mm.huge_pmd import HEAD, gather_accessed, is_huge
 from coldfleet.hostsim.mm.lru import (
     change_gen,
+    folio_pages,
     gen_of,
     list_add_tail,
     list_del,
@@ -63,7 +65,7 @@ def promote(m: Machine, g: int, page: int) -> None:
         youngest = gen_of(lruvec.max_seq)
         state = with_gen(state, youngest)
         if gen != youngest:
-            change_gen(lruvec, gen, youngest, page_kind(row))
+            change_gen(lruvec, gen, youngest, page_kind(row), folio_pages(row))
     row.state = state
 
 
@@ -86,6 +88,17 @@ def _walk_table(m: Machine, g: int, table: int, pages: int) -> bool:
     events.walk_tables += 1
     events.walk_ptes += pages
     return young_count * DENSE_SHARE >= pages
+
+
+@inlined
+def _walk_huge(m: Machine, g: int, table: int) -> None:
+    """walk_pmd_range_locked for a PMD that maps a huge page: neither the PMD filter nor the Bloom filter says no."""
+    page = table * PTRS_PER_PTE
+    gather_accessed(m, table)
+    young, _ = ask(m, g, table * WORDS_PER_TABLE, HEAD, _WALK)
+    if young:
+        promote(m, g, page)
+    m.events[g].walk_ptes += 1
 
 
 @inlined
@@ -118,6 +131,9 @@ def _walk_vma(
     trusts_pmd = not m.mms[g].notifiers or m.policy[0].trusts_pmd
     for table in range(max(first // PTRS_PER_PTE, begin), min((first + pages - 1) // PTRS_PER_PTE + 1, end)):
         if not m.pmds[table] & PMD_POPULATED:
+            continue
+        if is_huge(m, table * PTRS_PER_PTE):
+            _walk_huge(m, g, table)
             continue
         if trusts_pmd and (not force_scan or f.pmd_filter_even_if_forced):
             young = m.pmds[table] & PMD_YOUNG
@@ -169,14 +185,15 @@ def inc_min_seq(m: Machine, g: int, kind: int) -> None:
     head = list_head(lruvec, old, kind)
     page = list_tail(m, head)
     while page != head:
-        state = page_row(m, page).state
+        row = page_row(m, page)
+        state = row.state
         if f.pid_all_tiers and not is_saturated(f, state):
-            lruvec.protected[kind, page_tier(f, state)] += 1
+            lruvec.protected[kind, page_tier(f, state)] += folio_pages(row)
         gen = page_gen(state)
         if gen == old:
             gen = gen_of(lruvec.min_seq[kind] + 1)
-            page_row(m, page).state = with_gen(forget(f, state), gen)
-            change_gen(lruvec, old, gen, kind)
+            row.state = with_gen(forget(f, state), gen)
+            change_gen(lruvec, old, gen, kind, folio_pages(row))
         list_del(m, page)
         list_add_tail(m, list_head(lruvec, gen, kind), page)
         page = list_tail(m, head)

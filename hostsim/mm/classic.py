@@ -212,7 +212,7 @@ def _refault(m: Machine, g: int, page: int) -> None:
         return
     row.state |= ACTIVE
     age_nonresident(m, g)
-    count_activated(events, kind)
+    count_activated(events, kind, 1)
     if shadow & 2:
         row.state |= WORKINGSET
         note_cost(m, g, kind, 1, 0)

@@ -14,6 +14,7 @@ from coldfleet.hostsim.engine.state import (
     FILE_PAGE,
     GEN_MASK,
     MIN_NR_GENS,
+    ORDER_SHIFT,
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
@@ -25,11 +26,13 @@ from coldfleet.hostsim.engine.state import (
     Record,
 )
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped, unmap
+from coldfleet.hostsim.mm.huge_pmd import swap_out_huge
 from coldfleet.hostsim.mm.look_around import check_references
 from coldfleet.hostsim.mm.lru import (
     add_page,
     birth_seq,
     change_gen,
+    folio_pages,
     gen_of,
     list_add,
     list_add_tail,
@@ -68,8 +71,9 @@ def sort_page(m: Machine, g: int, page: int, kind: int, oldest: int, limit: int,
     if not is_protected and not (f.sorts_unwritten and _waits_for_write(f, row, kind, reclaim)):
         return False
     younger = gen_of(oldest + 1)
+    pages = folio_pages(row)
     row.state = with_gen(forget(f, state), younger)
-    change_gen(lruvec, oldest, younger, kind)
+    change_gen(lruvec, oldest, younger, kind, pages)
     list_del(m, page)
     if f.protected_to_head or not is_protected:
         list_add(m, list_head(lruvec, younger, kind), page)
@@ -79,9 +83,9 @@ def sort_page(m: Machine, g: int, page: int, kind: int, oldest: int, limit: int,
         row.flags |= PG_RECLAIM
         return True
     if not (f.pid_all_tiers and saturated):
-        lruvec.protected[kind, tier] += 1
+        lruvec.protected[kind, tier] += pages
     if f.activate_counted_when_protected:
-        count_activated(m.events[g], kind)
+        count_activated(m.events[g], kind, pages)
     return True
 
 
@@ -114,9 +118,9 @@ def isolate_page(m: Machine, page: int) -> None:
 
 @spliced
 def scan_pages(m: Machine, g: int, kind: int, limit: int, budget: int, reclaim: Record) -> tuple[int, int]:
-    """scan_folios for one type: fills m.victims, oldest first; returns (scanned, isolated).
+    """scan_folios for one type: fills m.victims, oldest first; returns (scanned, isolated), in pages.
 
-    Scanned is 0 if nothing was isolated within the budget, though pages may have been sorted.
+    Scanned is 0 if nothing was isolated within the budget, which is of folios, though pages may have been sorted.
     """
     lruvec = m.lruvecs[g]
     events = m.events[g]
@@ -125,23 +129,27 @@ def scan_pages(m: Machine, g: int, kind: int, limit: int, budget: int, reclaim: 
     oldest = gen_of(lruvec.min_seq[kind])
     head = list_head(lruvec, oldest, kind)
     batch = m.features[0].min_lru_batch
-    scanned = isolated = 0
-    while scanned < budget and isolated < batch:
+    folios = victims = scanned = isolated = 0
+    while folios < budget and isolated < batch:
         page = list_tail(m, head)
         if page == head:
             break
-        scanned += 1
+        pages = folio_pages(page_row(m, page))
+        folios += 1
+        scanned += pages
         if not sort_page(m, g, page, kind, oldest, limit, reclaim):
             isolate_page(m, page)
-            m.victims[isolated] = page
-            isolated += 1
+            m.victims[victims] = page
+            victims += 1
+            isolated += pages
+    m.node[0].isolated = victims
     lruvec.nr_pages[oldest, kind] -= isolated
     events.pgscan += isolated
     events.pgrefill += scanned - isolated
     if kind == FILE:
         events.pgscan_file += isolated
         reclaim.file_taken += isolated
-    if isolated == 0 and scanned < budget and not m.features[0].batch_counts_sorted:
+    if isolated == 0 and folios < budget and not m.features[0].batch_counts_sorted:
         return 0, 0
     return scanned, isolated
 
@@ -210,7 +218,7 @@ def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int, reclaim:
 def activate_isolated(m: Machine, g: int, page: int) -> None:
     """A page that eviction has taken off its list will return to a younger one."""
     page_row(m, page).state |= ACTIVE
-    m.events[g].pgactivate += 1
+    m.events[g].pgactivate += folio_pages(page_row(m, page))
 
 
 @spliced
@@ -289,6 +297,9 @@ def unmap_and_write(m: Machine, g: int, page: int) -> bool:
     row = page_row(m, page)
     if row.flags & (FILE_PAGE | SWAPCACHE):
         return _write_cached(m, g, page)
+    if row.flags >> ORDER_SHIFT:
+        swap_out_huge(m, g, page)
+        return True
     if not take_slot(m, page):
         activate_isolated(m, g, page)
         return False
@@ -306,10 +317,11 @@ def unmap_and_write(m: Machine, g: int, page: int) -> bool:
 def _free(m: Machine, g: int, page: int, kind: int, reclaim: Record) -> None:
     """__remove_mapping and free: all that is left of the page is its shadow."""
     row = page_row(m, page)
-    evicted(m, g, page, kind)
+    pages = folio_pages(row)
+    evicted(m, g, page, kind, pages)
     row.state = 0
     row.flags &= FILE_PAGE
-    reclaim.freed += 1
+    reclaim.freed += pages
 
 
 @inlined
@@ -350,9 +362,9 @@ def _retry(m: Machine, g: int, kind: int, reclaim: Record, count: int) -> None:
 
 
 @spliced
-def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record, isolated: int) -> None:
-    """shrink_folio_list and move_folios_to_lru for the isolated pages, oldest first."""
-    m.node[0].isolated = isolated
+def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record) -> None:
+    """shrink_folio_list and move_folios_to_lru for the isolated folios, oldest first."""
+    isolated = m.node[0].isolated
     reclaim.freed = 0
     kept = 0
     runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[kind]), kind)
@@ -408,7 +420,7 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan
     if isolated:
         if kind == ANON:
             reclaim.swapped = 1
-        shrink_pages(m, g, kind, reclaim, isolated)
+        shrink_pages(m, g, kind, reclaim)
         m.events[g].pgsteal += reclaim.freed
         if kind == FILE:
             m.events[g].pgsteal_file += reclaim.freed

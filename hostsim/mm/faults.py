@@ -23,16 +23,21 @@ from coldfleet.hostsim.engine.state import (
     SHADOW,
     SHADOW_MAPPED,
     SHADOW_UPPER_LEVELS,
+    SMALL_SPTES,
     SWAPCACHE,
     TDP,
     TDP_MAPPED,
     TOUCHED,
     UPPER_LEVELS,
+    WORDS_PER_TABLE,
     WRITABLE,
     Machine,
 )
+from coldfleet.hostsim.kvm.age_gfn import ALL
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm import classic
+from coldfleet.hostsim.mm.huge_memory import add_huge, charge_for_huge
+from coldfleet.hostsim.mm.huge_pmd import is_huge
 from coldfleet.hostsim.mm.memcontrol import handle_over_high
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.page_alloc import alloc_page
@@ -41,6 +46,8 @@ from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot, swap_i
 from coldfleet.hostsim.mm.swap_state import add_anon, meet_in_swap_cache, read_around
 from coldfleet.hostsim.mm.workingset import NEVER
 
+KVM_CACHE_REFILL = 36  # page tables: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE less those that a fault may need
+TDP_UPPER_TABLES = 5  # that a small guest's TDP MMU has beside those of its memory
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 
 
@@ -56,7 +63,7 @@ def make_table(m: Machine, g: int, table: int) -> None:
     pages = 1
     if mm.tables == 1:
         pages += UPPER_LEVELS + mm.first_fault_pages
-    if mm.tables == mm.all_tables * 3 // 4 + 1:
+    if not mm.huge_pages and mm.tables == mm.all_tables * 3 // 4 + 1:
         pages += mm.late_pages
     for _ in range(pages):
         mm.kernel_pages += alloc_page(m, g)
@@ -72,7 +79,13 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     events = m.events[g]
     events.pgfault += 1
     if not m.pmds[page // PTRS_PER_PTE]:
+        huge = len(m.huge) != 0 and charge_for_huge(m, g, page // PTRS_PER_PTE)
         make_table(m, g, page // PTRS_PER_PTE)
+        if huge:
+            if not m.mms[g].oom_reason:
+                add_huge(m, g, page // PTRS_PER_PTE)
+                m.bits[page >> 6, PRIMARY] |= np.uint64(1) << np.uint64(page & 63)
+            return
     row = page_row(m, page)
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
     if row.flags & SWAPCACHE:
@@ -165,6 +178,29 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
         _mark_by_fast_gup(m, g, neighbour)
 
 
+@compiled
+def _make_tdp_table(m: Machine, g: int, table: int) -> None:
+    """KVM takes a page table from its cache, which it fills anew when it is down to a few (mmu_topup_memory_caches)."""
+    mm = m.mms[g]
+    m.huge[table] |= SMALL_SPTES
+    mm.tdp_tables += 1
+    if (mm.tdp_tables + TDP_UPPER_TABLES) % KVM_CACHE_REFILL == 0:
+        for _ in range(mm.late_pages):
+            mm.kernel_pages += alloc_page(m, g)
+
+
+@compiled
+def _map_huge(m: Machine, g: int, table: int, again: bool) -> None:
+    """The rest of a KVM fault that was given a new huge page: one SPTE of 2 MiB. The slow GUP does not mark it."""
+    page = table * PTRS_PER_PTE
+    if not again or m.features[0].stale_fault_marks:
+        mark_accessed(m, g, page)
+    if again:
+        _mark_by_fast_gup(m, g, page)
+    m.bits[table * WORDS_PER_TABLE : (table + 1) * WORDS_PER_TABLE, TDP_MAPPED] = ALL
+    m.events[g].tdp_faults += 1
+
+
 @spliced
 def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     """An EPT/NPT violation: faults the page in by GUP if need be, maps it, and marks it accessed.
@@ -179,9 +215,13 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
         fault_in(m, g, page, write)
         if m.mms[g].oom_reason:
             return
-        _mark_by_gup(m, g, page)
         # the notifier sequence may have moved on meanwhile: then KVM tries again
-        again = m.features[0].stale_fault_marks != 0 and m.mms[g].unmapped != unmapped
+        again = m.mms[g].unmapped != unmapped
+        if is_huge(m, page):
+            _map_huge(m, g, page // PTRS_PER_PTE, again)
+            return
+        _mark_by_gup(m, g, page)
+        again = again and m.features[0].stale_fault_marks != 0
     if again:
         if page_row(m, page).flags & WRITABLE:
             _mark_by_fast_gup(m, g, page)
@@ -196,6 +236,8 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     else:
         m.bits[word, TDP_MAPPED] |= bit
         m.events[g].tdp_faults += 1
+        if len(m.huge) and not m.huge[page // PTRS_PER_PTE] & SMALL_SPTES:
+            _make_tdp_table(m, g, page // PTRS_PER_PTE)
 
 
 @compiled

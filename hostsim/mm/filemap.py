@@ -116,7 +116,7 @@ def _join_marked(m: Machine, g: int, page: int) -> None:
     """A new page that waits in its CPU's batch (it did not fill it) joins the lists after it was marked accessed."""
     row = page_row(m, page)
     list_del(m, page)
-    change_gen(m.lruvecs[g], page_gen(row.state), -1, FILE)
+    change_gen(m.lruvecs[g], page_gen(row.state), -1, FILE, 1)
     add_page(m, g, page, FILE)
 
 

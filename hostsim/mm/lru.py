@@ -1,5 +1,7 @@
 """Generation lists: mm/vmscan.c lru_gen_add_folio, lru_gen_del_folio, and the lru_activate batch.
 
+What lies on a list is a folio: a page, or several that come and go as one, of which the first stands for all.
+
 A page's generation number (in its state byte) and the list that it lies on can differ: a walk changes
 the number only, eviction moves the page when it meets it. ``nr_pages`` follows the number.
 """
@@ -17,6 +19,7 @@ from coldfleet.hostsim.engine.state import (
     GEN_MASK,
     MAX_NR_GENS,
     MIN_NR_GENS,
+    ORDER_SHIFT,
     PG_DIRTY,
     PG_RECLAIM,
     PG_WRITEBACK,
@@ -50,6 +53,12 @@ def with_gen(state: int, gen: int) -> int:
 def page_kind(row: Record) -> int:
     """The type of a page: ANON or FILE."""
     return row.flags >> FILE_PAGE_SHIFT & 1
+
+
+@inlined
+def folio_pages(row: Record) -> int:
+    """folio_nr_pages: pages of the folio that begins with this page."""
+    return 1 << (row.flags >> ORDER_SHIFT)
 
 
 @inlined
@@ -94,12 +103,12 @@ def list_tail(m: Machine, head: int) -> int:
 
 
 @inlined
-def change_gen(lruvec: Record, old: int, new: int, kind: int) -> None:
-    """A page's number went from one generation to another (-1: from or to no list)."""
+def change_gen(lruvec: Record, old: int, new: int, kind: int, pages: int) -> None:
+    """A folio's number went from one generation to another (-1: from or to no list)."""
     if old >= 0:
-        lruvec.nr_pages[old, kind] -= 1
+        lruvec.nr_pages[old, kind] -= pages
     if new >= 0:
-        lruvec.nr_pages[new, kind] += 1
+        lruvec.nr_pages[new, kind] += pages
 
 
 @inlined
@@ -131,7 +140,7 @@ def add_page(m: Machine, g: int, page: int, kind: int) -> None:
     row = page_row(m, page)
     gen = gen_of(birth_seq(m.features[0], lruvec, row))
     row.state = with_gen(row.state & ~ACTIVE, gen)
-    change_gen(lruvec, -1, gen, kind)
+    change_gen(lruvec, -1, gen, kind, folio_pages(row))
     list_add(m, list_head(lruvec, gen, kind), page)
 
 
@@ -180,7 +189,7 @@ def drain_activated(m: Machine, c: int) -> None:
             continue
         list_del(m, page)
         kind = page_kind(page_row(m, page))
-        change_gen(m.lruvecs[g], gen, -1, kind)
+        change_gen(m.lruvecs[g], gen, -1, kind, 1)
         page_row(m, page).state |= ACTIVE
         add_page(m, g, page, kind)
         m.events[g].pgactivate += 1

@@ -124,6 +124,32 @@ def _high_delay(m: Machine, g: int, charged: int) -> int:
     return min(delay * charged // MEMCG_CHARGE_BATCH, MAX_HIGH_DELAY)
 
 
+@compiled
+def charge_huge(m: Machine, g: int, pages: int) -> bool:
+    """try_charge for a huge page of a guest; false if there is no room.
+
+    Unless defrag says that its fault may reclaim, it does not even try; and then the OOM killer does not come for it.
+    """
+    tries = MAX_RECLAIM_RETRIES + 2
+    drained = False
+    while _room(m, g) < pages:
+        mm = m.mms[g]
+        if not mm.huge_reclaims or not tries:
+            return False
+        if m.events[g].pgfault - mm.aged_at >= m.features[0].switch_after_faults:
+            mm.used = 1
+        own_limit = mm.max_pages and mm.charged + pages > mm.max_pages
+        m.events[g].limit_hits += 1
+        try_to_free_pages(m, g if own_limit else PARENT_MEMCG, pages, g)
+        tries -= 1
+        if not drained and _room(m, g) < pages:
+            for other in range(len(m.mms)):
+                drain_stock(m, other)
+            drained = True
+    _add_charge(m, g, pages)
+    return True
+
+
 @spliced
 def charge(m: Machine, g: int) -> None:
     """try_charge: one page, from the CPU's stock, by a batch of 64, or alone."""

@@ -24,7 +24,7 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm import classic
-from coldfleet.hostsim.mm.lru import change_gen, list_del, page_gen
+from coldfleet.hostsim.mm.lru import change_gen, folio_pages, list_del, page_gen
 from coldfleet.hostsim.mm.swap_slots import give_back_swapped, give_slot
 from coldfleet.hostsim.mm.workingset import NEVER
 from coldfleet.hostsim.mm.writeback import end_writeback
@@ -68,6 +68,8 @@ def exit_mmap(m: Machine, g: int) -> None:
     tables = mm.first // PTRS_PER_PTE, (end + PTRS_PER_PTE - 1) // PTRS_PER_PTE
     m.pmds[tables[0] : tables[1]] = 0
     m.shadow_tables[tables[0] : tables[1]] = 0
+    if len(m.huge):
+        m.huge[tables[0] : tables[1]] = 0
     cached = m.events[g].cached_pages
     m.parent[0].charged -= mm.charged - cached
     mm.charged = cached
@@ -86,7 +88,7 @@ def _zap(m: Machine, g: int, page: int) -> None:
             classic.take_off_list(m, g, page)
         elif m.features[0].lru_gen and gen >= 0:
             list_del(m, page)
-            change_gen(m.lruvecs[g], gen, -1, ANON)
+            change_gen(m.lruvecs[g], gen, -1, ANON, folio_pages(row))
         if row.flags & SWAPCACHE:
             give_slot(m, page)
         m.node[0].free_pages += 1

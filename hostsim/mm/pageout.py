@@ -25,7 +25,7 @@ def _isolate(m: Machine, g: int, page: int) -> bool:
     if gen < 0:
         return False
     row.state &= ~(GEN_MASK | REFERENCED)
-    change_gen(m.lruvecs[g], gen, -1, ANON)
+    change_gen(m.lruvecs[g], gen, -1, ANON, 1)
     list_del(m, page)
     return True
 
@@ -60,7 +60,8 @@ def reclaim_pages(m: Machine, g: int, pages: npt.NDArray[np.int64]) -> int:
             if _isolate(m, g, page):
                 m.victims[isolated] = page
                 isolated += 1
-        shrink_pages(m, g, ANON, reclaim, isolated)
+        m.node[0].isolated = isolated
+        shrink_pages(m, g, ANON, reclaim)
     else:
         _reclaim_classic(m, g, pages, reclaim)
     reclaim.ignore_references = 0

@@ -23,6 +23,7 @@ from coldfleet.hostsim.engine.state import (
     SWAPCACHE,
     WORKINGSET,
     Machine,
+    Record,
 )
 from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.mm.lru import add_page, fills_batch
@@ -52,6 +53,14 @@ def _add_from_batch(m: Machine, g: int, page: int, swapped: bool, write: bool, d
 
 
 @inlined
+def birth_state(f: Record, state: int) -> int:
+    """The state of a page that a fault brings into memory, given what its shadow told."""
+    if f.birth_referenced and not state & WORKINGSET:
+        return marked_accessed(f, state)
+    return state | ACTIVE
+
+
+@inlined
 def add_anon(m: Machine, g: int, page: int, swapped: bool, write: bool, drained: bool) -> None:
     """A page enters the lists, new or from swap: then it is in the swap cache if the device is asynchronous.
 
@@ -65,13 +74,12 @@ def add_anon(m: Machine, g: int, page: int, swapped: bool, write: bool, drained:
         if in_cache:
             row.flags |= SWAPCACHE
         return
-    row.state = ACTIVE
+    row.state = 0
     if swapped:
         refault(m, g, page, ANON, True)
         if in_cache:
             row.flags = SWAPCACHE
-    if f.birth_referenced and not row.state & WORKINGSET:
-        row.state = marked_accessed(f, row.state & ~ACTIVE)
+    row.state = birth_state(f, row.state)
     if f.swapin_through_cache:
         _add_from_batch(m, g, page, swapped, write, drained)
     else:

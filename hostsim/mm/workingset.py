@@ -25,15 +25,17 @@ NEVER = np.uint32(0)  # the page was never swapped out
 
 
 @inlined
-def evicted(m: Machine, g: int, page: int, kind: int) -> None:
-    """lru_gen_eviction: stores the shadow of a page that leaves memory and counts its tier."""
+def evicted(m: Machine, g: int, page: int, kind: int, pages: int) -> None:
+    """lru_gen_eviction: stores the shadow of a folio that leaves memory, in all of its pages, and counts its tier."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
     state = page_row(m, page).state
     refs = references(f, state)
     workingset = state & WORKINGSET != 0 if f.two_touch else refs != 0
-    page_row(m, page).shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[kind] << 4)
-    lruvec.evicted[kind, page_tier(f, state)] += 1
+    shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[kind] << 4)
+    for each in range(page, page + pages):
+        page_row(m, each).shadow = shadow
+    lruvec.evicted[kind, page_tier(f, state)] += pages
 
 
 @inlined
@@ -65,7 +67,7 @@ def refault(m: Machine, g: int, page: int, kind: int, in_fault: bool) -> None:
     lruvec.refaulted[kind, tier_of(f, refs, workingset != 0)] += 1
     counts = workingset != 0 if f.activate_counted_with_workingset else in_fault or not f.two_touch
     if counts and not f.activate_counted_when_protected:
-        count_activated(events, kind)
+        count_activated(events, kind, 1)
     if f.two_touch and not workingset:
         page_row(m, page).state |= (refs - 1) << REFS_SHIFT
         return
@@ -80,12 +82,12 @@ def refault(m: Machine, g: int, page: int, kind: int, in_fault: bool) -> None:
 
 
 @inlined
-def count_activated(events: Record, kind: int) -> None:
+def count_activated(events: Record, kind: int, pages: int) -> None:
     """workingset_activate_anon, workingset_activate_file."""
     if kind == ANON:
-        events.workingset_activate_anon += 1
+        events.workingset_activate_anon += pages
     else:
-        events.workingset_activate_file += 1
+        events.workingset_activate_file += pages
 
 
 @inlined

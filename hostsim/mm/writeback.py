@@ -125,7 +125,7 @@ def _rotate(m: Machine, g: int, page: int) -> None:
     kind = page_kind(row)
     oldest = gen_of(lruvec.min_seq[kind])
     list_del(m, page)
-    change_gen(lruvec, page_gen(row.state), oldest, kind)
+    change_gen(lruvec, page_gen(row.state), oldest, kind, 1)
     row.state = with_gen(row.state, oldest)
     list_add_tail(m, list_head(lruvec, oldest, kind), page)
 

@@ -12,9 +12,11 @@ from coldfleet.hostsim.replay.observe import COUNTERS, LIST_SIZES, LOW
 from coldfleet.hostsim.replay.recording import Recording
 from coldfleet.hostsim.replay.replay import simulate_recording
 
-GENERATIONS, TIERS, PAGES, HASHES = "generations", "tiers", "pages", "hashes"
-FIGURES = ("x", "res", "min", "max", "fres", "fsh", GENERATIONS, *COUNTERS, LOW, *LIST_SIZES, TIERS, PAGES, HASHES)
-"""What a step is judged by, by the recordings' names; ``pages``: how many have another state than in the dump."""
+GENERATIONS, TIERS, PAGES, HASHES, BLOCKS = "generations", "tiers", "pages", "hashes", "hp"
+_NUMBERS = ("x", "res", "min", "max", "fres", "fsh", "ahp")
+FIGURES = (*_NUMBERS, BLOCKS, GENERATIONS, *COUNTERS, LOW, *LIST_SIZES, TIERS, PAGES, HASHES)
+"""What a step is judged by, by the recordings' names; ``pages``: how many have another state than in the dump;
+``hp``: how many blocks of 2 MiB are mapped in another way."""
 RANGED = ("res", "max", *COUNTERS)
 """Of these, the ones that have a range over repeats of a recording."""
 OPENING_ROUNDS = 2  # by the rounds up to this one it is chosen what a recording doesn't tell
@@ -114,9 +116,13 @@ def compare_step(
             off = abs((kernel_value or 0) - (our_value or 0))
         return Difference(number, kernel["ev"], kernel["r"], name, kernel_value, our_value, figure or name, off)
 
-    for name in ("x", "res", "min", "max", "fres", "fsh"):
+    for name in _NUMBERS:
         if kernel.get(name) != ours.get(name):
             yield difference(name, kernel.get(name), ours.get(name))
+    blocks, our_blocks = kernel.get("hp", ""), ours.get("hp", "")
+    if others := [block for block, (kernels, our) in enumerate(zip(blocks, our_blocks, strict=True)) if kernels != our]:
+        what = f"{BLOCKS} of {len(others)} blocks, first {others[0]}"
+        yield difference(what, blocks[others[0]], our_blocks[others[0]], BLOCKS, len(others))
     generations, our_generations = _generations(kernel), _generations(ours)
     for key in sorted(generations.keys() | our_generations.keys()):
         if generations.get(key) != our_generations.get(key):

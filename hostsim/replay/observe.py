@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import ANON, FILE, IN_PAGE_CACHE, MAX_NR_TIERS, PRESENT, SWAPCACHE, Record
+from coldfleet.hostsim.engine.state import (
+    ANON,
+    FILE,
+    IN_PAGE_CACHE,
+    MAPS_HUGE,
+    MAX_NR_TIERS,
+    PRESENT,
+    PTRS_PER_PTE,
+    SWAPCACHE,
+    Record,
+)
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.mm.lru import gen_of
 from coldfleet.hostsim.replay.recording import NEVER_PRESENT, SWAPPED, page_state_hash, residency_hash
@@ -62,6 +72,7 @@ def observe(memory: HostMemory, guest: int) -> dict[str, Any]:
         "max": max_seq,
         "lg": [[seq, *generation_sizes(lruvec, seq)] for seq in range(min_seq, max_seq + 1)],
         **_file_figures(of_file),
+        **_huge_figures(memory, guest, states),
         "st": memory_stat(memory, [guest]),
         "mev": {LOW: int(memory.events(guest)["low_events"])},
         "lgf": {"tiers": tiers(memory, guest, ANON), "ftiers": tiers(memory, guest, FILE)},
@@ -87,6 +98,24 @@ def _file_figures(states: npt.NDArray[np.uint16]) -> dict[str, Any]:
     return {"fres": int(cached.sum()), "fresh": f"{int(fnv1a(cached)):016x}", "fsh": int((states == SWAPPED).sum())}
 
 
+def _huge_figures(memory: HostMemory, guest: int, states: npt.NDArray[np.uint16]) -> dict[str, Any]:
+    """Pages that PMDs map, and what every 2 MiB are: H a huge page, s small pages, ``.`` nothing; nothing on a host
+    without huge pages."""
+    huge = _huge_tables(memory, guest)
+    if not len(huge):
+        return {}
+    used = np.logical_or.reduceat(states < SWAPPED, range(0, len(states), PTRS_PER_PTE))
+    blocks = "".join("H" if whole else "s" if some else "." for whole, some in zip(huge, used, strict=True))
+    return {"ahp": int(huge.sum()) * PTRS_PER_PTE, "hp": blocks}
+
+
+def _huge_tables(memory: HostMemory, guest: int) -> npt.NDArray[np.uint8]:
+    """For every page table of the guest's memslot, whether a huge page is in its place; empty: on a host without."""
+    first, pages = (int(memory.machine.mms[guest][name]) for name in ("first", "pages"))
+    tables = slice(first // PTRS_PER_PTE, -(-(first + pages) // PTRS_PER_PTE))
+    return (memory.machine.huge[tables] & MAPS_HUGE).astype(np.uint8)
+
+
 def tiers(memory: HostMemory, guest: int, kind: int) -> dict[str, dict[str, list[str]]]:
     """The non-zero tier counters of lru_gen_full: refaulted, evicted, protected of the oldest generation; the
     averages (R, T) of the youngest."""
@@ -106,11 +135,13 @@ def tiers(memory: HostMemory, guest: int, kind: int) -> dict[str, dict[str, list
 
 
 def page_states(memory: HostMemory, guest: int) -> npt.NDArray[np.uint16]:
-    """Every page of the guest: its state byte, SWAPPED or NEVER_PRESENT."""
+    """Every page of the guest: its state byte, that of its huge page if it is part of one, SWAPPED or NEVER_PRESENT."""
     pages = memory.pages(guest)
     words = memory.machine.bits[memory.words(guest), PRESENT]
     states = np.empty(pages.stop - pages.start, np.uint16)
     _read_states(states, words, memory.machine.pages[pages])
+    for table in np.flatnonzero(_huge_tables(memory, guest)):
+        states[table * PTRS_PER_PTE : (table + 1) * PTRS_PER_PTE] = states[table * PTRS_PER_PTE]
     return states
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ MAX_VALUES = 2_000_000  # of all lines: each takes some 100 bytes of memory
 PROTECTIONS = ("none", "low", "min")
 FILE_ACCESSES = ("none", "read", "mmap", "mmaprnd", "write")
 MAPPED = ("mmap", "mmaprnd")  # the latter with MADV_RANDOM
+HUGE_KINDS = ("host", "vm")
+THP_DEFRAG = {"always": True, "defer": False, "defer+madvise": True, "madvise": True, "never": False}
+"""transparent_hugepage/defrag, and whether a fault reclaims for a huge page that was asked for by madvise."""
 DEFAULT_SWAPPINESS = 60
 MAX_MIN_TTL_MS = 1 << 31
 MAX_READ_AHEAD_KB = 1 << 16
@@ -81,6 +85,17 @@ class RecordedFile:
 
 
 @dataclass(frozen=True)
+class RecordedHugePages:
+    """The guest's memory was huge where it could be. ``reclaims``: a fault reclaimed for a huge page (defrag).
+
+    ``collapses``: khugepaged made huge pages of small ones; in a replay it does not.
+    """
+
+    reclaims: bool
+    collapses: bool
+
+
+@dataclass(frozen=True)
 class Header:
     """What was recorded: kernel, guests, schedule and mode. Two guests are children of one parent memcg."""
 
@@ -99,6 +114,7 @@ class Header:
     file: RecordedFile | None
     protection: str  # what guest a has of ``protected_pages``, one of PROTECTIONS: memory.low, memory.min
     protected_pages: int
+    huge: RecordedHugePages | None
     min_ttl_ms: int
     zones: tuple[dict[str, int], ...]  # of the host's memory, lowest first, in pages; empty unless mode is kswapd
     raw: dict[str, Any]
@@ -117,6 +133,9 @@ class Header:
         guest = self.guests[0]
         if self.file:
             return self._file_label(self.file)
+        if self.huge:
+            variants = {"ident": self.layout == "ident", "dm": self.huge.reclaims, "kh": self.huge.collapses}
+            return f"t{guest.kind}" + "".join(name for name, given in variants.items() if given)
         if not self.lru_gen:
             return f"classic{guest.kind}"
         if self.mode == GLOBAL_MODE:
@@ -292,6 +311,7 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
         file=_read_file(path, raw, access, number("n", MIN_PAGES, MAX_PAGES), readahead_kb),
         protection=choice("prot", PROTECTIONS) if "prot" in raw else "none",
         protected_pages=number("protval", 0, MAX_GUESTS * MAX_PAGES) if "prot" in raw else 0,
+        huge=_read_huge(path, raw) if raw.get("thp") else None,
         min_ttl_ms=number("min_ttl_ms", 0, MAX_MIN_TTL_MS, 0),
         zones=_read_zones(path, mode, zone_lines),
         raw=raw,
@@ -299,8 +319,6 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
 
 
 def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int, readahead_kb: int) -> RecordedFile | None:
-    if raw.get("thp"):
-        raise UserError(f"{path}: header field 'thp' is {cited(raw['thp'])}: huge pages are not modelled")
     anon, of_file = raw.get("na", pages), raw.get("nf", 0)
     if anon + of_file != pages or (access == "none") != (of_file == 0):
         raise UserError(f"{path}: header fields 'na' {anon} and 'nf' {of_file} are not the {pages} pages of 'n'")
@@ -309,6 +327,23 @@ def _read_file(path: Path, raw: dict[str, Any], access: str, pages: int, readahe
     if raw.get("kind") == DUO:
         raise UserError(f"{path}: header field 'file' is {access!r}, but 'kind' is {DUO!r}: a file is of one guest")
     return RecordedFile(access, of_file, bool(raw.get("fsync")), readahead_kb * 1024 // PAGE_BYTES)
+
+
+def _read_huge(path: Path, raw: dict[str, Any]) -> RecordedHugePages:
+    """How huge pages were had; raises UserError where they aren't modelled."""
+    alone = not raw.get("mix") and raw.get("file", "none") == "none" and raw["mode"] != GLOBAL_MODE
+    if not alone or raw["lru_gen_enabled"] == MGLRU_OFF or _mmu_kind(raw, raw["kind"]) not in HUGE_KINDS:
+        raise UserError(
+            f"{path}: header field 'thp' is 1: huge pages are modelled for one process or NPT guest ('kind' "
+            f"{' or '.join(HUGE_KINDS)}) under MGLRU, without 'mix', 'file' or mode {GLOBAL_MODE}"
+        )
+    defrag = re.findall(r"\[([a-z+]+)\]", str(raw.get("thp_defrag")))
+    if len(defrag) != 1 or defrag[0] not in THP_DEFRAG:
+        raise UserError(
+            f"{path}: header field 'thp_defrag' is {cited(raw.get('thp_defrag'))}; it names one of "
+            f"{', '.join(THP_DEFRAG)} in brackets"
+        )
+    return RecordedHugePages(THP_DEFRAG[defrag[0]], raw.get("khp_defrag") == "1")
 
 
 def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dict[str, int], ...]:

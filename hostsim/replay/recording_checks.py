@@ -11,10 +11,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from coldfleet.hostsim.engine.state import PTRS_PER_PTE
 from coldfleet.hostsim.spec.errors import cited
 
 Line = dict[str, Any]
 
+_BLOCKS = ".HPs"  # nothing, a huge page, part of one, small pages
+_OF_HUGE_PAGES = ("ahp", "hp", "hpn", "kvm")
 _OF_FILE = ("fres", "fresh", "fsh", "fmap")
 _STEP = (
     "ev",
@@ -37,6 +40,7 @@ _STEP = (
     "mi",
     *_OF_FILE,
     *("dk", "ior", "iow", "nd", "nwb", "pgd"),  # of a file
+    *_OF_HUGE_PAGES,
 )
 _SCHEDULE = (
     "kind",
@@ -83,7 +87,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 GAUGES = (
     *("anon", "kernel", "kernel_stack", "pagetables", "sec_pagetables", "inactive_anon", "active_anon", "swapcached"),
-    *("file", "file_mapped", "file_dirty", "file_writeback", "inactive_file", "active_file", "unevictable"),
+    *("file", "file_mapped", "file_dirty", "file_writeback", "anon_thp", "inactive_file", "active_file", "unevictable"),
     *("slab", "slab_reclaimable", "slab_unreclaimable"),
 )
 """What memory.stat has beside counters that only grow."""
@@ -121,6 +125,7 @@ def contradictions(lines: Sequence[Line]) -> Iterator[str]:
     for step in steps:
         if header.get("file", "none") == "none" and (extra := [name for name in _OF_FILE if name in step]):
             yield f"{where(step)}: field {extra[0]!r} is of a file, but header field 'file' names none"
+        yield from _wrong_blocks(header, step)
         if "pg" in step and len(step["pg"]) != header["n"]:
             yield f"{where(step)}: dump of {len(step['pg'])} pages where the header says {header['n']}"
     yield from _wrong_order(header, steps, cut="died" in lines[-1] or "timeout" in lines[-1])
@@ -128,6 +133,23 @@ def contradictions(lines: Sequence[Line]) -> Iterator[str]:
     yield from _shrinking(steps)
     if header["mode"] != "limit":
         yield from _limit_events(steps)
+
+
+def _wrong_blocks(header: Line, step: Line) -> Iterator[str]:
+    """Figures of huge pages where there are none, or that are missing or don't fit together where there are."""
+    if not header.get("thp"):
+        if extra := [name for name in _OF_HUGE_PAGES if name in step]:
+            yield f"{where(step)}: field {extra[0]!r} is of huge pages, but header field 'thp' is not 1"
+        return
+    if missing := [name for name in ("ahp", "hp") if name not in step]:
+        yield f"{where(step)}: field {missing[0]!r} is missing"
+        return
+    blocks, due = step["hp"], -(-header["n"] // PTRS_PER_PTE)
+    if len(blocks) != due:
+        yield f"{where(step)}: field 'hp' is of {len(blocks)} blocks of 2 MiB where the header says {due}"
+    counts = [blocks.count(letter) for letter in _BLOCKS]
+    if step.get("hpn", counts) != counts:
+        yield f"{where(step)}: field 'hpn' is {step['hpn']}, but 'hp' has {counts}"
 
 
 def where(line: Line) -> str:
@@ -247,6 +269,10 @@ def _is_four_counts(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(_is_count, value))
 
 
+def _is_blocks(value: Any) -> bool:
+    return isinstance(value, str) and set(value) <= set(_BLOCKS)
+
+
 def _is_counters(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_count, value.values()))
 
@@ -287,14 +313,17 @@ def _is_legend(value: Any) -> bool:
 
 _SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("r", "x", "res", "min", "max", "cur", "cnt", "sig", "died", "timeout"), ("a number", _is_count)),
-    **dict.fromkeys(("protval", "na", "nf", "fres", "fsh", "fmap", "ior", "iow", "nd", "nwb"), ("a number", _is_count)),
+    **dict.fromkeys(
+        ("ahp", "protval", "na", "nf", "fres", "fsh", "fmap", "ior", "iow", "nd", "nwb"), ("a number", _is_count)
+    ),
     **dict.fromkeys(("read_ahead_kb", "fault_around"), ("a number, -1 or more", _is_count_or_unset)),
-    **dict.fromkeys(("dk", "dirty"), ("four numbers", _is_four_counts)),
+    **dict.fromkeys(("dk", "dirty", "hpn"), ("four numbers", _is_four_counts)),
     **dict.fromkeys(("disk", "thp_enabled", "thp_defrag", "khp_defrag", "pgd"), ("a text", _is_text)),
-    **dict.fromkeys(("st", "vm", "mev"), ("counters", _is_counters)),
+    **dict.fromkeys(("st", "vm", "mev", "kvm"), ("counters", _is_counters)),
     **dict.fromkeys(("pg", "pgh", "resh", "fresh", "lh", "ver", "id", "label", "simulator"), ("a text", _is_text)),
     **dict.fromkeys(("drain", "nage", "guest_paging"), ("a number", _is_count)),
     **dict.fromkeys(("c", "h"), ("'a' or 'b'", lambda value: value in ("a", "b"))),
+    "hp": ("H, P, s or . for each 2 MiB", _is_blocks),
     "lg": ("a list of generations", _is_generations),
     "lgf": ("tier counters", _is_full),
     "legend": ("a state byte for every letter", _is_legend),

@@ -29,6 +29,7 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.memory.access import access, access_file
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.mm.faults import KVM_CACHE_REFILL, TDP_UPPER_TABLES
 from coldfleet.hostsim.mm.readahead import XA_CHUNK_SIZE, XA_NODE_BYTES
 from coldfleet.hostsim.replay.observe import memory_stat, observe
 from coldfleet.hostsim.replay.recording import MAPPED, MAX_PAGES, Header, RecordedGuest, Recording
@@ -87,8 +88,12 @@ def slots_of(recording: Recording) -> list[Memslot]:
     for number, guest in enumerate(header.guests):
         steps = [step for step in _first_round(recording) if recording.guest_of(step) == number]
         tables = -(-header.anon_pages // PTRS_PER_PTE)  # the engine charges these itself, and all of a file
-        late = LATE_KERNEL_PAGES.get(guest.kind, 0) * tables // 32
+        late = LATE_KERNEL_PAGES.get(guest.kind, 0) * (32 if header.huge else tables) // 32
         first = _first_kernel_pages(steps[0], guest)
+        beside = _kernel_pages(steps) - late
+        if header.huge and len(steps) > 1:  # later on KVM's cache grows as small pages come
+            small = str(steps[1]["hp"]).count("s")
+            beside = _kernel_pages(steps[1:2]) - late * ((small + TDP_UPPER_TABLES) // KVM_CACHE_REFILL)
         slots.append(
             Memslot(
                 pages=header.anon_pages,
@@ -98,9 +103,7 @@ def slots_of(recording: Recording) -> list[Memslot]:
                 own_pages=_own_pages(header, steps[0]),
                 buffer_pages=min(DIRECT_IO_PAGES, _own_pages(header, steps[0])) if header.file else 0,
                 kernel_pages=first,
-                first_fault_pages=max(
-                    _kernel_pages(steps) - first - tables - UPPER_LEVELS - late - _kernel_pages_of_file(header), 0
-                ),
+                first_fault_pages=max(beside - first - tables - UPPER_LEVELS - _kernel_pages_of_file(header), 0),
                 late_pages=late,
                 kvm=guest.kind != "host",
                 tdp=guest.kind not in ("shadow", "rmap"),
@@ -108,6 +111,8 @@ def slots_of(recording: Recording) -> list[Memslot]:
                 min_pages=header.protected_pages if number == 0 and header.protection == "min" else 0,
                 low_pages=header.protected_pages if number == 0 and header.protection == "low" else 0,
                 swappiness=header.swappiness,
+                huge_pages=header.huge is not None,
+                huge_reclaims=header.huge is not None and header.huge.reclaims,
             )
         )
     return slots

@@ -25,6 +25,7 @@ from coldfleet.hostsim.engine.state import (
     FILE,
     IN_PAGE_CACHE,
     LOCKS,
+    MAPS_HUGE,
     PG_DIRTY,
     PG_READAHEAD,
     PG_RECLAIM,
@@ -33,6 +34,7 @@ from coldfleet.hostsim.engine.state import (
     PMD_YOUNG,
     PRESENT,
     PRIMARY,
+    PTRS_PER_PTE,
     SHADOW,
     SHADOW_MAPPED,
     SWAPCACHE,
@@ -93,6 +95,8 @@ class Shape(NamedTuple):
     swap_pages: int | None = None
     page_cluster: int = 0
     rotating: bool = False
+    huge_pages: bool = False
+    huge_reclaims: bool = False
 
 
 def with_device(draw: st.DrawFn, shape: Shape) -> Shape:
@@ -122,6 +126,8 @@ class SideBySide:
             max_pages=shape.limit,
             swappiness=shape.swappiness,
             file_pages=shape.file_pages,
+            huge_pages=shape.huge_pages,
+            huge_reclaims=shape.huge_reclaims,
         )
         kernel = replace(KERNELS[shape.kernel], lru_gen=self.lru_gen)
         self.engine = HostMemory(
@@ -147,6 +153,8 @@ class SideBySide:
             swap_pages=shape.swap_pages,
             page_cluster=shape.page_cluster,
             rotating=shape.rotating,
+            huge_pages=shape.huge_pages,
+            huge_reclaims=shape.huge_reclaims,
         )
         self.reference.swappiness = shape.swappiness
         self.reference.min_ttl_ms = shape.min_ttl_ms
@@ -303,6 +311,7 @@ class SideBySide:
             "agings": (int(events["agings"]), int(mm["seq"])),
             "walked": (int(events["walk_tables"]), int(m.sites[0, Site.WALK, YOUNG])),
             "vm": (bool(mm["used"]), bool(mm["had_rmaps"]) or not mm["tdp"], int(mm["indirect_shadow_pages"])),
+            "huge": np.flatnonzero(m.huge & MAPS_HUGE).tolist(),
             "pmds": [(bool(pmd & PMD_POPULATED), bool(pmd & PMD_YOUNG)) for pmd in m.pmds.tolist()],
             "filters": [
                 np.flatnonzero(m.filters[:, seq]).tolist() if mm["filter_made"][seq] else None for seq in (0, 1)
@@ -314,10 +323,19 @@ class SideBySide:
             "slots": int(m.node[0]["swap_pages"] - m.node[0]["free_slots"]),
             "writable": np.flatnonzero((m.pages["flags"][numbers] & WRITABLE != 0) & present).tolist(),
         }
-        seen |= {name: np.flatnonzero(_bits(m.bits[:, column])[numbers]).tolist() for column, name in BITS.items()}
+        seen |= {name: np.flatnonzero(self._column(column)[numbers]).tolist() for column, name in BITS.items()}
         flags = m.pages["flags"][numbers]
         seen |= {name: np.flatnonzero(flags & flag).tolist() for flag, name in FLAGS.items()}
         return seen | {name: lruvec[name].tolist() for name in PID_ARRAYS}
+
+    def _column(self, column: int) -> npt.NDArray[np.bool_]:
+        """A column of bits by page; the one Accessed bit of a huge page is that of its first."""
+        m = self.engine.machine
+        bits = _bits(m.bits[:, column])
+        for table in np.flatnonzero(m.huge & MAPS_HUGE) if column in (PRIMARY, TDP) else ():
+            pages = bits[table * PTRS_PER_PTE : (table + 1) * PTRS_PER_PTE]
+            pages[0], pages[1:] = pages.any(), False
+        return bits
 
     def names_of(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """By the engine's numbers of pages: their places in the comparison, -1 for what is none."""
@@ -343,7 +361,7 @@ class SideBySide:
         mm, lruvec = host.mm, host.lruvec
         folios = list(mm.every_folio())
         names = {id(folio): number for number, folio in enumerate(folios)}
-        states = [f.state if f.present else 256 if f.swapped else 257 for f in mm.folios]
+        states = [f.table.owner(f).state if f.present else 256 if f.swapped else 257 for f in mm.folios]
         number_of = {table.number: number for number, table in enumerate(mm.tables)}
         seen: dict[str, Any] = {
             "states": states + [f.state for f in mm.extra + mm.file],
@@ -360,6 +378,7 @@ class SideBySide:
             "agings": (lruvec.max_seq - FIRST_MAX_SEQ, lruvec.mm_state_seq),
             "walked": (lruvec.walk_stats["F"], lruvec.walk_stats["Y"]),
             "vm": (mm.used, mm.shadow_root_ever or not mm.tdp, mm.indirect_shadow_pages),
+            "huge": [number for number, table in enumerate(mm.tables) if table.huge],
             "pmds": [(table.populated, table.pmd_young) for table in mm.tables],
             "filters": [
                 None if members is None else sorted(number_of[number] for number in members)

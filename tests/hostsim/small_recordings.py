@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from coldfleet.hostsim.engine.state import PTRS_PER_PTE
 from coldfleet.hostsim.replay.recording import Recording, read_recording
 from coldfleet.hostsim.replay.recording_writer import write_recording
 from coldfleet.hostsim.replay.replay import access_lists, simulate_recording
@@ -49,7 +50,9 @@ def read_lines(path: Path) -> Lines:
 def make_recording(path: Path, **changes: Any) -> Recording:
     """Writes what the engine makes of a small schedule, and reads it; ``changes``: of the header."""
     header = {**HEADER, **changes}
-    blank = {"x": 0, "res": 0, "min": 0, "max": 3, "lg": [], "st": {}}
+    blank: dict[str, Any] = {"x": 0, "res": 0, "min": 0, "max": 3, "lg": [], "st": {}}
+    if header.get("thp"):
+        blank |= {"ahp": 0, "hp": "." * -(-header["n"] // PTRS_PER_PTE)}
     events = [("start", 0), ("populate", 0)]
     events += [(event, r) for r in range(1, header["rounds"] + 1) for event in EVENTS[header["mode"]]]
     empty = path.with_suffix(".empty")

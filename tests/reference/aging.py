@@ -51,6 +51,16 @@ def walk_pte_range(host: ReferenceHost, table: PageTable) -> bool:
     return suitable_to_scan(total, young)
 
 
+def walk_huge(host: ReferenceHost, folio: Folio) -> None:
+    """A PMD that maps a huge page is one leaf: no filter leaves it out (section 5.2)."""
+    stats, mm = host.lruvec.walk_stats, host.mm
+    stats["T"] += 1
+    host.lruvec.walked_ptes += 1
+    if (mm.has_notifiers or folio.p) and host.effective_policy.walk_young(mm, folio):
+        stats["Y"] += 1
+        update_gen(host, folio, host.lruvec.young_gen())
+
+
 def walk_mm(host: ReferenceHost, seq: int, swappiness: int, force_scan: bool) -> None:
     lruvec, mm = host.lruvec, host.mm
     for table in mm.tables:
@@ -58,6 +68,9 @@ def walk_mm(host: ReferenceHost, seq: int, swappiness: int, force_scan: bool) ->
             continue
         if not table.populated:
             lruvec.walk_stats["T"] += 1
+            continue
+        if table.huge:
+            walk_huge(host, table.folios[0])
             continue
         if host.effective_policy.skips_old_pmd and (not force_scan or host.kernel.pmd_filter_even_if_forced):
             if not table.pmd_young:
@@ -112,7 +125,7 @@ def inc_min_seq(host: ReferenceHost, kind: int, push: bool) -> None:
             if host.kernel.pid_all_tiers and not host.refs.is_saturated(folio):
                 # Counts pages that a walk promoted, too.
                 tier = host.refs.tier(host.refs.refs(folio), folio.workingset)
-                lruvec.stats[kind].protected[tier] += 1
+                lruvec.stats[kind].protected[tier] += folio.size
             if folio.gen == old_gen:
                 inc_gen(host, folio, next_gen)
             lruvec.lists[folio.gen][kind].add_tail(folio)

@@ -23,7 +23,7 @@ class Cpu:
         """``folio_add_lru`` inside a fault."""
         self.lru_add.append((host, folio))
         self.added += 1
-        if self.added >= self.batch:
+        if self.added >= self.batch or folio.size > 1:
             self.drain_lru_add()
 
     def join(self, host: ReferenceHost, folio: Folio) -> None:

@@ -36,9 +36,9 @@ def sort_folio(host: ReferenceHost, folio: Folio, limit: int) -> bool:
         else:
             target.add_tail(folio)
         if not (saturated and kernel.pid_all_tiers):
-            lruvec.stats[kind].protected[tier] += 1
+            lruvec.stats[kind].protected[tier] += folio.size
         if kernel.activate_counted_when_protected:
-            host.counters["workingset_activate_file" if kind == FILE else "workingset_activate_anon"] += 1
+            host.counters["workingset_activate_file" if kind == FILE else "workingset_activate_anon"] += folio.size
         return True
     dirty_file = kind == FILE and folio.dirty
     if dirty_file and kernel.sorted_wake_flusher:
@@ -63,29 +63,34 @@ def isolate_folio(host: ReferenceHost, folio: Folio) -> None:
     host.lruvec.del_folio(folio)
 
 
+def pages_of(folios: list[Folio]) -> int:
+    return sum(folio.size for folio in folios)
+
+
 def scan_folios(host: ReferenceHost, kind: int, limit: int, budget: int) -> tuple[int, list[Folio]]:
     """(scanned, isolated oldest first); scanned is 0 when nothing was isolated in budget."""
     lruvec = host.lruvec
     if lruvec.nr_gens(kind) == MIN_NR_GENS:
         return 0, []
     source = lruvec.lists[lruvec.min_seq[kind] % MAX_NR_GENS][kind]
-    scanned = nr_sorted = 0
+    folios = scanned = nr_sorted = 0
     isolated: list[Folio] = []
     while (folio := source.tail) is not None:
-        scanned += 1
+        folios += 1
+        scanned += folio.size
         if sort_folio(host, folio, limit):
-            nr_sorted += 1
+            nr_sorted += folio.size
         else:
             isolate_folio(host, folio)
             isolated.append(folio)
-        if scanned >= budget or len(isolated) >= MIN_LRU_BATCH:
+        if folios >= budget or pages_of(isolated) >= MIN_LRU_BATCH:
             break
-    host.counters["pgscan"] += len(isolated)
+    host.counters["pgscan"] += pages_of(isolated)
     host.counters["pgrefill"] += nr_sorted
     if kind == FILE:
-        host.counters["pgscan_file"] += len(isolated)
-        host.sc.file_taken += len(isolated)
-    if isolated or scanned >= budget or host.kernel.batch_counts_sorted:
+        host.counters["pgscan_file"] += pages_of(isolated)
+        host.sc.file_taken += pages_of(isolated)
+    if isolated or folios >= budget or host.kernel.batch_counts_sorted:
         return scanned, isolated
     return 0, []
 
@@ -137,13 +142,14 @@ def isolate_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tup
 
 def activate(host: ReferenceHost, folio: Folio) -> None:
     folio.active = True
-    host.counters["pgactivate"] += 1
+    host.counters["pgactivate"] += folio.size
 
 
 def shrink_folio_list(host: ReferenceHost, isolated: list[Folio]) -> tuple[int, list[Folio]]:
     """(pages reclaimed, survivors in the order they were looked at) (section 7.5)."""
+    pages = pages_of(isolated)
     survivors = [folio for folio in isolated if not shrink_folio(host, folio)]
-    return len(isolated) - len(survivors), survivors
+    return pages - pages_of(survivors), survivors
 
 
 def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
@@ -161,6 +167,9 @@ def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
             activate(host, folio)
             host.device.free_swap(folio)
         return False
+    if folio.size > 1:
+        swap_out_huge(host, folio)
+        return True
     if folio.kind == ANON and not folio.swapcache:
         if not host.device.take_slot(folio):
             activate(host, folio)
@@ -181,6 +190,22 @@ def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
     if folio.kind == FILE:
         host.counters["pgsteal_file"] += 1
     return True
+
+
+def swap_out_huge(host: ReferenceHost, folio: Folio) -> None:
+    """All pages of a huge page go at once, each to a slot of its own, and each leaves the same shadow."""
+    shadow = workingset_eviction(host, folio)
+    host.uncharge(folio.size)
+    host.counters["pswpout"] += folio.size
+    for page in folio.table.folios:
+        assert host.device.take_slot(page)
+        host.mm.unmap(page)
+        page.swapped = True
+        page.shadow = shadow
+    folio.reset_flags()
+    folio.size = 1
+    folio.table.huge = False
+    folio.table.pmd_young = True  # it is new
 
 
 def write_out(host: ReferenceHost, folio: Folio) -> bool:
@@ -240,7 +265,7 @@ def evict_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tuple
         progress = 0
     if not isolated:
         return progress, 0
-    host.sc.checked += len(isolated)
+    host.sc.checked += pages_of(isolated)
     host.isolated_anon |= isolated[0].kind == ANON
     reclaimed, survivors = shrink_folio_list(host, isolated)
     again, survivors = shrink_folio_list(host, put_back(host, survivors, retry=False))

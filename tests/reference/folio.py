@@ -1,4 +1,4 @@
-"""One 4 KiB page and the doubly linked lists that hold it (specification, section 2)."""
+"""One page, or the huge page that it begins, and the doubly linked lists that hold it (specification, section 2)."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Folio:
         "s",
         "s_mapped",
         "shadow",
+        "size",
         "swapcache",
         "swapped",
         "t",
@@ -50,6 +51,7 @@ class Folio:
     def __init__(self, index: int = -1, kind: int = ANON) -> None:
         self.index = index
         self.kind = kind
+        self.size = 1  # pages: 512 while it stands for a huge page
         self.table: PageTable
         self.present = False
         self.swapped = False

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .aging import try_to_inc_max_seq
-from .constants import ANON, MAX_RECLAIM_RETRIES, MEMCG_CHARGE_BATCH, MIN_LRU_BATCH
+from .constants import ANON, MAX_RECLAIM_RETRIES, MEMCG_CHARGE_BATCH, MIN_LRU_BATCH, PTRS_PER_PTE
 from .cpu import Cpu
 from .device import Device
 from .filemap import access_mapped, read_or_write
@@ -61,6 +61,8 @@ class ReferenceHost:
         swap_pages: int | None = None,
         page_cluster: int = 0,
         rotating: bool = False,
+        huge_pages: bool = False,
+        huge_reclaims: bool = False,
     ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
@@ -68,6 +70,10 @@ class ReferenceHost:
         self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
         self.device = Device(self, async_swap, swap_pages, rotating)
         self.swap_readahead = SwapReadahead(self, page_cluster, rotating)
+        self.huge_pages = huge_pages
+        """A first touch of 2 MiB of the mapping gets a huge page if the memcg has room for it ..."""
+        self.huge_reclaims = huge_reclaims
+        """... or can be made to have."""
         self.now_ms = 0
         self.min_ttl_ms = 0
         self.effective_policy = self.policy if self.mm.has_notifiers else no_notifiers
@@ -117,15 +123,16 @@ class ReferenceHost:
                 self.fault(folio, write)
             if self.mm.tlb:
                 self.mm.tlb.fill(folio.index)
-            folio.p = True
-            folio.writable |= write
+            folio.table.owner(folio).p = True
+            folio.table.owner(folio).writable |= write
             folio.pte_dirty |= write
             folio.table.pmd_young = True
         elif via == "l1":
             if not folio.t_mapped:
                 self.kvm_fault(folio, write)
-                folio.t_mapped = True
-            folio.t = True
+                for each in folio.table.folios if folio.table.huge else [folio]:
+                    each.t_mapped = True
+            folio.table.owner(folio).t = True
             folio.pte_dirty |= write
         elif via == "l2":
             if not folio.s_mapped:
@@ -141,22 +148,30 @@ class ReferenceHost:
         """KVM takes a page for an SPTE: GUP faults it in if needed, and both mark it accessed.
 
         KVM first tries the fast GUP path for writing, which needs a writable PTE. If the fault had
-        to reclaim (unmapping other pages of the guest), KVM finds its own fault stale and repeats.
+        to reclaim (unmapping other pages of the guest), KVM finds its own fault stale and repeats. Since 6.13 it
+        marks the page once for that: of small pages it makes no difference.
         """
         unmapped = self.mm.nr_unmapped
-        self.kvm_take_page(folio, write)
-        if self.mm.nr_unmapped != unmapped and self.kernel.stale_fault_marks:
-            self.kvm_take_page(folio, write)
+        self.get_user_page(folio, write)
+        owner = folio.table.owner(folio)
+        stale = self.mm.nr_unmapped != unmapped
+        if not stale or self.kernel.stale_fault_marks or owner.size == 1:
+            self.mark_accessed(owner)
+        if stale and (self.kernel.stale_fault_marks or owner.size > 1):
+            self.get_user_page(folio, write)
+            self.mark_accessed(owner)
 
-    def kvm_take_page(self, folio: Folio, write: bool) -> None:
-        if folio.present and folio.writable:
-            folio.referenced = True
-        else:
-            if not folio.present:
-                self.fault(folio, write)
+    def get_user_page(self, folio: Folio, write: bool) -> None:
+        """GUP: its slow path marks a small page accessed, and leaves a huge one as it is."""
+        owner = folio.table.owner(folio)
+        if folio.present and owner.writable:
+            owner.referenced = True
+            return
+        if not folio.present:
+            self.fault(folio, write)
+        if not folio.table.huge:
             folio.writable |= write
             self.mark_accessed(folio)
-        self.mark_accessed(folio)
 
     def prefetch_shadow(self, folio: Folio) -> None:
         """The shadow MMU also maps what is resident among the eight PTEs around a faulted one.
@@ -177,6 +192,8 @@ class ReferenceHost:
     def fault(self, folio: Folio, write: bool) -> None:
         """An anonymous page fault: zero-fill, or swap-in, which an asynchronous device does by the swap cache."""
         self.counters["pgfault"] += 1
+        if self.fault_huge(folio):
+            return
         self.make_table(folio)
         if folio.swapcache:
             self.swap_readahead.meet(folio)
@@ -199,6 +216,39 @@ class ReferenceHost:
         folio.writable = write or not folio.swapped or self.kernel.read_swapin_writable
         folio.swapped = False
         folio.present = folio.p = True
+
+    def fault_huge(self, folio: Folio) -> bool:
+        """The first touch of 2 MiB: true if they got a huge page."""
+        table = folio.table
+        size = PTRS_PER_PTE
+        whole = folio.index < len(self.mm.folios) and folio.kind == ANON and len(table.folios) == size
+        if not (self.huge_pages and whole and not table.populated and self.charge_huge(size)):
+            return False
+        self.make_table(folio)
+        huge = table.folios[0]
+        huge.reset_flags()
+        huge.size, table.huge = size, True
+        self.aged_at_fault -= size  # it took as long as so many faults
+        self.folio_add_lru(huge)
+        for page in table.folios:
+            page.present = True
+        huge.writable = huge.p = True
+        return True
+
+    def charge_huge(self, nr: int) -> bool:
+        tries = 0
+        while self.limit_pages is not None and self.charged + nr > self.limit_pages:
+            if not self.huge_reclaims or tries == MAX_RECLAIM_RETRIES + 2:
+                return False
+            tries += 1
+            self.counters["max"] += 1
+            if self.counters["pgfault"] - self.aged_at_fault >= self.kernel.switch_after_faults:
+                self.context_switch()
+            try_to_free_mem_cgroup_pages(self, nr, proactive=False)
+            if tries == 1 and self.charged + nr > self.limit_pages:
+                self.charged, self.stock = self.charged - self.stock, 0
+        self.charged += nr
+        return True
 
     def make_table(self, folio: Folio) -> None:
         """The page table of a page that is about to be mapped; the first one needs two more above it."""
@@ -229,10 +279,11 @@ class ReferenceHost:
                 folio.reset_flags()
                 folio.swapcache = folio.swapped = False
                 folio.shadow = None
+                folio.size = 1
             folio.present = folio.writable = folio.pte_dirty = False
             folio.p = folio.t = folio.s = folio.t_mapped = folio.s_mapped = False
         for table in self.mm.tables:
-            table.populated = table.pmd_young = False
+            table.populated = table.pmd_young = table.huge = False
         self.mm.stop_l2()
         self.charged, self.stock = sum(folio.cached for folio in self.mm.file), 0
 

@@ -75,7 +75,7 @@ class Lruvec:
         """``lru_gen_add_folio``: choose the generation of a page that (re)enters the lists."""
         folio.gen = self.folio_seq(folio, to_tail) % MAX_NR_GENS
         folio.active = False
-        self.nr_pages[folio.gen][folio.kind] += 1
+        self.nr_pages[folio.gen][folio.kind] += folio.size
         if to_tail:
             self.lists[folio.gen][folio.kind].add_tail(folio)
         else:
@@ -83,14 +83,14 @@ class Lruvec:
 
     def del_folio(self, folio: Folio) -> None:
         """``lru_gen_del_folio``: off its list; the generation number goes, other flags stay."""
-        self.nr_pages[folio.gen][folio.kind] -= 1
+        self.nr_pages[folio.gen][folio.kind] -= folio.size
         FolioList.remove(folio)
         folio.gen = -1
 
     def change_gen(self, folio: Folio, gen: int) -> None:
         """Renumber a page and move the counters; its place in the lists does not change."""
-        self.nr_pages[folio.gen][folio.kind] -= 1
-        self.nr_pages[gen][folio.kind] += 1
+        self.nr_pages[folio.gen][folio.kind] -= folio.size
+        self.nr_pages[gen][folio.kind] += folio.size
         folio.gen = gen
 
     def advance_min_seq(self, kind: int, seq: int) -> None:

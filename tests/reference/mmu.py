@@ -26,8 +26,14 @@ class PageTable:
         self.kind = folios[0].kind
         self.pmd_young = False
         self.populated = False
+        self.huge = False
+        """The PMD maps a huge page: one Accessed bit, that of the first folio, and no page table."""
         for folio in folios:
             folio.table = self
+
+    def owner(self, folio: Folio) -> Folio:
+        """The folio that a page of this table is part of: the huge page, or itself."""
+        return self.folios[0] if self.huge else folio
 
 
 class Mm:

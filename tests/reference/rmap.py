@@ -43,6 +43,8 @@ def folio_referenced(host: ReferenceHost, folio: Folio) -> bool:
         return False
     mm, policy = host.mm, host.effective_policy
     checked = policy.eviction_check(mm, folio)
+    if folio.size > 1:
+        return checked.young
     unfilled_walk = host.has_walk and not host.walk_aged
     skips_anon = unfilled_walk and host.kernel.look_around_needs_aged_walk
     if not checked.look_around or (skips_anon and folio.kind == ANON):

@@ -22,7 +22,7 @@ class Shadow(NamedTuple):
 def workingset_eviction(host: ReferenceHost, folio: Folio) -> Shadow:
     lruvec = host.lruvec
     refs = host.refs.refs(folio)
-    lruvec.stats[folio.kind].evicted[host.refs.tier(refs, folio.workingset)] += 1
+    lruvec.stats[folio.kind].evicted[host.refs.tier(refs, folio.workingset)] += folio.size
     return Shadow(lruvec.min_seq[folio.kind], max(refs - 1, 0), host.refs.shadow_workingset(folio))
 
 

@@ -12,7 +12,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim.engine.kernels import KERNELS
-from coldfleet.hostsim.engine.state import ACCESS_WRITE, SWAPCACHE, TDP_MAPPED, WRITABLE
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, HPAGE_PMD_ORDER, ORDER_SHIFT, SWAPCACHE, TDP_MAPPED, WRITABLE
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.audit import MEMORY_LAWS, check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
@@ -176,6 +176,11 @@ def take_what_is_protected(host: HostMemory) -> None:
     host.machine.mms["memory_min"], host.machine.mms["least_charged"] = 600, 400
 
 
+def make_a_huge_page_of_one(host: HostMemory) -> None:
+    swapped = np.flatnonzero(host.machine.pages["shadow"][:1024])
+    host.machine.pages["flags"][swapped[0]] |= HPAGE_PMD_ORDER << ORDER_SHIFT
+
+
 BREACHES = [
     (take_what_is_protected, "protection"),
     (lose_a_free_page, "free memory"),
@@ -189,6 +194,7 @@ BREACHES = [
     (inflate_the_pool, "pool"),
     (kill_without_burying, "the dead"),
     (map_what_is_not_there, "mappings"),
+    (make_a_huge_page_of_one, "huge pages"),
 ]
 
 

@@ -20,7 +20,8 @@ FIELDS = ["ev", "r", "x", "res", "lg", "st", "vm", "mev", "pg", "pgh", "lgf", "c
           "kind", "kinds", "wl", "wls", "seed", "seeds", "mode", "n", "acc", "rounds", "layout", "target", "op", "mix",
           "rel", "ver", "tdp_mmu", "npt", "lru_gen_enabled", "swappiness", "evict_swappiness", "guest_paging", "id",
           "label", "drain", "nage", "flagbits", "legend", "simulator", "file", "na", "nf", "fsync",
-          "read_ahead_kb", "fault_around", "dirty", "disk", "thp", "min_ttl_ms", "fres", "fresh", "dk"]  # fmt: skip
+          "read_ahead_kb", "fault_around", "dirty", "disk", "thp", "thp_defrag", "ahp", "hp", "hpn", "min_ttl_ms",
+          "fres", "fresh", "dk"]  # fmt: skip
 EDITS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(FIELDS), JUNK), min_size=1, max_size=3)
 
 

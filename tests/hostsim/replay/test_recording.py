@@ -164,7 +164,12 @@ def in_step(number: int, **changes: Any) -> Damage:
         (in_header(file="tape"), "header field 'file' is 'tape'; known are none, read, mmap, mmaprnd, write"),
         (in_header(file="read", na=600, nf=99), "'na' 600 and 'nf' 99 are not the 700 pages of 'n'"),
         (in_header(file="read", na=600, nf=100, read_ahead_kb=-1), "'read_ahead_kb' is -1, not a number from 0 to"),
-        (in_header(thp=1), "header field 'thp' is 1: huge pages are not modelled"),
+        (in_header(thp=1), "header field 'thp_defrag' is None; it names one of always, defer"),
+        (in_header(thp=1, thp_defrag="always [sometimes]"), "'always [sometimes]'; it names one of always, defer"),
+        (in_header(thp=1, thp_defrag="[never]"), "ev=start of round 0: field 'ahp' is missing"),
+        (in_header(thp=1, kind="nested"), "'thp' is 1: huge pages are modelled for one process or NPT guest"),
+        (in_header(thp=1, kind="vm", npt="N"), "'thp' is 1: huge pages are modelled for one process or NPT guest"),
+        (in_step(4, ahp=0), "field 'ahp' is of huge pages, but header field 'thp' is not 1"),
         (in_header(fsync=2), "field 'fsync' is 2, not 0 or 1"),
         (in_header(dirty=[1, 2]), "field 'dirty' is [1, 2], not four numbers"),
         (in_step(4, t=5), "ev=age of round 1: unknown field 't'"),
@@ -220,6 +225,43 @@ def test_any_changed_field_of_a_step_is_a_difference(whole: Path, damaged: Path,
     assert comparison.exact == comparison.steps - 1
     assert comparison.first is not None
     assert (comparison.first.step, comparison.first.event, comparison.first.round) == (10, "evict", 3)
+
+
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    path = tmp_path_factory.mktemp("recording") / "huge.jsonl.gz"
+    make_recording(path, n=1300, target=700, thp=1, thp_defrag="always [never]")
+    return read_lines(path)
+
+
+def test_a_recording_of_huge_pages_is_exact_until_its_blocks_are_changed(huge: Lines, damaged: Path) -> None:
+    lines = copy.deepcopy(huge)
+    assert lines[2]["hp"] == "HHs"
+    write_lines(damaged, lines)
+    comparison = compare_recording(read_recording(damaged))
+    assert comparison.exact == comparison.steps
+    lines[2]["hp"], lines[2]["ahp"] = "HPs", 512
+    write_lines(damaged, lines)
+    comparison = compare_recording(read_recording(damaged))
+    assert comparison.exact == comparison.steps - 1
+    assert (comparison.worst["ahp"], comparison.worst["hp"]) == (512, 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (in_step(1, hp="HH"), "field 'hp' is of 2 blocks of 2 MiB where the header says 3"),
+        (in_step(1, hp="HHx"), "field 'hp' is 'HHx', not H, P, s or . for each 2 MiB"),
+        (in_step(2, hpn=[0, 1, 0, 2]), "field 'hpn' is [0, 1, 0, 2], but 'hp' has [0, 2, 0, 1]"),
+        (in_step(1, ahp=-1), "field 'ahp' is -1, not a number"),
+        (in_header(thp=0), "field 'ahp' is of huge pages, but header field 'thp' is not 1"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(huge: Lines, damaged: Path, damage: Damage, why: str) -> None:
+    lines = copy.deepcopy(huge)
+    damage(lines)
+    write_lines(damaged, lines)
+    assert why in complaint(damaged)
 
 
 SHIPPED = Path(__file__).parents[2] / "recordings" / "k6.12_vm_scan_debugfs_r2.jsonl.gz"

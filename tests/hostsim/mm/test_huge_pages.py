@@ -1,0 +1,119 @@
+"""Huge pages: the engine does what the plain reference model does, and what no recording can show."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import event, given, seed, settings
+from hypothesis import strategies as st
+
+from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.state import ACCESS_WRITE, CALLS, MAPS_HUGE, PTRS_PER_PTE
+from coldfleet.hostsim.memory.audit import check_memory
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.policies import Site, get_policy
+from tests.hostsim.mm.test_reference import SHARES, TOUCH
+from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each
+
+OPERATIONS = st.one_of(
+    st.tuples(st.just("populate"), SHARES),
+    TOUCH,
+    TOUCH,
+    st.tuples(st.just("age"), st.sampled_from([0, 1, 60, 200]), st.booleans()),
+    st.tuples(st.just("evict"), st.integers(2, 3), st.sampled_from([0, 60, 200]), st.integers(1, 2000)),
+    st.tuples(st.just("memory_reclaim"), st.integers(1, 2000)),
+    st.tuples(st.just("touch_own")),
+)
+
+
+@st.composite
+def shapes(draw: st.DrawFn, kernel: str) -> Shape:
+    pages = draw(st.sampled_from([512, 1023, 1024, 1600, 2048, 3000]))
+    return Shape(
+        kernel,
+        KERNELS[kernel].policy,
+        draw(st.sampled_from(["process", "vm"])),
+        pages,
+        own_pages=draw(st.sampled_from([0, 3])),
+        limit=draw(st.sampled_from([0, pages // 2, pages * 3 // 4, pages + 64])),
+        swappiness=draw(st.sampled_from([0, 1, 60, 200])),
+        file_pages=draw(st.sampled_from([0, 0, 40])),
+        huge_pages=True,
+        huge_reclaims=draw(st.booleans()),
+    )
+
+
+def check_many(kernel: str, examples: int) -> None:
+    @seed(zlib.crc32(kernel.encode()))
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(shape=shapes(kernel), operations=st.lists(OPERATIONS, min_size=3, max_size=10))
+    def engine_equals_reference(shape: Shape, operations: list[Operation]) -> None:
+        both = SideBySide(shape)
+        check_after_each(both, operations)
+        event(f"{np.count_nonzero(both.engine.machine.huge & MAPS_HUGE)} huge pages at the end")
+
+    engine_equals_reference()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_engine_equals_reference_with_huge_pages(kernel: str) -> None:
+    check_many(kernel, examples=12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_engine_equals_reference_with_huge_pages_over_many_sequences(kernel: str) -> None:
+    check_many(kernel, examples=250)
+
+
+def guest(max_pages: int = 0, huge_reclaims: bool = False) -> HostMemory:
+    """Four huge pages of a guest under 6.12, all touched."""
+    slot = Memslot(4 * PTRS_PER_PTE, max_pages=max_pages, huge_pages=True, huge_reclaims=huge_reclaims)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"))
+    memory.touch(0, np.arange(4 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    return memory
+
+
+def test_a_notifier_call_asks_for_a_whole_huge_page() -> None:
+    huge, small = guest(), HostMemory([Memslot(4 * PTRS_PER_PTE)], KERNELS["6.12"], get_policy("locked-6.12"))
+    small.touch(0, np.arange(4 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    for memory in (huge, small):
+        memory.age(0)
+    calls = [int(memory.machine.sites[0, Site.WALK, CALLS]) for memory in (huge, small)]
+    assert calls == [4, 4 * PTRS_PER_PTE]
+    assert int(huge.events(0)["tdp_faults"]) == 4
+
+
+def test_one_page_keeps_its_huge_page_and_the_others_leave_whole() -> None:
+    memory = guest()
+    memory.age(0)
+    memory.age(0)
+    memory.touch(0, np.array([PTRS_PER_PTE + 77], np.uint32))
+    memory.age(0)
+    memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, 200, 4 * PTRS_PER_PTE)
+    assert np.flatnonzero(memory.machine.huge & MAPS_HUGE).tolist() == [1]
+    assert memory.resident(0) == PTRS_PER_PTE
+    assert int(memory.events(0)["pswpout"]) == 3 * PTRS_PER_PTE
+    memory.touch(0, np.array([0, 3], np.uint32))  # back as small pages, one by one
+    assert memory.resident(0) == PTRS_PER_PTE + 2
+    assert np.flatnonzero(memory.machine.huge & MAPS_HUGE).tolist() == [1]
+    check_memory(memory)
+
+
+@pytest.mark.parametrize("reclaims", [False, True])
+def test_at_the_limit_a_fault_gets_a_huge_page_only_if_it_reclaims(reclaims: bool) -> None:
+    memory = guest(max_pages=2 * PTRS_PER_PTE + 100, huge_reclaims=reclaims)
+    still_huge = np.flatnonzero(memory.machine.huge & MAPS_HUGE).tolist()
+    assert (3 in still_huge) == reclaims
+    assert len(still_huge) <= 2
+    check_memory(memory)
+
+
+@pytest.mark.parametrize(
+    "given", [{"async_swap": True}, {"swap_pages": 900}, {"watermarks": Watermarks(20, 30, 30), "free_pages": 4000}]
+)
+def test_huge_pages_are_refused_where_they_are_not_modelled(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="huge pages: not with this"):
+        HostMemory([Memslot(1024, huge_pages=True)], KERNELS["6.12"], get_policy("locked-6.12"), **given)  # type: ignore[arg-type]
