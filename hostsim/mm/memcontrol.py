@@ -147,6 +147,7 @@ def charge_huge(m: Machine, g: int, pages: int) -> bool:
                 drain_stock(m, other)
             drained = True
     _add_charge(m, g, pages)
+    _note_high(m, g, pages)
     return True
 
 

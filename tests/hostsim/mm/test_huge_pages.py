@@ -111,6 +111,19 @@ def test_at_the_limit_a_fault_gets_a_huge_page_only_if_it_reclaims(reclaims: boo
     check_memory(memory)
 
 
+def test_a_huge_page_counts_for_memory_high() -> None:
+    memory = HostMemory(
+        [Memslot(4 * PTRS_PER_PTE, huge_pages=True, high_pages=PTRS_PER_PTE + 300)],
+        KERNELS["6.12"],
+        get_policy("locked-6.12"),
+    )
+    memory.touch(0, np.arange(PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    assert int(memory.events(0)["high_events"]) == 0
+    memory.touch(0, np.arange(PTRS_PER_PTE, 2 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    assert int(memory.events(0)["high_events"]) > 0
+    check_memory(memory)
+
+
 @pytest.mark.parametrize(
     "given", [{"async_swap": True}, {"swap_pages": 900}, {"watermarks": Watermarks(20, 30, 30), "free_pages": 4000}]
 )
