@@ -130,7 +130,7 @@ def test_searches_go_side_by_side() -> None:
     assert all(who == {"a", "b"} for who in rounds)
 
 
-FAULTS = [{"pgmajfault": n, "resident_page_ticks": 100, "pgsteal": 0} for n in range(1, 101)]
+FAULTS = [{"pgmajfault": n, "refaults": n, "resident_page_ticks": 100, "pgsteal": 0} for n in range(1, 101)]
 GUESTS = [{**faults, "nested": False, "guest": n} for n, faults in enumerate(FAULTS, 1)]
 
 
@@ -145,7 +145,7 @@ GUESTS = [{**faults, "nested": False, "guest": n} for n, faults in enumerate(FAU
         ("pgmajfault_p90>11", 11, 11, True),
         ("promotion_rate<50%/tick", 1.0, 0.5, False),
         ("pgmajfault / resident_page_ticks <= 1e2%", 1.0, 1.0, True),
-        ("refaults_p50<60 faults", 50, 60, True),
+        ("refaults_p50<60 pages", 50, 60, True),
     ],
 )
 def test_an_slo_bounds_the_guests(text: str, value: float, bound: float, met: bool) -> None:
