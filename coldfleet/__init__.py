@@ -40,6 +40,8 @@ __all__ = [
     "Reporter",
     "Results",
     "Run",
+    "SearchAnswer",
+    "SearchedSetting",
     "StepDifference",
     "StoppedError",
     "StudySource",
@@ -59,6 +61,7 @@ __all__ = [
     "record_trace",
     "replay",
     "run_query",
+    "search",
     "simulate_host",
     "summarize_trace",
     "summary",
@@ -77,6 +80,7 @@ _HOMES = {
     "coldfleet.cluster.answers.study_comparison": "ComparedMetric ComparisonAnswer compare",
     "coldfleet.cluster.answers.study_capacity": "Bottleneck CapacityAnswer PolicyCapacity capacity",
     "coldfleet.cluster.answers.study_map": "MapAnswer MapPoint MapRegion policy_map",
+    "coldfleet.cluster.answers.study_search": "SearchAnswer SearchedSetting search",
     "coldfleet.cluster.validation.replays": "ReplayAnswer StepDifference replay",
     "coldfleet.host": "list_policies simulate_host",
     "coldfleet.hostsim.spec.host_spec": "ClockSpec CompressionSpec DataFile GuestResult GuestSpec HostResult HostSpec "
@@ -97,6 +101,7 @@ if TYPE_CHECKING:
     from coldfleet.cluster.answers.study_capacity import Bottleneck, CapacityAnswer, PolicyCapacity, capacity
     from coldfleet.cluster.answers.study_comparison import ComparedMetric, ComparisonAnswer, compare
     from coldfleet.cluster.answers.study_map import MapAnswer, MapPoint, MapRegion, policy_map
+    from coldfleet.cluster.answers.study_search import SearchAnswer, SearchedSetting, search
     from coldfleet.cluster.execution.interrupt import StoppedError
     from coldfleet.cluster.execution.progress import Reporter
     from coldfleet.cluster.execution.sweep import sweep

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from coldfleet.cluster.answers.question import read_setting
 from coldfleet.cluster.results.summary import as_read
-from coldfleet.cluster.study.model import quantity_at
+from coldfleet.cluster.study.model import as_amount
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.errors import UserError, nearest
@@ -24,7 +24,7 @@ def find_cell(plan: Plan, beginning: str = "", at: Mapping[str, Scalar] | None =
     wanted = dict(read_setting(f"{name}={value}", plan) for name, value in (at or {}).items())
     settings = " and ".join(f"{path} = {as_read(path, value)}" for path, value in wanted.items())
     for path, value in wanted.items():
-        known = [_plain(path, each) for each in plan.values(path)]
+        known = [as_amount(path, each) for each in plan.values(path)]
         if value not in known:
             shown = as_read(path, value)
             raise UserError(f"no cell has {path} = {shown}{nearest(shown, (as_read(path, each) for each in known))}")
@@ -34,7 +34,8 @@ def find_cell(plan: Plan, beginning: str = "", at: Mapping[str, Scalar] | None =
         for number, cell_id in enumerate(plan.cell_ids)
         if cell_id.startswith(beginning)
         and (
-            not varied or varied.items() <= {path: _plain(path, v) for path, v in plan.varying(number).items()}.items()
+            not varied
+            or varied.items() <= {path: as_amount(path, v) for path, v in plan.varying(number).items()}.items()
         )
     ]
     if len(numbers) == 1:
@@ -46,12 +47,6 @@ def find_cell(plan: Plan, beginning: str = "", at: Mapping[str, Scalar] | None =
     what = f"{beginning!r}" + (f" with {settings}" if settings else "") if beginning else f"with {settings}"
     every = range(plan.cell_count)
     raise UserError(f"no cell {what} among the {plan.cell_count:,} of {plan.name}: there are {_some(plan, every)}")
-
-
-def _plain(path: str, value: Scalar) -> Scalar:
-    """A value as a cell has it: amounts as numbers of their unit."""
-    quantity = quantity_at(path)
-    return quantity.parse(value) if quantity and isinstance(value, str) else value
 
 
 def _some(plan: Plan, numbers: list[int] | range) -> str:

@@ -131,8 +131,8 @@ class CapacityAnswer:
     were given. ``fleet_hosts``: hosts that the fleet fills without overcommit. ``headroom``: percent of a host's memory
     that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower one, can be placed on the
     study's hosts; "": nothing does. ``policies``: those of the study, and evict-only for comparison. ``best``: those
-    of them that need the fewest hosts, or at most one guest a host more of them; ``recommendation``: which one to take,
-    in words.
+    that need the fewest hosts, and those that have at most one guest a host less; ``recommendation``: which one to
+    take, in words.
     """
 
     study: str

@@ -156,9 +156,11 @@ def search(
         runs = trials.runs
         trials.say_thrift()
 
+    chances = len(cells) * len(list(looks(replicates)))  # the winner is chosen among all of them, after any look
+
     def told(racer: Racer, setting: Mapping[str, Scalar]) -> SearchedSetting:
         assert racer.place is not None
-        ends = sorted(sign * end for end in t_interval(racer.values, confidence))
+        ends = sorted(sign * end for end in t_interval(racer.values, 100 - (100 - confidence) / chances))
         worst = max(zip(map(sum, zip(*racer.excesses, strict=True)), slos, strict=True), key=lambda each: each[0])
         broken = worst[1].text if racer.place is Place.BREAKS else ""
         return SearchedSetting(

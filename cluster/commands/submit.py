@@ -103,4 +103,7 @@ def _check_command(ask: str, study: Path, out: str) -> None:
         raise UserError(f"--ask {ask}: a job can be {', '.join(known)}{nearest(name, known)}")
     app = typer.Typer()
     app.command()(ASKED[known.index(name)])
-    typer.main.get_command(app).make_context(name, [*options, str(study), "--out", out, "--address", "auto"])
+    words = [*options, str(study), "--out", out, "--address", "auto"]
+    context = typer.main.get_command(app).make_context(name, words)
+    if context.params.get("executor") == "serial":
+        raise UserError(f"--ask {ask}: a job runs on Ray: add --executor ray")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,7 +77,8 @@ def check_cluster(address: str, out: str | None = None) -> list[NodeCheck]:
             return sorted(_check_nodes(ray, storage), key=lambda node: (node.machine, node.address))
         finally:
             for folder in made:
-                folder.rmdir()
+                with suppress(OSError):  # a node may write there late
+                    folder.rmdir()
     finally:
         ray.shutdown()
 
@@ -97,12 +99,18 @@ def _prepare(storage: Storage | None) -> list[Path]:
 
 def _check_nodes(ray: Any, storage: Storage | None) -> list[NodeCheck]:
     nodes = working_nodes(ray)
-    where = None if storage is None else storage.uri if storage.local is None else storage.root
+    where = None if storage is None else storage.address
     files = {name: f".check-{uuid4().hex}" for name in nodes}
     answers = {name: ask(ray, name, examine, where, files[name], engine_digest()) for name in nodes}
     if answers:
         ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER_WITHIN_S)
-    return [_judge(ray, name, node, answers[name], storage, files[name]) for name, node in nodes.items()]
+    try:
+        return [_judge(ray, name, node, answers[name], storage, files[name]) for name, node in nodes.items()]
+    finally:
+        if storage is not None:
+            for file in files.values():
+                with suppress(OSError):
+                    storage.delete(file)
 
 
 def _judge(ray: Any, node_id: str, node: dict[str, Any], answer: Any, storage: Storage | None, file: str) -> NodeCheck:
@@ -137,7 +145,7 @@ def _not_seen(storage: Storage, file: str) -> list[str]:
     try:
         written = storage.read(file).decode(errors="replace")
         storage.delete(file)
-    except FileNotFoundError:
+    except OSError:
         written = ""
     return [] if written == file else [f"what it writes to {storage} isn't there on this machine: share it between all"]
 

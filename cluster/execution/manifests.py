@@ -93,7 +93,7 @@ def kuberay(study: Path, where: str, nodes: int, workers: int | None, image: str
         raise UserError(f"{local[0]} is too large for a ConfigMap: put it where the cluster sees it, and name its URI")
     text = "\n".join(f"    {line}" if line else "" for line in study.read_text().splitlines())
     return _KUBERAY.substitute(
-        name=_dns_name(plan.name),
+        name=_dns_name(plan.name if ask == SWEEP else f"{ask.split()[0]}-{plan.name}"),
         study=text,
         entrypoint=job_command("/study/study.toml", where, "auto", workers, ask),
         out=where,

@@ -247,7 +247,7 @@ class RayExecutor:
                 receipt: BatchReceipt = self._ray.get(ref)
             except self._ray.exceptions.RayTaskError as error:
                 why = f"a worker can't write its results: {_cause(error)}"
-                raise UserError(f"{why}; once that is mended, coldfleet resume goes on") from None
+                raise UserError(f"{why}; once that is mended, run the same command again") from None
             except self._ray.exceptions.RayError as error:
                 yield from self._replace_dead(slot, error)
             else:

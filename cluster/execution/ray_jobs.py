@@ -70,6 +70,10 @@ class Jobs:
         job_id = f"{base}-{len(states) + 1}"
         with tempfile.TemporaryDirectory() as alone:
             if working_dir is None:
+                for data in _local_data(plan, study.parent):
+                    if (study.parent / data).stat().st_size > MAX_BYTES:
+                        limit = f"{MAX_BYTES >> 20} MiB"
+                        raise UserError(f"{data}: more than {limit}, which Ray doesn't take: name it by a URI")
                 shutil.copy(study, Path(alone) / study.name)
                 _add_data(plan, study.parent, Path(alone))
                 sent, name = alone, study.name
@@ -77,7 +81,7 @@ class Jobs:
                 sent, name = str(working_dir), _inside(study, working_dir)
                 for data in _local_data(plan, study.parent):
                     _inside(study.parent / data, working_dir)
-            _check_size(Path(sent))
+            _check_size(Path(sent), str(working_dir or f"{study} and its data"))
             environment = {"working_dir": sent, "excludes": list(EXCLUDES)}
             entrypoint = job_command(name, where, "auto", workers, ask)
             self._call(self._client.submit_job, entrypoint=entrypoint, submission_id=job_id, runtime_env=environment)
@@ -168,7 +172,7 @@ def _inside(study: Path, working_dir: Path) -> str:
         raise UserError(f"{study} is not in --working-dir {working_dir}, so it wouldn't be sent") from None
 
 
-def _check_size(working_dir: Path) -> None:
+def _check_size(working_dir: Path, said: str) -> None:
     """Raises :class:`UserError` if the directory is more than Ray takes."""
     total = 0
     for folder, names, files in os.walk(working_dir):
@@ -176,6 +180,4 @@ def _check_size(working_dir: Path) -> None:
         total += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
         if total > MAX_BYTES:
             limit = f"{MAX_BYTES >> 20} MiB"
-            raise UserError(
-                f"{working_dir}: more than {limit}, which Ray doesn't take: name large data by URIs, or send less"
-            )
+            raise UserError(f"{said}: more than {limit}, which Ray doesn't take: name large data by URIs, or send less")

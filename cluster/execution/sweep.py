@@ -16,7 +16,7 @@ from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.merging import with_merged
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.results.journal import BatchReceipt, Journal
-from coldfleet.cluster.results.results import Results, clean_up, create, find_results, open_results_of
+from coldfleet.cluster.results.results import Results, clean_up, create, find_results, open_results_of, write_plan
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
@@ -66,6 +66,8 @@ def sweep(
             storage = open_storage(Path("results") / plan.name if out is None else out)
             found = find_results(storage, plan)
         if found is not None and not found.damage and not _to_do(found, retry_failed):
+            if not storage.exists("plan.parquet"):
+                write_plan(storage, plan)
             return found
         for data in plan.data.values():
             data.fetch()

@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 
 FORMAT = "coldfleet results"
 _HEAD = {"study": dict, "engine": str, "versions": dict, "created": str}  # what is read of study.json
-_BEGUN = re.compile(r"parts|\.(study\.json|plan\.parquet)\.\d+\.tmp")  # left by a sweep that was cut off at once
+_BEGUN = re.compile(r"parts|data|\.(study\.json|plan\.parquet)\.\d+\.tmp")  # left by a sweep that was cut off at once
+_BEGUN_DATA = re.compile(r"\.?[0-9a-f]{64}\.parquet(\.\d+\.tmp)?")  # the same, in data/
 _LEFTOVER = re.compile(rf"\.{PART_NAME.pattern}\.\d+\.tmp")
 _PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
 
@@ -283,7 +284,8 @@ def _holds_results(storage: Storage) -> bool:
             raise UserError(f"{storage} is a file, not a directory for results")
         if not storage.exists("study.json"):
             names = storage.sizes() if storage.local is None else [path.name for path in storage.local.glob("*")]
-            if not all(map(_BEGUN.fullmatch, names)) or storage.sizes("parts"):
+            ours = all(map(_BEGUN.fullmatch, names)) and all(map(_BEGUN_DATA.fullmatch, storage.sizes("data")))
+            if not ours or storage.sizes("parts"):
                 raise UserError(f"{storage} holds files that are not a sweep's: give another --out")
             return False
     except OSError as error:
@@ -360,7 +362,8 @@ def clean_up(results: Results, journal: Journal) -> None:
 
     On an object store no part is deleted, since another sweep may be at work there: `coldfleet compact` does that.
     """
-    if results.damage:
+    # at a URI nothing is locked: what belongs to no run may be the receipts of another question
+    if results.damage and (results.storage.local is not None or results.plan.asked is None):
         journal.replace([each for each in _receipts(results.plan, results.storage) if not isinstance(each, str)])
     if results.storage.local is not None:
         named = {part.name for part in results.parts}

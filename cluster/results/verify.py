@@ -51,14 +51,16 @@ def verify(results: Results) -> Iterator[str]:
 def verify_plan(results: Results) -> Iterator[str]:
     """What is wrong with plan.parquet."""
     storage, plan = results.storage, results.plan
-    fix = f"delete it, then `coldfleet resume {storage}` writes it again"
+    why, fix = "it is another study's", f"delete it, then `coldfleet resume {storage}` writes it again"
+    if plan.asked is not None:
+        why, fix = "a question was cut off", f"the next question with --out {storage} writes it again"
     try:
         with storage.open("plan.parquet") as file:
             rows = 0
             for chunk in pq.ParquetFile(file).iter_batches(columns=["index", "cell_id", "replicate"]):
                 for index, cell_id, replicate in zip(*(column.to_pylist() for column in chunk.columns), strict=True):
                     if index != rows or plan.index_of(cell_id, replicate) != index:
-                        yield f"plan.parquet: row {rows} isn't a run of study.json: it is another study's: {fix}"
+                        yield f"plan.parquet: row {rows} isn't a run of study.json: {why}: {fix}"
                         return
                     rows += 1
     except FileNotFoundError:
@@ -67,7 +69,7 @@ def verify_plan(results: Results) -> Iterator[str]:
         yield f"plan.parquet: can't be read ({str(error).splitlines()[0]}): {fix}"
     else:
         if rows != len(plan):
-            yield f"plan.parquet: has {rows} runs, study.json has {len(plan)}: it is another study's: {fix}"
+            yield f"plan.parquet: has {rows} runs, study.json has {len(plan)}: {why}: {fix}"
 
 
 def _verify_part(storage: Storage, part: PartReceipt, held: dict[str, int]) -> Iterator[str]:

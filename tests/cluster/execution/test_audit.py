@@ -118,7 +118,7 @@ def lose_a_guest(rows: Rows) -> None:
 
 def refault_without_access(rows: Rows) -> None:
     for table in ("guests", "hosts", "cells"):
-        rows[table][0]["pgmajfault"] += 10**9
+        rows[table][0]["refaults"] += 10**9
 
 
 def press_on_the_cell(rows: Rows) -> None:
