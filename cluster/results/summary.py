@@ -61,7 +61,7 @@ def summary(results: Results) -> pa.Table:
     Columns: ``policy`` (string), ``nested_ratio`` (float64, 0..1) and whatever else the study varies, amounts in pages
     or ns, as in the table "cells"; ``replicates`` (int64), of which the figures are means; for each figure, a sum over
     the fleet, its mean (float64) and ``<figure>_ci95``, half its 95 % interval (float64; null for a single replicate).
-    Figures: refaults (faults), missed_young and false_young (pages), notifier_calls (calls), mmu_lock_write
+    Figures: refaults (pages), missed_young and false_young (pages), notifier_calls (calls), mmu_lock_write
     (acquisitions), reclaim_cpu_s (s); the unit is in the column's metadata.
 
         print(coldfleet.summary(results).to_pandas())

@@ -26,6 +26,7 @@ from coldfleet.hostsim.mm.reclaim import (
 from coldfleet.hostsim.mm.swap_slots import get_swappiness
 
 LEAST_PRIORITY = DEF_PRIORITY // 2  # set_initial_priority starts no lower
+AWAITS_TURN = 2  # of memcg_tail: moved there in this pass for its memory.low
 NOBODY = -1  # instead of a guest: there is no visit left
 
 
@@ -203,19 +204,22 @@ def visit_next(m: Machine, reclaim: Record) -> int:
 @compiled
 def _has_turn(m: Machine, g: int, second: bool) -> bool:
     """shrink_one's look at the protection: below memory.min a memcg moves to the younger half of the memcg LRU, below
-    memory.low to the tail of the older one; it is reclaimed when it is met there."""
+    memory.low to the tail of the older one; it is reclaimed when it is met there. Nobody else has a second turn."""
     mm = m.mms[g]
+    if second and mm.memcg_tail != AWAITS_TURN:
+        return False
     calculate_protection(m, g, True)
     if is_below_min(m, g):
         mm.memcg_seq = m.node[0].memcg_seq + 1
         mm.memcg_tail = 0
         return False
-    if not is_below_low(m, g):
-        return not second
-    if second:
-        m.events[g].low_events += 1
-    mm.memcg_tail = 1
-    return second
+    below_low = is_below_low(m, g)
+    if below_low and not second:
+        mm.memcg_tail = AWAITS_TURN
+        return False
+    mm.memcg_tail = min(mm.memcg_tail, 1)
+    m.events[g].low_events += below_low
+    return True
 
 
 @compiled

@@ -6,7 +6,7 @@ from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
-from coldfleet.hostsim.engine.state import MEMCG_CHARGE_BATCH, PARENT_MEMCG, Machine
+from coldfleet.hostsim.engine.state import PARENT_MEMCG, Machine
 from coldfleet.hostsim.mm.classic import flush_stats
 from coldfleet.hostsim.mm.oom_kill import OOM_MEMCG, OOM_PARENT, out_of_memory
 from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, try_to_free_pages
@@ -16,6 +16,7 @@ JIFFIES_PER_S = 250  # CONFIG_HZ of Debian's kernels
 MAX_HIGH_DELAY = 2 * JIFFIES_PER_S  # for one return to user mode
 LEAST_HIGH_DELAY = JIFFIES_PER_S // 100  # less than that is forgiven
 HIGH_PRECISION, HIGH_SCALING = 20, 14  # bits of an overage, and by which its square is shortened
+MOST_OVER = 1 << 27  # 128 times memory.high: far above what MAX_HIGH_DELAY takes, and its square fits in int64
 
 
 @inlined
@@ -107,7 +108,7 @@ def handle_over_high(m: Machine, g: int) -> None:
             break
         if not reclaimed:
             if not retries:
-                m.events[g].high_delay_ns += delay * (1_000_000_000 // JIFFIES_PER_S)
+                m.events[g].high_delay_ns += delay * (1_000_000_000 // JIFFIES_PER_S) // m.features[0].call_scale
                 break
             retries -= 1
             if not m.features[0].lru_gen:
@@ -120,8 +121,9 @@ def _high_delay(m: Machine, g: int, charged: int) -> int:
     """calculate_high_delay, in jiffies: by the square of the share by which memory.high is exceeded."""
     mm = m.mms[g]
     over = (max(mm.charged - mm.memory_high, 0) << HIGH_PRECISION) // mm.memory_high
+    over = min(over, MOST_OVER)
     delay = over * over * JIFFIES_PER_S >> HIGH_PRECISION >> HIGH_SCALING
-    return min(delay * charged // MEMCG_CHARGE_BATCH, MAX_HIGH_DELAY)
+    return min(delay * charged // m.features[0].charge_batch, MAX_HIGH_DELAY)
 
 
 @compiled

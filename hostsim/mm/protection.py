@@ -92,8 +92,11 @@ def is_protected_by_now(m: Machine, g: int, reclaim: Record) -> bool:
 
 @inlined
 def unprotected_part(m: Machine, g: int, pages: int, reclaim: Record) -> int:
-    """apply_proportional_protection: how many of ``pages`` count for what a visit scans."""
-    return _unprotected_part(m, g, pages, reclaim) if m.node[0].protection and reclaim.target != g else pages
+    """apply_proportional_protection: how many of ``pages`` count for what a visit scans. To MGLRU all of them do,
+    unless the kernel has proportional_protection."""
+    f = m.features[0]
+    applies = m.node[0].protection and reclaim.target != g and (f.proportional_protection or not f.lru_gen)
+    return _unprotected_part(m, g, pages, reclaim) if applies else pages
 
 
 @compiled

@@ -71,8 +71,7 @@ def get_nr_to_scan(m: Machine, g: int, reclaim: Record) -> int:
     if is_protected_by_now(m, g, reclaim):
         return -1
     aging, total = should_run_aging(f, lruvec, reclaim.swappiness)
-    if f.proportional_protection:
-        total = unprotected_part(m, g, total, reclaim)
+    total = unprotected_part(m, g, total, reclaim)
     if not aging:
         return share_to_scan(f, total, reclaim)
     if reclaim.priority < DEF_PRIORITY:

@@ -132,7 +132,7 @@ def contradictions(lines: Sequence[Line]) -> Iterator[str]:
     yield from _wrong_lists(header, [line for line in lines if line["ev"] == "list"])
     yield from _shrinking(steps)
     if header["mode"] != "limit":
-        yield from _limit_events(steps)
+        yield from _limit_events(steps, header.get("prot", "none") != "none")
 
 
 def _wrong_blocks(header: Line, step: Line) -> Iterator[str]:
@@ -241,11 +241,11 @@ def _shrinking(steps: Sequence[Line]) -> Iterator[str]:
                 last[field, owner, name] = value
 
 
-def _limit_events(steps: Sequence[Line]) -> Iterator[str]:
-    """Counts of a limit that was hit, where there is no limit; memory.low is none."""
+def _limit_events(steps: Sequence[Line], protected: bool) -> Iterator[str]:
+    """Counts of a limit that was hit, where there is no limit; of memory.low, where there is no protection."""
     for step in steps:
         for name, value in step.get("mev", {}).items():
-            if value and name != "low":
+            if value and not (protected and name == "low"):
                 yield f"{where(step)}: counter {name} of 'mev' is {value}, though there is no limit"
 
 

@@ -66,9 +66,9 @@ def check_kinds(spec: object, **kinds: type | tuple[type, ...]) -> None:
 def check_heat(heat: tuple[tuple[float, float], ...]) -> None:
     """Raises UserError unless each is (share of the memory, weight), the shares above 0 and together at most 1."""
     for part in heat:
-        numbers = isinstance(part, list | tuple) and len(part) == 2
+        numbers = isinstance(part, tuple) and len(part) == 2
         if not numbers or not all(isinstance(each, Real) and not isinstance(each, bool) for each in part):
-            raise UserError(f"heat has {part!r:.80}, not a pair of numbers: share of the memory, weight")
+            raise UserError(f"heat has {part!r:.80}, not a pair (a tuple) of numbers: share of the memory, weight")
         if not (0 < part[0] <= 1 and 0 <= part[1] <= 1e300):
             raise UserError(f"heat has {part!r:.80}: the share should be above 0 and at most 1, the weight from 0")
     if heat and sum(share for share, _ in heat) > 1 + 1e-9:

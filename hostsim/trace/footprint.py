@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.trace.table import MOST_PAGE, Trace
 
@@ -23,6 +22,7 @@ class PageKeys:
     def __init__(self) -> None:
         self.numbers: dict[int | None, int] = {}
         """Of the processes, in the order in which they appear; None: unknown."""
+        self._has_large = False
 
     def of(self, batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
         """The pages of a batch with their processes' numbers above their bits; raises :class:`UserError`."""
@@ -30,7 +30,7 @@ class PageKeys:
         process = batch.column(3)
         if process.null_count == len(process):
             number = self.numbers.setdefault(None, len(self.numbers))
-            return self._keys(pages, np.full(1, number)) if number else pages
+            return self._keys(pages, np.full(1, number))
         codes = process.dictionary_encode()
         names = [*codes.dictionary.to_pylist(), *([None] if process.null_count else [])]
         numbers = np.array([self.numbers.setdefault(name, len(self.numbers)) for name in names])
@@ -42,11 +42,12 @@ class PageKeys:
         return names[(keys >> np.uint64(_SHIFT)).astype(np.int64)] if len(names) > 1 else np.repeat(names, len(keys))
 
     def _keys(self, pages: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        self._has_large = self._has_large or bool((pages.view(np.uint64) >= MOST_PAGE).any())
         if len(self.numbers) == 1:
             return pages
         if len(self.numbers) > MAX_PROCESSES:
             raise UserError(f"more than {MAX_PROCESSES:,} processes: split the trace")
-        if (pages.view(np.uint64) >= MOST_PAGE).any():
+        if self._has_large:
             raise UserError("several processes, and an id above 2^52: their pages can't be told apart")
         return pages | (numbers << _SHIFT)
 
@@ -64,15 +65,13 @@ class Footprint:
 
 
 def find_footprint(trace: Trace) -> Footprint:
-    """Reads a trace of accesses once; raises :class:`UserError` if it is damaged, empty, or has too many pages."""
+    """Reads a trace of accesses once; raises :class:`UserError` if it is damaged, empty, or has too many processes."""
     names = PageKeys()
     known: list[npt.NDArray[np.uint64]] = []
     for batch in trace.batches():
         known.append(np.unique(names.of(batch).view(np.uint64)))
         if sum(map(len, known)) > _MOST_WAITING + len(known[0]):
             known = [np.unique(np.concatenate(known))]
-        if len(known[0]) >= MAX_HOST_PAGES:
-            raise UserError(f"{trace.path}: more than {MAX_HOST_PAGES:,} pages, the most that are simulated: split it")
     if not known or not sum(map(len, known)):
         raise UserError(f"{trace.path}: no accesses: import it from a trace that has some")
     keys = np.unique(np.concatenate(known))

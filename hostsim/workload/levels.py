@@ -41,8 +41,7 @@ def find_levels(
     if spec.nested is None:
         return ALL_L1
     levels = np.zeros(spec.memory_pages, np.uint8)
-    if spec.workload.l2_process >= 0:
-        assert processes is not None
+    if processes is not None and spec.workload.l2_process >= 0:
         levels[: len(processes)][processes == spec.workload.l2_process] = L2_ONLY
         if not levels.any():
             raise UserError(f"no process {spec.workload.l2_process} in the trace, whose accesses were to be L2's")

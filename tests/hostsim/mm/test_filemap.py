@@ -436,3 +436,17 @@ def test_only_in_class_a_kswapd_ages_before_it_evicts_and_not_what_is_protected(
     memory.machine.node[0]["now_ms"] = now
     memory.age_node(0)
     assert events(memory, "agings")[0] - before == (agings if now else 0)
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "6.18"])
+def test_a_mapping_with_madv_random_has_no_recency_but_for_the_eviction_of_6_1(kernel: str) -> None:
+    slot = Memslot(64, kvm=False, file_pages=64, file_random=True)
+    memory = HostMemory([slot], KERNELS[kernel], get_policy(KERNELS[kernel].policy))
+    for _ in range(3):
+        access(memory, 0, 64, MMAP)
+    memory.age(0)
+    assert sequences(memory)[0] not in counts(memory)  # the walk promotes nothing
+    memory.memory_reclaim(0, 32)
+    scanned, stolen = events(memory, "pgscan_file", "pgsteal_file")
+    assert stolen > 0
+    assert (scanned > stolen) == (kernel == "6.1")

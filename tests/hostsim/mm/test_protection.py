@@ -14,7 +14,7 @@ from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import ACCESS_WRITE, PARENT_MEMCG, TASK
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
-from coldfleet.hostsim.mm import protection
+from coldfleet.hostsim.mm import kswapd, protection
 from coldfleet.hostsim.spec.host_spec import ClockSpec, GuestSpec, HostResult, HostSpec
 from coldfleet.policies import get_policy
 from tests.reference.protection import Memcg, effective, is_spared, part_to_scan
@@ -186,7 +186,19 @@ def test_a_killed_guest_protects_nothing_and_own_limits_know_no_protection() -> 
     assert (memory.machine.mms[0]["memory_min"], memory.machine.mms[0]["memory_low"]) == (0, 0)
 
 
-def test_without_protection_a_host_is_as_it_was() -> None:
+def test_a_memory_high_that_is_never_reached_changes_nothing() -> None:
     plain = simulate("6.18", (guest("a"), guest("b")))
-    nothing = simulate("6.18", (guest("a", high_pages=4 * PAGES + 100), guest("b")))
-    assert plain.guests[0].counters == nothing.guests[0].counters
+    high = simulate("6.18", (guest("a", high_pages=4 * PAGES + 100), guest("b")))
+    assert [each.counters for each in plain.guests] == [each.counters for each in high.guests]
+
+
+def test_only_who_was_passed_over_for_memory_low_has_a_second_turn() -> None:
+    memory = HostMemory([Memslot(PAGES, kvm=False, low_pages=600)], KERNELS["6.12"], get_policy("locked-6.12"))
+    m = memory.machine
+    m.mms[0]["charged"] = 700
+    assert kswapd._has_turn(m, 0, False)
+    m.mms[0]["charged"] = 500  # what its turn left
+    assert not kswapd._has_turn(m, 0, True)
+    assert not kswapd._has_turn(m, 0, False)  # the next pass
+    assert kswapd._has_turn(m, 0, True)
+    assert int(memory.events(0)["low_events"]) == 1
