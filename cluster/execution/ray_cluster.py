@@ -26,6 +26,7 @@ from coldfleet.cluster.execution.ray_home import make_home, remove_left_homes
 from coldfleet.cluster.execution.ray_watch import gcs_address, takes_connections
 from coldfleet.hostsim.spec.errors import UserError
 
+_HOST_PORT = re.compile(r"[^\s/]+:[0-9]{1,5}")
 ANSWER_WITHIN_S = 15.0
 LEAST_DESCRIPTORS = 1024  # the usual limit of a process
 FIRST_WITH_TOKENS = (2, 52)  # versions of Ray
@@ -231,6 +232,9 @@ def join(address: str) -> Any:
     os.environ.update(_QUIET)
     if address.startswith("ray://"):
         raise UserError(f"{address}: Ray Client is not supported: give the head's HOST:PORT, usually port 6379")
+    port = address.rpartition(":")[2]
+    if address != "auto" and not (_HOST_PORT.fullmatch(address) and 0 < int(port) < 1 << 16):
+        raise UserError(f"{address!r}: not an address of a Ray cluster: give the head's HOST:PORT, usually port 6379")
     check_descriptors()
     _probe(address)
     ray = importlib.import_module("ray")

@@ -23,6 +23,7 @@ from pyarrow import fs
 from coldfleet.cluster.study.tables import Workload
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.host_spec import DataFile
+from coldfleet.hostsim.spec.input_file import open_input
 from coldfleet.hostsim.spec.units import whole_mib
 
 DATA_DIRECTORY = "COLDFLEET_DATA"
@@ -57,7 +58,7 @@ class StudyData:
 
     def at(self, storage: str) -> StudyData:
         """The same in a results directory: a path or URI."""
-        base, question, query = storage.partition("?")
+        base, question, query = storage.partition("?") if "://" in storage else (storage, "", "")
         return replace(self, where=f"{base.rstrip('/')}/{self.stored_name}{question}{query}")
 
     def fetch(self) -> DataFile:
@@ -175,6 +176,8 @@ def _download(uri: str) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         filesystem, path = fs.FileSystem.from_uri(uri)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            open_input(Path(path)).close()  # a FIFO would block, a device never ends
         with (
             filesystem.open_input_stream(path, compression=None) as stream,
             NamedTemporaryFile(dir=cache, delete=False) as file,

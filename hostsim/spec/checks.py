@@ -68,9 +68,11 @@ def check_heat(heat: tuple[tuple[float, float], ...]) -> None:
     for part in heat:
         numbers = isinstance(part, tuple) and len(part) == 2
         if not numbers or not all(isinstance(each, Real) and not isinstance(each, bool) for each in part):
-            raise UserError(f"heat has {part!r:.80}, not a pair (a tuple) of numbers: share of the memory, weight")
-        if not (0 < part[0] <= 1 and 0 <= part[1] <= 1e300):
-            raise UserError(f"heat has {part!r:.80}: the share should be above 0 and at most 1, the weight from 0")
+            raise UserError(f"heat has {part!r:.80}, not a pair of numbers: share of the memory, weight")
+        if not (0 < part[0] <= 1 and (part[1] == 0 or 1e-300 <= part[1] <= 1e300)):
+            raise UserError(
+                f"heat has {part!r:.80}: the share is above 0 and at most 1, the weight 0 or from 1e-300 to 1e300"
+            )
     if heat and sum(share for share, _ in heat) > 1 + 1e-9:
         raise UserError(
             f"the shares of heat add up to {sum(share for share, _ in heat):.6g}: they are at most 1 together"

@@ -146,7 +146,7 @@ class Trace:
             return cls(path=place, rows=rows, notes=tuple(described["notes"]), **told)
         except UserError:
             raise
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{place}: not a trace: {error}") from None
 
     def batches(self) -> Iterator[pa.RecordBatch]:

@@ -358,3 +358,9 @@ def test_command_starts_a_ray_of_its_own(ray_token: str, expected: Results, stud
     assert "Traceback" not in done.stderr
     assert_same_tables(Results.open(tmp_path / "out"), expected)
     assert read_study(study_file) == expected.plan
+
+
+@pytest.mark.parametrize("address", ["", "local", "x", ":", "a:b", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536"])
+def test_what_is_no_address_of_a_cluster_is_refused_at_once(address: str) -> None:
+    with pytest.raises(UserError, match="not an address of a Ray cluster: give the head's HOST:PORT"):
+        ray_cluster.join(address)

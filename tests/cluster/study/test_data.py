@@ -123,6 +123,17 @@ def test_names_are_looked_for_beside_the_study_in_the_data_directory_and_as_uris
         read_study(traced)
 
 
+def test_a_directory_of_results_may_have_any_name(traced: Path, tmp_path: Path) -> None:
+    assert not list(verify(done(traced, tmp_path / "r?x=1 #%20")))
+
+
+def test_a_burst_on_a_clock_breaks_no_law(traced: Path, tmp_path: Path) -> None:
+    write_trace(tmp_path / "web.parquet", np.arange(51), time=np.array([0] * 50 + [86_400 * 10**9]))
+    traced.write_text(TRACED + '"clock.mode" = ["timed"]\n')
+    results = sweep(read_study(traced), tmp_path / "r", SerialExecutor(), audit=True)
+    assert not results.failed
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
@@ -135,6 +146,7 @@ def test_names_are_looked_for_beside_the_study_in_the_data_directory_and_as_uris
         ('file = "web.parquet"', 'file = "empty.parquet"', "an empty trace"),
         ('file = "web.parquet"', 'file = "traced.toml"', "not a trace"),
         ('file = "web.parquet"', 'file = "."', "a directory, not a regular file"),
+        ('file = "web.parquet"', 'file = "file:///dev/zero"', "a FIFO, socket or device, not a regular file"),
         ('"trace"\nfile = "web.parquet"', '"profile"', "reads heat = [[share, weight], ...] or a file: give one"),
         ('"trace"\nfile = "web.parquet"', '"profile"\nheat = [[0.5, 1], [0.7, 2]]', "the shares of heat add up to 1.2"),
         ('"trace"\nfile = "web.parquet"', '"profile"\nheat = [[0.5]]', "not a pair of numbers"),

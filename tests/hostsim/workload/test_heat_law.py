@@ -81,10 +81,12 @@ def test_a_sample_has_its_share_of_the_heat() -> None:
     [
         (((0.5, 1.0), (0.6, 1.0)), "add up to 1.1"),
         (((0.5, 0.0),), "add up to nothing"),
-        (((0.0, 1.0),), "the share should be above 0"),
-        (((0.5, -1.0),), "the share should be above 0"),
-        (((float("nan"), 1.0),), "the share should be above 0"),
+        (((0.0, 1.0),), "the share is above 0"),
+        (((0.5, -1.0),), "the share is above 0"),
+        (((float("nan"), 1.0),), "the share is above 0"),
+        (((0.5, 1e-320),), "the weight 0 or from 1e-300"),
         ((0.5,), "not a pair"),
+        (([0.5, 1.0],), "not a pair"),
     ],
 )
 def test_what_is_no_heat_is_refused(heat: Heat, why: str) -> None:

@@ -121,3 +121,7 @@ def test_a_stack_has_the_locality_that_is_asked_for(hot: float, of_accesses: flo
 def test_a_stack_of_extreme_shares_stays_in_the_memory(shares: tuple[float, float]) -> None:
     made = stream("stack", 64, 5000, hot_share=shares[0], hot_access_share=shares[1]).draw_ticks(1, 2).accesses
     assert made.max() < 64
+
+
+def test_a_stack_knows_no_processes() -> None:
+    assert stream("stack", 64, 10, NestedSpec(), l2_process=1).levels.share > 0
