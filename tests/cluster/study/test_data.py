@@ -128,8 +128,8 @@ def test_a_directory_of_results_may_have_any_name(traced: Path, tmp_path: Path) 
 
 
 def test_a_burst_on_a_clock_breaks_no_law(traced: Path, tmp_path: Path) -> None:
-    write_trace(tmp_path / "web.parquet", np.arange(51), time=np.array([0] * 50 + [86_400 * 10**9]))
-    traced.write_text(TRACED + '"clock.mode" = ["timed"]\n')
+    write_trace(tmp_path / "day.parquet", np.arange(51), time=np.array([0] * 50 + [86_400 * 10**9]))
+    traced.write_text(TRACED.replace("web.parquet", "day.parquet") + '"clock.mode" = ["timed"]\n')
     results = sweep(read_study(traced), tmp_path / "r", SerialExecutor(), audit=True)
     assert not results.failed
 
