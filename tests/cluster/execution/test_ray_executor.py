@@ -281,7 +281,7 @@ def test_ray_without_tokens_is_refused(plan: Plan, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("address", "expected"),
     [("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9 within 4 s"), ("ray://head:10001", "HOST:PORT"),
-     ("nonsense", "can't join the Ray cluster at nonsense")],
+     ("nonsense", "'nonsense': not an address of a Ray cluster")],
 )  # fmt: skip
 def test_unreachable_address_is_one_line_and_nothing_is_written(
     address: str,
