@@ -261,7 +261,7 @@ def test_the_summary_has_the_figures_of_the_command(
         )
         for figure in ("refaults", "missed_young", "reclaim_cpu_s"):
             assert (mine[figure], mine[f"{figure}_ci95"]) == (theirs[figure]["mean"], theirs[figure]["ci95"])
-    assert table.schema.field("refaults").metadata[b"unit"] == b"faults"
+    assert table.schema.field("refaults").metadata[b"unit"] == b"pages"
     nothing = coldfleet.sweep(STUDY, tmp_path / "out", executor="serial")
     nothing = dataclasses.replace(nothing, parts=(), status=RunStatus(nothing.plan))
     assert coldfleet.summary(nothing).num_rows == 0

@@ -101,14 +101,17 @@ def search(
     out: Out = None,
     progress: Reporter | bool = False,
 ) -> SearchAnswer:
-    """Finds the setting with the least (``highest``: the most) of a metric that meets every SLO.
+    """Finds the setting with the least (``highest``: the most) of a ``metric`` that meets every SLO.
 
-    The settings are those of the study's grid, with the values of ``over`` in place of its own: ``"KEY=a,b,c"``, or
+    The settings are those of the ``study``'s grid, with the values of ``over`` in place of its own: ``"KEY=a,b,c"``, or
     ``"KEY=LOW..HIGH"`` in nine steps, or ``"KEY=LOW..HIGH/STEP"``. ``slo``: what every guest has to get, as in
-    :func:`capacity`. ``replicates``: of the settings that stay in to the end. The other arguments are those of
-    :func:`compare`.
+    :func:`capacity`. ``replicates``: of the settings that stay in to the end. ``at``, ``confidence``,
+    ``budget``, ``executor``, ``workers``, ``address``, ``out`` and ``progress`` are those of :func:`compare`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
+
+        answer = coldfleet.search("configs/quickstart.toml", "reclaim_cpu_s", at={"nested_ratio": 0.25}, replicates=5)
+        print(answer.sentence)
     """
     limits, chosen = Budget.parse(budget), find_metric(metric)
     check_confidence(confidence)

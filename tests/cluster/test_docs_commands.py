@@ -100,6 +100,8 @@ def test_command_on_a_study_runs(
 ) -> None:
     words = shlex.split(re.sub(r"s3://[^'\" ]+", "bucket", line))
     if words[0] == "sweep":
+        if "/arguments/" in words[1]:
+            pytest.skip("a claim's checks need all of its cells: the tests of claims run it")
         cut(folder / words[1])
     limits = ["--budget", "200"] if words[0] in ("compare", "capacity", "map", "search") else []
     serial = [] if words[0] == "run" else ["--executor", "serial"]

@@ -24,7 +24,7 @@ from coldfleet.hostsim.workload.trace_data import load_trace
 from coldfleet.hostsim.workload.trace_stream import TraceStream
 from coldfleet.policies import POLICIES
 from tests.fuzzing import BOUNDED
-from tests.hostsim.workload.test_scenario import KINDS_OF, RECORDINGS, study_of
+from tests.hostsim.workload.test_scenario import KINDS_OF, SCENES, study_of
 from tests.hostsim.workload.traces import write_heat, write_trace
 
 PAGES = np.array([900, 7, 7, 1 << 40, 8, 900, 7])
@@ -145,7 +145,7 @@ def run(guest: GuestSpec, **host: Any) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in sorted(RECORDINGS.glob("*.gz")) if "nested" not in path.name and "_mix" not in path.name],
+    [path for path in SCENES if "nested" not in path.name and "_mix" not in path.name],
     ids=lambda path: path.name.removesuffix(".jsonl.gz"),
 )
 def test_a_trace_of_a_recordings_schedule_gives_its_counters(path: Path, tmp_path: Path) -> None:
