@@ -16,8 +16,9 @@ from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.merging import with_merged
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.results.journal import BatchReceipt, Journal
-from coldfleet.cluster.results.results import Results, clean_up, create, find_results, open_results_of, write_plan
+from coldfleet.cluster.results.results import Results, find_results, open_results_of
 from coldfleet.cluster.results.storage import Storage, open_storage
+from coldfleet.cluster.results.writing import clean_up, create, write_plan
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import counted, telling

@@ -44,7 +44,7 @@ def read_epochs(results: Results, figures: Figures) -> list[Series]:
     if not dataset.count_rows():
         return []
     names = [*_COUNTED, *_STANDING]
-    table = dataset.to_table(columns=["cell_id", "replicate", "tick", *names])
+    table = dataset.to_table(columns=["cell_id", "replicate", "tick", *names], cache_metadata=False)
     keys = ["cell_id", "replicate", "tick"]
     how = [(name, "mean" if name.startswith("psi") else "sum") for name in names]
     table = table.group_by(keys).aggregate(how).sort_by([(key, "ascending") for key in keys])

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from coldfleet.cluster.results.journal import Journal
-from coldfleet.cluster.results.results import Results, create, find_gathered, put_data, write_plan, write_study
+from coldfleet.cluster.results.results import Results, find_gathered
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.results.verify import verify_plan
+from coldfleet.cluster.results.writing import create, put_data, write_plan, write_study
 from coldfleet.cluster.study.gathering import Gathered
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.hostsim.spec.errors import UserError

@@ -13,12 +13,10 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,24 +25,21 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from coldfleet.cluster.results.journal import (
-    PART_NAME,
     BatchReceipt,
     DamagedLine,
-    Journal,
     PartReceipt,
     RunReceipt,
     scan_journal,
 )
 from coldfleet.cluster.results.metrics import named_figures
-from coldfleet.cluster.results.parts import parquet_bytes
 from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
-from coldfleet.cluster.results.versions import engine_digest, versions
+from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.fleet import may_have_hosts
 from coldfleet.cluster.study.own_policy import check_installed
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan
-from coldfleet.cluster.study.terminal import announced, visible
+from coldfleet.cluster.study.terminal import visible
 from coldfleet.hostsim.spec.checks import check_argument, check_texts
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
@@ -56,8 +51,6 @@ FORMAT = "coldfleet results"
 _HEAD = {"study": dict, "engine": str, "versions": dict, "created": str}  # what is read of study.json
 _BEGUN = re.compile(r"parts|data|\.(study\.json|plan\.parquet)\.\d+\.tmp")  # left by a sweep that was cut off at once
 _BEGUN_DATA = re.compile(r"\.?[0-9a-f]{64}\.parquet(\.\d+\.tmp)?")  # the same, in data/
-_LEFTOVER = re.compile(rf"\.{PART_NAME.pattern}\.\d+\.tmp")
-_PLAN_CHUNK = 2_000  # rows of plan.parquet that are made at a time
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class Results:
         parts: dict[PartReceipt, None] = {}
         damage = []
         unsound: list[tuple[BatchReceipt, list[PartReceipt]]] = []
-        for batch in _receipts(self.plan, self.storage):
+        for batch in sound_receipts(self.plan, self.storage):
             if isinstance(batch, str):
                 damage.append(batch)
             elif broken := [part for part in batch.parts if part not in checked and not self._is_whole(part)]:
@@ -171,7 +164,8 @@ class Results:
             plain = (column for column in columns if column not in figures)
             wanted = list(dict.fromkeys([*SORT_KEYS[name], *plain, *(need for each in asked for need in each.needs)]))
         try:
-            table = self._files(name).to_table(columns=wanted, filter=filter)
+            # the metadata of a part is read once, and kept it takes a megabyte each
+            table = self._files(name).to_table(columns=wanted, filter=filter, cache_metadata=False)
         except pa.ArrowException as error:
             raise UserError(
                 f"{self.storage}: a part of {name} can't be read ({str(error).splitlines()[0]}): "
@@ -230,7 +224,7 @@ class Results:
         return pa.Table.from_pylist(rows, schema("failures"))
 
 
-def _receipts(plan: Plan, storage: Storage) -> Iterator[BatchReceipt | str]:
+def sound_receipts(plan: Plan, storage: Storage) -> Iterator[BatchReceipt | str]:
     """The receipts of a journal that can be right, and for each of the others a text that says what is wrong."""
     hosts: dict[int, int] = {}  # of the runs that were cut
     for batch in scan_journal(storage):
@@ -315,69 +309,6 @@ def check_engine(results: Results, always: bool = False) -> None:
     check_installed({name: made for name, made in results.plan.own_policies.items() if name in names})
 
 
-def create(storage: Storage, plan: Plan) -> None:
-    """Makes the directory of a new sweep, or completes one that was cut off as it was made."""
-    storage.prepare()
-    put_data(storage, plan)
-    if not storage.exists("study.json"):
-        write_study(storage, plan)
-    if not storage.exists("plan.parquet"):
-        write_plan(storage, plan)
-
-
-def write_study(storage: Storage, plan: Plan) -> None:
-    """Writes study.json, in place of one that there is, which began when that did."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    before = json.loads(storage.read("study.json")) if storage.exists("study.json") else {}
-    head = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
-        "study": plan.frozen(),
-        "cells": plan.cell_count,
-        "runs": len(plan),
-        "plan_sha256": _plan_sha256(plan.frozen(), plan.cell_ids),
-        "engine": engine_digest(),
-        "versions": versions(),
-        "created": before.get("created", now),
-    }
-    storage.write("study.json", (json.dumps(head, indent=2) + "\n").encode())
-
-
-def write_plan(storage: Storage, plan: Plan) -> None:
-    """Writes plan.parquet, in place of one that there is."""
-    storage.write("plan.parquet", parquet_bytes("plan", _plan_chunks(plan)))
-
-
-def put_data(storage: Storage, plan: Plan) -> None:
-    """Copies the data of a study into its results directory, where workers find it, unless it is there, unchanged."""
-    for each in plan.data.values():
-        storage.prepare("data")
-        if storage.sha256(each.stored_name) != each.sha256:
-            with pa.memory_map(each.fetch().path) as file:
-                storage.write(each.stored_name, file.read_buffer())
-
-
-def clean_up(results: Results, journal: Journal) -> None:
-    """Deletes what a crash left in parts/ and in the journal, and writes failures.parquet. Only its holder may.
-
-    On an object store no part is deleted, since another sweep may be at work there: `coldfleet compact` does that.
-    """
-    # at a URI nothing is locked: what belongs to no run may be the receipts of another question
-    if results.damage and (results.storage.local is not None or results.plan.asked is None):
-        journal.replace([each for each in _receipts(results.plan, results.storage) if not isinstance(each, str)])
-    if results.storage.local is not None:
-        named = {part.name for part in results.parts}
-        for name in results.storage.sizes("parts"):
-            if _LEFTOVER.fullmatch(name) or (PART_NAME.fullmatch(name) and name not in named):
-                results.storage.delete(f"parts/{name}")
-    if results.failed:
-        data = pa.BufferOutputStream()
-        pq.write_table(results.failures, data, compression="zstd")
-        results.storage.write("failures.parquet", data.getvalue())
-    else:
-        results.storage.delete("failures.parquet")
-
-
 def _read_head(storage: Storage, known: Plan | None) -> tuple[Plan, str]:
     try:
         text = storage.read("study.json")
@@ -425,7 +356,7 @@ def _damaged(storage: Storage, why: str, line: int = 0) -> str:
     )
 
 
-def _plan_sha256(study: Mapping[str, Any], cell_ids: list[str]) -> str:
+def plan_sha256(study: Mapping[str, Any], cell_ids: list[str]) -> str:
     """A hash of a study and of what came of it, by which plan.parquet is known to be the study's."""
     return hashlib.sha256(json.dumps(study).encode() + "".join(cell_ids).encode()).hexdigest()
 
@@ -442,7 +373,7 @@ def _stored_ids(storage: Storage, plan: Plan, head: Mapping[str, Any]) -> list[s
                 if len(ids) < cells:
                     ids = pa.chunked_array([*ids.chunks, *stored.read_row_group(number, ["cell_id"])["cell_id"].chunks])
         found = ids[:cells].to_pylist()
-        if _plan_sha256(head["study"], found) == head["plan_sha256"]:
+        if plan_sha256(head["study"], found) == head["plan_sha256"]:
             return list(found)
     return []
 
@@ -451,16 +382,3 @@ def _without_repeats(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
     """A run is there twice if a lost part was made anew and then came back. Its rows are the same both times."""
     numbered = table.select(keys).append_column("row", pa.array(range(table.num_rows)))
     return table.take(numbered.group_by(list(keys)).aggregate([("row", "min")])["row_min"])
-
-
-def _plan_chunks(plan: Plan) -> Iterator[pa.Table]:
-    """The rows of plan.parquet, some at a time, made column by column."""
-    of_plan = schema("plan")
-    runs = map(plan.run, announced(len(plan), "runs written to the plan"))
-    while chunk := list(islice(runs, _PLAN_CHUNK)):
-        rows = [run_parameters(run) for run in chunk]
-        columns: dict[str, Sequence[Any]] = dict(zip(rows[0], zip(*map(dict.values, rows), strict=True), strict=True))
-        columns["index"] = [run.index for run in chunk]
-        columns["cell_id"] = [run.cell.cell_id for run in chunk]
-        columns["replicate"] = [run.replicate for run in chunk]
-        yield pa.table([pa.array(columns[field.name], field.type) for field in of_plan], of_plan)

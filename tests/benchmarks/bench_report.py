@@ -21,9 +21,9 @@ import numpy as np
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.journal import BatchReceipt, Journal, PartReceipt, RunReceipt
 from coldfleet.cluster.results.parts import Rows, write_part
-from coldfleet.cluster.results.results import create
 from coldfleet.cluster.results.schemas import TABLES, run_parameters
 from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.results.writing import create
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.counters.counters import COUNTERS
 

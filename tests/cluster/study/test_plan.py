@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldfleet.cluster.results.results import create
 from coldfleet.cluster.results.schemas import schema
 from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.results.writing import create
 from coldfleet.cluster.study.fleet import build_hosts, limit_pages, nested_guests
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study

@@ -1,0 +1,108 @@
+"""Whether a node that has to compile first holds a sweep up: ``python -m tests.benchmarks.bench_cold_node``, as root.
+
+A sweep on a head with one CPU, alone, and with a second node that joins when half of the runs are done and whose
+compile cache is empty. In turn, three times each; wall time is that of the command. The nodes are in network
+namespaces, about a quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.results.journal import read_journal
+from coldfleet.cluster.results.storage import open_storage
+from tests.cluster.execution.test_network import PORT, Cable
+from tests.cluster.ray_node import ROOT, Node, environment, wait_for
+
+TURNS = 3
+RUNS = 240
+STUDY = """\
+replicates = 60
+ticks = 120
+overcommit = 1.5
+
+[fleet]
+hosts = 1
+guests_per_host = 4
+
+[guest]
+memory = "16 MiB"
+accesses_per_tick = 65536
+
+[grid]
+policy = ["fast-only-v5", "lockless-6.15"]
+nested_ratio = [0, 1]
+"""
+
+
+def runs_by(out: Path) -> dict[int, int]:
+    """How many runs each process has done."""
+    done: dict[int, int] = {}
+    if (out / "journal.jsonl").exists():
+        for batch in read_journal(open_storage(out)):
+            process = int(batch.worker.split(":")[1])
+            done[process] = done.get(process, 0) + len(batch.runs)
+    return done
+
+
+def wall_s(place: Path, cable: Cable, cold: bool) -> tuple[float, int]:
+    """How long the sweep took, and how many runs the second node did."""
+    token, address, out = secrets.token_hex(32), f"{cable.addresses[0]}:{PORT}", place / "out"
+    where = ["--node-ip-address", cable.addresses[0], "--include-dashboard", "false"]
+    with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
+        words = ["--head", "--num-cpus", "1", "--port", str(PORT), *where, "--temp-dir", short]
+        nodes = [Node(words, token, place / "head.log", cable.inside(0))]
+        try:
+            wait_for("Ray runtime started", nodes[0].log, within_s=120)
+            said = [sys.executable, "-m", "coldfleet", "sweep", str(place / "study.toml"), "--out", str(out)]
+            begun = time.monotonic()
+            with open(place / "driver.log", "wb") as log:
+                driver = subprocess.Popen(
+                    [*cable.inside(0), *said, "--address", address],
+                    env=environment(token), stdout=log, stderr=log, cwd=ROOT,
+                )  # fmt: skip
+            while driver.poll() is None:
+                time.sleep(0.2)
+                if cold and len(nodes) == 1 and sum(runs_by(out).values()) >= RUNS / 2:
+                    empty = [*cable.inside(1), "env", f"XDG_CACHE_HOME={place / 'cache'}"]
+                    joining = ["--address", address, "--num-cpus", "1", "--node-ip-address", cable.addresses[1]]
+                    nodes.append(Node(joining, token, place / "cold.log", empty))
+            took = time.monotonic() - begun
+            if driver.returncode:
+                raise SystemExit((place / "driver.log").read_text())
+            return took, RUNS - max(runs_by(out).values())
+        finally:
+            for node in reversed(nodes):
+                node.stop()
+
+
+def main() -> None:
+    cable = Cable(f"cf{os.getpid() % 10000}")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            root = Path(directory)
+            (root / "study.toml").write_text(STUDY)
+            sweep(root / "study.toml", root / "warm", SerialExecutor())  # compiles, on this machine
+            for turn in range(TURNS):
+                for cold in (False, True):
+                    place = root / f"{turn}-{cold}"
+                    place.mkdir()
+                    (place / "study.toml").write_text(STUDY)
+                    took, elsewhere = wall_s(place, cable, cold)
+                    what = f"a cold node joins, which does {elsewhere} of {RUNS} runs" if cold else "one node"
+                    print(f"{took:6.1f} s  {what}", flush=True)
+    finally:
+        cable.remove()
+
+
+if __name__ == "__main__":
+    main()
