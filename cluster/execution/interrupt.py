@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from coldfleet.cluster.study.terminal import visible
@@ -24,6 +26,20 @@ class StoppedError(Exception):
         super().__init__(f"{why}; {go_on}")
         self.why = why
         self.code = code
+
+
+_half_done = False  # what is taken down now must not be left so
+
+
+@contextmanager
+def ending_whole() -> Iterator[None]:
+    """Inside, a signal interrupts nothing: it only asks for the end, and starts the time that is left until then."""
+    global _half_done
+    before, _half_done = _half_done, True
+    try:
+        yield
+    finally:
+        _half_done = before
 
 
 class StopRequest:
@@ -60,6 +76,7 @@ class StopRequest:
             del self._before[signal.SIGHUP]
         for number in self._before:
             signal.signal(number, self._handle)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(
@@ -69,6 +86,7 @@ class StopRequest:
             self._timer.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # type: ignore[arg-type]
+        sys.unraisablehook = self._hook
         if isinstance(error, KeyboardInterrupt) or (
             self.requested and isinstance(error, Exception) and not isinstance(error, StoppedError)
         ):
@@ -77,8 +95,13 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.requested
         self.ask("interrupted", 128 + number)
-        if again or self.urgent:
+        if (again or self.urgent) and not _half_done:
             raise KeyboardInterrupt
+
+    def _unraisable(self, what: sys.UnraisableHookArgs) -> None:
+        """Of an interrupt in a callback, from which none can leave, Python would print a traceback."""
+        if not (self.requested and what.exc_type is KeyboardInterrupt):
+            self._hook(what)
 
     def _leave(self) -> None:
         print(visible(f"coldfleet: {self.why}; {self.last_words}"), file=sys.stderr, flush=True)

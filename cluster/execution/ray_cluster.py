@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +96,7 @@ class OwnRay:
                         logging_level=logging.CRITICAL,
                     )
                 break
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 self._ray.shutdown()
                 if attempt == 2:
                     raise UserError(
@@ -211,20 +210,17 @@ def _family(home: str) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _our_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself as it starts. The handlers of before come back, and get what came meanwhile."""
-    is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}
-    missed = False
+    """As Ray starts, it takes SIGTERM for itself, and may lose one that comes in a callback: here it doesn't get it."""
+    real = signal.signal
+
+    def keep(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number in SIGNALS else real(number, handler)
+
+    signal.signal = keep  # type: ignore[assignment]
     try:
         yield
-    except SystemExit as left:
-        missed = left.code == signal.SIGTERM
-        raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if missed:
-            signal.raise_signal(signal.SIGTERM)
+        signal.signal = real
 
 
 def join(address: str) -> Any:
@@ -241,7 +237,7 @@ def join(address: str) -> Any:
     try:
         with _packages_first(), _our_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise UserError(f"can't join the Ray cluster at {address}: {_one_line(error)}") from None
     return ray
 

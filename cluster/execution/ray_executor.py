@@ -19,7 +19,7 @@ from typing import Any, Self
 from coldfleet.cluster.execution import ray_cluster
 from coldfleet.cluster.execution.batching import IN_FLIGHT
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
-from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest
+from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest, ending_whole
 from coldfleet.cluster.execution.progress import say_on_stderr
 from coldfleet.cluster.execution.ray_nodes import OTHER_VERSION, Nodes
 from coldfleet.cluster.execution.ray_watch import ClusterWatch
@@ -95,12 +95,13 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._address:
-            self._own.stop()
-        elif self._ray is not None:
-            for slot in [] if self._watch.ended() else self._pool:
-                self._ray.kill(slot.actor)
-            self._ray.shutdown()
+        with ending_whole():
+            if not self._address:
+                self._own.stop()
+            elif self._ray is not None:
+                for slot in [] if self._watch.ended() else self._pool:
+                    self._ray.kill(slot.actor)
+                self._ray.shutdown()
 
     def start(self, plan: Plan) -> None:
         self._plan = plan

@@ -14,7 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
-from coldfleet.cluster.execution.interrupt import SIGNALS, StopRequest
+from coldfleet.cluster.execution.interrupt import SIGNALS, StopRequest, ending_whole
 from coldfleet.cluster.execution.ray_cluster import _our_signals
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.journal import BatchReceipt
@@ -71,6 +71,12 @@ def interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SI
     assert "Traceback" not in said
     assert "***" not in said
     return said
+
+
+def terminate() -> None:
+    """Sends SIGTERM to this process, and lets its handler run."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)
 
 
 def wait_for_receipts(process: subprocess.Popen[str], out: Path, number: int) -> None:
@@ -156,21 +162,39 @@ def test_nohup_is_obeyed() -> None:
 
 
 def test_ray_takes_no_signal_away() -> None:
-    """Ray's handler raises SystemExit in the middle of its start; and stays, if nothing comes."""
-
-    def start_ray(term: bool = True) -> None:
-        with _our_signals():
-            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
-            if term:
-                os.kill(os.getpid(), signal.SIGTERM)
-
+    """Ray's own handler raises SystemExit in the middle of its start; one in a callback would be lost."""
     with StopRequest(urgent=True) as stop:
         ours = signal.getsignal(signal.SIGTERM)
-        start_ray(term=False)
-        assert signal.getsignal(signal.SIGTERM) == ours
-        with pytest.raises(KeyboardInterrupt):
-            start_ray()
+        with _our_signals():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            assert signal.getsignal(signal.SIGTERM) == ours
+            with pytest.raises(KeyboardInterrupt):
+                terminate()
         assert (stop.requested, stop.code) == (True, 143)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which is the real one again
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_an_interrupt_in_a_callback_prints_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            terminate()
+
+    with StopRequest(urgent=True) as stop:
+        Dying()
+        assert stop.requested
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_taken_down_is_not_interrupted() -> None:
+    with StopRequest(urgent=True) as stop:
+        with ending_whole():
+            for _ in range(2):
+                terminate()
+            assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            terminate()
 
 
 @pytest.mark.slow
