@@ -126,8 +126,9 @@ class Victim:
         while time.monotonic() - struck < WITHIN_S:
             if self.process.poll() is not None:
                 if self.process.returncode == 0:
+                    over = kind == "command" and self.receipts() == before  # all was done when the signal came
                     self.finish()
-                    return "went on"
+                    return "was over" if over else "went on"
                 code = self.end()
                 assert _all_gone(family), "processes are left"
                 self.start()
