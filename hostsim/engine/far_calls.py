@@ -22,12 +22,12 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from coldfleet.hostsim.engine.machine_type import MACHINE, check
 from coldfleet.hostsim.engine.state import RECLAIM, Machine
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 RECLAIM_RECORD = numba.from_dtype(RECLAIM)
-_register: list[Callable[[Any], Any]] = []  # callees before their callers
-_linked: set[tuple[int, ...]] = set()  # the flags of Machines that functions were linked for
+_to_link: list[Callable[[], Any]] = []  # callees before their callers
 
 
 def apart(*arguments: Any) -> Callable[[_F], _F]:
@@ -38,17 +38,17 @@ def apart(*arguments: Any) -> Callable[[_F], _F]:
         dispatcher: Any = numba.njit(cache=True, error_model="numpy", **options)(function)
         symbol = f"coldfleet.{function.__module__}.{function.__qualname__}"
 
-        def build(machine: Any) -> Any:
-            dispatcher.compile((machine, *arguments))
-            result = dispatcher.overloads[machine, *arguments]
+        def build() -> Any:
+            dispatcher.compile((MACHINE, *arguments))
+            result = dispatcher.overloads[MACHINE, *arguments]
             binding.add_symbol(symbol, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
             return result
 
         class Template(AbstractTemplate):
             key = function
 
-            def generic(self, args: Any, _kws: Any) -> Any:
-                return signature(build(args[0]).signature.return_type, args[0], *arguments)
+            def generic(self, _args: Any, _kws: Any) -> Any:
+                return signature(build().signature.return_type, MACHINE, *arguments)
 
         def call(context: Any, builder: Any, called: Any, values: Any) -> Any:
             kind = context.call_conv.get_function_type(called.return_type, called.args)
@@ -60,21 +60,14 @@ def apart(*arguments: Any) -> Callable[[_F], _F]:
 
         infer_global(function, types.Function(Template))
         lower_builtin(function, types.VarArg(types.Any))(call)
-        _register.append(build)
+        _to_link.append(build)
         return function
 
     return declare
 
 
 def link(machine: Machine) -> None:
-    """Compiles the functions that are called by address, or loads them, in this process.
-
-    All Machines have the same dtypes: what numba takes for another type can only have other flags. Asking it for the
-    type takes longer than to simulate a small host.
-    """
-    flags = tuple(array.flags.num for array in machine)
-    if flags not in _linked:
-        kind = numba.typeof(machine)
-        for build in _register:
-            build(kind)
-        _linked.add(flags)
+    """Compiles the functions that are called by address in this process, or loads them. Checks the arrays."""
+    check(machine)
+    while _to_link:
+        _to_link.pop(0)()

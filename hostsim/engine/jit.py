@@ -17,6 +17,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic as numba_intrinsic
 
+from coldfleet.hostsim.engine import machine_type  # noqa: F401 - tells numba what a Machine is
 from coldfleet.hostsim.engine.state import Machine, Record
 
 _F = TypeVar("_F", bound=Callable[..., Any])

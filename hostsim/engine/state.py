@@ -7,7 +7,8 @@ line), so an access and a walk touch one line. Page numbers run over the host; a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -365,7 +366,8 @@ ASK = np.dtype(
 SKIPPED = -1  # no site: the aging walk left out the page's table
 
 
-class Machine(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Machine:
     """All that the compiled kernels work on; plain arrays, one element a page or a guest.
 
     ``pages``: PAGE rows; behind the pages stand the heads of the lists, which are circular through them as the
@@ -389,6 +391,9 @@ class Machine(NamedTuple):
     int64 (classes), what a page of each class takes (hostsim.mm.swap_slots.POOL_UNIT).
     ``followed``: uint64 (words), a bit for each page for which every ask is written down in ``asks``, ASK records;
     both empty: nobody watches.
+
+    ``places``: of each array its address and its shape, which is all that compiled code gets: the ``address`` of them
+    (hostsim.engine.machine_type).
     """
 
     bits: npt.NDArray[np.uint64]
@@ -423,3 +428,12 @@ class Machine(NamedTuple):
     class_units: npt.NDArray[np.int64]
     followed: npt.NDArray[np.uint64]
     asks: npt.NDArray[Any]
+
+    places: npt.NDArray[np.uint64] = field(init=False)
+    address: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        arrays = [getattr(self, each.name) for each in fields(self) if each.init]
+        places = np.array([number for array in arrays for number in (array.ctypes.data, *array.shape)], np.uint64)
+        object.__setattr__(self, "places", places)
+        object.__setattr__(self, "address", places.ctypes.data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -296,7 +296,7 @@ class PageWatch(Watch):
         followed = np.zeros(len(self.machine.bits), np.uint64)
         np.bitwise_or.at(followed, rows >> 6, np.uint64(1) << (rows & 63).astype(np.uint64))
         room = _ROOM + _ROOM_PER_PAGE * len(rows)
-        self.machine = self.machine._replace(followed=followed, asks=np.zeros(room, ASK))
+        self.machine = replace(self.machine, followed=followed, asks=np.zeros(room, ASK))
         self._diary = new_diary(rows, int(mm["pages"]), room)
         look(self.machine, self._diary, guest, 0, False)
 

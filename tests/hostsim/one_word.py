@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from coldfleet.hostsim.engine.jit import compiled
@@ -27,7 +29,7 @@ def under(memory: HostMemory, chosen: Policy, *, kvm: bool = True, **vm: bool) -
     m.mms[0]["tdp"] = vm.get("tdp", True)
     m.mms[0]["had_rmaps"] = vm.get("ever", False)
     m.mms[0]["indirect_shadow_pages"] = 4 * vm.get("now", False)
-    return m._replace(steps=code.steps, calls=code.calls, policy=code.control)
+    return replace(m, steps=code.steps, calls=code.calls, policy=code.control)
 
 
 def set_bits(m: Machine, **words: int) -> None:

@@ -103,7 +103,8 @@ def test_locked_and_lockless_differ_in_locks_only(
 def asked(memory: HostMemory, policy: Policy, site: Site) -> Iterator[tuple[dict[str, int], int]]:
     """(bits by name, young pages) of every word, as the policy would answer now; the memory is left as it was."""
     code = policy.encode()
-    m = memory.machine._replace(
+    m = replace(
+        memory.machine,
         bits=memory.machine.bits.copy(),
         sites=memory.machine.sites.copy(),
         step_pages=memory.machine.step_pages.copy(),

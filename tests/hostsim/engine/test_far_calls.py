@@ -14,6 +14,8 @@ from coldfleet.hostsim.engine.state import Machine
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.policies import get_policy
 
+njit: Any = numba.njit
+
 
 @apart(types.int64)
 def half(m: Machine, number: int) -> int:
@@ -22,12 +24,12 @@ def half(m: Machine, number: int) -> int:
     return number // 2
 
 
-@numba.njit
+@njit  # type: ignore[untyped-decorator]
 def quarter(m: Machine, number: int) -> int:
     return half(m, half(m, number))
 
 
-@numba.njit
+@njit  # type: ignore[untyped-decorator]
 def quarters(m: Machine, number: int) -> int:
     return quarter(m, number) + quarter(m, 4 * number)
 
