@@ -5,18 +5,19 @@ first access of a page leads to the reclaim of others, so that every kind of acc
 into it (6 minutes instead of 1). A function declared here is compiled once. What is called so should have more work
 than the few ns that the call costs.
 
-The address is made known to the linker under the function's name. Machine code from the disk that calls it can only be
-loaded afterwards: whoever makes a Machine calls :func:`link` first. An error that is raised in a function called so,
-such as an index out of bounds where numba checks them, reaches the caller as any other.
+The address is in a slot, which the linker knows by the function's name. :func:`link` fills it as soon as a Machine may
+need the function: whoever makes a Machine calls that. An error that is raised in a function called so, such as an index
+out of bounds where numba checks them, reaches the caller as any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numba
-from llvmlite import binding
+import numpy as np
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -27,32 +28,60 @@ from coldfleet.hostsim.engine.state import RECLAIM, Machine
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 RECLAIM_RECORD = numba.from_dtype(RECLAIM)
-_to_link: list[Callable[[], Any]] = []  # callees before their callers
+_RESULTS = {"None": types.none, "bool": types.boolean, "int": types.int64}
+_slots: list[Any] = []  # which must stay where they are
 
 
-def apart(*arguments: Any) -> Callable[[_F], _F]:
-    """Declares a function of a Machine and of ``arguments`` (numba types), to be called from compiled code."""
+class _Unit(NamedTuple):
+    """A function that is not linked yet. ``needed``: whether a Machine may come to it."""
+
+    needed: Callable[[Machine], bool]
+    build: Callable[[], None]
+
+
+_to_link: list[_Unit] = []
+
+
+def always(_machine: Machine) -> bool:
+    """Every Machine may need it."""
+    return True
+
+
+def apart(*arguments: Any, needed: Callable[[Machine], bool] = always) -> Callable[[_F], _F]:
+    """Declares a function of a Machine and of ``arguments`` (numba types), to be called from compiled code.
+
+    It returns None, bool or int. ``needed``: whether compiled code that works on a Machine may come to a call of it;
+    where it comes nevertheless, it raises RuntimeError.
+    """
 
     def declare(function: _F) -> _F:
         options: Any = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         dispatcher: Any = numba.njit(cache=True, error_model="numpy", **options)(function)
+        called = signature(_RESULTS[function.__annotations__["return"]], MACHINE, *arguments)
         symbol = f"coldfleet.{function.__module__}.{function.__qualname__}"
+        slot = np.zeros(1, np.uintp)
+        _slots.append(slot)
+        binding.add_symbol(symbol, slot.ctypes.data)
 
-        def build() -> Any:
-            dispatcher.compile((MACHINE, *arguments))
-            result = dispatcher.overloads[MACHINE, *arguments]
-            binding.add_symbol(symbol, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
-            return result
+        def build() -> None:
+            dispatcher.compile(called.args)
+            result = dispatcher.overloads[called.args]
+            if result.signature.return_type != called.return_type:
+                raise TypeError(f"{symbol} returns {result.signature.return_type}")
+            slot[0] = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
         class Template(AbstractTemplate):
             key = function
 
             def generic(self, _args: Any, _kws: Any) -> Any:
-                return signature(build().signature.return_type, MACHINE, *arguments)
+                return called
 
-        def call(context: Any, builder: Any, called: Any, values: Any) -> Any:
+        def call(context: Any, builder: Any, _called: Any, values: Any) -> Any:
             kind = context.call_conv.get_function_type(called.return_type, called.args)
-            callee = cgutils.get_or_insert_function(builder.module, kind, symbol)
+            place = builder.module.globals.get(symbol) or ir.GlobalVariable(builder.module, kind.as_pointer(), symbol)
+            callee = builder.load(place)
+            with cgutils.if_unlikely(builder, cgutils.is_null(builder, callee)):
+                context.call_conv.return_user_exc(builder, RuntimeError, (f"{symbol} isn't linked",))
             status, result = context.call_conv.call_function(builder, callee, called.return_type, called.args, values)
             with cgutils.if_unlikely(builder, status.is_error):
                 context.call_conv.return_status_propagate(builder, status)
@@ -60,14 +89,15 @@ def apart(*arguments: Any) -> Callable[[_F], _F]:
 
         infer_global(function, types.Function(Template))
         lower_builtin(function, types.VarArg(types.Any))(call)
-        _to_link.append(build)
+        _to_link.append(_Unit(needed, build))
         return function
 
     return declare
 
 
 def link(machine: Machine) -> None:
-    """Compiles the functions that are called by address in this process, or loads them. Checks the arrays."""
+    """Compiles what a Machine, with its guests, may need of these functions, or loads it, and checks its arrays."""
     check(machine)
-    while _to_link:
-        _to_link.pop(0)()
+    for unit in [unit for unit in _to_link if unit.needed(machine)]:
+        unit.build()
+        _to_link.remove(unit)

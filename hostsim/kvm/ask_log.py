@@ -12,7 +12,7 @@ from coldfleet.hostsim.engine.state import BIT_COLUMNS, Machine
 _ONE = np.uint64(1)
 
 
-@apart(int64, uint64, int64)
+@apart(int64, uint64, int64, needed=lambda m: len(m.followed) != 0)
 def note_ask(m: Machine, word: int, pages: np.uint64, site: int) -> None:
     """A site asks for these pages of a word: a row for each that is followed, with its bits as they are now."""
     followed = pages & m.followed[word]
@@ -33,7 +33,7 @@ def note_ask(m: Machine, word: int, pages: np.uint64, site: int) -> None:
         ask.young = ask.fast = ask.failed = 0
 
 
-@apart(int64, uint64, uint64, uint64, uint64)
+@apart(int64, uint64, uint64, uint64, uint64, needed=lambda m: len(m.followed) != 0)
 def note_answer(m: Machine, word: int, pages: np.uint64, young: np.uint64, fast: np.uint64, failed: np.uint64) -> None:
     """What the last ask, for these pages, was told."""
     asks = m.node[0].asks

@@ -33,7 +33,7 @@ def _access(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     return made
 
 
-@apart(int64, uint32[::1])
+@apart(int64, uint32[::1], needed=lambda m: bool(m.mms["file_pages"].any()))
 def _access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     if m.mms[g].oom_reason:
         return 0

@@ -219,7 +219,6 @@ class HostMemory:
         batch = int(self.machine.features[0]["charge_batch"])
         if kernel.stock_of_many_memcgs:
             self.machine.parent[0]["charged"] += -parent_kernel_pages % batch
-        link(self.machine)
         first = 0
         for g, slot in enumerate(slots):
             lruvec = self.machine.lruvecs[g]
@@ -263,6 +262,7 @@ class HostMemory:
             mm["seq"] = FIRST_SEQ - 1
             self.machine.parent[0]["charged"] += mm["charged"]
             first += (tables[g] + own_tables[g] + file_tables[g]) * PTRS_PER_PTE
+        link(self.machine)
 
     @property
     def tick(self) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.counters.counters import EVENTS
+from coldfleet.hostsim.engine.far_calls import link
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
@@ -297,6 +298,7 @@ class PageWatch(Watch):
         np.bitwise_or.at(followed, rows >> 6, np.uint64(1) << (rows & 63).astype(np.uint64))
         room = _ROOM + _ROOM_PER_PAGE * len(rows)
         self.machine = replace(self.machine, followed=followed, asks=np.zeros(room, ASK))
+        link(self.machine)
         self._diary = new_diary(rows, int(mm["pages"]), room)
         look(self.machine, self._diary, guest, 0, False)
 

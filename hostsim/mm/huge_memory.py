@@ -23,7 +23,7 @@ from coldfleet.hostsim.mm.memcontrol import charge_huge
 from coldfleet.hostsim.mm.swap_state import birth_state
 
 
-@apart(int64, int64)
+@apart(int64, int64, needed=lambda m: len(m.huge) != 0)
 def charge_for_huge(m: Machine, g: int, table: int) -> bool:
     """Whether a first touch of these 2 MiB gets a huge page, for which the guest is then charged.
 
@@ -36,7 +36,7 @@ def charge_for_huge(m: Machine, g: int, table: int) -> bool:
     return charge_huge(m, g, PTRS_PER_PTE)
 
 
-@apart(int64, int64)
+@apart(int64, int64, needed=lambda m: len(m.huge) != 0)
 def add_huge(m: Machine, g: int, table: int) -> None:
     """A new huge page enters the lists at once, unlike small ones, and its PMD is set."""
     page = table * PTRS_PER_PTE

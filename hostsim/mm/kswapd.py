@@ -30,7 +30,7 @@ AWAITS_TURN = 2  # of memcg_tail: moved there in this pass for its memory.low
 NOBODY = -1  # instead of a guest: there is no visit left
 
 
-@apart(int64)
+@apart(int64, needed=lambda m: bool(m.node[0]["high_pages"]))
 def balance_pgdat(m: Machine, task: int) -> None:
     """kswapd, at once and to its end; ``task``: the guest that woke it."""
     begin_balance(m, task)

@@ -38,7 +38,7 @@ def alloc_page(m: Machine, g: int) -> bool:
     return True
 
 
-@apart(int64)
+@apart(int64, needed=lambda m: bool(m.node[0]["high_pages"]))
 def _alloc_slowly(m: Machine, g: int) -> None:
     """An allocation of guest ``g`` below the low watermark."""
     node = m.node[0]

@@ -181,7 +181,7 @@ def _read_cluster(m: Machine, g: int, page: int) -> bool:
     return window > 1
 
 
-@apart(int64, int64)
+@apart(int64, int64, needed=lambda m: bool(m.node[0]["page_cluster"]))
 def read_around(m: Machine, g: int, page: int) -> bool:
     """swapin_readahead, but for the page that the fault waits for, which comes last so that nothing reclaims it.
 
