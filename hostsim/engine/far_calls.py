@@ -12,8 +12,9 @@ out of bounds where numba checks them, reaches the caller as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -23,6 +24,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from coldfleet.hostsim.engine.building import Unit, build_all, build_missing, cache
 from coldfleet.hostsim.engine.machine_type import MACHINE, check
 from coldfleet.hostsim.engine.state import RECLAIM, Machine
 
@@ -32,14 +34,7 @@ _RESULTS = {"None": types.none, "bool": types.boolean, "int": types.int64}
 _slots: list[Any] = []  # which must stay where they are
 
 
-class _Unit(NamedTuple):
-    """A function that is not linked yet. ``needed``: whether a Machine may come to it."""
-
-    needed: Callable[[Machine], bool]
-    build: Callable[[], None]
-
-
-_to_link: list[_Unit] = []
+to_link: list[Unit] = []
 
 
 def always(_machine: Machine) -> bool:
@@ -62,6 +57,12 @@ def apart(*arguments: Any, needed: Callable[[Machine], bool] = always) -> Callab
         slot = np.zeros(1, np.uintp)
         _slots.append(slot)
         binding.add_symbol(symbol, slot.ctypes.data)
+
+        def load() -> bool:
+            found = dispatcher._cache.load_overload(called.args, dispatcher.targetctx)
+            if found is not None:
+                dispatcher.add_overload(found)
+            return found is not None
 
         def build() -> None:
             dispatcher.compile(called.args)
@@ -89,7 +90,7 @@ def apart(*arguments: Any, needed: Callable[[Machine], bool] = always) -> Callab
 
         infer_global(function, types.Function(Template))
         lower_builtin(function, types.VarArg(types.Any))(call)
-        _to_link.append(_Unit(needed, build))
+        to_link.append(Unit(function.__module__, function.__qualname__, needed, load, build))
         return function
 
     return declare
@@ -98,6 +99,15 @@ def apart(*arguments: Any, needed: Callable[[Machine], bool] = always) -> Callab
 def link(machine: Machine) -> None:
     """Compiles what a Machine, with its guests, may need of these functions, or loads it, and checks its arrays."""
     check(machine)
-    for unit in [unit for unit in _to_link if unit.needed(machine)]:
-        unit.build()
-        _to_link.remove(unit)
+    if wanted := [unit for unit in to_link if unit.needed(machine)]:
+        build_all(wanted)
+        to_link[:] = [unit for unit in to_link if unit not in wanted]
+
+
+def help_to_build(names: Sequence[str]) -> None:
+    """In a process of its own: compiles functions, MODULE:NAME each, for those who wait for them."""
+    for name in names:
+        import_module(name.partition(":")[0])
+    known = {f"{unit.module}:{unit.name}": unit for unit in to_link}
+    if (place := cache()) is not None:
+        build_missing([known[name] for name in names], place)
