@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import pytest
 from numba import types
 
-from coldfleet.hostsim.engine.far_calls import apart
+from coldfleet.hostsim.engine.building import Unit, build_missing
+from coldfleet.hostsim.engine.far_calls import apart, link
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import Machine
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
@@ -49,3 +56,53 @@ def test_an_error_in_a_far_call_reaches_the_caller(machine: Machine, number: int
     with pytest.raises(ValueError, match="an odd number"):
         quarters(machine, number)
     assert quarters(machine, 8) == 10
+
+
+@apart(types.int64, needed=lambda m: m.node[0]["page_cluster"] > 0)
+def eighth(m: Machine, number: int) -> int:
+    return number // 8
+
+
+@njit  # type: ignore[untyped-decorator]
+def sixteenth(m: Machine, number: int) -> int:
+    return eighth(m, number) // 2
+
+
+def test_what_no_machine_needs_is_linked_later() -> None:
+    def machine(page_cluster: int) -> Machine:
+        memory = HostMemory(
+            [Memslot(512)], KERNELS["6.12"], get_policy("six-steps"), async_swap=True, page_cluster=page_cluster
+        )
+        return memory.machine
+
+    with pytest.raises(RuntimeError, match="eighth isn't linked"):
+        sixteenth(machine(0), 160)
+    assert sixteenth(machine(1), 160) == 10
+    assert sixteenth(machine(0), 160) == 10  # it stays
+
+
+def test_arrays_of_another_type_or_shape_are_refused(machine: Machine) -> None:
+    for wrong in ({"pmds": np.zeros(1, np.int64)}, {"bits": np.zeros((1, 4), np.uint64)}, {"node": machine.node[:0]}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            link(replace(machine, **wrong))
+
+
+def test_functions_are_built_once_by_whoever_comes_first(tmp_path: Path) -> None:
+    built: list[str] = []
+
+    def unit(name: str) -> Unit:
+        return Unit("module", name, lambda _: True, lambda: name in built, lambda: built.append(name))
+
+    units = [unit("one"), unit("two"), unit("three")]
+    with open(tmp_path / "module.one.lock", "a") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)  # another process is at it
+        waiting = pool.submit(build_missing, units, tmp_path)
+        while len(built) < 2:
+            time.sleep(0.001)
+        assert built == ["two", "three"]
+        built.append("one")
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.result()
+    assert built == ["two", "three", "one"]
+    build_missing(units, tmp_path)
+    assert built == ["two", "three", "one"]
