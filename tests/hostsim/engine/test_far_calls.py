@@ -58,7 +58,10 @@ def test_an_error_in_a_far_call_reaches_the_caller(machine: Machine, number: int
     assert quarters(machine, 8) == 10
 
 
-@apart(types.int64, needed=lambda m: m.node[0]["page_cluster"] > 0)
+RARE = 12345  # pages of readahead that no other test has
+
+
+@apart(types.int64, needed=lambda m: m.mms[0]["ra_pages"] == RARE)
 def eighth(m: Machine, number: int) -> int:
     return number // 8
 
@@ -69,15 +72,12 @@ def sixteenth(m: Machine, number: int) -> int:
 
 
 def test_what_no_machine_needs_is_linked_later() -> None:
-    def machine(page_cluster: int) -> Machine:
-        memory = HostMemory(
-            [Memslot(512)], KERNELS["6.12"], get_policy("six-steps"), async_swap=True, page_cluster=page_cluster
-        )
-        return memory.machine
+    def machine(pages: int) -> Machine:
+        return HostMemory([Memslot(512, readahead_pages=pages)], KERNELS["6.12"], get_policy("six-steps")).machine
 
     with pytest.raises(RuntimeError, match="eighth isn't linked"):
         sixteenth(machine(0), 160)
-    assert sixteenth(machine(1), 160) == 10
+    assert sixteenth(machine(RARE), 160) == 10
     assert sixteenth(machine(0), 160) == 10  # it stays
 
 
