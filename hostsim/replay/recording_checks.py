@@ -222,7 +222,15 @@ def _expected(header: Line) -> Iterator[tuple[str, int, str | None, str | None, 
 
 
 def _wrong_lists(header: Line, lists: Sequence[Line]) -> Iterator[str]:
+    """Lists that aren't of the length that the header says, or not one for each round after the other."""
+    rounds: dict[str | None, int] = {}
     for line in lists:
+        guest = line.get("c")
+        due_round = rounds.get(guest, -1 if guest else 0) + 1
+        if line.get("r") != due_round:
+            yield f"{where(line)} stands where ev=list of round {due_round} is due: a line was changed"
+            return
+        rounds[guest] = due_round
         due = header.get("n") if line.get("r") == 0 else header.get("acc")
         if line.get("cnt") != due:
             yield f"{where(line)}: field 'cnt' is {line.get('cnt')!r}, not {due}"

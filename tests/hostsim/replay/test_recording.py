@@ -127,9 +127,14 @@ def in_step(number: int, **changes: Any) -> Damage:
     return lambda lines: [line for line in lines if line["ev"] != "list"][number].update(changes)
 
 
+def in_list(number: int, **changes: Any) -> Damage:
+    return lambda lines: [line for line in lines if line["ev"] == "list"][number].update(changes)
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
+        (in_list(1, r=3), "ev=list of round 3 stands where ev=list of round 2 is due: a line was changed"),
         (in_header(rel="5.10.0-8-amd64"), "names kernel '5.10'; known are 6.1, 6.12, 6.16, 6.18, 7.3"),
         (in_header(rel=612), "header field 'rel' is 612, not a text"),
         (in_header(kind="container"), "header field 'kind' is ['container']; known are host, vm"),
