@@ -117,10 +117,10 @@ needs_valgrind = pytest.mark.skipif(shutil.which("valgrind") is None, reason="va
 @needs_valgrind
 def test_a_program_is_recorded(tmp_path: Path, coldfleet: Command) -> None:
     out = tmp_path / "true.parquet"
-    said = coldfleet("trace", "record", "--out", out, "--", "/bin/true")
+    said = coldfleet("trace", "record", "--window", 10, "--out", out, "--", "/bin/true")
     assert said.code == 0, said.err
-    assert "from true.lackey (lackey)" in said.out
-    assert pq.read_metadata(out).num_rows > 10_000
+    assert "from true (lackey)" in said.out
+    assert pq.read_metadata(out).num_rows > 1000
     assert list(tmp_path.iterdir()) == [out]
 
 
