@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from coldfleet.hostsim.trace.importing import ImportProgress
     from coldfleet.hostsim.trace.table import Trace
 
 
@@ -28,7 +25,9 @@ def trace(
     file: Annotated[
         list[str],
         typer.Argument(
-            help="The trace; several files continue each other. record: the command, after --.", metavar="FILE..."
+            help="The trace; several files continue each other. show: builtin:NAME is one that comes along. record: "
+            "the command, after --.",
+            metavar="FILE...",
         ),
     ],
     format: Annotated[
@@ -46,6 +45,10 @@ def trace(
         ),
     ] = None,
     time_unit: Annotated[str, typer.Option(help="csv, parquet: unit of times: s, ms, us or ns.")] = "s",
+    window: Annotated[
+        int,
+        typer.Option(metavar="ACCESSES", help="import, record: keep a page once in each window of so many accesses."),
+    ] = 1,
     size: Annotated[
         list[str] | None,
         typer.Option(metavar="SIZE", help='show: one more point of the curve, such as "64 MiB"; may be repeated.'),
@@ -67,7 +70,8 @@ def trace(
       coldfleet trace import blocks.csv --column obj_id=lbn --column time=2 --time-unit us --out blocks.parquet
       coldfleet trace import idle.0 idle.1 idle.2 --as page-idle --out idle.parquet
       coldfleet trace show web.oracleGeneral.bin.zst --size "64 MiB" --export pictures
-      coldfleet trace record --out sum.parquet -- python3 -c 'print(sum(range(10**5)))'
+      coldfleet trace show builtin:sqlite
+      coldfleet trace record --window 10000 --out sum.parquet -- python3 -c 'print(sum(range(10**5)))'
     """  # fmt: skip
     from coldfleet.hostsim.spec.errors import UserError
 
@@ -78,12 +82,12 @@ def trace(
         if size or exact or export is not None:
             raise UserError("--size, --exact and --export are for trace show")
         if action is TraceAction.IMPORT:
-            return _say(_imported(files, out, format, _columns(column), time_unit), json)
+            return _say(_imported(files, out, format, _columns(column), time_unit, window), json)
         if format is not None or column or time_unit != "s":
             raise UserError("--as, --column and --time-unit are for trace import and show")
-        return _say(_recorded(file, out), json)
-    if out is not None:
-        raise UserError("--out is for trace import and record")
+        return _say(_recorded(file, out, window), json)
+    if out is not None or window != 1:
+        raise UserError("--out and --window are for trace import and record")
     return _show(files, format, _columns(column), time_unit, size or [], exact, export, json)
 
 
@@ -117,26 +121,37 @@ def _say(made: Trace, json: bool) -> int:
     return 0
 
 
-def _imported(files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str) -> Trace:
-    from coldfleet.hostsim.trace.importing import import_trace
-
-    with _import_reported() as told:
-        return import_trace(list(files), out, format=format, columns=columns, time_unit=unit, progress=told)
-
-
-def _recorded(command: list[str], out: Path) -> Trace:
-    from coldfleet.hostsim.trace.record import record_trace
-
-    with _import_reported() as told:
-        return record_trace(command, out, progress=told)
-
-
-@contextmanager
-def _import_reported() -> Iterator[Callable[[ImportProgress], None]]:
+def _imported(
+    files: list[Path], out: Path, format: str | None, columns: dict[str, str], unit: str, window: int
+) -> Trace:
     from coldfleet.cluster.execution.progress import share_reported
+    from coldfleet.hostsim.trace.importing import ImportProgress, import_trace
 
     with share_reported("imported") as tell:
-        yield lambda progress: tell(progress.bytes_read / max(progress.bytes_total, 1))
+
+        def told(progress: ImportProgress) -> None:
+            tell(progress.bytes_read / max(progress.bytes_total, 1))
+
+        return import_trace(
+            list(files), out, format=format, columns=columns, time_unit=unit, window=window, progress=told
+        )
+
+
+def _recorded(command: list[str], out: Path, window: int) -> Trace:
+    from coldfleet.cluster.execution.progress import say_on_stderr
+    from coldfleet.cluster.stats.amounts import duration
+    from coldfleet.hostsim.trace.importing import ImportProgress
+    from coldfleet.hostsim.trace.record import record_trace
+
+    last = 0.0
+
+    def told(progress: ImportProgress) -> None:
+        nonlocal last
+        if progress.seconds >= last + 10:
+            last = progress.seconds
+            say_on_stderr(f"{progress.rows:,} accesses kept, {duration(round(last))} gone")
+
+    return record_trace(command, out, window=window, progress=told)
 
 
 def _show(
@@ -150,10 +165,12 @@ def _show(
     from coldfleet.hostsim.spec.errors import UserError
     from coldfleet.hostsim.spec.input_file import open_input
     from coldfleet.hostsim.spec.units import MEMORY
+    from coldfleet.hostsim.trace.programs import find_program
     from coldfleet.hostsim.trace.table import Trace, is_trace
 
     if export is not None and not all(map(find_spec, ("altair", "vl_convert"))):
         raise UserError("pictures need Altair and vl-convert: pip install 'coldfleet[report]'")
+    files = [find_program(str(each)) or each for each in files]
     pages = [MEMORY.parse(int(each) if each.isdigit() and len(each) < 19 else each) for each in sizes]
     open_input(files[0]).close()
     if len(files) == 1 and is_trace(files[0]):
@@ -162,7 +179,8 @@ def _show(
         _print(Trace.open(files[0]), pages, exact, export, json)
         return 0
     with TemporaryDirectory(prefix="coldfleet-trace-") as folder:
-        _print(_imported(files, Path(folder) / "trace.parquet", format, columns, unit), pages, exact, export, json)
+        made = _imported(files, Path(folder) / "trace.parquet", format, columns, unit, 1)
+        _print(made, pages, exact, export, json)
     return 0
 
 

@@ -1,12 +1,12 @@
 """The data that a study names: imported traces, found once, known by their hash from then on, and only ever read.
 
-A name is a path beside the study or in the data directory (``COLDFLEET_DATA``), or a URI that pyarrow opens. What is
-found travels through the results directory, as data/<sha256>.parquet; every process checks the hash before it reads.
+A name is a path beside the study or in the data directory (``COLDFLEET_DATA``), a URI that pyarrow opens, or that of a
+program's trace that comes along. What is found travels through the results directory, as data/<sha256>.parquet; every
+process checks the hash before it reads.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -20,17 +20,18 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import fs
 
+from coldfleet.cluster.study.download import download
 from coldfleet.cluster.study.tables import Workload
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.host_spec import DataFile
 from coldfleet.hostsim.spec.input_file import open_input
 from coldfleet.hostsim.spec.units import whole_mib
+from coldfleet.hostsim.trace.programs import find_program
 
 DATA_DIRECTORY = "COLDFLEET_DATA"
 READING_KINDS = ("trace", "clone", "profile")
 """Kinds of workloads that read a file."""
 
-_CHUNK = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 8  # processes in a message
 
@@ -89,6 +90,8 @@ def find_data(name: str, folder: Path) -> StudyData:
     """The file of a name that a study in ``folder`` gives, read through; raises :class:`UserError`."""
     if "://" in name:
         path, where = _download(name), name
+    elif program := find_program(name):
+        path, where = program, str(program)
     else:
         places = [folder / name]
         if os.environ.get(DATA_DIRECTORY):
@@ -171,22 +174,20 @@ def _cache() -> Path:
 @lru_cache(maxsize=64)
 def _download(uri: str) -> Path:
     """Copies a file into this machine's cache, named by its hash; raises :class:`UserError`."""
-    cache, digest = _cache(), hashlib.sha256()
+    from coldfleet.hostsim.workload.trace_data import sha256_of
+
+    cache = _cache()
     part = None
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         filesystem, path = fs.FileSystem.from_uri(uri)
         if isinstance(filesystem, fs.LocalFileSystem):
             open_input(Path(path)).close()  # a FIFO would block, a device never ends
-        with (
-            filesystem.open_input_stream(path, compression=None) as stream,
-            NamedTemporaryFile(dir=cache, delete=False) as file,
-        ):
+        cache.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=cache, delete=False) as file:
             part = Path(file.name)
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
-        kept = cache / f"{digest.hexdigest()}.parquet"
+        if wrong := download(uri, part):
+            raise OSError(wrong)
+        kept = cache / f"{sha256_of(part)}.parquet"
         part.replace(kept)
     except (OSError, ValueError, pa.ArrowException) as error:
         if part is not None:

@@ -29,7 +29,7 @@ from coldfleet.cluster.study.values import (
 from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS, MAX_PAGE_CLUSTER
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import CompressionSpec, HostSpec
+from coldfleet.hostsim.spec.host_spec import ORDERED_KINDS, CompressionSpec, HostSpec
 from coldfleet.hostsim.spec.units import MEMORY, TIME
 
 MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
@@ -57,7 +57,7 @@ class Workload(Table):
         "uniform: all pages alike; zipf: some much more than others; hotcold: a hot set and the rest; scan: round and "
         "round; phases: a hot window that moves on; hotscan: a hot set while the rest is scanned; profile: as heat or "
         "file says; stack: mostly pages that were used not long ago; trace: the accesses of file, in order; clone: "
-        "accesses with the popularity and the reuse distances of file, scaled to the memory",
+        "the same, with more or fewer pages, as the memory has",
         default="zipf",
     )
     skew: float = table_key("zipf: the page of rank k has weight k^-skew", "", 0.9, ge=0, le=10, allow_inf_nan=False)
@@ -77,7 +77,7 @@ class Workload(Table):
     )
     file: FileName = table_key(
         "profile, trace, clone: a file that `coldfleet trace import` made, beside the study, in the directory that "
-        "COLDFLEET_DATA names, or at a URI",
+        'COLDFLEET_DATA names, or at a URI; or a program that was recorded, such as "builtin:sqlite"',
         default="",
     )
     heat: HeatText = table_key(
@@ -96,9 +96,32 @@ class Workload(Table):
         ge=-1,
         lt=2**63,
     )
+    load: Literal["steady", "bursts", "diurnal"] = table_key(
+        "in which ticks a guest makes its accesses: in all alike; many of them in one tick of each load_ticks, at "
+        "random for each guest; or more and less by the time of day, all guests alike",
+        default="steady",
+    )
+    load_ticks: Count = table_key("bursts: from one to the next, on average; diurnal: length of a day", "ticks", 12)
+    load_swing: Share = table_key(
+        "bursts: share of the accesses that waits for the bursts (1: there is nothing but bursts and think time); "
+        "diurnal: how much more than the mean there is at noon, and less at night",
+        "share",
+        0.8,
+    )
+    set_ticks: int = table_key(
+        "time in which the memory that is accessed shrinks from all of it to set_least and grows again; 0: it stays "
+        "all of it",
+        "ticks",
+        0,
+        ge=0,
+        lt=2**31,
+    )
+    set_least: Share = table_key("share of the memory that is accessed when that is least", "share", 0.25)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.set_ticks and self.kind in ORDERED_KINDS:
+            raise UserError(f'kind = "{self.kind}" has the working set that it has: leave out set_ticks')
         if self.kind in ("trace", "clone") and not self.file:
             raise UserError(f'kind = "{self.kind}" reads a file: set file = "NAME.parquet" beside it')
         if self.kind == "profile" and bool(self.file) == bool(self.heat):

@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     ACCESS = 0xFFFFFFFB  # what becomes of an access: a TLB hides it, a race loses its Accessed bit
     PAGE_SIZE = 0xFFFFFFFA  # how small zram makes a page
     TRACE_START = 0xFFFFFFF9  # where in a trace a guest begins
+    BURST = 0xFFFFFFF8  # in which tick of each period a guest has its burst
 
 
 def guest_word(source: Source, guest: int = 0, part: int = 0) -> int:

@@ -35,6 +35,7 @@ DRAWN_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 ORDERED_KINDS = ("stack", "trace", "clone")  # whose accesses depend on those before them
 WORKLOAD_KINDS = (*DRAWN_KINDS, "profile", *ORDERED_KINDS)
 TRACE_STARTS = ("drawn", "same")
+LOADS = ("steady", "bursts", "diurnal")
 WORKLOAD_LAYOUTS = ("shuffled", "ordered")
 GUEST_KINDS = ("process", "vm", "shadow", "rmap", "nested")
 RECORDED_WORKLOADS = ("hotcold", "zipf", "uniform", "scan", "phase", "hotscan", "hotonly", "fixed")
@@ -75,12 +76,17 @@ class WorkloadSpec:
     of the accesses go to the hot pages, the rest scan the others. profile: parts of the memory are as hot as
     ``heat`` says, (share of the memory, weight of the accesses to it) each, or as in the trace ``file``. stack: an
     access goes to one of the ``hot_share`` most recently used pages with probability ``hot_access_share``; LRU misses
-    fall with a power of its size. trace: the accesses of ``file``. clone: accesses like those (hostsim.workload.clone).
+    fall with a power of its size. trace: the accesses of ``file``. clone: the same for any size of memory
+    (hostsim.workload.stretch).
 
     ``layout``: "shuffled" scatters the ranks over the memory, "ordered" keeps rank order = address order. A trace and
     a clone have addresses of their own. ``write_share``: of the accesses of which a trace doesn't say it.
     ``l2_process``: the process of the trace whose accesses are L2's in a nested guest; -1: as NestedSpec says.
     ``start``: where in the trace a guest begins, one of TRACE_STARTS.
+
+    ``load``, ``load_ticks``, ``load_swing``: how the accesses are spread over the ticks, one of LOADS; ``set_ticks``,
+    ``set_least``: in which time the memory that is accessed becomes smaller and larger again, and how small (0: it
+    stays all of it). Of both hostsim.workload.load has the laws; ORDERED_KINDS access what they access.
     """
 
     kind: str = "zipf"
@@ -94,10 +100,16 @@ class WorkloadSpec:
     file: DataFile | None = None
     l2_process: int = -1
     start: str = "drawn"
+    load: str = "steady"
+    load_ticks: int = 12
+    load_swing: float = 0.8
+    set_ticks: int = 0
+    set_least: float = 0.25
 
     def __post_init__(self) -> None:
         check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
         check_names("start in a trace", [self.start], TRACE_STARTS)
+        check_names("load", [self.load], LOADS)
         check_kinds(self, heat=tuple, file=(DataFile, type(None)))
         check_names("layout of a workload", [self.layout], WORKLOAD_LAYOUTS)
         check_ranges(
@@ -108,8 +120,14 @@ class WorkloadSpec:
             phase_ticks=COUNT,
             write_share=SHARE,
             l2_process=(-1, 2**63 - 1),
+            load_ticks=COUNT,
+            load_swing=SHARE,
+            set_ticks=NUMBER,
+            set_least=SHARE,
         )
         check_heat(self.heat)
+        if self.set_ticks and self.kind in ORDERED_KINDS:
+            raise UserError(f"a workload of kind {self.kind!r} has the working set that it has: leave out set_ticks")
         if self.kind in ("trace", "clone") and self.file is None:
             raise UserError(f"a workload of kind {self.kind!r} takes a trace: give file")
         if self.kind == "profile" and bool(self.heat) == (self.file is not None):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,12 @@ from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.trace.formats import block, columns, damon, lru_gen, page_idle, perf_script, text
 from coldfleet.hostsim.trace.source import HEAD_BYTES, Source
 from coldfleet.hostsim.trace.table import Accesses, Trace, TraceWriter, check_new, is_trace
+from coldfleet.hostsim.trace.windows import MAX_WINDOW, Windows
 
 _OBJECTS = "a block or object counts as one page, whatever its size"
 _NO_WRITES = "reads and writes can't be told apart"
 _NO_CLOCK = "there are no times: accesses are numbered instead"
+_WINDOWS = "a page is kept once in each window of {:,} accesses: how often in it isn't known; times number all accesses"
 _REGIONS = "DAMON doesn't know which pages of a region were accessed: its heat stands for every page of it"
 _NO_ORDER = "the order of accesses within an interval is unknown, so there are no reuse distances"
 
@@ -67,7 +70,8 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class ImportProgress:
-    """How far an import is: bytes of the files that were read, of so many; rows that were written; seconds so far."""
+    """How far an import is: bytes of the files that were read, of so many (0: unknown); rows that were written; seconds
+    so far."""
 
     bytes_read: int
     bytes_total: int
@@ -82,6 +86,7 @@ def import_trace(
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
     time_unit: str = "s",
+    window: int = 1,
     progress: Callable[[ImportProgress], None] | None = None,
 ) -> Trace:
     """Imports a trace, or a series of snapshots, into a new Parquet file, and returns it.
@@ -90,7 +95,8 @@ def import_trace(
     ``out``: the Parquet file, which must not exist; it gets its name when all of it is written. ``format``: one of
     docs/traces.md; without it the first file's content tells. ``columns``: of a csv or parquet, what a column is
     (time, page, address, obj_id, rw, process) and its name, or its number from 1 in a csv. ``time_unit``: of their
-    times: s, ms, us or ns. ``progress`` is called after each block of some megabytes.
+    times: s, ms, us or ns. ``window``: a page is kept once in each window of so many accesses, as one that writes if
+    one of them does, and time is the number of the access. ``progress`` is called after each block of some megabytes.
 
     Memory stays below some 350 MB whatever the length; DAMON's JSON is read whole, at most 256 MiB of it.
     Raises UserError, before anything is written under the name, for what is no trace or breaks off, and for times
@@ -106,20 +112,40 @@ def import_trace(
         raise UserError("no file to import")
     if time_unit not in text.UNITS_NS:
         raise UserError(f"time_unit = {time_unit!r:.40}: one of {', '.join(text.UNITS_NS)}")
+    check_window(window)
     with Source(files[0]) as first:
         chosen = _format(first, format, named)
     if named and chosen.name not in ("csv", "parquet"):
         raise UserError(f"{files[0]}: --column is for csv and parquet, and this is {chosen.name}")
-    reading = _Reading(files, chosen, named, time_unit, progress)
-    writer = TraceWriter(place, chosen.kind)
+    if window > 1 and chosen.kind == "heat":
+        raise UserError(f"{files[0]}: --window is for accesses, and {chosen.name} has heat")
+    source = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+    return _written(_Reading(files, chosen, named, time_unit, window, progress), place, source)
+
+
+def import_pipe(
+    pipe: BinaryIO, name: str, out: Path, window: int, progress: Callable[[ImportProgress], None] | None
+) -> Trace:
+    """Imports what lackey writes into a pipe; ``name``: of the source. Raises UserError as :func:`import_trace`."""
+    reading = _Reading([Path(name)], FORMATS["lackey"], {}, "s", window, progress, pipe)
+    return _written(reading, out, name)
+
+
+def check_window(window: int) -> None:
+    """Raises UserError unless a window can have so many accesses."""
+    if not isinstance(window, int) or isinstance(window, bool) or not 1 <= window <= MAX_WINDOW:
+        raise UserError(f"window = {window!r:.40}: a number of accesses, 1 (all are kept) to {MAX_WINDOW:,}")
+
+
+def _written(reading: _Reading, place: Path, source: str) -> Trace:
+    writer = TraceWriter(place, reading.format.kind)
     try:
         for batch in reading.batches():
             writer.write(batch)
             reading.report(writer.rows)
         if not writer.rows:
-            raise UserError(f"{files[0]}: no {chosen.kind} in it")
-        source = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
-        return writer.finish(source, chosen.name, reading.clock, reading.objects, reading.notes())
+            raise UserError(f"{source}: no {reading.format.kind} in it")
+        return writer.finish(source, reading.format.name, reading.clock, reading.objects, reading.notes())
     except OSError as error:
         raise UserError(f"{error.filename or place}: {error.strerror or error}") from None
     finally:
@@ -156,22 +182,27 @@ class _Reading:
         chosen: Format,
         columns: Mapping[str, str],
         unit: str,
+        window: int,
         progress: Callable[[ImportProgress], None] | None,
+        pipe: BinaryIO | None = None,
     ) -> None:
-        self._files, self._format, self._columns, self._unit = files, chosen, columns, unit
+        self._files, self.format, self._columns, self._unit = files, chosen, columns, unit
+        self._window, self._pipe = window, pipe
         self._progress, self._start = progress, time.monotonic()
         self._read = self._count = 0
         self._last = -1
-        self.clock = chosen.name == "damon"
+        self.clock = chosen.name == "damon" or window > 1
         self.objects = chosen.name in ("txt", "vscsi", "oracle-general")
         self._writes = self._threads = False
 
     def notes(self) -> tuple[str, ...]:
         """What the format doesn't know, and this file doesn't say."""
-        found = list(self._format.notes)
-        if self._format.name in ("csv", "parquet"):
+        found = list(self.format.notes)
+        if self.format.name in ("csv", "parquet"):
             missing = ((self.clock, _NO_CLOCK), (self._writes, _NO_WRITES), (not self.objects, _OBJECTS))
             found += [says for known, says in missing if not known]
+        if self._window > 1:
+            found = [note for note in found if note != _NO_CLOCK] + [_WINDOWS.format(self._window)]
         if self._threads:
             found.append(
                 "events have a thread and no process: all are taken as of one address space (-F comm,pid,tid,...)"
@@ -181,37 +212,51 @@ class _Reading:
     def report(self, rows: int) -> None:
         """Tells who wants to know."""
         if self._progress is not None:
-            total = sum(path.stat().st_size for path in self._files)
-            self._progress(ImportProgress(min(self._read, total), total, rows, time.monotonic() - self._start))
+            total = 0 if self._pipe else sum(path.stat().st_size for path in self._files)
+            self._progress(
+                ImportProgress(min(self._read, total or self._read), total, rows, time.monotonic() - self._start)
+            )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Rows of the trace."""
+        if self.format.kind == "accesses":
+            parts = self._parts()
+            for part in Windows(self._window).shorten(parts) if self._window > 1 else parts:
+                if len(part.page):
+                    yield part.batch(self._count - len(part.page))
+            return
         for number, path in enumerate(self._files):
             with Source(path, self._told) as source:
                 if not source.head():
                     raise UserError(f"{path}: empty")
-                if self._format.kind == "heat":
-                    yield from self._heat(source, number)
-                else:
-                    for accesses in self._accesses(source):
-                        if len(accesses.page):
-                            yield self._checked(source, accesses)
+                yield from self._heat(source, number)
+
+    def _parts(self) -> Iterator[Accesses]:
+        """Accesses of all files, whose times are in order."""
+        for path in self._files:
+            with Source(path, self._told, self._pipe) as source:
+                if not source.head():
+                    raise UserError(f"{path}: empty")
+                for part in self._accesses(source):
+                    if len(part.page):
+                        self._check(source, part)
+                        yield part
 
     def _told(self, count: int) -> None:
         self._read += count
 
     def _heat(self, source: Source, number: int) -> Iterator[pa.RecordBatch]:
-        if self._format.name == "page-idle":
+        if self.format.name == "page-idle":
             yield from page_idle.read_page_idle(source, number)
             return
         first = self._count
-        for batch in damon.read_damon(source) if self._format.name == "damon" else lru_gen.read_lru_gen(source):
+        for batch in damon.read_damon(source) if self.format.name == "damon" else lru_gen.read_lru_gen(source):
             snapshots = batch.column(0).to_numpy() + first
             self._count = int(snapshots[-1]) + 1
             yield batch.set_column(0, batch.schema.field(0), pa.array(snapshots))
 
     def _accesses(self, source: Source) -> Iterator[Accesses]:
-        name = self._format.name
+        name = self.format.name
         if name == "csv":
             self.objects = text.has_objects(self._columns, source.head())
             return text.read_csv(source, self._columns, self._unit)
@@ -227,8 +272,8 @@ class _Reading:
         }
         return readers[name](source)
 
-    def _checked(self, source: Source, accesses: Accesses) -> pa.RecordBatch:
-        """Rows of accesses whose times are in order; raises :class:`UserError`."""
+    def _check(self, source: Source, accesses: Accesses) -> None:
+        """Raises :class:`UserError` unless the times of these accesses are in order, and counts them."""
         if accesses.time is not None:
             self.clock = True
             back = np.flatnonzero(accesses.time[1:] < accesses.time[:-1]) + 1
@@ -238,11 +283,9 @@ class _Reading:
                 raise UserError(f"{source.path}: access {number:,} is earlier than the one before it: sort by time")
             self._last = int(accesses.time[-1])
         self._writes = self._writes or accesses.write is not None
-        if self._format.name == "perf-script" and accesses.process is not None:
+        if self.format.name == "perf-script" and accesses.process is not None:
             self._threads = self._threads or bool((accesses.process < 0).any())
-        rows = accesses.batch(self._count)
         self._count += len(accesses.page)
-        return rows
 
 
 __all__ = ["FORMATS", "HEAD_BYTES", "Format", "ImportProgress", "import_trace"]

@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -27,19 +27,26 @@ _ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 class Source:
     """A file that is read once, from front to back, and closed at the end of a ``with``.
 
-    ``told`` is called with the bytes of the file that were read since the last call.
+    ``told`` is called with the bytes of the file that were read since the last call. ``pipe``: is read instead of the
+    file; what comes out of it isn't packed.
     """
 
-    def __init__(self, path: Path, told: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(
+        self, path: Path, told: Callable[[int], None] = lambda count: None, pipe: BinaryIO | None = None
+    ) -> None:
         self.path = path
         self._told, self._position = told, 0
+        self._head: bytes | None = None
+        self._stream: Any
+        if pipe is not None:
+            self._raw, self._stream = pipe, pipe
+            return
         self._raw = open_input(path)
         self.size = os.fstat(self._raw.fileno()).st_size
         """Bytes of the file, as they are packed."""
         start = self._raw.read(6)
         self._raw.seek(0)
         self._stream = self._unpacked(start)
-        self._head: bytes | None = None
 
     def __enter__(self) -> Source:
         return self
@@ -67,10 +74,12 @@ class Source:
                 size -= len(part)
         except _ERRORS as error:
             raise UserError(f"{self.path}: can't be unpacked, damaged or cut: {error}") from None
-        position = self._raw.tell() if not self._raw.closed else self._position
-        self._told(position - self._position)
-        self._position = position
-        return b"".join(parts) if len(parts) != 1 else parts[0]
+        block = b"".join(parts) if len(parts) != 1 else parts[0]
+        if not self._raw.closed:
+            position = self._raw.tell() if self._raw.seekable() else self._position + len(block)
+            self._told(position - self._position)
+            self._position = position
+        return block
 
     def tell(self, count: int) -> None:
         """Says that so many more bytes were read, by one who reads the file by its path."""

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.input_file import open_input
+from coldfleet.hostsim.trace.programs import find_program
 
 _VERSION = 1  # of both schemas; raise it with a column that changes or goes
 _MARK = b"coldfleet.trace"
@@ -129,8 +130,8 @@ class Trace:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Trace:
-        """The trace in a file; raises UserError if it is none."""
-        place = Path(path)
+        """The trace in a file, or of "builtin:NAME"; raises UserError if it is none."""
+        place = find_program(str(path)) or Path(path)
         open_input(place).close()
         try:
             with pq.ParquetFile(place) as file:

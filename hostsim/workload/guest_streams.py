@@ -14,8 +14,8 @@ def make_stream(spec: GuestSpec, *, paced: bool, seed: int, replicate: int, host
     ``guest``: its guest word (hostsim.engine.streams). Raises :class:`UserError` for a trace that can't be followed.
     """
     who = {"seed": seed, "replicate": replicate, "host": host, "guest": guest}
-    if spec.workload.kind == "trace":
+    if spec.workload.kind in ("trace", "clone"):
         return TraceStream(spec, paced=paced, **who)
-    if spec.workload.kind in ("stack", "clone"):
+    if spec.workload.kind == "stack":
         return StackStream(spec, **who)
     return GuestStream(spec, **who)

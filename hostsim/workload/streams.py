@@ -23,6 +23,7 @@ from coldfleet.hostsim.spec.host_spec import DRAWN_KINDS, GuestSpec, PageCacheSp
 from coldfleet.hostsim.workload.alias import alias_table
 from coldfleet.hostsim.workload.heat_law import law_of
 from coldfleet.hostsim.workload.levels import L2_ONLY
+from coldfleet.hostsim.workload.load import load_before, set_share
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME
 from coldfleet.hostsim.workload.thinning import Ranking, Thinned, thin
 
@@ -68,7 +69,12 @@ class MemoryStream(ABC):
 
     @abstractmethod
     def accesses_in(self, tick: int) -> int:
-        """About how many accesses a tick has."""
+        """About how many accesses a tick has, or all on average if these are more."""
+
+    def accesses_before(self, first: int, ticks: int, each: float) -> npt.NDArray[np.float64]:
+        """Accesses before each of ``ticks`` ticks from ``first`` on, if a tick has ``each`` on average."""
+        numbers = np.arange(first - 1, first - 1 + ticks, dtype=np.int64)
+        return each * load_before(self.spec.workload, numbers, self.key, self.counter)
 
     def page_order(self) -> npt.NDArray[np.uint32]:
         """The pages in a random order of the guest's own."""
@@ -145,8 +151,8 @@ class GuestStream(MemoryStream):
         if spec.sample is not None:
             thinned = self.thinned(first)
             l2_share, each = thinned.l2_share, thinned.accesses
-        before = int(each * (first - 1))
-        ends = np.array([int(each * tick) - before for tick in range(first, first + ticks)])
+        before = self.accesses_before(first, ticks + 1, each).astype(np.int64)
+        ends = before[1:] - before[0]
         drawn = Drawn(np.empty(ends[-1], np.uint32), ends, np.empty(ticks, np.uint64))
         _draw_ticks(
             *drawn,
@@ -165,6 +171,7 @@ class GuestStream(MemoryStream):
             int(load.hot_access_share * _SCALE),
             load.hot_share,
             load.phase_ticks,
+            set_share(load, np.arange(first, first + ticks)),
             np.empty((4, BLOCK), np.uint32),
         )
         self.digest = drawn.digests[-1]
@@ -270,9 +277,10 @@ def _draw_ticks(
     hot_access_share: int,
     hot_share: float,
     phase_ticks: int,
+    set_shares: npt.NDArray[np.float64],
     numbers: npt.NDArray[np.uint32],
 ) -> None:
-    """Fills ``out`` and ``digests`` for the ticks from ``first`` on.
+    """Fills ``out`` and ``digests`` for the ticks from ``first`` on, of which each has its share of the pages.
 
     ``numbers``: uint32 (4, BLOCK), scratch for random numbers. They are made ahead, so that the CPU can look up the
     pages of many accesses at a time.
@@ -289,15 +297,17 @@ def _draw_ticks(
             choice, number = np.uint64(numbers[2, place]), np.uint64(numbers[3, place])
             by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0
             pages = l2_pages if by_l2 else l1_pages
-            n = len(pages)
+            n = max(int(set_shares[t] * len(pages)), 1)
             hot = min(max(int(hot_share * n), 1), n)
             if kind == _UNIFORM:
                 rank = _scaled(number, n)
             elif kind == _ZIPF:
-                column = _scaled(number, n)
+                column = _scaled(number, len(pages))
                 entry = l2_alias[column] if by_l2 else l1_alias[column]
                 alias = np.int64(entry & np.uint64(0xFFFFFFFF))
                 rank = column if choice < entry >> _32 else alias
+                if n < len(pages):
+                    rank = rank * n // len(pages)
             elif kind == _SCAN or (kind == _HOTSCAN and choice >= np.uint64(hot_access_share)):
                 start = 0 if kind == _SCAN or hot == n else hot
                 rank = start + cursors[np.int64(by_l2)] % (n - start)

@@ -1,4 +1,4 @@
-"""A guest that follows a trace: its accesses in order, over and over, from a start of the guest's own."""
+"""A guest that follows a trace, or a stretched one: its accesses in order, over and over, from a start of its own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from coldfleet.hostsim.spec.units import whole_mib
 from coldfleet.hostsim.workload.levels import L2_ONLY, SHARED, find_levels
 from coldfleet.hostsim.workload.schedule import FNV_PRIME
 from coldfleet.hostsim.workload.streams import BLOCK, Drawn, MemoryStream, memory_accesses
+from coldfleet.hostsim.workload.stretch import first_pages, scale_of
 from coldfleet.hostsim.workload.trace_data import SLOTS, WRITE_UNKNOWN, load_trace
 
 _SCALE = 1 << 32  # shares are compared with 32-bit random numbers
 
 
 class TraceStream(MemoryStream):
-    """The accesses of a guest that follows a trace, tick by tick.
+    """The accesses of a guest that follows a trace, tick by tick, or one that is stretched to its memory (kind clone).
 
     ``paced``: a tick has the accesses of a stretch of the trace's time, so that bursts stay bursts; the trace is
     stretched so that ticks have as many as the guest makes on average. Else each tick has as many.
@@ -31,21 +32,30 @@ class TraceStream(MemoryStream):
     ) -> None:
         super().__init__(spec, seed=seed, replicate=replicate, host=host, guest=guest)
         assert spec.workload.file is not None
-        self.trace = load_trace(spec.workload.file)
-        check_fits(self.trace.pages, spec.memory_pages)
-        self.levels = find_levels(spec, self.page_order(), self.trace.counts.astype(np.float64), self.trace.processes)
+        trace = self.trace = load_trace(spec.workload.file)
+        counts, scale = trace.counts, 1.0
+        if spec.workload.kind == "clone":
+            scale = scale_of(trace.pages, spec.memory_pages)
+        check_fits(round(scale * trace.pages), spec.memory_pages)
+        self._first = first_pages(trace, scale)
+        copies = np.diff(self._first)
+        self._round = int(counts @ copies)
+        of = np.repeat(np.arange(trace.pages), copies)
+        self.levels = find_levels(spec, self.page_order(), counts[of].astype(np.float64), trace.processes[of])
         self.split_pages(self.levels.of)
-        self._pace = self.trace.pace if paced else None
+        self._pace = trace.pace * (self._round / len(trace.accesses)) if paced and trace.pace is not None else None
         self._each = memory_accesses(spec)
         self._start = self.start_share()
+        place = int(self._before(1, 1)[0]) % self._round
+        self._position = np.array([place * len(trace.accesses) // self._round, 0])
 
     def accesses_in(self, tick: int) -> int:
-        """How many accesses a tick has."""
+        """How many accesses a tick has, or all on average."""
         before, after = self._before(tick, 2)
-        return int(after - before)
+        return max(int(after - before), self._each)
 
     def draw_ticks(self, first: int, ticks: int) -> Drawn:
-        """The accesses of so many ticks; L2 runs in all of them or in none."""
+        """The accesses of so many ticks; the next ones each time, L2 runs in all of them or in none."""
         bounds = self._before(first, ticks + 1)
         ends = bounds[1:] - bounds[0]
         drawn = Drawn(np.empty(ends[-1], np.uint32), ends, np.empty(ticks, np.uint64))
@@ -57,7 +67,8 @@ class TraceStream(MemoryStream):
             self.counter,
             first,
             self.trace.accesses,
-            int(bounds[0] % len(self.trace.accesses)),
+            self._first,
+            self._position,
             levels,
             int(self.levels.share * _SCALE),
             int(self.spec.workload.write_share * _SCALE),
@@ -67,14 +78,13 @@ class TraceStream(MemoryStream):
         return drawn
 
     def _before(self, first: int, ticks: int) -> npt.NDArray[np.int64]:
-        """Accesses of the trace, counted on through its repetitions, before each of these ticks."""
-        length = len(self.trace.accesses)
-        numbers = np.arange(first - 1, first - 1 + ticks, dtype=np.int64)
+        """Accesses, counted on through the trace's repetitions, before each of these ticks."""
+        made = self.accesses_before(first, ticks, self._each)
         if self._pace is None:
-            return int(self._start * length) + numbers * self._each
-        rounds, place = np.divmod(self._start + numbers * (self._each / length), 1.0)
+            return int(self._start * self._round) + made.astype(np.int64)
+        rounds, place = np.divmod(self._start + made / self._round, 1.0)
         within = np.interp(place * SLOTS, np.arange(SLOTS + 1), self._pace)
-        return rounds.astype(np.int64) * length + within.astype(np.int64)
+        return rounds.astype(np.int64) * self._round + within.astype(np.int64)
 
 
 def check_fits(pages: int, memory_pages: int) -> None:
@@ -96,34 +106,50 @@ def _follow(
     counter: tuple[np.uint64, np.uint64],
     first: int,
     accesses: npt.NDArray[np.uint32],
-    position: int,
+    first_pages: npt.NDArray[np.int64],
+    where: npt.NDArray[np.int64],
     levels: npt.NDArray[np.uint8],
     l2_share: int,
     write_share: int,
     numbers: npt.NDArray[np.uint32],
 ) -> None:
-    """Fills ``out`` and ``digests`` for the ticks from ``first`` on, with the accesses from ``position`` on."""
+    """Fills ``out`` and ``digests`` for the ticks from ``first`` on.
+
+    ``first_pages``: of each page of the trace, the first that stands for it. ``where``: the next access of the trace,
+    and which of the pages that stand for its page is the next one; they are moved on.
+    """
     begin = 0
+    position, copy = where[0], where[1]
     random = (len(levels) > 0 and l2_share > 0) or write_share > 0
     for t in range(len(ends)):
         number_of = ends[t] - begin
         for i in range(number_of):
-            access = accesses[position]
-            position += 1
-            if position == len(accesses):
-                position = 0
+            while True:
+                access = accesses[position]
+                original = access & np.uint32(ACCESS_PAGE)
+                page = first_pages[original] + copy
+                copy += 1
+                end = first_pages[original + np.uint32(1)]
+                if page + 1 >= end:
+                    copy = 0
+                    position += 1
+                    if position == len(accesses):
+                        position = 0
+                if page < end:
+                    break
             place = i & (BLOCK - 1)
             if random and place == 0:
                 random_blocks(numbers, min(number_of - i, BLOCK), key, i, first + t, counter)
-            if access & np.uint32(WRITE_UNKNOWN):
-                access &= np.uint32(ACCESS_PAGE)
-                if np.uint64(numbers[1, place]) < np.uint64(write_share):
-                    access |= np.uint32(ACCESS_WRITE)
+            writes = access & np.uint32(ACCESS_WRITE)
+            if access & np.uint32(WRITE_UNKNOWN) and np.uint64(numbers[1, place]) < np.uint64(write_share):
+                writes = np.uint32(ACCESS_WRITE)
+            access = np.uint32(page) | writes
             if len(levels):
-                level = levels[access & np.uint32(ACCESS_PAGE)]
+                level = levels[page]
                 if level == L2_ONLY or (level == SHARED and np.uint64(numbers[0, place]) < np.uint64(l2_share)):
                     access |= np.uint32(ACCESS_L2)
             out[begin + i] = access
             digest = (digest ^ np.uint64(access)) * FNV_PRIME
         digests[t] = digest
         begin = ends[t]
+    where[0], where[1] = position, copy

@@ -55,6 +55,8 @@ def read_perf_script(source: Source) -> Iterator[Accesses]:
             seconds, process = int(event["s"][:19]), int(event["id"][:19])
             if seconds >= 9_000_000_000:
                 raise UserError(f"{source.path}, line {number}: {seconds} s is later than 2^63 ns")
+            if process >= 1 << 63:
+                raise UserError(f"{source.path}, line {number}: {process} is too large for a process id")
             times.append(seconds * 10**9 + int(event["fraction"].ljust(9, b"0")))
             pages.append(address >> PAGE_SHIFT)
             writes.append(write)

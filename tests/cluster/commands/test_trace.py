@@ -94,7 +94,7 @@ def test_pictures_are_written(name: str, source: Path, tmp_path: Path, coldfleet
      (["import", "web.bin", "--out", "o.parquet", "--as", "csv", "--column", "paeg=1"], "did you mean 'page'"),
      (["import", "web.bin", "--out", "o.parquet", "--column", "page"], "write WHAT=NAME"),
      (["import", "web.bin", "--out", "o.parquet", "--size", "5"], "are for trace show"),
-     (["show", "web.bin", "--out", "o.parquet"], "--out is for trace import"),
+     (["show", "web.bin", "--out", "o.parquet"], "--out and --window are for trace import"),
      (["show", "nowhere"], "no such file"), (["show", "."], "a directory"),
      (["show", "web.bin", "--size", "0"], "from 1"),
      (["show", "web.bin", "--size", "1 KiB"], "not a whole number of 4096-byte pages"), (["list", "web.bin"], "list")],
@@ -117,10 +117,10 @@ needs_valgrind = pytest.mark.skipif(shutil.which("valgrind") is None, reason="va
 @needs_valgrind
 def test_a_program_is_recorded(tmp_path: Path, coldfleet: Command) -> None:
     out = tmp_path / "true.parquet"
-    said = coldfleet("trace", "record", "--out", out, "--", "/bin/true")
+    said = coldfleet("trace", "record", "--window", 10, "--out", out, "--", "/bin/true")
     assert said.code == 0, said.err
-    assert "from true.lackey (lackey)" in said.out
-    assert pq.read_metadata(out).num_rows > 10_000
+    assert "from true (lackey)" in said.out
+    assert pq.read_metadata(out).num_rows > 1000
     assert list(tmp_path.iterdir()) == [out]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +17,19 @@ from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.ray_executor import RayExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.worker_memory import worker_bytes
+from coldfleet.cluster.results.journal import read_journal
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.storage import open_storage
 from coldfleet.cluster.results.verify import verify
+from coldfleet.cluster.study import download
 from coldfleet.cluster.study.data import DATA_DIRECTORY
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import DataFile
 from tests.cluster.conftest import STUDY, Said
+from tests.cluster.ray_node import Head, Node, command, mounted, wait_for
 from tests.hostsim.workload.traces import local_accesses, write_heat, write_trace
 
 TRACED = STUDY.replace('kind = "zipf"', 'kind = "trace"\nfile = "web.parquet"').replace(
@@ -56,6 +63,36 @@ def test_tables_are_equal_on_ray_and_serial(kind: str, workers: int, traced: Pat
     one = done(plan, tmp_path / "serial")
     other = sweep(plan, tmp_path / "ray", RayExecutor(workers))
     assert all(one.table(name).equals(other.table(name)) for name in TABLES)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_tables_are_equal_on_two_nodes_one_of_which_has_the_data_from_the_results_only(
+    cluster: Head, traced: Path, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("makes a mount namespace with `unshare`, which takes root")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "empty").mkdir()
+    for file in (traced, traced.with_name("web.parquet")):
+        shutil.move(file, tmp_path / "study" / file.name)
+    study = tmp_path / "study" / traced.name
+    kinds = '"guest.workload.kind" = ["trace", "clone", "profile"]\n'
+    text = TRACED.replace('kind = "trace"\n', "").replace("replicates = 2", "replicates = 20") + kinds
+    study.write_text(text)
+    far = Node(
+        cluster.joining, cluster.token, tmp_path / "far.log", mounted("far", tmp_path / "empty", tmp_path / "study")
+    )
+    try:
+        wait_for("Ray runtime started", far.log, within_s=120)
+        done_there = command(cluster, cluster.token, "sweep", study, "--out", tmp_path / "two")
+        _, said = done_there.communicate(timeout=600)
+    finally:
+        far.stop()
+    assert done_there.returncode == 0, said
+    assert "far" in {batch.worker.split(":")[0] for batch in read_journal(open_storage(str(tmp_path / "two")))}
+    two, one = Results.open(tmp_path / "two"), done(study, tmp_path / "one")
+    assert all(two.table(name).equals(one.table(name), check_metadata=True) for name in TABLES)
 
 
 def test_results_have_the_data_and_its_hash_and_need_no_study(traced: Path, data: DataFile, tmp_path: Path) -> None:
@@ -121,6 +158,34 @@ def test_names_are_looked_for_beside_the_study_in_the_data_directory_and_as_uris
     traced.write_text(TRACED.replace("web.parquet", uri.replace("web", "none")))
     with pytest.raises(UserError, match=r"none\.parquet: can't be read"):
         read_study(traced)
+
+
+def test_a_server_that_does_not_answer_is_one_line_after_a_while(
+    traced: Path, tmp_path: Path, coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_S", 1.5)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"endpoint_override=127.0.0.1:{silent.getsockname()[1]}&scheme=http&region=us-east-1"
+        traced.write_text(TRACED.replace("web.parquet", f"s3://name:secret@bucket/web.parquet?{place}"))
+        start = time.monotonic()
+        said = coldfleet("sweep", traced, "--out", tmp_path / "r", "--executor", "serial")
+    assert time.monotonic() - start < 20
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "can't be read: nothing came for 1.5 s: is its server up?" in said.err
+    assert not any((tmp_path / "cache").rglob("*.*"))
+
+
+def test_programs_that_were_recorded_have_names(traced: Path, tmp_path: Path, coldfleet: Callable[..., Said]) -> None:
+    traced.write_text(TRACED.replace("web.parquet", "builtin:sqlite").replace("4 MiB", "64 MiB"))
+    results = done(traced, tmp_path / "r")
+    data = results.plan.data["builtin:sqlite"]
+    assert (tmp_path / "r" / data.stored_name).exists()
+    assert data.rows > data.pages > 512
+    traced.write_text(TRACED.replace("web.parquet", "builtin:sqlit"))
+    said = coldfleet("sweep", traced, "--out", tmp_path / "s", "--executor", "serial")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "'builtin:sqlit': there is no such trace: did you mean 'sqlite'?" in said.err
 
 
 def test_a_directory_of_results_may_have_any_name(traced: Path, tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ NAMES = ("oracle-general", "vscsi", "vscsi 2", "csv", "txt", "lackey", "perf-scr
          "damon script", "lru-gen", "lru-gen histogram", "page-idle", "parquet")  # fmt: skip
 
 
-def check(folder: Path, content: bytes, format: str | None) -> None:
+def check(folder: Path, content: bytes, format: str | None, window: int = 1) -> None:
     source, out = folder / "source", folder / "trace.parquet"
     source.write_bytes(content)
     out.unlink(missing_ok=True)
 
     def use() -> None:
-        trace = import_trace(source, out, format=format)
+        trace = import_trace(source, out, format=format, window=window)
         assert trace.rows == sum(batch.num_rows for batch in trace.batches()) > 0
         summarize_trace(trace)
 
@@ -38,22 +38,25 @@ def check(folder: Path, content: bytes, format: str | None) -> None:
     assert out.exists() or said
 
 
-def check_edited(folder: Path, name: str, edits: list[Cut], named: bool, way: str) -> None:
+def check_edited(folder: Path, name: str, edits: list[Cut], named: bool, way: str, window: int) -> None:
     content = every_format(folder)[name]
     content = packed(content)[way] if way else content
-    check(folder, cut_up(content, edits), name.split()[0] if named or name == "page-idle" else None)
+    check(folder, cut_up(content, edits), name.split()[0] if named or name == "page-idle" else None, window)
 
 
 ARGUMENTS: tuple[Any, ...] = (
-    st.sampled_from(NAMES), EDITS, st.booleans(), st.sampled_from(["", "", "", "gzip", "zstd", "xz", "bzip2", "zlib"])
+    st.sampled_from(NAMES), EDITS, st.booleans(), st.sampled_from(["", "", "", "gzip", "zstd", "xz", "bzip2", "zlib"]),
+    st.sampled_from([1, 1, 1, 2, 7, 1 << 20]),
 )  # fmt: skip
 ANYTHING = (st.binary(max_size=200) | st.lists(PIECES, max_size=30).map(b"".join), st.sampled_from([None, *FORMATS]))
 
 
 @BOUNDED
 @given(*ARGUMENTS)
-def test_a_damaged_file_is_read_or_one_line(tmp_path: Path, name: str, edits: list[Cut], named: bool, way: str) -> None:
-    check_edited(tmp_path, name, edits, named, way)
+def test_a_damaged_file_is_read_or_one_line(
+    tmp_path: Path, name: str, edits: list[Cut], named: bool, way: str, window: int
+) -> None:
+    check_edited(tmp_path, name, edits, named, way, window)
 
 
 @BOUNDED
@@ -65,8 +68,8 @@ def test_anything_in_any_format_is_read_or_one_line(tmp_path: Path, content: byt
 @pytest.mark.slow
 @LONG
 @given(*ARGUMENTS)
-def test_fuzz_damaged_traces(tmp_path: Path, name: str, edits: list[Cut], named: bool, way: str) -> None:
-    check_edited(tmp_path, name, edits, named, way)
+def test_fuzz_damaged_traces(tmp_path: Path, name: str, edits: list[Cut], named: bool, way: str, window: int) -> None:
+    check_edited(tmp_path, name, edits, named, way, window)
 
 
 @pytest.mark.slow

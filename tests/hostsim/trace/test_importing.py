@@ -189,6 +189,7 @@ BAD = {
     "lackey 10^19": (b" L 1000,8\n L 8ac7230489e80000,8\n", "line 2: a number is too large", None),
     "perf 10^19": (b" a 1/1 1.0: page-faults: 8ac7230489e80000\n", "0x8ac7230489e80000 is no address", None),
     "an old DAMON record": (b"damon_recfmt_ver\x02\0\0\0" + b"\0" * 40, "a record of an older DAMON", None),
+    "perf process 10^19": (b" a 9999999999999999999/1 1.0: page-faults: 1000\n", "too large for a process id", None),
     "perf.data": (b"PERFILE2" + b"\0" * 40, "perf script", None),
     "DAMON cut": (files.damon()[:-9], "not damo's JSON, damaged or cut", None),
     "DAMON 10^19": (files.damon(end="10,000,000,000,000,000,000"), "addresses have 57 bits", None),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
+from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import DRAWN_KINDS, GuestSpec, NestedSpec, WorkloadSpec
 from coldfleet.hostsim.workload.alias import alias_table
 from coldfleet.hostsim.workload.schedule import fnv1a
@@ -117,6 +118,51 @@ def test_layout_scatters_the_ranks_or_keeps_them_in_address_order(layout: str) -
 def test_writes_have_their_share(write_share: float) -> None:
     accesses = drawn(stream(write_share=write_share), 4)
     assert_share(accesses & ACCESS_WRITE != 0, write_share)
+
+
+@pytest.mark.parametrize("load", ["bursts", "diurnal"])
+@pytest.mark.parametrize(("period", "swing"), [(1, 1.0), (5, 0.0), (6, 1.0), (7, 0.6)])
+def test_any_load_makes_as_many_accesses_in_a_whole_period(load: str, period: int, swing: float) -> None:
+    source = stream(load=load, load_ticks=period, load_swing=swing)
+    counts = np.diff(source.draw_ticks(1, 10 * period).ends, prepend=0).reshape(10, period)
+    assert abs(counts.sum(axis=1) - period * PER_TICK).max() <= 1
+    assert counts.min() >= (1 - swing) * PER_TICK - 1
+
+
+def test_bursts_have_what_the_other_ticks_lack_at_a_tick_of_each_guests_own() -> None:
+    one, other = (
+        np.diff(stream(guest=guest, load="bursts", load_ticks=8, load_swing=0.75).draw_ticks(1, 640).ends, prepend=0)
+        for guest in (0, 1)
+    )
+    most = one.reshape(80, 8)
+    assert abs(np.sort(most, axis=1)[:, :7] - PER_TICK // 4).max() <= 1
+    assert abs(most.max(axis=1) - (0.25 + 0.75 * 8) * PER_TICK).max() <= 1
+    assert set(most.argmax(axis=1)) == set(range(8))
+    assert (one != other).any()
+
+
+def test_by_day_there_is_more_than_by_night_for_all_guests_alike() -> None:
+    days = [
+        np.diff(stream(guest=guest, load="diurnal", load_ticks=24, load_swing=0.5).draw_ticks(1, 48).ends, prepend=0)
+        for guest in (0, 1)
+    ]
+    assert (days[0] == days[1]).all()
+    assert abs(days[0][:24] - days[0][24:]).max() <= 1
+    assert days[0][[0, 23]].max() < 0.51 * PER_TICK < 1.49 * PER_TICK < days[0][[11, 12]].min()
+
+
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
+def test_the_working_set_shrinks_to_its_least_and_grows_again(kind: str) -> None:
+    source = stream(kind=kind, skew=0.5, hot_access_share=0.5, set_ticks=8, set_least=0.25, layout="ordered")
+    pages = [set(tick.tolist()) for tick in drawn(source, 9)]
+    wanted = [PAGES * share for share in (1, 0.8125, 0.625, 0.4375, 0.25, 0.4375, 0.625, 0.8125, 1)]
+    assert [len(each) for each in pages] == pytest.approx(wanted, abs=3)
+    assert [max(each) for each in pages] == pytest.approx(np.array(wanted) - 1, abs=3)
+
+
+def test_what_has_a_working_set_of_its_own_takes_no_other() -> None:
+    with pytest.raises(UserError, match="has the working set that it has: leave out set_ticks"):
+        WorkloadSpec("stack", set_ticks=3)
 
 
 NESTED = [(0.5, 0.5, 0.25), (0.2, 0.3, 0.3), (0.9, 1.0, 0.0), (0.7, 0.1, 0.05)]

@@ -77,6 +77,13 @@ def test_on_a_clock_bursts_stay_bursts(tmp_path: Path) -> None:
     assert counts[-1] > 10
 
 
+@pytest.mark.parametrize("paced", [False, True])
+def test_a_trace_can_be_followed_in_bursts(paced: bool, tmp_path: Path) -> None:
+    made = stream(tmp_path, each=7, paced=paced, load="bursts", load_ticks=4, load_swing=1.0).draw_ticks(1, 8)
+    assert sorted(np.diff(made.ends, prepend=0).tolist()) == [0] * 6 + [28] * 2
+    assert made.accesses.tolist() == [*DENSE] * 8
+
+
 def test_a_clocks_time_is_the_same_number_of_rounds(tmp_path: Path) -> None:
     file = write_trace(tmp_path / "t.parquet", np.arange(100) % 8, time=np.arange(100) ** 2)
     made = stream(tmp_path, file=file, each=33, paced=True).draw_ticks(1, 300)

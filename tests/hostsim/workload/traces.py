@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from coldfleet.hostsim.engine.state import ACCESS_PAGE
 from coldfleet.hostsim.spec.host_spec import DataFile
+from coldfleet.hostsim.trace.reuse import ReuseTracker
 from coldfleet.hostsim.trace.table import HEAT, Accesses, TraceWriter
 from coldfleet.hostsim.workload.trace_data import sha256_of
 
@@ -32,6 +34,14 @@ def _written(path: Path, kind: str, batch: pa.RecordBatch, clock: bool) -> DataF
     writer.finish("made", "test", clock, False, ())
     writer.close()
     return DataFile(str(path), sha256_of(path))
+
+
+def miss_ratios(accesses: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of LRUs of these sizes."""
+    tracker, count = ReuseTracker(1), len(accesses)
+    tracker.follow((accesses & np.uint32(ACCESS_PAGE)).astype(np.int64), np.arange(count), np.zeros(count, np.int64))
+    hits = np.cumsum(tracker.distances)
+    return 1 - hits[np.minimum(sizes, len(hits) - 1)] / count
 
 
 def local_accesses(kind: str, count: int = 150_000, pages: int = 4_000) -> npt.NDArray[np.int64]:
