@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,7 +211,10 @@ def _family(home: str) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _our_signals() -> Iterator[None]:
-    """As Ray starts, it takes SIGTERM for itself, and may lose one that comes in a callback: here it doesn't get it."""
+    """As Ray starts, it takes SIGTERM for itself, and may lose one that comes in a callback: here it doesn't get it.
+
+    What its C++ part has installed meanwhile, which ends the process with a dump, is replaced at the end.
+    """
     real = signal.signal
 
     def keep(number: int, handler: Any) -> Any:
@@ -221,6 +225,9 @@ def _our_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal = real
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, signal.getsignal(number))
 
 
 def join(address: str) -> Any:
