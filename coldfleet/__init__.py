@@ -26,6 +26,7 @@ __all__ = [
     "HeatSummary",
     "HostResult",
     "HostSpec",
+    "HugePageSpec",
     "ImportProgress",
     "MapAnswer",
     "MapPoint",
@@ -85,6 +86,7 @@ _HOMES = {
     "coldfleet.host": "list_policies simulate_host",
     "coldfleet.hostsim.spec.host_spec": "ClockSpec CompressionSpec DataFile GuestResult GuestSpec HostResult HostSpec "
     "NestedSpec PageCacheSpec VmSpec WorkloadSpec",
+    "coldfleet.hostsim.spec.huge_spec": "HugePageSpec",
     "coldfleet.hostsim.spec.errors": "UserError",
     "coldfleet.hostsim.trace.importing": "ImportProgress import_trace",
     "coldfleet.hostsim.trace.record": "record_trace",
@@ -126,6 +128,7 @@ if TYPE_CHECKING:
         VmSpec,
         WorkloadSpec,
     )
+    from coldfleet.hostsim.spec.huge_spec import HugePageSpec
     from coldfleet.hostsim.trace.heat import HeatSummary
     from coldfleet.hostsim.trace.importing import ImportProgress, import_trace
     from coldfleet.hostsim.trace.record import record_trace

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from coldfleet.hostsim.clock.host_clock import GuestTick, HostClock, gauges
+from coldfleet.hostsim.clock.kernel_threads import Worker
 from coldfleet.hostsim.clock.user_space_reclaim import is_due, user_space_reclaim
 from coldfleet.hostsim.costs.constants import cpu_ns
 from coldfleet.hostsim.counters.counters import COUNTERS, EVENTS
@@ -21,7 +22,8 @@ from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.memory.result_laws import check_result
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
-from coldfleet.hostsim.monitors.monitor import AccessMonitor, make_monitor
+from coldfleet.hostsim.mm.khugepaged import Khugepaged
+from coldfleet.hostsim.monitors.monitor import make_monitor
 from coldfleet.hostsim.sampling import scale_up, simulate_sampled
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.checks import MAX_SWAPPINESS
@@ -67,6 +69,7 @@ def simulate_host(
         raise UserError(f"swappiness {spec.swappiness} is only known since 6.14: at most {MAX_SWAPPINESS}")
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
+    _check_huge_pages(spec)
     if spec.sample > 1:
         key = int(study_key(seed, replicate))
         random = np.random.Generator(np.random.Philox(key=key, counter=[0, SAMPLE_STARTS, host, 0]))
@@ -99,6 +102,7 @@ def simulate_host(
             swappiness=spec.swappiness,
             file_pages=guest.page_cache.pages if guest.page_cache else 0,
             readahead_pages=guest.page_cache.readahead_pages if guest.page_cache else 0,
+            **_huge_pages(spec, guest),
         )
         for guest in spec.guests
     ]
@@ -112,7 +116,7 @@ def simulate_host(
         parent_protection=(0, 0) if spec.parent_pages else None,
         shared_cpu=spec.scenario,
         async_swap=device.asynchronous,
-        free_pages=max(spec.memory_pages - sum(slot.kernel_pages for slot in slots), 0),
+        free_pages=max(spec.memory_pages - spec.hugetlb_pages - sum(slot.kernel_pages for slot in slots), 0),
         watermarks=_watermarks(spec),
         swap_pages=0 if device.name == NO_SWAP else spec.swap_pages or None,
         compressed_swap=device.compresses,
@@ -132,10 +136,9 @@ def simulate_host(
     for g, guest in enumerate(spec.guests):
         if guest.own_pages:
             memory.touch_own(g)
-    monitor = make_monitor(memory, spec, key=study_key(seed, replicate), host=host) if spec.monitor else None
-    together = not (
-        monitor or memory.has_io or memory.watched or spec.epochs or audit
-    )  # nothing happens between ticks that takes no time
+    workers = _workers(memory, spec, study_key(seed, replicate), host)
+    # if nothing happens between ticks that takes no time
+    together = not (workers or memory.has_io or memory.watched or spec.epochs or audit)
     epochs: list[Epoch] = []
     tick = 0
     while tick <= spec.ticks:
@@ -145,15 +148,15 @@ def simulate_host(
         else:
             for g, guest_tick in enumerate(guest_ticks):
                 _run_tick(queues, g, guest_tick, tick)
-            if monitor is not None and tick and tick % spec.monitor_every_ticks == 0:
-                for _ in monitor():
+            for worker in workers.values():
+                for _ in worker.begin() if tick and tick % worker.every_ticks == 0 else ():
                     pass
         if clock is not None:
             clock.complete_io()
         else:
             memory.complete_io()
         if spec.clock and not tick:
-            clock = _clock(memory, queues, guest_ticks, monitor, spec, who)
+            clock = _clock(memory, queues, guest_ticks, workers, spec, who)
             memory.protect_generations(spec.min_ttl_ms)
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
@@ -228,12 +231,12 @@ def _access_queues(memory: HostMemory, spec: HostSpec, policy: Policy, who: tupl
         has_baseline = spec.clock and (guest.nested or guest.page_cache)
         baseline_of.append(len(slots) if has_baseline else -1)
         if has_baseline:
-            slots.append(_baseline(guest))
+            slots.append(_baseline(spec, guest))
     baseline = HostMemory(slots, memory.kernel, policy) if slots else None
     return AccessQueues(memory, sources, spec.ticks, baseline, baseline_of)
 
 
-def _baseline(guest: GuestSpec) -> Memslot:
+def _baseline(spec: HostSpec, guest: GuestSpec) -> Memslot:
     """Memory without limit for a guest that has faults after tick 0 even so: by L2, or of a file's pages."""
     return Memslot(
         guest.memory_pages,
@@ -241,7 +244,48 @@ def _baseline(guest: GuestSpec) -> Memslot:
         tdp=guest.vm.tdp,
         file_pages=guest.page_cache.pages if guest.page_cache else 0,
         readahead_pages=guest.page_cache.readahead_pages if guest.page_cache else 0,
+        **_huge_pages(spec, guest),
     )
+
+
+def _huge_pages(spec: HostSpec, guest: GuestSpec) -> dict[str, bool]:
+    """What a guest's Memslot says of huge pages."""
+    if guest.huge_pages == "never":
+        return {}
+    return {
+        "huge_pages": True,
+        "huge_reclaims": spec.huge_pages.reclaims(guest.huge_pages),
+        "huge_wakes": spec.huge_pages.wakes_kswapd(guest.huge_pages),
+        "l1_huge": guest.vm.l1_huge_pages,
+    }
+
+
+def _workers(memory: HostMemory, spec: HostSpec, key: np.uint64, host: int) -> dict[str, Worker]:
+    """The access monitor and khugepaged, if they are there, by the column of their CPU time."""
+    workers, huge = {}, spec.huge_pages
+    if spec.monitor:
+        monitor = make_monitor(memory, spec, key=key, host=host)
+        workers["monitor_cpu_ns"] = Worker(monitor, spec.monitor_every_ticks)
+    if huge.khugepaged and len(memory.machine.huge):
+        limits = {"max_ptes_none": huge.max_ptes_none, "max_ptes_swap": huge.max_ptes_swap}
+        khugepaged = Khugepaged(memory.machine, pages_to_scan=huge.pages_to_scan, **limits)
+        workers["khugepaged_cpu_ns"] = Worker(khugepaged.wake_up, huge.every_ticks)
+    return workers
+
+
+def _check_huge_pages(spec: HostSpec) -> None:
+    """Raises UserError for a host whose huge pages are not modelled."""
+    if all(guest.huge_pages == "never" for guest in spec.guests):
+        return
+    for wrong, why in (
+        (not spec.lru_gen, "the classic LRU has none"),
+        (get_device(spec.swap_device).asynchronous, f"swap_device {spec.swap_device!r}: it takes zram, or none"),
+        (spec.sample > 1, "reclaim takes 2 MiB at a time, which a sample can't scale: sample = 1"),
+        (bool(spec.monitor), "an access monitor sees pages of 4 KiB only"),
+        (any(guest.vm.extras for guest in spec.guests), "only plain VMs have them: leave vm as it is, but for tdp"),
+    ):
+        if wrong:
+            raise UserError(f"huge pages are not modelled here: {why}")
 
 
 def _guest_tick(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> GuestTick:
@@ -271,7 +315,7 @@ def _clock(
     memory: HostMemory,
     queues: AccessQueues,
     guest_ticks: list[GuestTick],
-    monitor: AccessMonitor | None,
+    workers: Mapping[str, Worker],
     spec: HostSpec,
     who: tuple[int, int, int],
 ) -> HostClock:
@@ -298,8 +342,7 @@ def _clock(
         [kinds.index(name) if name else 0 for name in files],
         spec.scale,
         spec.calibration,
-        monitor,
-        spec.monitor_every_ticks,
+        workers,
     )
 
 
@@ -345,6 +388,7 @@ def collect(
     found["mmu_lock_write_acquisitions"] = int(totals[LOCKS + Lock.MMU_WRITE])
     found["indirect_shadow_pages"] = int(memory.machine.mms[guest]["indirect_shadow_pages"])
     found["resident_pages"] = memory.resident(guest)
+    found["anon_huge_pages"] = memory.anon_huge_pages(guest)
     found.update(cpu_ns(found, sites, calibration))
     found.update(times)
     return {counter.name: found[counter.name] for counter in COUNTERS}

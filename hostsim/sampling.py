@@ -73,6 +73,7 @@ def _part_of_host(spec: HostSpec, number: int, start: float, step: int, smaller_
         guests=guests,
         parent_pages=_limit(part, spec.parent_pages, scale),
         memory_pages=round(spec.memory_pages / scale),
+        hugetlb_pages=round(spec.hugetlb_pages / scale),
         swap_pages=math.ceil(spec.swap_pages / scale),
         pool_pages=math.ceil(spec.pool_pages / scale),
     )

@@ -20,6 +20,7 @@ from coldfleet.hostsim.spec.host_spec import (
     SUBSCRIBERS,
     SWAP_DEVICES,
 )
+from coldfleet.hostsim.spec.huge_spec import DEFRAG
 from coldfleet.policies import POLICIES
 
 SHARES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
@@ -198,3 +199,37 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         study["guest"]["page_cache"] = draw(PAGE_CACHES)
     return study
+
+
+@st.composite
+def huge_studies(draw: st.DrawFn) -> dict[str, Any]:
+    """The same with huge pages, without what these are refused beside."""
+    study = draw(studies()) | {"truth": "off", "monitor": {}}
+    study["vm"] = {key: value for key, value in study["vm"].items() if key == "tdp"}
+    study["reclaim"] = {key: value for key, value in study["reclaim"].items() if key != "lru"}
+    study["host"] = {key: value for key, value in study.get("host", {}).items() if key != "sample"}
+    if study["swap"]["device"] not in ("zram", "none"):
+        study["swap"] = {"device": "zram", "size": study["swap"]["size"]}
+    for nested in (study.get("nested", {}), *(each.get("nested", {}) for each in _classes(study).values())):
+        nested.pop("l1_paging", None)
+        nested["l1_huge_pages"] = draw(SWITCH)
+    study["guest"]["huge_pages"] = draw(st.sampled_from(["madvise", "always"]))
+    study["huge_pages"] = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "defrag": st.sampled_from(DEFRAG),
+                "khugepaged": SWITCH,
+                "every_ticks": st.integers(1, 2),
+                "pages_to_scan": st.sampled_from([512, 4096]),
+                "max_ptes_none": st.sampled_from([0, 511]),
+                "max_ptes_swap": st.sampled_from([0, 64, 511]),
+            },
+        )
+    )
+    return study
+
+
+def _classes(study: dict[str, Any]) -> dict[str, Any]:
+    classes: dict[str, Any] = study["fleet"].get("guest", {})
+    return classes

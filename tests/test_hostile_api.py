@@ -91,6 +91,7 @@ add("workload", coldfleet.WorkloadSpec, *coldfleet.WorkloadSpec.__dataclass_fiel
 add("nested", coldfleet.NestedSpec, *coldfleet.NestedSpec.__dataclass_fields__)
 add("clock", coldfleet.ClockSpec, *coldfleet.ClockSpec.__dataclass_fields__)
 add("compression", coldfleet.CompressionSpec, *coldfleet.CompressionSpec.__dataclass_fields__)
+add("huge pages", coldfleet.HugePageSpec, *coldfleet.HugePageSpec.__dataclass_fields__)
 add("page cache", lambda **more: coldfleet.PageCacheSpec(**{"pages": 4, **more}),
     *coldfleet.PageCacheSpec.__dataclass_fields__)  # fmt: skip
 

@@ -77,6 +77,8 @@ def _in_short(ask: Ask, life: Life) -> str:
     text = f"{ask.site.replace('_', '-')}: {'young' if ask.young else 'old'}"
     if ask.young == ask.touched:
         return text
+    if ask.huge:
+        return f"{text}, WRONG (of its huge page)"
     who = "untouched" if ask.young else f"{'L2' if life.touches[number - 1].by_l2 else 'L1'} touched it"
     return f"{text}, WRONG ({who})"
 
@@ -86,12 +88,13 @@ def ask_in_words(ask: Ask, life: Life) -> str:
     if not ask.site:
         return f"{_LEFT_OUT}: {_truth(ask, life)}"
     bits = [name for name in _MMUS if getattr(ask, name)]
+    site = _SITES[ask.site] + (" for its huge page" if ask.huge else "")
     if ask.young:
         heard = [name for name in bits if name == "primary" or not ask.failed]
-        return f"{_SITES[ask.site]}: {_answer(ask, life)} (by the Accessed bit {' and '.join(heard)})"
+        return f"{site}: {_answer(ask, life)} (by the Accessed bit {' and '.join(heard)})"
     unseen = f"Accessed bit {' and '.join(bits)} was set" if bits else "no Accessed bit was set"
     silent = "; KVM said nothing" if ask.failed else ""
-    return f"{_SITES[ask.site]}: {_answer(ask, life)} ({unseen}{silent})"
+    return f"{site}: {_answer(ask, life)} ({unseen}{silent})"
 
 
 def _answer(ask: Ask, life: Life) -> str:
@@ -101,6 +104,8 @@ def _answer(ask: Ask, life: Life) -> str:
 
 def _truth(ask: Ask, life: Life) -> str:
     """When the page had been touched last, as no kernel knows."""
+    if ask.huge:
+        return f"{'one' if ask.touched else 'none'} of the 512 pages of its huge page had been touched"
     number = bisect_left(life.touches, ask.when, key=lambda touch: touch.when)
     if not number:
         return "not touched before"
@@ -132,11 +137,16 @@ def changes_in_words(moment: Moment, asked: bool = False) -> list[str]:
     """What happened to a page in a moment; ``asked``: that a site asked for it then is said elsewhere."""
     before, after = moment.before, moment.after
     if moment.evicted:
-        return [f"evicted {_from_where(before, moment)}with {_bits(before)}"]
+        return [
+            f"evicted {'with its huge page ' if before.huge else ''}{_from_where(before, moment)}with {_bits(before)}"
+        ]
     if moment.faulted_in:
         how = "read from swap: a refault" if before.swapped else "mapped for the first time"
+        how += " by a huge page" if after.huge else ""
         return [how + (f", generation {after.seq}" if after.seq >= 0 else "")]
     said = []
+    if before.huge != after.huge:
+        said.append("part of a huge page now" if after.huge else "its huge page was split")
     if before.seq != after.seq:
         said.append(f"moved from generation {before.seq} to {after.seq} ({moment.min_seq} to {moment.max_seq})")
     if not asked:

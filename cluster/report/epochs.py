@@ -17,6 +17,8 @@ _COUNTED = {
     "refaults": ("refaults in a tick", 1.0),
     "pgsteal": ("pages evicted in a tick", 1.0),
     "reclaim_cpu_ns": ("reclaim CPU in a tick (ms)", 1e-6),
+    "huge_page_ticks": ("memory in huge pages (pages)", 1.0),
+    "bloat_page_ticks": ("untouched beside touched in huge pages (pages)", 1.0),
     "oom_kills": ("OOM kills in a tick", 1.0),
     "psi_some_ns": ("memory pressure in a tick, some (ms)", 1e-6),
     "psi_full_ns": ("memory pressure in a tick, full (ms)", 1e-6),

@@ -138,6 +138,8 @@ DERIVED = (
     Metric("promotion_rate", "promotion rate", ("refaults",), over=_IN_MEMORY, unit="share", per_tick=True),
     Metric("residency", "residency", ("resident_page_ticks",), over=("ticks",), unit="pages"),
     Metric("dram_pages", "DRAM used", _DRAM, over=("ticks",), unit="pages"),
+    Metric("huge_share", "huge share", ("huge_page_ticks",), over=("resident_page_ticks",), unit="share"),
+    Metric("bloat", "bloat", ("bloat_page_ticks",), over=("resident_page_ticks",), unit="share"),
     Metric("throughput", "throughput", ("unreclaimed_ns",), over=_BUSY, unit="share"),
     Metric("slowdown", "slowdown", _BUSY, over=("unreclaimed_ns",), unit="share", less=("unreclaimed_ns",)),
     Metric("aging_pass_ms", "aging pass ms", ("aging_pass_ns",), 1e-6, over=("aging_passes",), unit="ms"),
@@ -152,6 +154,8 @@ in the shadow MMU alone. fault_rate: the share of all accesses, those of devices
 promotion_rate: refaults over the pages that were in memory in a tick, at its end or until they were evicted in it; the
 SLO of software-defined far memory (Lagar-Cavilla et al., ASPLOS 2019, section 4.2), there 0.2 % a minute. residency:
 pages in memory, the mean over all ticks but 0; dram_pages: the same with what is in zram's pool, and kernel memory.
+huge_share: the part of them that is huge pages; bloat: the part that nobody touched in the tick, but another page of
+the same huge page, the mean over all ticks but 0.
 damon_error: how far DAMON's access counts are from the truth, over all pages; damon_hot_error: the same of the hot
 pages, over their true accesses. The others need a clock. throughput: the time that the same accesses take without
 reclaim, over the time that they took; slowdown: how much longer they took, as a share. aging_pass_ms: mean length of

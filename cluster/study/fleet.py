@@ -29,6 +29,7 @@ from coldfleet.hostsim.spec.host_spec import (
     VmSpec,
     WorkloadSpec,
 )
+from coldfleet.hostsim.spec.huge_spec import HugePageSpec
 
 MAX_PLACING_S = 60.0
 
@@ -168,7 +169,8 @@ def _resources(spec: CellSpec) -> list[tuple[str, HostResources]]:
     every = sum(each.count * (each.memory + each.page_cache.memory) for each in spec.fleet.guest.values())
     classes = {
         name: HostResources(
-            each.memory * spec.overcommit or every, each.cpus * spec.fleet.vcpus_per_cpu if each.cpus else math.inf
+            (each.memory - spec.host.hugetlb) * spec.overcommit or every,
+            each.cpus * spec.fleet.vcpus_per_cpu if each.cpus else math.inf,
         )
         for name, each in spec.host_classes.items()
     }
@@ -207,6 +209,7 @@ def _scenario_host(spec: CellSpec) -> HostSpec:
                 min_pages=spec.guest.memory_min,
                 low_pages=spec.guest.memory_low,
                 high_pages=spec.guest.memory_high,
+                huge_pages=spec.guest.huge_pages,
                 accesses_per_tick=spec.guest.accesses_per_tick,
                 kind=guest.kind,
                 recorded=RecordedWorkload(guest.workload, layout, "write" in guest.options),
@@ -258,8 +261,9 @@ def _guest(cell: Cell, guest: Guest, nested: Nested, name: str, runs_nested: boo
         min_pages=guest.memory_min,
         low_pages=guest.memory_low,
         high_pages=guest.memory_high,
+        huge_pages=guest.huge_pages,
         page_cache=_page_cache(guest.page_cache),
-        nested=NestedSpec(**nested.model_dump(exclude={"l1_paging"})) if runs_nested else None,
+        nested=NestedSpec(**nested.model_dump(exclude={"l1_paging", "l1_huge_pages"})) if runs_nested else None,
         vm=_vm(spec, nested),
         vcpus=guest.vcpus if isinstance(guest, GuestClass) else spec.clock.vcpus,
     )
@@ -281,6 +285,7 @@ def _vm(spec: CellSpec, nested: Nested) -> VmSpec:
         l1_shadow_paging=nested.l1_paging == "shadow",
         subscribers=tuple(vm.subscribers.split(", ")),
         truth=spec.truth == "on",
+        l1_huge_pages=nested.l1_huge_pages == "on",
     )
 
 
@@ -317,6 +322,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         swappiness=reclaim.swappiness,
         flush_every_ticks=reclaim.flush_every_ticks,
         memory_pages=pages,
+        hugetlb_pages=spec.host.hugetlb,
         watermark_scale_factor=spec.host.watermark_scale_factor,
         swap_device=spec.swap.device,
         swap_pages=spec.swap.size,
@@ -331,6 +337,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         sample=int(spec.host.sample.rpartition("/")[2]),
         calibration=parse_calibration(spec.calibration),
         epochs=spec.output.epochs == "on",
+        huge_pages=HugePageSpec(**spec.huge_pages.model_dump() | {"khugepaged": spec.huge_pages.khugepaged == "on"}),
     )
 
 

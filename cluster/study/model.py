@@ -22,6 +22,7 @@ from coldfleet.cluster.study.tables import (
     GuestClass,
     Host,
     HostClass,
+    HugePages,
     Monitor,
     Nested,
     Output,
@@ -81,6 +82,7 @@ class CellSpec(Table):
     nested: Nested = Nested()
     vm: Vm = Vm()
     reclaim: Reclaim = Reclaim()
+    huge_pages: HugePages = HugePages()
     swap: Swap = Swap()
     monitor: Monitor = Monitor()
     clock: Clock = Clock()
@@ -131,6 +133,12 @@ class CellSpec(Table):
         if self.reclaim.mode == "host" and not self.host.memory:
             sizes = {f"fleet.host.{name}.memory": each.memory for name, each in self.host_classes.items()}
         for key, pages in sizes.items():
+            if self.host.hugetlb and (not pages or self.host.hugetlb >= pages or self.host.hugetlb % 512):
+                raise UserError(
+                    f"host.hugetlb {MEMORY.format(self.host.hugetlb)} is a part of a host's memory in whole 2 MiB, and "
+                    f"{key} is {MEMORY.format(pages)}: set {key} to more, or leave it out"
+                )
+            pages -= self.host.hugetlb
             if not pages:
                 continue
             from coldfleet.hostsim.memory.watermarks import kernel_watermarks
@@ -198,6 +206,32 @@ class CellSpec(Table):
             raise UserError(
                 f'host.sample "{self.host.sample}" knows no scenario, monitor or device_share: leave them out'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_huge_pages(self) -> CellSpec:
+        """Where huge pages are not modelled."""
+        classes = {f"fleet.guest.{name}": each for name, each in self.fleet.guest.items()}
+        guests: dict[str, Guest] = {**classes} or {"guest": self.guest}
+        where = next((name for name, guest in guests.items() if guest.huge_pages != "never"), "")
+        odd = self.vm.model_dump(exclude={"tdp", "shared_by"}) != Vm().model_dump(exclude={"tdp", "shared_by"})
+        shadowed = [self.nested, *(each.nested for each in self.fleet.guest.values())]
+        for wrong, why in (
+            (self.reclaim.lru != "mglru", 'reclaim.lru = "classic" has none'),
+            (self.swap.device not in ("zram", "none"), f'swap.device = "{self.swap.device}": it takes zram, or none'),
+            (
+                self.host.sample != "1",
+                f"host.sample {self.host.sample}: reclaim takes 2 MiB whole, a sample can't",
+            ),
+            (self.monitor.kind != "none", f'monitor.kind = "{self.monitor.kind}" sees pages of 4 KiB only'),
+            (
+                odd or any(each.l1_paging == "shadow" for each in shadowed),
+                "[vm] may only set tdp, [nested] no l1_paging",
+            ),
+            (self.truth == "on", "truth is of pages of 4 KiB"),
+        ):
+            if where and wrong:
+                raise UserError(f"{where}.huge_pages are not modelled here: {why}; change it, or leave huge_pages out")
         return self
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS, MAX_P
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import ORDERED_KINDS, CompressionSpec, HostSpec
+from coldfleet.hostsim.spec.huge_spec import HugePageSpec
 from coldfleet.hostsim.spec.units import MEMORY, TIME
 
 MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
@@ -190,6 +191,11 @@ class Guest(Table):
         le=MAX_ACCESSES_PER_TICK,
     )
     workload: Workload = Workload()
+    huge_pages: Literal["never", "madvise", "always"] = table_key(
+        "whether 2 MiB of a guest's memory get a huge page at their first touch. madvise: the VMM asks for them; "
+        "always: the host gives them unasked. The two differ in what [huge_pages] defrag makes of them",
+        default="never",
+    )
     page_cache: PageCache = PageCache()
 
     @model_validator(mode="after")
@@ -253,6 +259,12 @@ class Nested(Table):
         "nested: L1 gives L2 nested page tables, which KVM shadows; shadow: L1 shadows L2's tables itself, so that KVM "
         "maps L2's accesses in the TDP MMU",
         default="nested",
+    )
+
+    l1_huge_pages: Switch = table_key(
+        "the page tables that KVM shadows map 2 MiB at a time where the host does: those of L1 for L2, or, without the "
+        "TDP MMU, the guest's own; off: 4 KiB, so that the shadow MMU has 512 SPTEs for a huge page",
+        default="on",
     )
 
     @model_validator(mode="after")
@@ -459,6 +471,33 @@ class Swap(Table):
         return self
 
 
+class HugePages(Table):
+    """What a host does for guests that may have huge pages (guest.huge_pages), as in transparent_hugepage/."""
+
+    defrag: Literal["never", "defer", "defer+madvise", "madvise", "always"] = table_key(
+        "whether a first touch reclaims for a huge page that there is no room for: never, always, or if the VMM asked "
+        "(madvise); defer and defer+madvise wake kswapd where they don't. Otherwise it gets a small page",
+        default=HugePageSpec.defrag,
+    )
+    khugepaged: Switch = table_key("on: khugepaged makes huge pages of small ones again", default="on")
+    every_ticks: Count = table_key(
+        "how often khugepaged wakes up: scan_sleep_millisecs is 10 s", "ticks", HugePageSpec.every_ticks
+    )
+    pages_to_scan: int = table_key(
+        "pages that it looks at then, a page table at a time", "pages", HugePageSpec.pages_to_scan, ge=512, lt=2**31
+    )
+    max_ptes_none: int = table_key(
+        "pages of 2 MiB that may never have been touched if they are to be a huge page",
+        "pages",
+        HugePageSpec.max_ptes_none,
+        ge=0,
+        le=511,
+    )
+    max_ptes_swap: int = table_key(
+        "pages of it that may be in swap, and are read", "pages", HugePageSpec.max_ptes_swap, ge=0, le=511
+    )
+
+
 class Clock(Table):
     """How time passes on the hosts."""
 
@@ -492,6 +531,11 @@ class Host(Table):
     memory: AnyMemory = table_key(
         'a host\'s memory for its guests, such as "64 GiB", with kswapd; "0 pages": as much as they need, but what '
         'reclaim.mode = "host" leaves them: their memory over overcommit, or that of the host\'s class',
+        "pages",
+        0,
+    )
+    hugetlb: AnyMemory = table_key(
+        "of it, what is reserved for hugetlbfs (nr_hugepages): it is for others than these guests, and never reclaimed",
         "pages",
         0,
     )

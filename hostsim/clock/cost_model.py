@@ -41,6 +41,7 @@ _EVENT_NS = {
     FAULT: {
         "access_track_faults": ACCESS_TRACK_FAULT_NS,
         "file_reads": constants.IO_NS,
+        "thp_fault_alloc": constants.HUGE_ZERO_NS,
     },
     RECLAIM: {
         "walk_ptes": constants.PTE_NS,
@@ -49,6 +50,9 @@ _EVENT_NS = {
         "pgrefill": constants.SORT_NS,
         "pgactivate": constants.SORT_NS,
         "rmap_walks": constants.RMAP_WALK_NS,
+        "thp_split_page": constants.THP_SPLIT_NS,
+        "thp_collapse_alloc": constants.COLLAPSE_NS,
+        "khugepaged_ptes": constants.PTE_NS,
         "high_delay_ns": 1.0,
     },
 }

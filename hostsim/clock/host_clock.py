@@ -12,7 +12,7 @@ and the min one within a slice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from coldfleet.hostsim.clock.aging_thread import AgingThread, Job, Piece
 from coldfleet.hostsim.clock.cost_model import new_cost_model, read_costs
-from coldfleet.hostsim.clock.kernel_threads import KernelThread
+from coldfleet.hostsim.clock.kernel_threads import KernelThread, Worker
 from coldfleet.hostsim.clock.latency import latency_gauges
 from coldfleet.hostsim.clock.psi import Psi
 from coldfleet.hostsim.clock.tick_end import MS_NS, end_tick, start
@@ -43,7 +43,6 @@ from coldfleet.hostsim.costs.scalability import serial_ns
 from coldfleet.hostsim.counters.timing import CAUSES, KINDS, RESOURCES, WINDOWS, no_time
 from coldfleet.hostsim.engine.state import ANON, FILE, SHADOW_MAPPED
 from coldfleet.hostsim.memory.host_memory import HostMemory
-from coldfleet.hostsim.monitors.monitor import AccessMonitor
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.hostsim.spec.host_spec import ClockSpec
 from coldfleet.hostsim.swap.devices import SwapDevice
@@ -87,7 +86,7 @@ class HostClock:
     ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue``: the swap device's
     (hostsim.swap.queue). ``file_queues``: one for each kind of device for files, and ``file_queue_of`` each guest which
     of them. ``scale``: pages that a page stands for. ``calibration``: the
-    cost of work. ``monitor``: the access monitor, which works every ``monitor_every_ticks``.
+    cost of work. ``workers``: further kernel threads (the access monitor, khugepaged), by the column of their CPU time.
     """
 
     def __init__(
@@ -104,8 +103,7 @@ class HostClock:
         file_queue_of: Sequence[int],
         scale: float = 1.0,
         calibration: Calibration = DEFAULT,
-        monitor: AccessMonitor | None = None,
-        monitor_every_ticks: int = 1,
+        workers: Mapping[str, Worker] | None = None,
     ) -> None:
         self.memory, self.queues, self.guest_ticks, self.is_due = memory, queues, guest_ticks, is_due
         self.spec, self.scale, self.calibration = spec, scale, calibration
@@ -123,19 +121,21 @@ class HostClock:
             aging_hold_ns(calibration),
             *limits,
             device.asynchronous,
+            calibration.tlb_saving,
         )
         has_kswapd = memory.has_watermarks and not spec.free
-        workers = 1 + has_kswapd + bool(monitor)
-        self.vcpus = new_vcpus(list(vcpus), workers, spec.pcpus, rules, queue, file_queues, self.cost_model.fault_ps)
+        workers = workers or {}
+        threads = 1 + has_kswapd + len(workers)
+        self.vcpus = new_vcpus(list(vcpus), threads, spec.pcpus, rules, queue, file_queues, self.cost_model.fault_ps)
         self.vcpus.guests["file_queue"] = file_queue_of
         records = iter(self.vcpus.threads[sum(vcpus) :])
         self.aging_thread = AgingThread(Thread(next(records)))
         self.kswapd = KernelThread(Thread(next(records)), len(vcpus)) if has_kswapd else None
-        self.monitor, self.monitor_every_ticks = monitor, monitor_every_ticks
-        self.monitor_thread = KernelThread(Thread(next(records)), len(vcpus)) if monitor else None
-        self._kernel: list[AgingThread | KernelThread] = [self.aging_thread]
-        self._kernel += [each for each in (self.kswapd, self.monitor_thread) if each]
+        self._workers = workers
+        self._threads = {name: KernelThread(Thread(next(records)), len(vcpus)) for name in workers}
+        self._kernel: list[AgingThread | KernelThread] = [self.aging_thread, *self._threads.values()]
         if self.kswapd:
+            self._kernel.append(self.kswapd)
             memory.let_kswapd_take_time()
         self._faults = -1  # of all guests, when the last tick began; -1: there was none
         self.psis, self.io_psis = (  # of the guests' memcgs, then of the host
@@ -159,7 +159,7 @@ class HostClock:
         tick_ns, everybody = self.spec.tick_ns, len(self.vcpus.threads)
         capacity_ns = (self.spec.pcpus or everybody) * tick_ns
         level_ns = min(tick_ns, capacity_ns // everybody)
-        in_slices = self._has_extras or self.kswapd or level_ns < tick_ns or self.aging_thread.runnable
+        in_slices = self._has_extras or self._threads or self.kswapd or level_ns < tick_ns or self.aging_thread.runnable
         if in_slices or self._next_due(tick, last) == tick:
             self._run_in_slices(tick, level_ns, capacity_ns)
             end_tick(self.memory.machine, self.vcpus)
@@ -210,10 +210,10 @@ class HostClock:
         self.memory.set_time((self.now_ns + level_ns // slices) // MS_NS)
         for g in range(len(self.guest_ticks)):
             self._run_guest_tick(g, tick, level_ns // slices)
-        if self.monitor and self.monitor_thread:
-            if tick % self.monitor_every_ticks == 0 and not self.monitor_thread.busy:
-                self.monitor_thread.begin(self.monitor())
-            self.monitor_thread.run(level_ns // slices, self._charge)
+        for name, thread in self._threads.items():
+            if tick % self._workers[name].every_ticks == 0 and not thread.busy:
+                thread.begin(self._workers[name].begin())
+            thread.run(level_ns // slices, self._charge)
         for number in range(2, slices + 1):
             self._run_all(tick, level_ns * number // slices)
         while level_ns < tick_ns and (runnable := self._count_runnable(tick_ns)):
@@ -239,8 +239,8 @@ class HostClock:
             self._run_guests(g, g + 1, tick, level_ns, NO_GUEST)
             self._run_kswapd(level_ns)
         self._run_aging_thread(level_ns)
-        if self.monitor_thread:
-            self.monitor_thread.run(level_ns, self._charge)
+        for thread in self._threads.values():
+            thread.run(level_ns, self._charge)
 
     def _run_kswapd(self, level_ns: int) -> None:
         """kswapd works until this point of the tick, if it is awake or somebody has woken it."""
@@ -355,8 +355,8 @@ class HostClock:
             own.update({name: int(spent[cause]) for cause, (name, _) in CAUSES.items()})
             killed = self.memory.oom_reason(g)
             own["behind_ticks"] = 0 if killed else tick - int(self.queues.state.guests[g]["tick"])
-            for name, thread in (("kswapd_cpu_ns", self.kswapd), ("monitor_cpu_ns", self.monitor_thread)):
-                own[name] = thread.spent_ns[g] if thread else 0
+            own["kswapd_cpu_ns"] = self.kswapd.spent_ns[g] if self.kswapd else 0
+            own.update({name: thread.spent_ns[g] for name, thread in self._threads.items()})
             found.append(own)
         return found
 

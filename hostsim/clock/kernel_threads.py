@@ -1,4 +1,4 @@
-"""Threads of a host's clock that belong to no guest: kswapd, and the access monitor.
+"""Threads of a host's clock that belong to no guest: kswapd, the access monitor, and khugepaged.
 
 Each does one job at a time, in parts, shares the CPUs with the vCPUs, and leaves what it hasn't done to later ticks.
 """
@@ -6,11 +6,20 @@ Each does one job at a time, in parts, shares the CPUs with the vCPUs, and leave
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from coldfleet.hostsim.clock.time_account import Thread
 
 Charge = Callable[[Thread, int, int], int]
 """Charges a thread for what it has just done for a guest, up to a point of the tick; returns the CPU time, ns."""
+
+
+class Worker(NamedTuple):
+    """Work that a host does from time to time: ``begin`` begins a job, which yields the guest that each part was for,
+    every ``every_ticks``, unless the last one is still at work."""
+
+    begin: Callable[[], Iterator[int]]
+    every_ticks: int
 
 
 class KernelThread:

@@ -23,6 +23,7 @@ RULES = np.dtype(
         ("serial_ns", np.float64),  # ... the part of it in which it keeps all others out, ...
         ("coherency_ns", np.float64),  # ... and what that takes longer from another socket (hostsim.costs.scalability)
         ("swap_io", np.int64),  # who reads from swap waits for a device: it isn't zram
+        ("tlb_saving", np.float64),  # share of the time of an access that it saves in a huge page
     ],
     align=True,
 )
@@ -38,6 +39,8 @@ GUEST = np.dtype(
         ("restored", np.int64),  # ... and those of the working set
         ("file_requests", np.int64),  # reads from files: all, ...
         ("thrashing", np.int64),  # ... and those for a page of the working set
+        ("huge_share", np.float64),  # share of its memory that is huge pages, at the end of the last tick, ...
+        ("whole_share", np.float64),  # ... and if all of it were that can be
         ("file_queue", np.int64),  # of VCpus.file_queues, that of its file's device
         ("tdp_wait_ns", np.float64),  # waits for mmu_lock, at the rates of the last tick: of a TDP fault, ...
         ("shadow_wait_ns", np.float64),  # ... of a shadow fault, ...

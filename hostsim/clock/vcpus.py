@@ -153,9 +153,11 @@ def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: fl
     if rules.free:
         return
     cost_model.read_costs(w.baseline_cost_model)
-    run_ns = int(np.rint(accesses * rules.access_ns))
+    full_ns = accesses * rules.access_ns
+    run_ns = int(np.rint(full_ns * (1 - rules.tlb_saving * guest.huge_share)))
+    unreclaimed_ns = int(np.rint(full_ns * (1 - rules.tlb_saving * guest.whole_share)))
     of_baseline = w.baseline_cost_model.latest
-    times.unreclaimed_ns += run_ns + of_baseline[cost_model.FAULT] + _read_files(v, guest, of_baseline, False)
+    times.unreclaimed_ns += unreclaimed_ns + of_baseline[cost_model.FAULT] + _read_files(v, guest, of_baseline, False)
     lock_ns = costs[cost_model.READS] * guest.tdp_wait_ns + costs[cost_model.WRITES] * guest.shadow_wait_ns
     lock_ns += costs[cost_model.AGING_WRITES] * guest.aging_wait_ns
     time_account.accrue(thread, _RUN, run_ns)

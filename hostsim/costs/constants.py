@@ -29,6 +29,11 @@ RMAP_WALK_NS = 340.0  # from SWAP_OUT_NS: finding one PTE by the rmap, to clear 
 # in page_vma_mapped_walk, which is called twice for a page that is swapped out: to ask, and to unmap it
 SWAP_OUT_NS = 4000.0  # assumed: compressing 4 KiB on zram (lzo-rle) and unmapping it
 SWAP_IN_NS = 2000.0  # assumed: decompressing 4 KiB on zram
+HUGE_ZERO_NS = 2 * 2**20 / 11.76  # zeroing 2 MiB at 11.76 GB/s: what a CPU of an AMD Genoa does at demand faults until
+# Linux 6.18 (commit 9890ecab6ad9, "mm: folio_zero_user: clear pages sequentially", which doubles that)
+COLLAPSE_NS = 2 * HUGE_ZERO_NS  # assumed: copying 512 pages reads as much as it writes
+THP_SPLIT_NS = 512 * SORT_NS + 2 * TLB_FLUSH_NS  # assumed: every page gets its flags and its place, and TLBs are
+# flushed as the PMD goes and as its 512 PTEs come
 IO_NS = 2000.0  # assumed: submitting and completing the I/O of one file page; its wait is not CPU time
 
 _LOCK_NS = np.array(
@@ -56,6 +61,7 @@ def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64], calibratio
         + (counters["pgrefill"] + counters["pgactivate"]) * SORT_NS
         + counters["rmap_walks"] * RMAP_WALK_NS
         + counters["pswpout"] * SWAP_OUT_NS
+        + counters["thp_split_page"] * THP_SPLIT_NS
         + site_ns(sites[Site.LOOK_AROUND], calibration)
         + site_ns(sites[Site.EVICT], calibration)
     )
@@ -63,6 +69,7 @@ def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64], calibratio
     faults = (
         max(violations, counters["pgfault"]) * calibration.fault_ns
         + counters["nested_faults"] * calibration.nested_fault_ns
+        + counters["thp_fault_alloc"] * HUGE_ZERO_NS
         + counters["pswpin"] * SWAP_IN_NS
         + counters["file_reads"] * IO_NS
     )

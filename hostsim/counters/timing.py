@@ -52,6 +52,7 @@ TIMES: tuple[Counter, ...] = (
     Counter("kswapd_cpu_ns", "ns", "CPU time of kswapd on this guest's pages"),
     Counter("write_wait_ns", "ns", "time for which reclaim waited for writes to end, whoever reclaimed"),
     Counter("monitor_cpu_ns", "ns", "CPU time of the access monitor (DAMON, idle tracking, khugepaged)"),
+    Counter("khugepaged_cpu_ns", "ns", "CPU time of khugepaged on this guest's pages"),
     Counter("aging_passes", "passes", "agings that the aging thread finished"),
     Counter("aging_pass_ns", "ns", "how long these took, from their first page table to their last"),
     Counter("mmu_lock_hold_ns", "ns", "time for which aging, and the access monitor, held mmu_lock for write"),

@@ -55,6 +55,7 @@ _ARRAYS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "pmds": (np.uint8, _ROWS),
     "shadow_tables": (np.uint8, _ROWS),
     "huge": (np.uint8, _ROWS),
+    "huge_touched": (np.uint64, _ROWS),
     "lruvecs": (LRUVEC, _ROWS),
     "mms": (MM, _ROWS),
     "cpus": (CPU, _ROWS),

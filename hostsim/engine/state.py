@@ -182,7 +182,9 @@ MM = np.dtype(
         ("tables", np.int64),  # PTE tables made so far
         ("tdp_tables", np.int64),  # tables for small pages that the TDP MMU made so far, counted beside huge pages only
         ("huge_pages", np.int64),  # a first touch gets a huge page if it can (transparent_hugepage = always) ...
-        ("huge_reclaims", np.int64),  # ... also if that means reclaim (defrag)
+        ("huge_reclaims", np.int64),  # ... also if that means reclaim (defrag) ...
+        ("huge_wakes", np.int64),  # ... or at least wakes kswapd (defrag = defer)
+        ("l1_huge", np.int64),  # the page tables that KVM shadows map 2 MiB at a time, so its SPTEs can
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("memory_min", np.int64),  # memory.min, memory.low ...
@@ -192,6 +194,7 @@ MM = np.dtype(
         ("least_charged", np.int64),  # after a batch of reclaim that was not of its own memcg, if there is protection
         ("memory_high", np.int64),  # 0: none
         ("over_high", np.int64),  # pages charged above memory.high since it last returned to user mode
+        ("refaulted", np.int64),  # its last fault was a refault
         ("charged", np.int64),  # memory.current in pages, the stock included
         ("extras", np.int64),  # the guest is more than a plain one: hostsim.memory.extras
         ("stock", np.int64),  # pages charged in advance by its CPU
@@ -359,6 +362,7 @@ ASK = np.dtype(
         ("young", np.uint8),  # the answer
         ("fast", np.uint8),  # it carried "fast"
         ("failed", np.uint8),  # KVM answered "failed"
+        ("huge", np.uint8),  # it asked for a huge page, of which the followed one is a part
     ],
     align=True,
 )
@@ -378,7 +382,8 @@ class Machine:
     ``sites``: int64 (guests, sites and access monitor, SITE_COLUMNS), what each asked and was told.
     ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
     ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
-    ``huge``: uint8 a page table: MAPS_HUGE and SMALL_SPTES (hostsim.mm.huge_pmd); empty: nobody has huge pages.
+    ``huge``: uint8 a page table: MAPS_HUGE and SMALL_SPTES (hostsim.mm.huge_pmd); ``huge_touched``: uint64 (words), the
+    pages of huge pages that were touched in this tick, as far as it was noted; both empty: nobody has huge pages.
     ``extra_bits``: uint64 (words, EXTRA_COLUMNS), ``last_touch``: int32 (pages), the tick in which each page was last
     touched; both empty unless some guest has ``extras``.
     ``classic``: CLASSIC records of the guests' memcgs, and of the one above as the last.
@@ -402,6 +407,7 @@ class Machine:
     pmds: npt.NDArray[np.uint8]
     shadow_tables: npt.NDArray[np.uint8]
     huge: npt.NDArray[np.uint8]
+    huge_touched: npt.NDArray[np.uint64]
     lruvecs: npt.NDArray[Any]
     mms: npt.NDArray[Any]
     cpus: npt.NDArray[Any]

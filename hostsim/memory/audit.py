@@ -170,10 +170,11 @@ def _limits(memory: HostMemory, census: list[Census]) -> Broken:
 def _protection(memory: HostMemory, census: list[Census]) -> Broken:
     """Reclaim on behalf of others leaves a guest its memory.min, but for what the last batch took."""
     m = memory.machine
+    slack = PROTECTION_SLACK + (2 * PTRS_PER_PTE if len(m.huge) else 0)
     if m.parent[0]["below_root"] and memory.has_watermarks:
         return  # what is effective of it changes with what the others use
     for g, mm in enumerate(m.mms):
-        if mm["least_charged"] < mm["memory_min"] - PROTECTION_SLACK:
+        if mm["least_charged"] < mm["memory_min"] - slack:
             yield f"guest {g} has a memory.min of {mm['memory_min']} pages, and others left it {mm['least_charged']}"
 
 
@@ -274,8 +275,8 @@ def _mappings(memory: HostMemory, census: list[Census]) -> Broken:
 
 
 def _huge_pages(memory: HostMemory, census: list[Census]) -> Broken:
-    """A PMD maps a huge page if and only if its first page stands for 512; all of them are mapped then, and by KVM all
-    or none."""
+    """A PMD maps a huge page if and only if its first page stands for 512, all of which are mapped then, by the TDP MMU
+    all or none; and a living guest has those that came and were not written or split."""
     m = memory.machine
     orders = m.pages["flags"][: len(m.bits) * 64] >> ORDER_SHIFT
     heads = np.flatnonzero(orders)
@@ -285,6 +286,12 @@ def _huge_pages(memory: HostMemory, census: list[Census]) -> Broken:
     mapped = np.bitwise_count(m.bits[:, [PRESENT, TDP_MAPPED]]).reshape(-1, WORDS_PER_TABLE, 2).sum(axis=1)[huge]
     if (mapped[:, 0] != PTRS_PER_PTE).any() or not np.isin(mapped[:, 1], (0, PTRS_PER_PTE)).all():
         yield f"of the pages of PMDs {huge.tolist()}, which map huge pages, {mapped.tolist()} are mapped (MMU, KVM)"
+    for g in range(len(census) if len(m.huge) else 0):
+        events = memory.events(g)
+        left = int(events["thp_fault_alloc"] + events["thp_collapse_alloc"])
+        left -= int(events["thp_swpout"] + events["thp_split_page"])
+        if not memory.oom_reason(g) and left * PTRS_PER_PTE != memory.anon_huge_pages(g):
+            yield f"guest {g} has {memory.anon_huge_pages(g)} pages in huge pages, and should have {left} of these"
 
 
 MEMORY_LAWS: dict[str, MemoryLaw] = {

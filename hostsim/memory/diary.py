@@ -25,8 +25,10 @@ from coldfleet.hostsim.engine.state import (
     Machine,
 )
 from coldfleet.hostsim.memory.access import access
+from coldfleet.hostsim.mm.huge_pmd import folio_of, is_huge
 
-LOOK = BIT_COLUMNS + 3  # bits of a page, its state, whether it has a shadow entry, and whether it is in the swap cache
+LOOK = BIT_COLUMNS + 4  # bits of a page, its state, whether it has a shadow entry, whether it is in the swap cache, and
+# whether it is part of a huge page, whose state it has then
 # --- columns of Diary.looks ------------------------------------------------------------------------------
 ACCESS = 0  # the number of the access in the course of which it happened
 PLACE = 1  # of the page in Diary.rows
@@ -84,7 +86,7 @@ def look(m: Machine, d: Diary, g: int, number: int, tells: bool) -> None:
     lruvec = m.lruvecs[g]
     for place in range(len(d.rows)):
         page = d.rows[place]
-        row = m.pages[page]
+        row = m.pages[folio_of(m, page)]
         changed = False
         told = d.counts[LOOKS]
         for column in range(LOOK):
@@ -94,8 +96,10 @@ def look(m: Machine, d: Diary, g: int, number: int, tells: bool) -> None:
                 value = np.int64(row.state)
             elif column == BIT_COLUMNS + 1:
                 value = np.int64(row.shadow != 0)
-            else:
+            elif column == BIT_COLUMNS + 2:
                 value = np.int64(row.flags & SWAPCACHE)
+            else:
+                value = np.int64(is_huge(m, page))
             if tells:
                 d.looks[told, BEFORE + column] = d.last[place, column]
                 d.looks[told, AFTER + column] = value

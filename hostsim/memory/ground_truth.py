@@ -18,9 +18,11 @@ from coldfleet.hostsim.engine.state import (
     PRESENT,
     PTRS_PER_PTE,
     SHADOW_UPPER_LEVELS,
+    SMALL_SPTES,
     UPPER_LEVELS,
     Machine,
 )
+from coldfleet.hostsim.mm.huge_pmd import count_huge
 from coldfleet.hostsim.mm.lru import gen_of, page_gen
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 
@@ -101,15 +103,15 @@ def resident_pages(m: Machine, g: int) -> int:
 def kvm_tables(m: Machine, g: int) -> int:
     """Page tables that KVM has for a guest, in pages; nobody charges them.
 
-    The TDP MMU has a table for every 2 MiB that it mapped once, and keeps it; those of the shadow MMU are counted as
-    they come.
+    The TDP MMU has a table for every 2 MiB that it mapped once, and keeps it, or none as long as one SPTE maps them;
+    those of the shadow MMU are counted as they come.
     """
     mm = m.mms[g]
     tables = 0
     if mm.notifiers and mm.tdp:
         first = mm.first // PTRS_PER_PTE
         for table in range(first, first + (mm.pages + PTRS_PER_PTE - 1) // PTRS_PER_PTE):
-            tables += m.pmds[table] & PMD_POPULATED != 0
+            tables += m.huge[table] & SMALL_SPTES != 0 if len(m.huge) else m.pmds[table] & PMD_POPULATED != 0
     if tables:
         tables += UPPER_LEVELS
     return tables + mm.indirect_shadow_pages
@@ -139,6 +141,8 @@ def count_memory(m: Machine, g: int) -> int:
     kernel = mm.charged - mm.stock - resident + kvm_tables(m, g)
     if m.features[0].scale > 1:
         kernel -= _tables_above(m, g)
+    if len(m.huge):
+        count_huge(m, g)
     events.resident_page_ticks += resident
     events.pool_page_ticks += int(np.rint(mm.pool_units / POOL_UNIT))
     events.kernel_page_ticks += kernel

@@ -21,6 +21,7 @@ from coldfleet.hostsim.engine.state import (
     FILE,
     FILE_PAGE,
     LRUVEC,
+    MAPS_HUGE,
     MAX_NR_GENS,
     MIN_LRU_BATCH,
     MM,
@@ -65,8 +66,9 @@ class Memslot:
     ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.mm.filemap);
     ``readahead_pages``: the most that is read of it at a time (read_ahead_kb; 0: what is asked for, as in recordings).
     ``file_random``: its mapping has MADV_RANDOM.
-    ``huge_pages``: the first touch of 2 MiB of the memslot gets a huge page where its memcg has room for one
-    (transparent_hugepage = always); ``huge_reclaims``: it reclaims for it (defrag). HostMemory says where that is so.
+    ``huge_pages``: the first touch of 2 MiB of the memslot gets a huge page where there is room for one
+    (transparent_hugepage); ``huge_reclaims``: it reclaims for it, ``huge_wakes``: it wakes kswapd for it (defrag).
+    HostMemory says where that is so. ``l1_huge``: the page tables that the shadow MMU shadows have huge pages, too.
     """
 
     pages: int
@@ -88,6 +90,8 @@ class Memslot:
     file_random: bool = False
     huge_pages: bool = False
     huge_reclaims: bool = False
+    huge_wakes: bool = False
+    l1_huge: bool = True
 
 
 class Watermarks(NamedTuple):
@@ -115,8 +119,8 @@ class HostMemory:
     ``compressed_swap``: what it stores takes the host's memory (hostsim.swap.zram says how much), at most
     ``pool_limit`` pages (0: no limit). ``min_ttl_ms``: of kswapd (hostsim.mm.min_ttl).
     ``page_cluster``: vm.page-cluster, of no use on a synchronous swap device; ``rotating_swap``: the device is a disk.
-    Huge pages are modelled under MGLRU and a synchronous swap device with as many slots as needed, on a host whose
-    memory is not limited, for processes and plain guests whose accesses go through the TDP MMU; else ValueError.
+    Huge pages are modelled under MGLRU and a synchronous swap device, at full scale, for processes and plain guests;
+    else ValueError.
     ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
     ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
     """
@@ -158,9 +162,9 @@ class HostMemory:
         list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
         code = policy.encode()
         with_huge = any(slot.huge_pages for slot in slots)
-        limited = async_swap or watermarks or compressed_swap or swap_pages is not None
-        if with_huge and (limited or not kernel.lru_gen or any(slot.extras or not slot.tdp for slot in slots)):
-            raise ValueError("huge pages: not with this LRU, swap device, limit of the host's memory or kind of guest")
+        if with_huge and (async_swap or scale > 1 or not kernel.lru_gen or any(slot.extras for slot in slots)):
+            raise ValueError("huge pages: not with this LRU, swap device, scale or kind of guest")
+        with_slots = rotating_swap or (with_huge and swap_pages is not None)
         with_extras = any(slot.extras for slot in slots)
         self.kernel = kernel
         self.has_io = async_swap or any(slot.file_pages for slot in slots)
@@ -173,6 +177,7 @@ class HostMemory:
             pmds=np.zeros(table_count, np.uint8),
             shadow_tables=np.zeros(table_count, np.uint8),
             huge=np.zeros(table_count if with_huge else 0, np.uint8),
+            huge_touched=np.zeros(table_count * WORDS_PER_TABLE if with_huge else 0, np.uint64),
             lruvecs=np.zeros(len(slots), LRUVEC),
             mms=np.zeros(len(slots), MM),
             cpus=np.zeros(1 if shared_cpu else len(slots), CPU),
@@ -190,11 +195,11 @@ class HostMemory:
             vms=np.zeros(len(slots), VM),
             extra_bits=_cache_aligned(table_count * WORDS_PER_TABLE if with_extras else 0),
             last_touch=np.zeros(pages if with_extras else 0, np.int32),
-            victims=np.zeros(MIN_LRU_BATCH, np.int32),
+            victims=np.zeros(MIN_LRU_BATCH + PTRS_PER_PTE, np.int32),
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
             in_flight=np.zeros(pages, np.int32),
-            slots=np.zeros(min(pages, pages if swap_pages is None else swap_pages) if rotating_swap else 0, np.int32),
-            slot_of=np.zeros(pages if rotating_swap else 0, np.int32),
+            slots=np.zeros(min(pages, pages if swap_pages is None else swap_pages) if with_slots else 0, np.int32),
+            slot_of=np.zeros(pages if with_slots else 0, np.int32),
             size_classes=np.zeros(pages if compressed_swap else 0, np.uint8),
             class_units=np.zeros(SIZE_CLASSES, np.int64),
             followed=np.zeros(0, np.uint64),
@@ -236,6 +241,7 @@ class HostMemory:
             mm["file_first"] = mm["own_first"] + own_tables[g] * PTRS_PER_PTE
             mm["file_pages"] = slot.file_pages
             mm["huge_pages"], mm["huge_reclaims"] = slot.huge_pages, slot.huge_reclaims
+            mm["huge_wakes"], mm["l1_huge"] = slot.huge_wakes, slot.l1_huge
             mm["ra_pages"] = slot.readahead_pages
             mm["ra_prev"] = -1
             mm["file_random"] = slot.file_random
@@ -464,6 +470,11 @@ class HostMemory:
     def resident(self, guest: int) -> int:
         """Pages of the guest's memslot that are in memory."""
         return int(ground_truth.resident_pages(self.machine, guest))
+
+    def anon_huge_pages(self, guest: int) -> int:
+        """Of these, pages that are part of huge pages."""
+        first, end = self.tables(guest)
+        return int((self.machine.huge[first:end] & MAPS_HUGE).sum()) * PTRS_PER_PTE
 
     def count_tick(self) -> None:
         """A tick has passed, for what counts memory over ticks (``resident_page_ticks``)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coldfleet.hostsim.counters.timing import CAUSES, KINDS, WINDOWS, Cause
+from coldfleet.hostsim.engine.state import PTRS_PER_PTE
 from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
 from coldfleet.hostsim.spec.host_spec import GuestResult, GuestSpec, HostResult, HostSpec
 from coldfleet.hostsim.spec.laws import Broken, hold
@@ -18,8 +19,14 @@ HostLaw = Callable[[HostSpec, HostResult], Broken]
 
 PARTS_OF = (
     ("l2_accesses", "accesses"),
-    ("pgmajfault", "pgfault"),
     ("swap_ra", "pswpin"),
+    ("khugepaged_swpin", "pswpin"),
+    ("anon_huge_pages", "resident_pages"),
+    ("huge_page_ticks", "resident_page_ticks"),
+    ("bloat_page_ticks", "huge_page_ticks"),
+    ("thp_fault_alloc", "pgfault"),
+    ("thp_fault_fallback", "pgfault"),
+    ("thp_swpout_fallback", "thp_split_page"),
     ("swap_ra_hit", "swap_ra"),
     ("workingset_refault_anon", "pswpin"),
     ("workingset_restore_anon", "workingset_refault_anon"),
@@ -59,7 +66,9 @@ DISJOINT = (
     (("workingset_activate_file",), ("workingset_refault_file", "pgrefill")),
     (("monitor_young", "monitor_missed_young"), ("monitor_asked",)),
     (("cold_samples", "cold_mistaken"), ("resident_samples",)),
-    (("pswpin",), ("refaults", "swap_ra")),
+    (("pgmajfault",), ("pgfault", "khugepaged_swpin")),
+    (("pswpin",), ("refaults", "swap_ra", "khugepaged_swpin", "high_events")),  # an access may read for that twice
+    (("thp_swpout", "thp_split_page"), ("thp_fault_alloc", "thp_collapse_alloc")),
     (("refaults",), ("pswpin", "file_reads")),
     (("refaults",), ("accesses", "device_accesses")),
     (("pswpin", "pgsteal_file"), ("pgsteal", "damos_applied")),
@@ -140,6 +149,17 @@ def _memory(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
         yield f"{resident} pages are in memory, under a limit of {guest.limit_pages * scale:.0f}"
 
 
+def _huge_pages(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
+    """Huge pages come only to a guest that may have some; a living one has those that were not written or split."""
+    counters = result.counters
+    came = counters["thp_fault_alloc"] + counters["thp_collapse_alloc"]
+    left = came - counters["thp_swpout"] - counters["thp_split_page"]
+    if came and guest.huge_pages == "never":
+        yield f"{came} huge pages came, and it may have none"
+    if not result.oom_reason and left * PTRS_PER_PTE != counters["anon_huge_pages"]:
+        yield f"anon_huge_pages is {counters['anon_huge_pages']}, and {left} huge pages are left"
+
+
 def _protection(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
     """Only guests with a memory.low are reclaimed below it, only those with a memory.high above it, or sleep."""
     counters = result.counters
@@ -196,7 +216,7 @@ def _gauges_of_guest(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> B
 
 _gauges_of_guest.__doc__ = _gauges.__doc__
 
-LEVELS = {"resident_pages", "cached_pages", "indirect_shadow_pages", "behind_ticks"}
+LEVELS = {"resident_pages", "anon_huge_pages", "cached_pages", "indirect_shadow_pages", "behind_ticks"}
 """Counters that say how things stand; all others only grow."""
 
 
@@ -220,6 +240,7 @@ GUEST_LAWS: dict[str, GuestLaw] = {
     "swap reads": _swap_reads,
     "accesses": _accesses,
     "resident": _memory,
+    "huge pages": _huge_pages,
     "protection": _protection,
     "OOM kills": _kills,
     "time": _time,

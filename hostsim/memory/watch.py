@@ -81,7 +81,7 @@ class Seen(NamedTuple):
     """What there is to see of a page.
 
     ``seq``: its generation, -1 on no list. ``primary``, ``tdp``, ``shadow``: Accessed bits. ``touched``: it was touched
-    since a site of MGLRU last asked, which no kernel can know.
+    since a site of MGLRU last asked, which no kernel can know. ``huge``: it is part of a huge page.
     """
 
     present: bool
@@ -95,6 +95,7 @@ class Seen(NamedTuple):
     workingset: bool
     active: bool
     refs: int
+    huge: bool
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Ask:
     ``site``: "walk", "look_around" or "evict"; empty: an aging walk left out the page's table, and so didn't ask.
     ``primary``, ``tdp``, ``shadow``: the Accessed bits as they were. ``touched``: the truth, whether the page was
     touched since a site last asked. ``young``: the answer. ``fast``: it carried "fast". ``failed``: KVM said nothing
-    about the page: it was not asked, or answered "failed".
+    about the page: it was not asked, or answered "failed". ``huge``: all this is of the huge page that it is part of.
     """
 
     when: Instant
@@ -157,6 +158,7 @@ class Ask:
     young: bool
     fast: bool
     failed: bool
+    huge: bool
 
 
 @dataclass
@@ -379,7 +381,7 @@ class PageWatch(Watch):
 
 def seen(columns: list[int], youngest: int) -> Seen:
     """What :meth:`PageWatch._look` saw of a page, while that generation was the youngest."""
-    *bits, state, has_shadow, in_swapcache = columns
+    *bits, state, has_shadow, in_swapcache, huge = columns
     gen = (state & GEN_MASK) - 1
     present = bool(bits[PRESENT])
     return Seen(
@@ -394,4 +396,5 @@ def seen(columns: list[int], youngest: int) -> Seen:
         workingset=bool(state & WORKINGSET),
         active=bool(state & ACTIVE),
         refs=state >> REFS_SHIFT,
+        huge=bool(huge),
     )

@@ -24,7 +24,7 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.kvm.ask_log import note_ask
 from coldfleet.hostsim.kvm.mmu_notifier import ask
-from coldfleet.hostsim.mm.huge_pmd import HEAD, gather_accessed, is_huge
+from coldfleet.hostsim.mm.huge_pmd import ask_huge, is_huge
 from coldfleet.hostsim.mm.lru import (
     change_gen,
     folio_pages,
@@ -93,11 +93,8 @@ def _walk_table(m: Machine, g: int, table: int, pages: int) -> bool:
 @inlined
 def _walk_huge(m: Machine, g: int, table: int) -> None:
     """walk_pmd_range_locked for a PMD that maps a huge page: neither the PMD filter nor the Bloom filter says no."""
-    page = table * PTRS_PER_PTE
-    gather_accessed(m, table)
-    young, _ = ask(m, g, table * WORDS_PER_TABLE, HEAD, _WALK)
-    if young:
-        promote(m, g, page)
+    if ask_huge(m, g, table, _WALK):
+        promote(m, g, table * PTRS_PER_PTE)
     m.events[g].walk_ptes += 1
 
 

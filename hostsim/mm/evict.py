@@ -26,7 +26,7 @@ from coldfleet.hostsim.engine.state import (
     Record,
 )
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped, unmap
-from coldfleet.hostsim.mm.huge_pmd import swap_out_huge
+from coldfleet.hostsim.mm.huge_pmd import GONE, KEPT, write_huge
 from coldfleet.hostsim.mm.look_around import check_references
 from coldfleet.hostsim.mm.lru import (
     add_page,
@@ -298,8 +298,12 @@ def unmap_and_write(m: Machine, g: int, page: int) -> bool:
     if row.flags & (FILE_PAGE | SWAPCACHE):
         return _write_cached(m, g, page)
     if row.flags >> ORDER_SHIFT:
-        swap_out_huge(m, g, page)
-        return True
+        fate = write_huge(m, g, page)
+        if fate == GONE:
+            return True
+        if fate == KEPT:
+            activate_isolated(m, g, page)
+            return False
     if not take_slot(m, page):
         activate_isolated(m, g, page)
         return False
@@ -364,12 +368,13 @@ def _retry(m: Machine, g: int, kind: int, reclaim: Record, count: int) -> None:
 @spliced
 def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record) -> None:
     """shrink_folio_list and move_folios_to_lru for the isolated folios, oldest first."""
-    isolated = m.node[0].isolated
     reclaim.freed = 0
     kept = 0
     runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[kind]), kind)
-    for i in range(isolated):
+    i = 0
+    while i < m.node[0].isolated:  # to which a huge page that is split adds
         page = m.victims[i]
+        i += 1
         runner = page_row(m, runner).towards_head  # runs ahead on the list, so that the next batch is in the cache
         prefetch(m.pages, runner)
         if _is_kept(m, g, page, reclaim) or not unmap_and_write(m, g, page):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numba import boolean, int64
 
+from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, spliced
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
@@ -36,8 +38,8 @@ from coldfleet.hostsim.engine.state import (
 from coldfleet.hostsim.kvm.age_gfn import ALL
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm import classic
-from coldfleet.hostsim.mm.huge_memory import add_huge, charge_for_huge
-from coldfleet.hostsim.mm.huge_pmd import is_huge
+from coldfleet.hostsim.mm.huge_memory import add_huge, alloc_for_huge
+from coldfleet.hostsim.mm.huge_pmd import folio_of, is_huge
 from coldfleet.hostsim.mm.memcontrol import handle_over_high
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.page_alloc import alloc_page
@@ -78,13 +80,12 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     """
     events = m.events[g]
     events.pgfault += 1
+    m.mms[g].refaulted = 0
     if not m.pmds[page // PTRS_PER_PTE]:
-        huge = len(m.huge) != 0 and charge_for_huge(m, g, page // PTRS_PER_PTE)
+        huge = len(m.huge) != 0 and alloc_for_huge(m, g, page // PTRS_PER_PTE)
         make_table(m, g, page // PTRS_PER_PTE)
         if huge:
-            if not m.mms[g].oom_reason:
-                add_huge(m, g, page // PTRS_PER_PTE)
-                m.bits[page >> 6, PRIMARY] |= np.uint64(1) << np.uint64(page & 63)
+            add_huge(m, g, page)
             return
     row = page_row(m, page)
     swapped = row.shadow != NEVER or row.flags & SWAPCACHE
@@ -103,6 +104,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
         if swapped:
             events.pgmajfault += 1
             events.refaults += 1
+            m.mms[g].refaulted = 1
             events.pswpin += 1
             if not m.node[0].async_swap:
                 give_back_swapped(m, g, page)
@@ -172,10 +174,11 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
         bit = np.uint64(1) << np.uint64(neighbour & 63)
         if m.bits[word, SHADOW_MAPPED] & bit:
             continue
-        if not (m.bits[word, PRESENT] & bit and page_row(m, neighbour).flags & WRITABLE):
+        folio = folio_of(m, neighbour)
+        if not (m.bits[word, PRESENT] & bit and page_row(m, folio).flags & WRITABLE):
             break
         m.bits[word, SHADOW_MAPPED] |= bit
-        _mark_by_fast_gup(m, g, neighbour)
+        _mark_by_fast_gup(m, g, folio)
 
 
 @compiled
@@ -189,16 +192,35 @@ def _make_tdp_table(m: Machine, g: int, table: int) -> None:
             mm.kernel_pages += alloc_page(m, g)
 
 
-@compiled
-def _map_huge(m: Machine, g: int, table: int, again: bool) -> None:
-    """The rest of a KVM fault that was given a new huge page: one SPTE of 2 MiB. The slow GUP does not mark it."""
-    page = table * PTRS_PER_PTE
-    if not again or m.features[0].stale_fault_marks:
-        mark_accessed(m, g, page)
+@apart(int64, int64, boolean, boolean, boolean, needed=lambda m: len(m.huge) != 0)
+def _map_huge(m: Machine, g: int, page: int, new: bool, again: bool, shadow: bool) -> None:
+    """The rest of a KVM fault on a page of a huge page, which the slow GUP does not mark if it is new.
+
+    The TDP MMU gets one SPTE of 2 MiB, instead of the table that it may have had. The shadow MMU gets one if the page
+    tables that it shadows map 2 MiB at a time, too, or else small ones, as for small pages.
+    """
+    mm = m.mms[g]
+    table = page // PTRS_PER_PTE
+    head = table * PTRS_PER_PTE
+    if new and (not again or m.features[0].stale_fault_marks):
+        mark_accessed(m, g, head)
     if again:
-        _mark_by_fast_gup(m, g, page)
-    m.bits[table * WORDS_PER_TABLE : (table + 1) * WORDS_PER_TABLE, TDP_MAPPED] = ALL
-    m.events[g].tdp_faults += 1
+        _mark_by_fast_gup(m, g, head)
+    words = slice(table * WORDS_PER_TABLE, (table + 1) * WORDS_PER_TABLE)
+    if not shadow:
+        m.bits[words, TDP_MAPPED] = ALL
+        m.huge[table] &= ~SMALL_SPTES
+        m.events[g].tdp_faults += 1
+        return
+    had_table = m.shadow_tables[table]
+    m.bits[page >> 6, SHADOW_MAPPED] |= np.uint64(1) << np.uint64(page & 63)
+    map_shadow(m, g, page)
+    if not mm.l1_huge:
+        _prefetch_shadow(m, g, page)
+        return
+    m.bits[words, SHADOW_MAPPED] = ALL
+    m.shadow_tables[table] = had_table
+    mm.indirect_shadow_pages -= not had_table
 
 
 @spliced
@@ -218,10 +240,13 @@ def kvm_fault(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
         # the notifier sequence may have moved on meanwhile: then KVM tries again
         again = m.mms[g].unmapped != unmapped
         if is_huge(m, page):
-            _map_huge(m, g, page // PTRS_PER_PTE, again)
+            _map_huge(m, g, page, True, again, shadow)
             return
         _mark_by_gup(m, g, page)
         again = again and m.features[0].stale_fault_marks != 0
+    elif is_huge(m, page):
+        _map_huge(m, g, page, False, True, shadow)
+        return
     if again:
         if page_row(m, page).flags & WRITABLE:
             _mark_by_fast_gup(m, g, page)
@@ -255,19 +280,23 @@ def fault_in_process(m: Machine, g: int, page: int, write: bool) -> None:
 @compiled
 def return_to_vm(m: Machine, g: int, page: int, shadow: bool, write: bool) -> None:
     """After a fault with which the guest went above memory.high. If what it faulted for was reclaimed with the
-    rest, it faults again; what that charges it answers for the next time."""
+    rest, it faults again, which is the same access waiting; what that charges it answers for the next time."""
+    refaulted = m.mms[g].refaulted
     handle_over_high(m, g)
     mapped = m.bits[page >> 6, SHADOW_MAPPED if shadow else TDP_MAPPED] >> np.uint64(page & 63) & np.uint64(1)
     if not mapped and not m.mms[g].oom_reason:
         fault_in_vm(m, g, page, shadow, write)
+        m.events[g].refaults -= refaulted & m.mms[g].refaulted
 
 
 @compiled
 def return_to_process(m: Machine, g: int, page: int, write: bool) -> None:
     """The same for a process."""
+    refaulted = m.mms[g].refaulted
     handle_over_high(m, g)
     if not is_mapped(m, page) and not m.mms[g].oom_reason:
         fault_in_process(m, g, page, write)
+        m.events[g].refaults -= refaulted & m.mms[g].refaulted
 
 
 @compiled

@@ -2,31 +2,43 @@
 
 Each of the 512 pages keeps its own bits in Machine.bits, so that an access does the same whatever maps its page. The
 one Accessed bit of the PMD, or of a 2 MiB SPTE, is set if any of theirs is: whoever asks gathers them first, in the
-first page's.
+first page's. SPTEs of the shadow MMU may be small even so, each with an Accessed bit of its own: KVM looks at all.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numba import int64
 
-from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.far_calls import apart
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, popcount
 from coldfleet.hostsim.engine.state import (
+    LOCKS,
     MAPS_HUGE,
+    ORDER_SHIFT,
     PMD_POPULATED,
     PMD_YOUNG,
     PRIMARY,
     PTRS_PER_PTE,
+    SHADOW,
+    SHADOW_MAPPED,
     SMALL_SPTES,
     TDP,
+    TDP_MAPPED,
     TOUCHED,
     WORDS_PER_TABLE,
     Machine,
 )
-from coldfleet.hostsim.kvm.mmu_notifier import unmap
-from coldfleet.hostsim.mm.swap_slots import take_slot
+from coldfleet.hostsim.kvm.mmu_notifier import ask, unmap
+from coldfleet.hostsim.mm.swap_slots import store_huge, take_huge_slots
+from coldfleet.hostsim.mm.workingset import NEVER
+from coldfleet.policies import Lock
 
+GONE, KEPT, SPLIT = range(3)
 HEAD = np.uint64(1)  # in the first word of a table, the page that stands for the folio
 _NONE = np.uint64(0)
+_OF_FOLIO = (1 << ORDER_SHIFT) - 1  # the flags of a page but how many it stands for
+_RMAP = LOCKS + int(Lock.RMAP)
 
 
 @inlined
@@ -35,31 +47,140 @@ def is_huge(m: Machine, page: int) -> bool:
     return len(m.huge) != 0 and m.huge[page // PTRS_PER_PTE] & MAPS_HUGE != 0
 
 
-@compiled
-def gather_accessed(m: Machine, table: int) -> None:
-    """Moves what says that any page of a huge page was accessed to its first page."""
+@inlined
+def folio_of(m: Machine, page: int) -> int:
+    """page_folio: the page that stands for the folio that a page is part of."""
+    return page // PTRS_PER_PTE * PTRS_PER_PTE if is_huge(m, page) else page
+
+
+@inlined
+def _gather(m: Machine, table: int, column: int) -> None:
+    """Moves what a column says of any page of a huge page to its first page."""
     first = table * WORDS_PER_TABLE
-    for column in (PRIMARY, TDP, TOUCHED):
-        found = _NONE
-        for word in range(first, first + WORDS_PER_TABLE):
-            found |= m.bits[word, column]
-            m.bits[word, column] = _NONE
-        if found:
-            m.bits[first, column] = HEAD
+    found = _NONE
+    for word in range(first, first + WORDS_PER_TABLE):
+        found |= m.bits[word, column]
+        m.bits[word, column] = _NONE
+    if found:
+        m.bits[first, column] = HEAD
 
 
 @compiled
-def swap_out_huge(m: Machine, g: int, page: int) -> None:
-    """A huge page goes to a synchronous swap device as a whole: its PMD is split into the entries of 512 slots.
+def gather_touched(m: Machine, table: int) -> None:
+    """The same of what was touched, which is noted page by page before."""
+    for word in range(table * WORDS_PER_TABLE, (table + 1) * WORDS_PER_TABLE):
+        m.huge_touched[word] |= m.bits[word, TOUCHED]
+    _gather(m, table, TOUCHED)
 
-    The page table in which they are was made with the huge page. From now on faults get small pages there.
-    """
-    for each in range(page, page + PTRS_PER_PTE):
-        take_slot(m, each)
-        unmap(m, each)
-    table = page // PTRS_PER_PTE
+
+@apart(int64, int64, int64, needed=lambda m: len(m.huge) != 0)
+def ask_huge(m: Machine, g: int, table: int, site: int) -> bool:
+    """Is a huge page young: one call for all of it, with what KVM's SPTEs say, however small they are."""
+    _gather(m, table, PRIMARY)
+    _gather(m, table, TDP)
+    gather_touched(m, table)
+    first = table * WORDS_PER_TABLE
+    mapped = 0
+    if m.mms[g].had_rmaps or not m.mms[g].tdp:
+        for word in range(first, first + WORDS_PER_TABLE):
+            mapped += popcount(m.bits[word, SHADOW_MAPPED])
+    if not mapped:
+        return ask(m, g, first, HEAD, site)[0] != _NONE
+    accessed, own_mapped = m.bits[first, SHADOW], m.bits[first, SHADOW_MAPPED]
+    found = _NONE
+    for word in range(first, first + WORDS_PER_TABLE):
+        found |= m.bits[word, SHADOW]
+    m.bits[first, SHADOW] = HEAD if found else _NONE
+    m.bits[first, SHADOW_MAPPED] = HEAD
+    looked, locked = m.events[g].rmap_sptes, m.sites[g, site, _RMAP]
+    young = ask(m, g, first, HEAD, site)[0] != _NONE
+    if not m.mms[g].l1_huge:
+        m.events[g].rmap_sptes += (m.events[g].rmap_sptes - looked) * (mapped - 1)
+        m.sites[g, site, _RMAP] += (m.sites[g, site, _RMAP] - locked) * (mapped - 1)
+    if found and not m.bits[first, SHADOW]:
+        m.bits[first : first + WORDS_PER_TABLE, SHADOW] = _NONE
+    else:
+        m.bits[first, SHADOW] = accessed
+    m.bits[first, SHADOW_MAPPED] = own_mapped
+    return young
+
+
+@compiled
+def zap_sptes(m: Machine, table: int) -> None:
+    """The notifier's invalidation of 2 MiB: KVM unmaps them, and maps them anew at the next faults."""
+    for word in range(table * WORDS_PER_TABLE, (table + 1) * WORDS_PER_TABLE):
+        for column in (TDP, TDP_MAPPED, SHADOW, SHADOW_MAPPED):
+            m.bits[word, column] = _NONE
+
+
+@inlined
+def _has_table(m: Machine, table: int) -> None:
+    """The page table that was made with a huge page takes its place: from now on faults get small pages there."""
     m.huge[table] &= SMALL_SPTES
     m.pmds[table] = PMD_YOUNG | PMD_POPULATED
+
+
+@compiled
+def _swap_out(m: Machine, g: int, page: int) -> int:
+    """A huge page goes to a synchronous swap device as a whole, to 512 slots that it has.
+
+    A simplification: without room in the pool it stays as it was, where the kernel keeps it unmapped in the swap cache.
+    """
+    if not store_huge(m, g, page):
+        return KEPT
+    for each in range(page, page + PTRS_PER_PTE):
+        unmap(m, each)
+    _has_table(m, page // PTRS_PER_PTE)
     m.mms[g].unmapped += 1
+    m.events[g].thp_swpout += 1
     m.events[g].pswpout += PTRS_PER_PTE
     m.events[g].resident_pages -= PTRS_PER_PTE
+    return GONE
+
+
+@compiled
+def _split(m: Machine, g: int, page: int) -> None:
+    """split_folio_to_list: an isolated huge page, which swap can't take whole, becomes 512 small ones.
+
+    All but the first are taken next after those that are isolated already. Their PTEs are as old as the PMD was.
+    """
+    row = page_row(m, page)
+    row.flags &= _OF_FOLIO
+    for each in range(page + 1, page + PTRS_PER_PTE):
+        other = page_row(m, each)
+        other.state, other.flags, other.shadow = row.state, row.flags, NEVER
+        m.victims[m.node[0].isolated] = each
+        m.node[0].isolated += 1
+    table = page // PTRS_PER_PTE
+    zap_sptes(m, table)
+    _has_table(m, table)
+    m.mms[g].unmapped += 1
+    m.events[g].thp_split_page += 1
+    m.events[g].thp_swpout_fallback += 1
+
+
+@apart(int64, int64, needed=lambda m: len(m.huge) != 0)
+def write_huge(m: Machine, g: int, page: int) -> int:
+    """What becomes of an isolated huge page that is to go: GONE, KEPT, or SPLIT, if swap has no 512 slots in a row."""
+    if take_huge_slots(m, page):
+        return _swap_out(m, g, page)
+    _split(m, g, page)
+    return SPLIT
+
+
+@compiled
+def count_huge(m: Machine, g: int) -> None:
+    """A tick has passed for a guest's huge pages: how many there are, and what of them nobody touched."""
+    mm, events = m.mms[g], m.events[g]
+    for table in range(mm.first // PTRS_PER_PTE, (mm.first + mm.pages) // PTRS_PER_PTE):
+        if not m.huge[table] & MAPS_HUGE:
+            continue
+        gather_touched(m, table)
+        first = table * WORDS_PER_TABLE
+        touched = 0
+        for word in range(first, first + WORDS_PER_TABLE):
+            touched += popcount(m.huge_touched[word] & ~HEAD if word == first else m.huge_touched[word])
+            m.huge_touched[word] = _NONE
+        events.huge_page_ticks += PTRS_PER_PTE
+        if touched:
+            events.bloat_page_ticks += PTRS_PER_PTE - 1 - touched

@@ -17,7 +17,7 @@ from coldfleet.hostsim.engine.state import (
 from coldfleet.hostsim.kvm.age_gfn import ALL, NONE
 from coldfleet.hostsim.kvm.mmu_notifier import ask, take_pg_young
 from coldfleet.hostsim.mm.aging import DENSE_SHARE, STACK_PAGES, promote
-from coldfleet.hostsim.mm.huge_pmd import gather_accessed, is_huge
+from coldfleet.hostsim.mm.huge_pmd import ask_huge, is_huge
 from coldfleet.hostsim.mm.lru import activate, gen_of, page_gen
 from coldfleet.hostsim.mm.refs import checked_young
 from coldfleet.hostsim.mm.writeback import carry_dirty_bit
@@ -139,8 +139,7 @@ def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool)
     if not m.bits[word, PRESENT] & bit:
         return False  # unmapped before, left in the swap cache
     if is_huge(m, page):
-        gather_accessed(m, page // PTRS_PER_PTE)
-        return ask(m, g, page >> 6, bit, _EVICT)[0] != NONE  # by its PMD alone: there is no look-around
+        return ask_huge(m, g, page // PTRS_PER_PTE, _EVICT)  # by its PMD alone: there is no look-around
     random = m.mms[g].file_random and page_row(m, page).flags & FILE_PAGE
     if random and not m.features[0].random_mapping_referenced:
         return False

@@ -127,16 +127,16 @@ def _high_delay(m: Machine, g: int, charged: int) -> int:
 
 
 @compiled
-def charge_huge(m: Machine, g: int, pages: int) -> bool:
+def charge_huge(m: Machine, g: int, pages: int, reclaims: bool) -> bool:
     """try_charge for a huge page of a guest; false if there is no room.
 
-    Unless defrag says that its fault may reclaim, it does not even try; and then the OOM killer does not come for it.
+    Unless it may reclaim, it does not even try; and then the OOM killer does not come for it.
     """
     tries = MAX_RECLAIM_RETRIES + 2
     drained = False
     while _room(m, g) < pages:
         mm = m.mms[g]
-        if not mm.huge_reclaims or not tries:
+        if not reclaims or not tries:
             return False
         if m.events[g].pgfault - mm.aged_at >= m.features[0].switch_after_faults:
             mm.used = 1

@@ -7,14 +7,23 @@ allocates below the min watermark meanwhile reclaims directly. When that fails, 
 
 from __future__ import annotations
 
-from numba import int64
+from numba import boolean, int64
 
 from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import ANON, DEF_PRIORITY, FILE, MAX_NR_GENS, PARENT_MEMCG, TASK, Machine
+from coldfleet.hostsim.engine.state import (
+    ANON,
+    DEF_PRIORITY,
+    FILE,
+    MAX_NR_GENS,
+    PARENT_MEMCG,
+    PTRS_PER_PTE,
+    TASK,
+    Machine,
+)
 from coldfleet.hostsim.mm.classic import flush_stats
 from coldfleet.hostsim.mm.kswapd import NOBODY, balance_pgdat, begin_pass, initial_priority, visit_next
-from coldfleet.hostsim.mm.memcontrol import charge
+from coldfleet.hostsim.mm.memcontrol import charge, charge_huge
 from coldfleet.hostsim.mm.oom_kill import OOM_HOST, out_of_memory
 from coldfleet.hostsim.mm.protection import goes_below_low
 from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, try_to_free_pages, wait_for_flusher, wait_for_io
@@ -38,15 +47,44 @@ def alloc_page(m: Machine, g: int) -> bool:
     return True
 
 
-@apart(int64, needed=lambda m: bool(m.node[0]["high_pages"]))
-def _alloc_slowly(m: Machine, g: int) -> None:
-    """An allocation of guest ``g`` below the low watermark."""
+@apart(int64, boolean, boolean, needed=lambda m: len(m.huge) != 0)
+def alloc_huge(m: Machine, g: int, wakes_kswapd: bool, reclaims: bool) -> bool:
+    """A huge page for a guest; false if there is no room, as far as it may make some.
+
+    Free memory is taken to be in one piece: compaction is not modelled.
+    """
+    node = m.node[0]
+    if node.high_pages and node.free_pages - PTRS_PER_PTE < node.low_pages:
+        if wakes_kswapd:
+            _wake_kswapd(m, g)
+        fruitless = 0
+        while reclaims and node.free_pages - PTRS_PER_PTE < node.min_pages and fruitless <= MAX_RECLAIM_RETRIES:
+            fruitless = 0 if _reclaim_directly(m, g) else fruitless + 1
+        if node.free_pages - PTRS_PER_PTE < (node.min_pages if reclaims else node.low_pages):
+            return False
+    if not charge_huge(m, g, PTRS_PER_PTE, reclaims):
+        return False
+    if node.high_pages:
+        node.free_pages -= PTRS_PER_PTE
+    return True
+
+
+@inlined
+def _wake_kswapd(m: Machine, g: int) -> None:
+    """An allocation of guest ``g`` below the low watermark; where kswapd takes no time, it is through at once."""
     node = m.node[0]
     if node.kswapd_failures < MAX_RECLAIM_RETRIES:
         if not node.kswapd_takes_time:
             balance_pgdat(m, g)
         elif not node.kswapd_woken:
             node.kswapd_woken = g + 1
+
+
+@apart(int64, needed=lambda m: bool(m.node[0]["high_pages"]))
+def _alloc_slowly(m: Machine, g: int) -> None:
+    """An allocation of guest ``g`` below the low watermark."""
+    node = m.node[0]
+    _wake_kswapd(m, g)
     fruitless = 0
     while node.free_pages < node.min_pages and not m.mms[g].oom_reason:
         fruitless = 0 if _reclaim_directly(m, g) else fruitless + 1

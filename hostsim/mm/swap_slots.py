@@ -9,7 +9,7 @@ write fails, and the page stays in the swap cache (drivers/block/zram/zram_drv.c
 from __future__ import annotations
 
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import MIN_LRU_BATCH, Machine
+from coldfleet.hostsim.engine.state import MIN_LRU_BATCH, PTRS_PER_PTE, Machine
 
 UNLIMITED = 1 << 48  # slots: as many as are needed
 POOL_UNIT = 1 << 20  # parts of a page, in which the pool is counted exactly
@@ -49,6 +49,41 @@ def _choose_slot(m: Machine, page: int) -> None:
     m.node[0].next_slot = (slot + 1) % len(m.slots)
 
 
+@compiled
+def take_huge_slots(m: Machine, page: int) -> bool:
+    """The same for all of a huge page, in one cluster of as many slots (SWAPFILE_CLUSTER); true if one was free.
+
+    A device without limit always has one.
+    """
+    node = m.node[0]
+    if node.free_slots < PTRS_PER_PTE:
+        return False
+    if len(m.slots):
+        cluster = _free_cluster(m)
+        if cluster < 0:
+            return False
+        for i in range(PTRS_PER_PTE):
+            m.slots[cluster + i], m.slot_of[page + i] = page + i + 1, cluster + i
+        node.next_slot = (cluster + PTRS_PER_PTE) % len(m.slots)
+    node.free_slots -= PTRS_PER_PTE
+    return True
+
+
+@compiled
+def _free_cluster(m: Machine) -> int:
+    """The first slot of the next cluster in which all are free; -1: there is none."""
+    clusters = len(m.slots) // PTRS_PER_PTE
+    following = (m.node[0].next_slot + PTRS_PER_PTE - 1) // PTRS_PER_PTE
+    for number in range(following, following + clusters):
+        first = number % clusters * PTRS_PER_PTE
+        used = 0
+        while used < PTRS_PER_PTE and not m.slots[first + used]:
+            used += 1
+        if used == PTRS_PER_PTE:
+            return first
+    return -1
+
+
 @inlined
 def give_slot(m: Machine, page: int) -> None:
     """The slot of a page whose copy, if there is one, takes no memory."""
@@ -79,8 +114,27 @@ def store(m: Machine, g: int, page: int) -> bool:
 
 @compiled
 def _store(m: Machine, g: int, page: int) -> bool:
+    return _add_to_pool(m, g, m.class_units[m.size_classes[page]])
+
+
+@compiled
+def store_huge(m: Machine, g: int, page: int) -> bool:
+    """The same for all of a huge page; without room it gives back its slots."""
+    units = 0
+    if len(m.size_classes):
+        for each in range(page, page + PTRS_PER_PTE):
+            units += m.class_units[m.size_classes[each]]
+    if not units or _add_to_pool(m, g, units):
+        return True
+    for each in range(page, page + PTRS_PER_PTE):
+        give_slot(m, each)
+    return False
+
+
+@compiled
+def _add_to_pool(m: Machine, g: int, units: int) -> bool:
+    """The pool grows by so many units, unless it may not, or the host has no page for it."""
     node = m.node[0]
-    units = m.class_units[m.size_classes[page]]
     takes = _whole_pages(node.pool_units + units)
     more = takes - node.pool_pages
     if more and ((node.pool_limit and takes > node.pool_limit) or (node.high_pages and more > node.free_pages)):

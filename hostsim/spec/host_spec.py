@@ -30,6 +30,7 @@ from coldfleet.hostsim.spec.checks import (
 )
 from coldfleet.hostsim.spec.damon_spec import KERNEL_DAMON, DamonSpec
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.huge_spec import HUGE_PAGES, KERNEL_HUGE_PAGES, HugePageSpec
 
 DRAWN_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 ORDERED_KINDS = ("stack", "trace", "clone")  # whose accesses depend on those before them
@@ -185,6 +186,7 @@ class VmSpec:
     ``tlb_hit``: an access to a page whose Accessed bit was cleared is served by a TLB. ``race``: a writer of the SPTE
     undoes what has just been done to the Accessed bit. ``lock_contended``: somebody else holds mmu_lock. All three are
     probabilities. ``numa_zap_share`` of the guest's page tables are zapped by NUMA balancing in every tick.
+    ``l1_huge_pages``: the page tables that the shadow MMU shadows map 2 MiB at a time where the host does.
     ``truth``: writes down when every page was touched, and measures ages, evictions and cold pages against that.
     """
 
@@ -201,6 +203,7 @@ class VmSpec:
     lock_contended: float = 0.0
     numa_zap_share: float = 0.0
     truth: bool = False
+    l1_huge_pages: bool = True
 
     def __post_init__(self) -> None:
         check_kinds(self, subscribers=(tuple, list))
@@ -220,7 +223,7 @@ class VmSpec:
     @property
     def extras(self) -> bool:
         """Whether the guest needs more than the plain kernels: all that a plain VM may have is tdp on or off."""
-        return self != VmSpec(tdp=self.tdp, shared_by=self.shared_by)
+        return self != VmSpec(tdp=self.tdp, shared_by=self.shared_by, l1_huge_pages=self.l1_huge_pages)
 
 
 @dataclass(frozen=True)
@@ -259,7 +262,8 @@ class GuestSpec:
     them). ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
     GUEST_KINDS (hostsim.workload.scenario.KINDS). ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel
     memory charged to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a
-    clock only. ``sample``: this guest is a part of another one (hostsim.sampling).
+    clock only. ``huge_pages``: whether 2 MiB of the memslot get a huge page at the first touch: "never", "madvise" (the
+    VMM asks for them) or "always". ``sample``: this guest is a part of another one (hostsim.sampling).
     """
 
     name: str
@@ -279,9 +283,11 @@ class GuestSpec:
     min_pages: int = 0
     low_pages: int = 0
     high_pages: int = 0
+    huge_pages: str = "never"
 
     def __post_init__(self) -> None:
         check_names("kind of guest", [self.kind], GUEST_KINDS)
+        check_names("huge pages", [self.huge_pages], HUGE_PAGES)
         check_ranges(
             self,
             memory_pages=COUNT,
@@ -374,6 +380,7 @@ class HostSpec:
     alone). ``aging_every_ticks`` > 0 runs one more `+` that often.
     ``memory_pages``: the host's memory for its guests, with watermarks as the kernel sets them by
     ``watermark_scale_factor`` (hostsim.memory.watermarks), beside whatever the mode does; 0: as much as is needed.
+    ``hugetlb_pages`` of it are reserved for hugetlbfs: nobody here gets them, and nothing reclaims them.
     ``monitor``: the access monitor beside MGLRU, one of MONITORS ("": none), which works every ``monitor_every_ticks``;
     DAMON as ``damon`` says, that being its sampling interval.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
@@ -389,7 +396,8 @@ class HostSpec:
     ``clock``: None for a replay.
     ``sample``: one page table in so many is simulated (hostsim.sampling); 1: all. ``scale``: what a page of a host that
     is such a sample itself stands for; ``call_scale``: how much smaller its reclaim calls are. ``calibration``: the
-    cost of work. ``epochs``: keeps how the host stood after every tick.
+    cost of work. ``epochs``: keeps how the host stood after every tick. ``huge_pages``: what the host does for guests
+    that may have huge pages.
     """
 
     kernel: str
@@ -400,6 +408,7 @@ class HostSpec:
     period_ticks: int = 6
     psi_target: float = 0.1
     memory_pages: int = 0
+    hugetlb_pages: int = 0
     watermark_scale_factor: int = 10
     parent_pages: int = 0
     lru_gen: bool = True
@@ -421,6 +430,7 @@ class HostSpec:
     call_scale: int = 1
     calibration: Calibration = DEFAULT
     epochs: bool = False
+    huge_pages: HugePageSpec = KERNEL_HUGE_PAGES
 
     def __post_init__(self) -> None:
         check_names("mode of reclaim", [self.mode], RECLAIM_MODES)
@@ -433,6 +443,7 @@ class HostSpec:
             period_ticks=COUNT,
             psi_target=(0.0, 100.0),
             memory_pages=PAGES,
+            hugetlb_pages=(0, self.memory_pages),
             watermark_scale_factor=(1, 3000),
             parent_pages=PAGES,
             monitor_every_ticks=COUNT,
@@ -447,6 +458,7 @@ class HostSpec:
             call_scale=COUNT,
         )
         check_kinds(self, kernel=str, guests=(tuple, list), damon=DamonSpec, compression=CompressionSpec)
+        check_kinds(self, huge_pages=HugePageSpec)
         check_kinds(self, clock=(ClockSpec, type(None)), calibration=Calibration)
         if strangers := [guest for guest in self.guests if not isinstance(guest, GuestSpec)]:
             raise UserError(f"HostSpec: guests has {strangers[0]!r:.80}, not a GuestSpec")

@@ -45,14 +45,17 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.mm import khugepaged
 from coldfleet.hostsim.replay.observe import page_states
 from coldfleet.policies import Lock, Site, get_policy
 from tests.reference import ReferenceHost
+from tests.reference import khugepaged as reference_khugepaged
 from tests.reference.constants import FIRST_MAX_SEQ
 from tests.reference.host import OomKilledError
 
 COUNTERS = (
-    *("swap_ra", "swap_ra_hit"),
+    *("swap_ra", "swap_ra_hit", "khugepaged_swpin"),
+    *(f"thp_{what}" for what in ("fault_alloc", "collapse_alloc", "swpout", "split_page")),
     *(
         "pgfault",
         "pgmajfault",
@@ -97,6 +100,7 @@ class Shape(NamedTuple):
     rotating: bool = False
     huge_pages: bool = False
     huge_reclaims: bool = False
+    l1_huge: bool = True
 
 
 def with_device(draw: st.DrawFn, shape: Shape) -> Shape:
@@ -128,6 +132,7 @@ class SideBySide:
             file_pages=shape.file_pages,
             huge_pages=shape.huge_pages,
             huge_reclaims=shape.huge_reclaims,
+            l1_huge=shape.l1_huge,
         )
         kernel = replace(KERNELS[shape.kernel], lru_gen=self.lru_gen)
         self.engine = HostMemory(
@@ -155,6 +160,7 @@ class SideBySide:
             rotating=shape.rotating,
             huge_pages=shape.huge_pages,
             huge_reclaims=shape.huge_reclaims,
+            l1_huge=shape.l1_huge,
         )
         self.reference.swappiness = shape.swappiness
         self.reference.min_ttl_ms = shape.min_ttl_ms
@@ -218,6 +224,16 @@ class SideBySide:
     def age(self, swappiness: int, force_scan: bool) -> None:
         self.engine.age(0, swappiness, force_scan)
         self.reference.age(swappiness, force_scan)
+
+    def collapse(self, table: int, max_ptes_none: int, max_ptes_swap: int) -> None:
+        """khugepaged comes to a page table of the memslot, and has drained the CPUs' batches before."""
+        table %= -(-self.shape.pages // PTRS_PER_PTE)
+        self.engine.drain()
+        self.reference.drain()
+        made = khugepaged.collapse(self.engine.machine, 0, table, max_ptes_none, max_ptes_swap)
+        with self._until_killed():
+            tables = self.reference.mm.tables
+            assert reference_khugepaged.collapse(self.reference, tables[table], max_ptes_none, max_ptes_swap) == made
 
     def age_node(self, priority: int) -> None:
         kills = self.reference.age_node(priority)

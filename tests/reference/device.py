@@ -18,15 +18,15 @@ class Device:
     """One memcg's writes under way, in the order in which they were started."""
 
     def __init__(
-        self, host: ReferenceHost, async_swap: bool, swap_pages: int | None = None, rotating: bool = False
+        self, host: ReferenceHost, async_swap: bool, swap_pages: int | None = None, placed: bool = False
     ) -> None:
         self.host = host
         self.async_swap = async_swap
         self.swap_pages = swap_pages
         self.slots_used = 0
         pages = -(-len(host.mm.folios) // 512) * 512 + 512 * bool(host.mm.extra) + -(-len(host.mm.file) // 512) * 512
-        self.slots: list[Folio | None] = [None] * (min(pages, pages if swap_pages is None else swap_pages) * rotating)
-        """Of a rotating device, what is where. It is as large as all the tables' memory if that is enough."""
+        self.slots: list[Folio | None] = [None] * (min(pages, pages if swap_pages is None else swap_pages) * placed)
+        """Where it matters, what is where. It is as large as all the tables' memory if that is enough."""
         self.next_slot = 0
         self.in_flight: list[Folio] = []
         self.flusher_woken = False
@@ -44,6 +44,23 @@ class Device:
             slot = next(slot for slot in order if self.slots[slot] is None)
             self.slots[slot] = folio
             self.next_slot = (slot + 1) % len(self.slots)
+        return True
+
+    def take_cluster(self, folios: list[Folio]) -> bool:
+        """512 slots in a row for the pages of a huge page, if a cluster of so many is free."""
+        size = len(folios)
+        if self.free_slots() < size:
+            return False
+        if self.slots:
+            clusters = len(self.slots) // size
+            first = -(-self.next_slot // size)
+            order = [number % clusters * size for number in range(first, first + clusters)]
+            free = [slot for slot in order if not any(self.slots[slot : slot + size])]
+            if not free:
+                return False
+            self.slots[free[0] : free[0] + size] = folios
+            self.next_slot = (free[0] + size) % len(self.slots)
+        self.slots_used += size
         return True
 
     def give_slot(self, folio: Folio) -> None:

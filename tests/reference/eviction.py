@@ -148,12 +148,12 @@ def activate(host: ReferenceHost, folio: Folio) -> None:
 def shrink_folio_list(host: ReferenceHost, isolated: list[Folio]) -> tuple[int, list[Folio]]:
     """(pages reclaimed, survivors in the order they were looked at) (section 7.5)."""
     pages = pages_of(isolated)
-    survivors = [folio for folio in isolated if not shrink_folio(host, folio)]
+    survivors = [folio for folio in isolated if not shrink_folio(host, folio, isolated)]
     return pages - pages_of(survivors), survivors
 
 
-def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
-    """One page through all the checks; True if it was reclaimed."""
+def shrink_folio(host: ReferenceHost, folio: Folio, isolated: list[Folio]) -> bool:
+    """One page through all the checks; True if it was reclaimed. A huge page may add its pages to the isolated ones."""
     if folio.referenced and folio.present and not host.kernel.two_touch:
         return False  # look-around met it while it was isolated: keep
     if folio.kind == FILE and folio.dirty and not folio.writeback:
@@ -168,8 +168,10 @@ def shrink_folio(host: ReferenceHost, folio: Folio) -> bool:
             host.device.free_swap(folio)
         return False
     if folio.size > 1:
-        swap_out_huge(host, folio)
-        return True
+        if host.device.take_cluster(folio.table.folios):
+            swap_out_huge(host, folio)
+            return True
+        isolated += split_huge(host, folio)
     if folio.kind == ANON and not folio.swapcache:
         if not host.device.take_slot(folio):
             activate(host, folio)
@@ -197,8 +199,8 @@ def swap_out_huge(host: ReferenceHost, folio: Folio) -> None:
     shadow = workingset_eviction(host, folio)
     host.uncharge(folio.size)
     host.counters["pswpout"] += folio.size
+    host.counters["thp_swpout"] += 1
     for page in folio.table.folios:
-        assert host.device.take_slot(page)
         host.mm.unmap(page)
         page.swapped = True
         page.shadow = shadow
@@ -206,6 +208,20 @@ def swap_out_huge(host: ReferenceHost, folio: Folio) -> None:
     folio.size = 1
     folio.table.huge = False
     folio.table.pmd_young = True  # it is new
+
+
+def split_huge(host: ReferenceHost, folio: Folio) -> list[Folio]:
+    """A huge page for which swap has no place becomes small ones, with its flags; returns all but the first."""
+    host.counters["thp_split_page"] += 1
+    folio.size = 1
+    folio.table.huge = False
+    folio.table.pmd_young = True
+    host.mm.nr_unmapped += 1
+    for page in folio.table.folios:
+        page.t = page.s = page.t_mapped = page.s_mapped = False
+        page.referenced, page.workingset, page.refs = folio.referenced, folio.workingset, folio.refs
+        page.writable = folio.writable
+    return folio.table.folios[1:]
 
 
 def write_out(host: ReferenceHost, folio: Folio) -> bool:

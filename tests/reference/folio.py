@@ -74,6 +74,11 @@ class Folio:
         self.referenced = self.workingset = self.active = self.reclaim = False
         self.dirty = self.writeback = self.ahead = False
 
+    @property
+    def pages(self) -> list[Folio]:
+        """All that it stands for."""
+        return self.table.folios if self.size > 1 else [self]
+
     def mark_dirty(self) -> None:
         """Its copy on the device is out of date, and so is any wish to evict it once it is written."""
         self.dirty = True

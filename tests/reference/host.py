@@ -63,12 +63,14 @@ class ReferenceHost:
         rotating: bool = False,
         huge_pages: bool = False,
         huge_reclaims: bool = False,
+        l1_huge: bool = True,
     ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
         self.kind = kind
         self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
-        self.device = Device(self, async_swap, swap_pages, rotating)
+        self.mm.l1_huge = l1_huge
+        self.device = Device(self, async_swap, swap_pages, rotating or (huge_pages and swap_pages is not None))
         self.swap_readahead = SwapReadahead(self, page_cluster, rotating)
         self.huge_pages = huge_pages
         """A first touch of 2 MiB of the mapping gets a huge page if the memcg has room for it ..."""
@@ -138,7 +140,8 @@ class ReferenceHost:
             if not folio.s_mapped:
                 self.kvm_fault(folio, write)
                 self.mm.map_shadow(folio)
-                self.prefetch_shadow(folio)
+                if not (folio.table.huge and self.mm.l1_huge):
+                    self.prefetch_shadow(folio)
             folio.s = True
             folio.pte_dirty |= write
         else:
@@ -183,11 +186,12 @@ class ReferenceHost:
         for neighbour in self.mm.folios[first : first + 8]:
             if neighbour is folio or neighbour.s_mapped:
                 continue
-            if not (neighbour.present and neighbour.writable):
+            owner = neighbour.table.owner(neighbour)
+            if not (neighbour.present and owner.writable):
                 break
             neighbour.s_mapped = True
-            neighbour.referenced = True
-            self.mark_accessed(neighbour)
+            owner.referenced = True
+            self.mark_accessed(owner)
 
     def fault(self, folio: Folio, write: bool) -> None:
         """An anonymous page fault: zero-fill, or swap-in, which an asynchronous device does by the swap cache."""
@@ -205,7 +209,8 @@ class ReferenceHost:
                 self.counters["pgmajfault"] += 1
                 self.counters["refaults"] += 1
                 self.counters["pswpin"] += 1
-                self.device.slots_used -= not self.device.async_swap
+                if not self.device.async_swap:
+                    self.device.give_slot(folio)
                 folio.swapcache = self.device.async_swap or self.kernel.swapin_through_cache
                 self.refault(folio)
             self.folio_add_lru(folio)
@@ -222,9 +227,10 @@ class ReferenceHost:
         table = folio.table
         size = PTRS_PER_PTE
         whole = folio.index < len(self.mm.folios) and folio.kind == ANON and len(table.folios) == size
-        if not (self.huge_pages and whole and not table.populated and self.charge_huge(size)):
+        if not (self.huge_pages and whole and not table.populated and self.charge_huge(size, self.huge_reclaims)):
             return False
         self.make_table(folio)
+        self.counters["thp_fault_alloc"] += 1
         huge = table.folios[0]
         huge.reset_flags()
         huge.size, table.huge = size, True
@@ -235,10 +241,10 @@ class ReferenceHost:
         huge.writable = huge.p = True
         return True
 
-    def charge_huge(self, nr: int) -> bool:
+    def charge_huge(self, nr: int, reclaims: bool) -> bool:
         tries = 0
         while self.limit_pages is not None and self.charged + nr > self.limit_pages:
-            if not self.huge_reclaims or tries == MAX_RECLAIM_RETRIES + 2:
+            if not reclaims or tries == MAX_RECLAIM_RETRIES + 2:
                 return False
             tries += 1
             self.counters["max"] += 1

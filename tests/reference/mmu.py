@@ -57,6 +57,8 @@ class Mm:
         self.used = False
         self.nr_unmapped = 0
         self.tlb: Tlb | None = None
+        self.l1_huge = True
+        """The page tables that KVM shadows have huge pages, too."""
         # KVM
         self.tdp = tdp
         self.shadow_root_ever = kind != "host" and not tdp
@@ -77,13 +79,21 @@ class Mm:
         return not self.tdp or bool(self.shadow_pages)
 
     def map_shadow(self, folio: Folio) -> None:
-        """First L2 touch: an rmap entry, and the shadow pages down from one root."""
-        folio.s_mapped = True
+        """First L2 touch: an rmap entry, and the shadow pages down from one root; an SPTE of 2 MiB needs no leaf."""
+        whole = folio.table.huge and self.l1_huge
+        for each in folio.table.folios if whole else [folio]:
+            each.s_mapped = True
         self.shadow_root_ever = True
         index = folio.index
         for level in range(1, 5):
             index //= PTRS_PER_PTE
-            self.shadow_pages.add((level, index))
+            if level > 1 or not whole:
+                self.shadow_pages.add((level, index))
+
+    def rmaps(self, folio: Folio) -> int:
+        """SPTEs that KVM finds by the rmaps of a folio."""
+        found = sum(each.s_mapped for each in folio.pages)
+        return min(found, 1) if self.l1_huge else found
 
     def stop_l2(self) -> None:
         """L2 is gone: shadow pages are freed; that they once existed is not forgotten."""
@@ -112,5 +122,7 @@ class Mm:
         return young
 
     def age_s(self, folio: Folio) -> bool:
-        young, folio.s = folio.s, False
+        young = any(each.s for each in folio.pages)
+        for each in folio.pages:
+            each.s = False
         return young

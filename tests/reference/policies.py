@@ -96,12 +96,24 @@ def lockless_young(site: str) -> Callable[[Mm, Folio], bool]:
         _rcu(mm)
         secondary = mm.age_t(folio) if mm.tdp else False
         if mm.may_have_shadow:
-            if folio.s_mapped:
-                mm.locks["rmap"] += 1
+            mm.locks["rmap"] += mm.rmaps(folio)
             secondary |= mm.age_s(folio)
         return secondary or p
 
     return young
+
+
+def ask_only(policy: str, mm: Mm, folio: Folio) -> bool:
+    """mmu_notifier_test_young under the policies of kernels."""
+    if policy != "lockless-6.15":
+        _write_lock(mm)
+        return (folio.s and mm.shadow_root_ever) or (folio.t and mm.tdp)
+    _rcu(mm)
+    if folio.t:
+        return True
+    if mm.may_have_shadow:
+        mm.locks["rmap"] += mm.rmaps(folio)
+    return folio.s
 
 
 def lockless_checked(mm: Mm, folio: Folio) -> Checked:

@@ -19,7 +19,7 @@ from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.laws import LawBrokenError
 from tests.cluster.conftest import Said
-from tests.drawn_studies import studies
+from tests.drawn_studies import huge_studies, studies
 
 QUIET = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
@@ -44,6 +44,19 @@ def test_no_study_breaks_a_law(study: dict[str, Any]) -> None:
 @settings(QUIET, max_examples=2000)
 @given(study=studies())
 def test_no_study_of_many_breaks_a_law(study: dict[str, Any]) -> None:
+    run_audited(study)
+
+
+@settings(QUIET, max_examples=12, derandomize=True)
+@given(study=huge_studies())
+def test_no_study_with_huge_pages_breaks_a_law(study: dict[str, Any]) -> None:
+    run_audited(study)
+
+
+@pytest.mark.slow
+@settings(QUIET, max_examples=500)
+@given(study=huge_studies())
+def test_no_study_of_many_with_huge_pages_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)
 
 

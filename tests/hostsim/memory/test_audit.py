@@ -227,6 +227,8 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"accesses": 512}, "accesses"),
     ({"resident_pages": 513}, "resident"),
     ({"resident_pages": 401}, "resident"),
+    ({"thp_fault_alloc": 1, "thp_swpout": 1}, "huge pages"),
+    ({"anon_huge_pages": 512}, "huge pages"),
     ({"low_events": 1}, "protection"),
     ({"high_events": 1}, "protection"),
     ({"high_delay_ns": 1}, "protection"),

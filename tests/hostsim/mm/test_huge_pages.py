@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from hypothesis import event, given, seed, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim.engine.kernels import KERNELS
-from coldfleet.hostsim.engine.state import ACCESS_WRITE, CALLS, MAPS_HUGE, PTRS_PER_PTE
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_WRITE, CALLS, MAPS_HUGE, PTRS_PER_PTE, SHADOW
 from coldfleet.hostsim.memory.audit import check_memory
-from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
+from coldfleet.hostsim.mm.khugepaged import collapse
 from coldfleet.policies import Site, get_policy
 from tests.hostsim.mm.test_reference import SHARES, TOUCH
 from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each
@@ -25,6 +28,10 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("evict"), st.integers(2, 3), st.sampled_from([0, 60, 200]), st.integers(1, 2000)),
     st.tuples(st.just("memory_reclaim"), st.integers(1, 2000)),
     st.tuples(st.just("touch_own")),
+    st.tuples(
+        st.just("collapse"), st.integers(0, 5), st.sampled_from([0, 100, 511]), st.sampled_from([0, 64, 300, 511])
+    ),
+    st.tuples(st.just("stop_nested")),
 )
 
 
@@ -34,7 +41,7 @@ def shapes(draw: st.DrawFn, kernel: str) -> Shape:
     return Shape(
         kernel,
         KERNELS[kernel].policy,
-        draw(st.sampled_from(["process", "vm"])),
+        draw(st.sampled_from(["process", "vm", "nested", "shadow"])),
         pages,
         own_pages=draw(st.sampled_from([0, 3])),
         limit=draw(st.sampled_from([0, pages // 2, pages * 3 // 4, pages + 64])),
@@ -42,6 +49,8 @@ def shapes(draw: st.DrawFn, kernel: str) -> Shape:
         file_pages=draw(st.sampled_from([0, 0, 40])),
         huge_pages=True,
         huge_reclaims=draw(st.booleans()),
+        swap_pages=draw(st.sampled_from([None, 700, 1300, 2600])),
+        l1_huge=draw(st.booleans()),
     )
 
 
@@ -68,10 +77,10 @@ def test_engine_equals_reference_with_huge_pages_over_many_sequences(kernel: str
     check_many(kernel, examples=250)
 
 
-def guest(max_pages: int = 0, huge_reclaims: bool = False) -> HostMemory:
+def guest(max_pages: int = 0, huge_reclaims: bool = False, swap_pages: int | None = None) -> HostMemory:
     """Four huge pages of a guest under 6.12, all touched."""
     slot = Memslot(4 * PTRS_PER_PTE, max_pages=max_pages, huge_pages=True, huge_reclaims=huge_reclaims)
-    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"))
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"), swap_pages=swap_pages)
     memory.touch(0, np.arange(4 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
     return memory
 
@@ -124,9 +133,67 @@ def test_a_huge_page_counts_for_memory_high() -> None:
     check_memory(memory)
 
 
+def test_without_512_slots_in_a_row_a_huge_page_is_split_and_its_pages_go_one_by_one() -> None:
+    memory = guest(swap_pages=900)
+    memory.age(0)
+    memory.age(0)
+    memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, 200, 900)
+    events = memory.events(0)
+    assert (int(events["thp_swpout"]), int(events["thp_split_page"])) == (1, 1)
+    assert int(events["pswpout"]) == 900
+    assert np.flatnonzero(memory.machine.huge & MAPS_HUGE).tolist() == [2, 3]
+    assert int(memory.events(0)["tdp_faults"]) == 4
+    check_memory(memory)
+
+
+def test_khugepaged_makes_a_huge_page_of_small_ones_and_reads_a_few_from_swap() -> None:
+    memory = guest()
+    memory.age(0)
+    memory.age(0)
+    memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, 200, PTRS_PER_PTE)
+    assert np.flatnonzero(memory.machine.huge & MAPS_HUGE).tolist() == [1, 2, 3]
+    memory.touch(0, np.arange(40, PTRS_PER_PTE, dtype=np.uint32))  # small pages; 40 stay in swap
+    events, faults = memory.events(0), int(memory.events(0)["tdp_faults"])
+    memory.drain()
+    assert not collapse(memory.machine, 0, 0, 511, 39)
+    assert collapse(memory.machine, 0, 0, 511, 40)
+    assert (int(events["khugepaged_swpin"]), int(events["thp_collapse_alloc"])) == (40, 1)
+    assert memory.resident(0) == memory.anon_huge_pages(0) == 4 * PTRS_PER_PTE
+    check_memory(memory)
+    memory.touch(0, np.arange(PTRS_PER_PTE, dtype=np.uint32))
+    assert int(events["tdp_faults"]) == faults + 1  # one SPTE of 2 MiB in place of those that were zapped
+
+
+def test_bloat_is_what_nobody_touches_in_a_huge_page_that_is_touched() -> None:
+    memory = guest()
+    memory.count_tick()
+    before = int(memory.events(0)["bloat_page_ticks"])
+    assert before == 0  # all was touched
+    memory.touch(0, np.array([PTRS_PER_PTE + 77, PTRS_PER_PTE + 300], np.uint32))
+    memory.count_tick()
+    events = memory.events(0)
+    assert int(events["bloat_page_ticks"]) == PTRS_PER_PTE - 1 - 2
+    assert int(events["huge_page_ticks"]) == 2 * 4 * PTRS_PER_PTE
+
+
+@pytest.mark.parametrize(("l1_huge", "faults", "sptes"), [(True, 1, 1), (False, 64, 512)])
+def test_the_shadow_mmu_maps_by_the_page_size_of_l1(l1_huge: bool, faults: int, sptes: int) -> None:
+    slot = Memslot(PTRS_PER_PTE, huge_pages=True, l1_huge=l1_huge)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"))
+    by_l2 = np.arange(PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE | ACCESS_L2)
+    memory.touch(0, by_l2)
+    assert int(memory.events(0)["shadow_faults"]) == faults  # a fault of 4 KiB maps eight pages
+    memory.age(0)
+    assert int(memory.events(0)["rmap_sptes"]) == sptes
+    assert int(memory.machine.sites[0, Site.WALK, CALLS]) == 1
+    assert not memory.machine.bits[:, SHADOW].any()
+    check_memory(memory)
+
+
 @pytest.mark.parametrize(
-    "given", [{"async_swap": True}, {"swap_pages": 900}, {"watermarks": Watermarks(20, 30, 30), "free_pages": 4000}]
+    "given", [{"async_swap": True}, {"scale": 64}, {"kernel": replace(KERNELS["6.12"], lru_gen=False)}]
 )
-def test_huge_pages_are_refused_where_they_are_not_modelled(given: dict[str, object]) -> None:
+def test_huge_pages_are_refused_where_they_are_not_modelled(given: dict[str, Any]) -> None:
+    machine: dict[str, Any] = {"kernel": KERNELS["6.12"], "policy": get_policy("locked-6.12"), **given}
     with pytest.raises(ValueError, match="huge pages: not with this"):
-        HostMemory([Memslot(1024, huge_pages=True)], KERNELS["6.12"], get_policy("locked-6.12"), **given)  # type: ignore[arg-type]
+        HostMemory([Memslot(1024, huge_pages=True)], **machine)
