@@ -127,6 +127,9 @@ def simulate_host(
         call_scale=spec.call_scale,
     )
     who = seed, replicate, host
+    if spec.scheduler == "drawn":
+        numbers = [guest_word(Source.ACCESSES, g, guest.part) for g, guest in enumerate(spec.guests)]
+        memory.draw_scheduler(study_key(seed, replicate), host, numbers)
     queues = _access_queues(memory, spec, policy, who)
     guest_ticks = [_guest_tick(memory, spec, g, who) for g in range(len(spec.guests))]
     if len(memory.machine.size_classes):

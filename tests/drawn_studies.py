@@ -109,6 +109,7 @@ def _reclaim(draw: st.DrawFn) -> dict[str, Any]:
                 "swappiness": st.sampled_from([0, 1, 60, 200, 201]),
                 "min_ttl_ms": st.sampled_from([0, 0, 1, 1000]),
                 "flush_every_ticks": st.integers(1, 3),
+                "scheduler": st.sampled_from(["usual", "drawn"]),
             },
         )
     )

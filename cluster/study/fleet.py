@@ -316,6 +316,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         ticks=spec.ticks,
         mode=reclaim.mode,
         lru_gen=reclaim.lru == "mglru",
+        scheduler=reclaim.scheduler,
         aging_every_ticks=reclaim.aging_every_ticks,
         period_ticks=reclaim.period_ticks,
         psi_target=reclaim.psi_target,

@@ -386,6 +386,11 @@ class Reclaim(Table):
         ge=0,
         lt=2**31,
     )
+    scheduler: Literal["usual", "drawn"] = table_key(
+        "what a CPU's switches decide for reclaim: usual: always what usually happens; drawn: now and then the "
+        "contrary, so that intervals contain this luck, too. A guest has the same luck in all cells of a replicate",
+        default="usual",
+    )
     flush_every_ticks: Count = table_key(
         "the flusher writes dirty pages of files this often, and whenever reclaim meets nothing else", "ticks", 4
     )

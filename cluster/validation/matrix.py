@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coldfleet.hostsim.replay.comparison import FIGURES, HASHES, Comparison
-from coldfleet.hostsim.replay.spread import steps_in_range
+from coldfleet.hostsim.replay.spread import repeats_in_range, steps_in_range
 
 _NAMED = {
     "generations": "gens",
@@ -49,7 +49,7 @@ class Group:
     """All recordings of one kernel, kind and mode. ``exact`` of ``steps`` are; ``worst``: as in Comparison.
 
     ``inside``: for each of RANGED, how many steps are inside the kernel's own range, and how many there are; empty
-    where all steps are exact.
+    where all steps are exact. ``own``: the same of the kernel, each recording against its repeats; 0 of 0 without any.
     """
 
     kernel: str
@@ -62,6 +62,7 @@ class Group:
     steps: int
     worst: dict[str, int]
     inside: dict[str, tuple[int, int]]
+    own: dict[str, tuple[int, int]]
 
     @property
     def name(self) -> str:
@@ -84,7 +85,11 @@ class Group:
             "steps": self.steps,
             "exact_steps": self.exact,
             "worst": {figure: self.worst.get(figure, 0) for figure in FIGURES},
-            "in_range": {figure: {"steps": steps, "inside": inside} for figure, (inside, steps) in self.inside.items()},
+            "in_range": {
+                figure: {"steps": steps, "inside": inside}
+                | dict(zip(("kernel_inside", "kernel_steps"), self.own[figure], strict=True))
+                for figure, (inside, steps) in self.inside.items()
+            },
         }
 
 
@@ -102,9 +107,10 @@ def _group(mode: str, kernel: str, kind: str, members: list[Comparison]) -> Grou
     exact, steps = sum(each.exact for each in members), sum(each.steps for each in members)
     worst = {figure: max(each.worst.get(figure, 0) for each in members) for figure in FIGURES}
     inside = steps_in_range(members) if exact < steps else {}
+    own = repeats_in_range(members) if inside else {}
     exact_recordings = sum(each.exact == each.steps for each in members)
     lru_gen = members[0].recording.header.lru_gen
-    return Group(kernel, kind, mode, lru_gen, len(members), exact_recordings, exact, steps, worst, inside)
+    return Group(kernel, kind, mode, lru_gen, len(members), exact_recordings, exact, steps, worst, inside, own)
 
 
 def _version(kernel: str) -> list[int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from coldfleet.hostsim.replay.comparison import Comparison
 
+_T = TypeVar("_T")
 FEW = 4  # recordings: starting a process takes as long as replaying some twenty
 _AT_ONCE = 4  # recordings that a process is given at a time
 
@@ -130,8 +131,12 @@ def replay_all(
 
     ``out``: a folder for the simulator's own recordings, in which ``simulator`` is named as their maker.
     """
+    yield from map_files(_Job(out, simulator), files, workers)
+
+
+def map_files(job: Callable[[Path], _T], files: Sequence[Path], workers: int | None = None) -> Iterator[_T]:
+    """What ``job`` makes of each recording, in order; ``workers``: processes, None: one for each CPU."""
     processes = min(workers or os.cpu_count() or 1, len(files))
-    job = _Job(out, simulator)
     if processes == 1 or len(files) <= FEW:
         yield from map(job, files)
         return

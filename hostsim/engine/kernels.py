@@ -71,6 +71,19 @@ class Kernel:
     """A walk of many page tables of a guest takes that long itself; 1: but not its first one, 2: any."""
     switch_after_process_walk: int = 0
     """The same for the page tables of a process."""
+    luck_of_faults: int = 10
+    """Where the scheduler is drawn (hostsim.mm.scheduler): of 1,000 times, how often the first of these rules comes out
+    the other way, so that ensembles are about as wide as the recordings' repeats (docs/truth.md), ..."""
+    luck_of_checks: int = 10
+    """... how often the second, ..."""
+    luck_of_guest_walk: int = 50
+    """... the third, ..."""
+    luck_of_process_walk: int = 250
+    """... the fourth, ..."""
+    luck_of_kswapd: int = 10
+    """... and that of kswapd, which lets a process run between any two agings, but no guest; ..."""
+    kswapd_delay: int = 250
+    """... and how many pages kswapd comes too late at most."""
     min_seq_independent: bool = False
     """Anonymous and file pages lose their oldest generations separately."""
 
@@ -83,6 +96,8 @@ class Kernel:
     look_around_spares_isolated: bool = False
     """Neighbours that are off the lists keep their Accessed bits."""
 
+    damon_stat: bool = False
+    """DAMON_STAT samples all memory from the boot on."""
     random_mapping_referenced: bool = False
     """Eviction, though not the walk, goes by the Accessed bits of a mapping with MADV_RANDOM."""
 
@@ -102,6 +117,8 @@ class Kernel:
     """A visit that met nothing but dirty file pages wakes the flusher threads ..."""
     sorted_wake_flusher: bool = False
     """... and those that sort_folio passed over count."""
+    batch_wakes_flusher: bool = False
+    """A batch in which all file pages have to be written first wakes the flusher at once."""
     scan_goal_fixed: bool = False
     """A visit takes its goal once, from the sizes it begins with; an aging is a step on the way and costs none of it.
     At the default priority only a lack of generations calls for an aging."""
@@ -157,7 +174,9 @@ _OF_LRU_GEN = ("starts_at_fitting_priority", "memcg_lru", "birth_referenced")  #
 _NOT_FEATURES = ("name", "release", "policy")
 _FEATURES = tuple(f.name for f in fields(Kernel) if f.name not in _NOT_FEATURES)
 _PAGES_OF_LISTS = ("max_lru_batch", "long_walk", "min_mm_pages")
-_PAGES_OF_CALLS = ("min_lru_batch", "swap_cluster_max", "charge_batch", "switch_after_faults", "switch_after_checks")
+_PAGES_OF_CALLS = (
+    "min_lru_batch", "swap_cluster_max", "charge_batch", "switch_after_faults", "switch_after_checks", "kswapd_delay",
+)  # fmt: skip
 BATCHES = {
     "min_lru_batch": MIN_LRU_BATCH,
     "max_lru_batch": MAX_LRU_BATCH,
@@ -178,6 +197,7 @@ _6_1 = Kernel(
     read_swapin_writable=False,
     pmd_filter_even_if_forced=True,
     min_mm_pages=64,
+    luck_of_process_walk=30,
     look_around_marks_target=True,
     look_around_moves_many=True,
     look_around_needs_aged_walk=True,
@@ -196,7 +216,7 @@ _6_1 = Kernel(
     proactive_has_walk=False,
     reclaim_request_quarter=False,
 )
-_6_12 = Kernel("6.12", "6.12.107+deb13-amd64", policy="locked-6.12", switch_after_guest_walk=1)
+_6_12 = Kernel("6.12", "6.12.107+deb13-amd64", policy="locked-6.12", switch_after_guest_walk=1, luck_of_process_walk=60)
 _6_16 = Kernel(
     "6.16",
     "6.16.12+deb13-amd64",
@@ -236,7 +256,12 @@ _7_3 = replace(
     activate_counted_with_workingset=True,
     scan_goal_fixed=True,
     batch_counts_sorted=True,
+    sorts_unwritten=False,
+    sorted_wake_flusher=False,
+    batch_wakes_flusher=True,
     aging_ends_visit=False,
+    damon_stat=True,
+    luck_of_checks=20,
 )
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (_6_1, _6_12, _6_16, _6_18, _7_3)}

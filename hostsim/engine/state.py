@@ -170,6 +170,7 @@ MM = np.dtype(
         ("seq", np.int64),  # mm_state.seq: the aging that was walked last
         ("walked", np.int64),  # a walk was completed before (mm_state.tail is not NULL)
         ("used", np.int64),  # the CPU switched to this mm since it was last walked
+        ("decisions", np.int64),  # of the scheduler about its process that were drawn (hostsim.mm.scheduler)
         ("aged_at", np.int64),  # the faults (pgfault) at its last aging
         ("filter_made", np.int64, (2,)),  # the Bloom filter of seq % 2 exists
         ("notifiers", np.int64),  # KVM is subscribed to this mm
@@ -180,7 +181,7 @@ MM = np.dtype(
         ("memcg_seq", np.int64),  # the half of the memcg LRU that its memcg is in ...
         ("memcg_tail", np.int64),  # ... and that it was too small there once (MEMCG_LRU_TAIL)
         ("tables", np.int64),  # PTE tables made so far
-        ("tdp_tables", np.int64),  # tables for small pages that the TDP MMU made so far, counted beside huge pages only
+        ("tdp_tables", np.int64),  # tables for small pages that KVM made so far
         ("huge_pages", np.int64),  # a first touch gets a huge page if it can (transparent_hugepage = always) ...
         ("huge_reclaims", np.int64),  # ... also if that means reclaim (defrag) ...
         ("huge_wakes", np.int64),  # ... or at least wakes kswapd (defrag = defer)
@@ -198,9 +199,8 @@ MM = np.dtype(
         ("charged", np.int64),  # memory.current in pages, the stock included
         ("extras", np.int64),  # the guest is more than a plain one: hostsim.memory.extras
         ("stock", np.int64),  # pages charged in advance by its CPU
-        ("all_tables", np.int64),  # PTE tables that its memory needs when all of it is there
         ("first_fault_pages", np.int64),  # kernel memory that its first fault takes beside page tables ...
-        ("late_pages", np.int64),  # ... and the last quarter of its tables take, or KVM's cache when it is filled anew
+        ("late_pages", np.int64),  # ... and KVM's cache of page tables when it is filled anew
         ("kernel_pages", np.int64),  # kernel memory that it has: page tables and all of the above
         ("pool_units", np.int64),  # what its swapped-out pages take of the pool (hostsim.mm.swap_slots.POOL_UNIT)
         ("oom_reason", np.int64),  # why the OOM killer killed it (hostsim.mm.oom_kill.OOM_REASONS), 0: it lives ...
@@ -347,6 +347,8 @@ NODE = np.dtype(
         ("recursive_protection", np.int64),  # memory_recursiveprot
         ("memcg_seq", np.int64),  # the memcg LRU's older half ...
         ("memcg_position", np.int64),  # ... and the guest where its next pass begins
+        ("scheduler_drawn", np.int64),  # what it decides is drawn
+        ("kswapd_delay", np.int64),  # pages until kswapd, which was woken, gets the CPU; only if that is drawn
         ("asks", np.int64),  # rows of Machine.asks that are filled
     ],
     align=True,

@@ -47,6 +47,7 @@ class Purpose(IntEnum):
     PAGE_SIZE = 0xFFFFFFFA  # how small zram makes a page
     TRACE_START = 0xFFFFFFF9  # where in a trace a guest begins
     BURST = 0xFFFFFFF8  # in which tick of each period a guest has its burst
+    SCHEDULER = 0xFFFFFFF7  # what the scheduler decides
 
 
 def guest_word(source: Source, guest: int = 0, part: int = 0) -> int:

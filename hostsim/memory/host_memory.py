@@ -59,7 +59,7 @@ class Memslot:
     ``pages``: 4 KiB pages of the memslot; ``own_pages``: further anonymous pages of its process (the VMM), of which the
     first ``buffer_pages`` are a mapping of their own and the others its stack.
     ``kernel_pages``: kernel memory charged to the memcg from the start; ``first_fault_pages`` and ``late_pages``: what
-    its first fault and the last quarter of its memory add beside page tables (KVM's caches).
+    its first fault and each refill of KVM's cache of page tables add beside page tables.
     ``kvm``: KVM is subscribed to its mm, with or without the TDP MMU. ``max_pages``: memory.max,
     ``high_pages``: memory.high (0: none); ``min_pages``, ``low_pages``: memory.min and memory.low.
     ``extras``: the guest is more than plain; hostsim.memory.extras sets up what.
@@ -121,6 +121,7 @@ class HostMemory:
     ``page_cluster``: vm.page-cluster, of no use on a synchronous swap device; ``rotating_swap``: the device is a disk.
     Huge pages are modelled under MGLRU and a synchronous swap device, at full scale, for processes and plain guests;
     else ValueError.
+    ``sampled``: an access monitor takes Accessed bits though no guest has extras.
     ``watched``: subclasses that look at every access say so. ``scale``: pages that one of these stands for;
     ``call_scale``: how much smaller reclaim calls are (Kernel.encode).
     """
@@ -147,6 +148,7 @@ class HostMemory:
         page_cluster: int = 0,
         rotating_swap: bool = False,
         pool_limit: int = 0,
+        sampled: bool = False,
         scale: int = 1,
         call_scale: int = 1,
     ) -> None:
@@ -193,7 +195,7 @@ class HostMemory:
             features=kernel.encode(scale, call_scale),
             reclaim=np.zeros(2, RECLAIM),
             vms=np.zeros(len(slots), VM),
-            extra_bits=_cache_aligned(table_count * WORDS_PER_TABLE if with_extras else 0),
+            extra_bits=_cache_aligned(table_count * WORDS_PER_TABLE if with_extras or sampled else 0),
             last_touch=np.zeros(pages if with_extras else 0, np.int32),
             victims=np.zeros(MIN_LRU_BATCH + PTRS_PER_PTE, np.int32),
             neighbours=np.zeros(MIN_LRU_BATCH, np.int32),
@@ -259,7 +261,6 @@ class HostMemory:
                 mm["charged"] += mm["stock"]
             mm["first_fault_pages"] = slot.first_fault_pages
             mm["late_pages"] = slot.late_pages
-            mm["all_tables"] = tables[g] + own_tables[g]
             mm["cpu"] = 0 if shared_cpu else g
             self.machine.cpus[mm["cpu"]]["stock_guest"] = g
             mm["max_pages"], mm["memory_high"] = slot.max_pages, slot.high_pages
@@ -295,6 +296,15 @@ class HostMemory:
     def set_time(self, now_ms: int) -> None:
         """How long time has gone by, for what min_ttl_ms protects."""
         self.machine.node[0]["now_ms"] = now_ms
+
+    def draw_scheduler(self, key: np.uint64, host: int, numbers: Sequence[int]) -> None:
+        """What the scheduler decides is drawn from now on (hostsim.mm.scheduler).
+
+        ``key`` (philox.study_key), ``host`` and a number of each guest name the random numbers.
+        """
+        vms = self.machine.vms
+        vms["key"], vms["host"], vms["guest"] = key, host, numbers
+        self.machine.node[0]["scheduler_drawn"] = 1
 
     def switch_to(self, guest: int) -> None:
         """A CPU switches to the guest's process, as it does before its accesses: its mm is worth a walk again."""

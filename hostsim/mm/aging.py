@@ -17,7 +17,6 @@ from coldfleet.hostsim.engine.state import (
     PTRS_PER_PTE,
     REFERENCED,
     SKIPPED,
-    TASK,
     TOUCHED,
     WORDS_PER_TABLE,
     Machine,
@@ -39,6 +38,7 @@ from coldfleet.hostsim.mm.lru import (
 )
 from coldfleet.hostsim.mm.pid import is_evictable
 from coldfleet.hostsim.mm.refs import forget, is_saturated, page_tier, reported_young
+from coldfleet.hostsim.mm.scheduler import switch_after_walk
 from coldfleet.hostsim.mm.workingset import carry_over
 from coldfleet.hostsim.mm.writeback import carry_dirty_bit
 from coldfleet.policies import Site
@@ -252,11 +252,8 @@ def begin_aging(m: Machine, g: int, swappiness: int, force_scan: bool) -> bool:
 @compiled
 def end_aging(m: Machine, g: int, swappiness: int, force_scan: bool, walked_ptes: int) -> None:
     """The generations move on after a walk of so many PTEs."""
-    f = m.features[0]
     mm = m.mms[g]
-    lasting = f.switch_after_guest_walk if mm.notifiers else f.switch_after_process_walk
-    if walked_ptes >= f.long_walk and lasting >= (2 if force_scan else 1):
-        m.reclaim[TASK].checked = f.switch_after_checks
+    switch_after_walk(m, g, force_scan, walked_ptes)
     mm.walked = 1
     mm.aged_at = m.events[g].pgfault
     mm.seq = m.lruvecs[g].max_seq

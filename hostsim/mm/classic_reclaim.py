@@ -51,7 +51,7 @@ def _is_young(m: Machine, g: int, page: int) -> bool:
         return False
     bit = np.uint64(1) << np.uint64(page & 63)
     young, _ = ask(m, g, page >> 6, bit, _EVICT)
-    if m.mms[g].extras:
+    if len(m.extra_bits):
         young = take_pg_young(m, np.uint64(page >> 6), bit, young)
     return young != NONE
 

@@ -415,6 +415,7 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan
     """evict_folios: one batch; returns the progress (scanned pages), 0 when there is nothing to gain."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
+    unwritten = reclaim.unqueued_dirty
     scanned, isolated, kind = isolate_pages(m, g, swappiness, nr_to_scan, reclaim)
     reclaim.checked += isolated
     reclaim.scanned += isolated
@@ -429,6 +430,8 @@ def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan
         m.events[g].pgsteal += reclaim.freed
         if kind == FILE:
             m.events[g].pgsteal_file += reclaim.freed
+        if f.batch_wakes_flusher and reclaim.unqueued_dirty - unwritten == isolated:
+            m.node[0].flusher_woken = 1
     return scanned
 
 

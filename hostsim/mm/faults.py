@@ -34,6 +34,7 @@ from coldfleet.hostsim.engine.state import (
     WORDS_PER_TABLE,
     WRITABLE,
     Machine,
+    Record,
 )
 from coldfleet.hostsim.kvm.age_gfn import ALL
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
@@ -53,6 +54,14 @@ TDP_UPPER_TABLES = 5  # that a small guest's TDP MMU has beside those of its mem
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 
 
+@inlined
+def _refill_of_cache(mm: Record) -> int:
+    """KVM takes a page table from its cache: the pages that are charged when that is filled anew, because only the few
+    are left that a fault may need (mmu_topup_memory_caches)."""
+    mm.tdp_tables += 1
+    return mm.late_pages if (mm.tdp_tables + TDP_UPPER_TABLES) % KVM_CACHE_REFILL == 0 else 0
+
+
 @compiled
 def make_table(m: Machine, g: int, table: int) -> None:
     """A PTE table for 2 MiB, charged to the memcg as its pages are; its PMD is born young.
@@ -65,8 +74,8 @@ def make_table(m: Machine, g: int, table: int) -> None:
     pages = 1
     if mm.tables == 1:
         pages += UPPER_LEVELS + mm.first_fault_pages
-    if not mm.huge_pages and mm.tables == mm.all_tables * 3 // 4 + 1:
-        pages += mm.late_pages
+    if not mm.huge_pages and table * PTRS_PER_PTE < mm.own_first:
+        pages += _refill_of_cache(mm)
     for _ in range(pages):
         mm.kernel_pages += alloc_page(m, g)
 
@@ -183,13 +192,11 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
 
 @compiled
 def _make_tdp_table(m: Machine, g: int, table: int) -> None:
-    """KVM takes a page table from its cache, which it fills anew when it is down to a few (mmu_topup_memory_caches)."""
+    """The same beside huge pages, where a table of the process has none of KVM's before small pages come."""
     mm = m.mms[g]
     m.huge[table] |= SMALL_SPTES
-    mm.tdp_tables += 1
-    if (mm.tdp_tables + TDP_UPPER_TABLES) % KVM_CACHE_REFILL == 0:
-        for _ in range(mm.late_pages):
-            mm.kernel_pages += alloc_page(m, g)
+    for _ in range(_refill_of_cache(mm)):
+        mm.kernel_pages += alloc_page(m, g)
 
 
 @apart(int64, int64, boolean, boolean, boolean, needed=lambda m: len(m.huge) != 0)

@@ -147,6 +147,6 @@ def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool)
     without_swap = m.features[0].look_around_needs_aged_walk and walk and not walk_aged
     if enter and not random and not (without_swap and not page_row(m, page).flags & FILE_PAGE):
         look_around(m, g, page, walk)
-    if m.mms[g].extras:
+    if len(m.extra_bits):
         young = take_pg_young(m, word, bit, young)
     return young != NONE

@@ -10,6 +10,7 @@ from coldfleet.hostsim.engine.state import PARENT_MEMCG, Machine
 from coldfleet.hostsim.mm.classic import flush_stats
 from coldfleet.hostsim.mm.oom_kill import OOM_MEMCG, OOM_PARENT, out_of_memory
 from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, try_to_free_pages
+from coldfleet.hostsim.mm.scheduler import switch_after_faults
 
 UNLIMITED = 1 << 62
 JIFFIES_PER_S = 250  # CONFIG_HZ of Debian's kernels
@@ -54,8 +55,7 @@ def charge_at_limit(m: Machine, g: int) -> None:
     """
     retries = MAX_RECLAIM_RETRIES
     drained = False
-    if m.events[g].pgfault - m.mms[g].aged_at >= m.features[0].switch_after_faults:
-        m.mms[g].used = 1
+    switch_after_faults(m, g)
     dying = m.mms[g].oom_reason != 0
     while _room(m, g) < 1 and not dying:
         mm = m.mms[g]
@@ -138,8 +138,7 @@ def charge_huge(m: Machine, g: int, pages: int, reclaims: bool) -> bool:
         mm = m.mms[g]
         if not reclaims or not tries:
             return False
-        if m.events[g].pgfault - mm.aged_at >= m.features[0].switch_after_faults:
-            mm.used = 1
+        switch_after_faults(m, g)
         own_limit = mm.max_pages and mm.charged + pages > mm.max_pages
         m.events[g].limit_hits += 1
         try_to_free_pages(m, g if own_limit else PARENT_MEMCG, pages, g)

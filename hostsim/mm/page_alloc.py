@@ -27,6 +27,7 @@ from coldfleet.hostsim.mm.memcontrol import charge, charge_huge
 from coldfleet.hostsim.mm.oom_kill import OOM_HOST, out_of_memory
 from coldfleet.hostsim.mm.protection import goes_below_low
 from coldfleet.hostsim.mm.reclaim import MAX_RECLAIM_RETRIES, try_to_free_pages, wait_for_flusher, wait_for_io
+from coldfleet.hostsim.mm.scheduler import kswapd_waits
 
 
 @inlined
@@ -75,7 +76,8 @@ def _wake_kswapd(m: Machine, g: int) -> None:
     node = m.node[0]
     if node.kswapd_failures < MAX_RECLAIM_RETRIES:
         if not node.kswapd_takes_time:
-            balance_pgdat(m, g)
+            if not kswapd_waits(m, g):
+                balance_pgdat(m, g)
         elif not node.kswapd_woken:
             node.kswapd_woken = g + 1
 

@@ -14,6 +14,7 @@ from coldfleet.hostsim.mm.evict import evict_pages, oldest_evictable
 from coldfleet.hostsim.mm.lru import drain, gen_of
 from coldfleet.hostsim.mm.pid import is_evictable
 from coldfleet.hostsim.mm.protection import goes_below_low, is_protected_by_now, may_reclaim, unprotected_part
+from coldfleet.hostsim.mm.scheduler import switch_before_aging
 from coldfleet.hostsim.mm.swap_slots import get_swappiness
 from coldfleet.hostsim.mm.writeback import flush, wait_for_writes
 
@@ -53,12 +54,9 @@ def should_run_aging(f: Record, lruvec: Record, swappiness: int) -> tuple[bool, 
 
 @compiled
 def _age(m: Machine, g: int, reclaim: Record) -> None:
-    """An aging in the course of reclaim. A long reclaim in a task's own fault sees the CPU switch to it again."""
+    """An aging in the course of reclaim."""
     reclaim.walk = reclaim.walk_aged = 1
-    if reclaim.kswapd:
-        m.mms[g].used |= not m.mms[g].notifiers
-    elif reclaim.task == g and reclaim.checked >= m.features[0].switch_after_checks:
-        m.mms[g].used = 1
+    switch_before_aging(m, g, reclaim)
     reclaim.checked = 0
     age(m, g, reclaim.swappiness, False)
 

@@ -99,7 +99,7 @@ def _compare(recording: Recording, vmm_touches: bool) -> Comparison:
             result.first = differences[0]
         for difference in differences:
             result.worst[difference.figure] = max(difference.off, result.worst.get(difference.figure, 0))
-        result.measured.append((_ranged(kernel, start), _ranged(ours, {})))
+        result.measured.append((ranged(kernel, start), ranged(ours, {})))
         result.simulated.append(ours)
     return result
 
@@ -160,7 +160,8 @@ def _generations(step: dict[str, Any]) -> dict[tuple[int, str], int]:
     return counts | {(seq, "file"): file for seq, _, file in step.get("lg", [])}
 
 
-def _ranged(step: dict[str, Any], base: dict[str, int]) -> list[int | None]:
+def ranged(step: dict[str, Any], base: dict[str, int]) -> list[int | None]:
+    """A step's values of RANGED; ``base``: memory.stat at the start."""
     return [step.get("res"), step.get("max"), *(step["st"].get(name, 0) - base.get(name, 0) for name in COUNTERS)]
 
 

@@ -31,18 +31,19 @@ from coldfleet.hostsim.memory.access import access, access_file
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.mm.faults import KVM_CACHE_REFILL, TDP_UPPER_TABLES
 from coldfleet.hostsim.mm.readahead import XA_CHUNK_SIZE, XA_NODE_BYTES
+from coldfleet.hostsim.replay.luck import AT_ONCE, Luck
 from coldfleet.hostsim.replay.observe import memory_stat, observe
 from coldfleet.hostsim.replay.recording import MAPPED, MAX_PAGES, Header, RecordedGuest, Recording
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import MixSchedule
 from coldfleet.hostsim.workload.schedule import Schedule, fnv1a
-from coldfleet.policies import get_policy
+from coldfleet.policies import Policy, get_policy
 
 FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}
 """Kernel memory of a memcg before the first touch, where the recording doesn't show it."""
 LATE_KERNEL_PAGES = {"vm": 37, "mix": 37, "nested": 37, "rmap": 73, "shadow": 73}
-"""Pages that KVM adds to its caches of page tables late while 32 tables (64 MiB) are filled: seen in memory.current."""
+"""Pages that KVM adds to its caches of page tables at each refill: seen in memory.current."""
 LOWMEM_RESERVE_RATIO = 256  # sysctl vm.lowmem_reserve_ratio of the zones DMA and DMA32
 DIRECT_IO_PAGES = 16  # of the recorder's process, 64 KiB: its buffer for the file's first contents
 STACK_TOUCHED_EVERY = 64  # accesses; in truth at every one
@@ -59,6 +60,12 @@ def kernel_of(recording: Recording) -> Kernel:
             f"known are {', '.join(KERNELS)}"
         )
     return kernel
+
+
+def rules_of(recording: Recording) -> tuple[Kernel, Policy]:
+    """The kernel that was recorded, with the LRU that was on, and how it asks KVM."""
+    kernel = kernel_of(recording)
+    return replace(kernel, lru_gen=recording.header.lru_gen), get_policy(kernel.policy)
 
 
 def check_replayable(recording: Recording) -> None:
@@ -88,12 +95,13 @@ def slots_of(recording: Recording) -> list[Memslot]:
     for number, guest in enumerate(header.guests):
         steps = [step for step in _first_round(recording) if recording.guest_of(step) == number]
         tables = -(-header.anon_pages // PTRS_PER_PTE)  # the engine charges these itself, and all of a file
-        late = LATE_KERNEL_PAGES.get(guest.kind, 0) * (32 if header.huge else tables) // 32
+        late = LATE_KERNEL_PAGES.get(guest.kind, 0)
+        small = tables
         first = _first_kernel_pages(steps[0], guest)
-        beside = _kernel_pages(steps) - late
         if header.huge and len(steps) > 1:  # later on KVM's cache grows as small pages come
             small = str(steps[1]["hp"]).count("s")
-            beside = _kernel_pages(steps[1:2]) - late * ((small + TDP_UPPER_TABLES) // KVM_CACHE_REFILL)
+            steps = steps[:2]
+        beside = _kernel_pages(steps) - late * ((small + TDP_UPPER_TABLES) // KVM_CACHE_REFILL)
         slots.append(
             Memslot(
                 pages=header.anon_pages,
@@ -227,28 +235,37 @@ def _by_kind(accesses: npt.NDArray[np.uint32], guest: RecordedGuest) -> npt.NDAr
     return accesses if guest.kind == "mix" else accesses & np.uint32(ACCESS_PAGE)
 
 
-def simulate_recording(recording: Recording, vmm_touches: bool = False) -> Iterator[dict[str, Any]]:
+def simulate_recording(
+    recording: Recording,
+    vmm_touches: bool = False,
+    luck: np.uint64 | None = None,
+    rules: tuple[Kernel, Policy] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Runs the recorded schedule; yields one step for each of the recording's, as the recorder writes it.
 
-    ``vmm_touches``: a guest's VMM touches a page of its own in every round, which no recording tells.
+    ``vmm_touches``: a guest's VMM touches a page of its own in every round, which no recording tells. ``luck``: what
+    a kernel doesn't repeat is drawn with this key (hostsim.replay.luck); None: all is as usual. ``rules``: other ones
+    than the recorded kernel's.
     """
     header = recording.header
-    recorded = replace(kernel_of(recording), lru_gen=header.lru_gen)
+    kernel, policy = rules or rules_of(recording)
     _check_memory(recording)
     lists = _all_lists(recording)
     parent_limit = header.target if header.mode == "limit" and len(header.guests) > 1 else 0
     memory = HostMemory(
         slots_of(recording),
-        recorded,
-        get_policy(recorded.policy),
+        kernel,
+        policy,
         parent_max_pages=parent_limit,
         parent_kernel_pages=_parent_kernel_pages(recording),
         shared_cpu=True,
         free_pages=_free_pages(header),
         min_ttl_ms=header.min_ttl_ms,
         watermarks=_watermarks(header),
+        sampled=luck is not None and kernel.damon_stat,
     )
     guests = list(range(len(header.guests)))
+    drawn = None if luck is None else Luck(memory, luck, kernel.damon_stat)
     done: tuple[str, int, int] | None = None
     asked = 0
     for step in recording.steps:
@@ -257,22 +274,24 @@ def simulate_recording(recording: Recording, vmm_touches: bool = False) -> Itera
         if step["ev"] != "parent" and action != done:
             if vmm_touches and step["ev"] == "touch" and header.guests[half].kind != "host":
                 memory.touch_own(half, 0, min(1, memory.own_pages(half)))
-            asked = _perform(memory, header, lists, *action)
+            if drawn:
+                drawn.begin_round()
+            asked = _perform(memory, header, lists, *action, drawn)
             memory.drain()
             memory.flush_stats()
             memory.machine.cpus["added"] = RECORDER_PAGES
             done = action
         fields: dict[str, Any] = {name: step[name] for name in ("ev", "of", "r", "c", "h") if name in step}
-        kernel = {}
+        shown = {}
         if step["r"] == 0:  # what slots_of has read: no result, but whoever replays this needs it, too
             fields |= {"cur": step["cur"]} if "cur" in step else {}
-            kernel = {"kernel": step["st"]["kernel"]} if "kernel" in step["st"] else {}
+            shown = {"kernel": step["st"]["kernel"]} if "kernel" in step["st"] else {}
         if step["ev"] == "parent":
-            yield {**fields, "x": asked, "st": memory_stat(memory, guests) | kernel}
+            yield {**fields, "x": asked, "st": memory_stat(memory, guests) | shown}
             continue
         guest = recording.guest_of(step)
         seen = observe(memory, guest)
-        seen["st"] |= kernel
+        seen["st"] |= shown
         idle = step["ev"] in ("populate", "touch") and guest != half
         yield {**fields, "x": 0 if idle else asked, **seen}
 
@@ -284,6 +303,7 @@ def _perform(
     event: str,
     round_number: int,
     guest: int,
+    luck: Luck | None,
 ) -> int:
     """Does what the recorder did before it wrote the step; returns the step's x."""
     recorded = header.guests[guest]
@@ -294,11 +314,11 @@ def _perform(
             _write_file_directly(memory)
         return 0
     if event == "populate":
-        _touch(memory, header, guest, first_writes(header, recorded))
+        _touch(memory, header, guest, first_writes(header, recorded), luck)
         return header.pages
     if event == "touch":
         write = ACCESS_WRITE if header.writes else 0
-        _touch(memory, header, guest, _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write))
+        _touch(memory, header, guest, _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write), luck)
         return header.accesses
     if event == "age":
         memory.age(guest)
@@ -319,11 +339,16 @@ def _perform(
 _FILE_BITS = {"read": 0, "mmap": ACCESS_MMAP, "mmaprnd": ACCESS_MMAP, "write": ACCESS_WRITE}
 
 
-def _touch(memory: HostMemory, header: Header, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
+def _touch(memory: HostMemory, header: Header, guest: int, accesses: npt.NDArray[np.uint32], luck: Luck | None) -> None:
     """The accesses in order, those to pages of the file by the process, as the header says it accessed the file."""
     memory.switch_to(guest)
     if header.file is None:
-        memory.access(guest, accesses)
+        at_once = AT_ONCE if luck else len(accesses)
+        for begin in range(0, len(accesses), at_once):
+            part = accesses[begin : begin + at_once]
+            memory.access(guest, part)
+            if luck:
+                luck.accessed(guest, len(part))
         return
     pages = accesses & np.uint32(ACCESS_PAGE)
     to_file = pages >= header.anon_pages
@@ -333,6 +358,8 @@ def _touch(memory: HostMemory, header: Header, guest: int, accesses: npt.NDArray
         piece = slice(begin, begin + STACK_TOUCHED_EVERY)
         _touch_beside(memory, header, guest)
         _access_both(memory.machine, guest, both[piece], to_file[piece])
+        if luck:
+            luck.accessed(guest, len(both[piece]))
     if header.file.synced:
         memory.flush()
         memory.complete_io()

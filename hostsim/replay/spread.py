@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.replay.comparison import RANGED, Comparison
+from coldfleet.hostsim.replay.recording import Recording
 
 WIDENED_BY = 0.03  # of the value, at both ends of the range
 _Steps = npt.NDArray[np.float64]  # (steps, RANGED); nan where a step doesn't have a figure
@@ -27,7 +28,7 @@ def steps_in_range(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, in
     """
     groups: dict[Any, list[Comparison]] = {}
     for comparison in comparisons:
-        groups.setdefault(_schedule(comparison), []).append(comparison)
+        groups.setdefault(schedule_of(comparison.recording), []).append(comparison)
     repeats = [_stacked([_values(each, 0) for each in group]) for group in groups.values()]
     longest = max((len(kernels[0]) for kernels in repeats), default=0)
     spread = np.zeros((longest, len(RANGED)))
@@ -47,9 +48,28 @@ def steps_in_range(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, in
     return {name: (int(inside[i]), int(steps[i])) for i, name in enumerate(RANGED)}
 
 
-def _schedule(comparison: Comparison) -> Any:
+def repeats_in_range(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, int]]:
+    """The same for the kernel itself: each recording that has repeats against the range of the others."""
+    groups: dict[Any, list[Comparison]] = {}
+    for comparison in comparisons:
+        groups.setdefault(schedule_of(comparison.recording), []).append(comparison)
+    inside, steps = np.zeros(len(RANGED), np.int64), np.zeros(len(RANGED), np.int64)
+    for group in groups.values():
+        runs = _stacked([_values(each, 0) for each in group])
+        for number, run in enumerate(runs):
+            others = runs[:number] + runs[number + 1 :]
+            if not others:
+                continue
+            low, high = _fold(np.fmin, others), _fold(np.fmax, others)
+            known = ~np.isnan(run) & ~np.isnan(low)
+            inside += ((run >= low * (1 - WIDENED_BY)) & (run <= high * (1 + WIDENED_BY)) & known).sum(axis=0)
+            steps += known.sum(axis=0)
+    return {name: (int(inside[i]), int(steps[i])) for i, name in enumerate(RANGED)}
+
+
+def schedule_of(recording: Recording) -> Any:
     """What repeats of a recording have in common, beside kernel, kind and mode."""
-    header = comparison.recording.header
+    header = recording.header
     size = (header.pages, header.accesses, header.rounds, header.target, header.layout, header.writes)
     return header.guests, size, header.swappiness
 

@@ -46,6 +46,7 @@ SUBSCRIBERS = ("kvm", "slow device", "fast device")  # in the order of hostsim.e
 MONITORS = ("idle", "damon-vaddr", "damon-paddr", "khugepaged")
 SWAP_DEVICES = ("zram", "async", "nvme", "remote", "disk", "none")
 FILE_DEVICES = ("zram", "async", "nvme", "remote", "disk")
+SCHEDULERS = ("usual", "drawn")
 RECLAIM_MODES = ("limit", "proactive", "debugfs", "age", "pressure", "host")
 
 
@@ -385,6 +386,7 @@ class HostSpec:
     DAMON as ``damon`` says, that being its sampling interval.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
+    ``scheduler``: what a CPU's switches decide is as usual, or drawn (hostsim.mm.scheduler).
     ``scenario``: the guests share one CPU, whose batches are drained after every guest's tick.
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for; "none": there is no swap. ``swap_pages``: its slots, zram's disksize (0: as many as are needed).
@@ -412,6 +414,7 @@ class HostSpec:
     watermark_scale_factor: int = 10
     parent_pages: int = 0
     lru_gen: bool = True
+    scheduler: str = "usual"
     scenario: bool = False
     monitor: str = ""
     monitor_every_ticks: int = 1
@@ -434,6 +437,7 @@ class HostSpec:
 
     def __post_init__(self) -> None:
         check_names("mode of reclaim", [self.mode], RECLAIM_MODES)
+        check_names("scheduler", [self.scheduler], SCHEDULERS)
         check_names("access monitor", [self.monitor] if self.monitor else [], MONITORS)
         check_names("swap device", [self.swap_device], SWAP_DEVICES)
         check_ranges(

@@ -283,7 +283,10 @@ def evict_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tuple
         return progress, 0
     host.sc.checked += pages_of(isolated)
     host.isolated_anon |= isolated[0].kind == ANON
+    unwritten = host.sc.unqueued_dirty
     reclaimed, survivors = shrink_folio_list(host, isolated)
+    if host.kernel.batch_wakes_flusher and host.sc.unqueued_dirty - unwritten == pages_of(isolated):
+        host.device.flusher_woken = True
     again, survivors = shrink_folio_list(host, put_back(host, survivors, retry=False))
     put_back(host, survivors, retry=True)
     reclaimed += again

@@ -84,6 +84,7 @@ class Kernel:
     check_counts_references: bool = False
     """The eviction check counts a second reference before it promotes."""
     activate_counted_with_workingset: bool = False
+    batch_wakes_flusher: bool = False
     scan_goal_fixed: bool = False
     batch_counts_sorted: bool = False
 
@@ -153,6 +154,9 @@ D = replace(
     activate_counted_with_workingset=True,
     scan_goal_fixed=True,
     batch_counts_sorted=True,
+    sorts_unwritten=False,
+    sorted_wake_flusher=False,
+    batch_wakes_flusher=True,
     aging_ends_visit=False,
 )
 

@@ -84,6 +84,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         pool_pages=draw(FEW) if device == "zram" else 0,
         compression=CompressionSpec(incompressible_share=draw(st.sampled_from([0.0, 0.1, 1.0]))),
         swappiness=draw(st.sampled_from([0, 1, 60, 200])),
+        scheduler=draw(st.sampled_from(["usual", "drawn"])),
         aging_every_ticks=0 if classic else draw(st.sampled_from([0, 2])),
         min_ttl_ms=draw(st.sampled_from([0, 1, 1000])) if clock and not classic else 0,
         clock=clock,

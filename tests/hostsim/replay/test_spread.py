@@ -8,7 +8,7 @@ import pytest
 
 from coldfleet.hostsim.replay.comparison import RANGED, Comparison
 from coldfleet.hostsim.replay.recording import Recording
-from coldfleet.hostsim.replay.spread import steps_in_range
+from coldfleet.hostsim.replay.spread import repeats_in_range, steps_in_range
 from tests.hostsim.small_recordings import make_recording
 
 SCANS = RANGED.index("pgscan")
@@ -65,3 +65,16 @@ def test_a_step_without_the_figure_does_not_count(recording: Recording) -> None:
 
 def test_what_a_kernel_never_does_is_no_range_of_its_own(recording: Recording) -> None:
     assert scans(run(recording, [0, 0], [0, 1])) == (1, 2)
+
+
+def test_a_kernel_is_held_against_its_other_repeats(recording: Recording) -> None:
+    def own(*comparisons: Comparison) -> tuple[int, int]:
+        return repeats_in_range(comparisons)["pgscan"]
+
+    one, same = run(recording, [100, 1000], [0, 0]), run(recording, [102, 1000], [0, 0])
+    other = run(recording, [100, 1100], [0, 0])
+    assert own(one) == (0, 0)
+    assert own(one, same) == (4, 4)
+    assert own(one, other) == (2, 4)
+    assert own(one, same, other) == (5, 6)  # only the 1,100 is outside
+    assert own(one, run(recording, [100, 1000], [0, 0], pages=640)) == (0, 0)
