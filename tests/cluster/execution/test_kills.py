@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from coldfleet.cluster.execution.batching import IN_FLIGHT
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.interrupt import LOST
 from coldfleet.cluster.execution.sweep import sweep
@@ -126,15 +127,14 @@ class Victim:
         while time.monotonic() - struck < WITHIN_S:
             if self.process.poll() is not None:
                 if self.process.returncode == 0:
-                    # all was done, or in flight, when the signal came; one that is lost is lost while Ray starts
-                    over = kind == "command" and time.monotonic() - struck < 3
+                    over = self.receipts() - before <= 2 * IN_FLIGHT  # all was done or in flight when it was struck
                     self.finish()
                     return "was over" if over else "went on"
                 code = self.end()
                 assert _all_gone(family), "processes are left"
                 self.start()
                 return f"exit {code}"
-            survives = kind == "worker" or number is signal.SIGINT
+            survives = kind == "worker" or (kind != "command" and number is signal.SIGINT)
             if survives and time.monotonic() - struck > 3 and self.receipts() > before:
                 return "went on"
             time.sleep(0.05)
