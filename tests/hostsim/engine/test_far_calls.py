@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numba import types
 from coldfleet.hostsim.engine.building import Unit, build_missing
 from coldfleet.hostsim.engine.far_calls import apart, link
 from coldfleet.hostsim.engine.kernels import KERNELS
+from coldfleet.hostsim.engine.machine_type import MACHINE
 from coldfleet.hostsim.engine.state import Machine
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.policies import get_policy
@@ -79,6 +80,10 @@ def test_what_no_machine_needs_is_linked_later() -> None:
         sixteenth(machine(0), 160)
     assert sixteenth(machine(RARE), 160) == 10
     assert sixteenth(machine(0), 160) == 10  # it stays
+
+
+def test_the_table_has_the_arrays_in_the_order_of_a_machine() -> None:
+    assert list(MACHINE.arrays) == [each.name for each in fields(Machine) if each.init]
 
 
 def test_arrays_of_another_type_or_shape_are_refused(machine: Machine) -> None:
