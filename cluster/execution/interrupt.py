@@ -28,18 +28,18 @@ class StoppedError(Exception):
         self.code = code
 
 
-_half_done = False  # what is taken down now must not be left so
+_shutting_down = False  # inside uninterrupted(): what is half shut down must not be left so
 
 
 @contextmanager
-def ending_whole() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Inside, a signal interrupts nothing: it only asks for the end, and starts the time that is left until then."""
-    global _half_done
-    before, _half_done = _half_done, True
+    global _shutting_down
+    before, _shutting_down = _shutting_down, True
     try:
         yield
     finally:
-        _half_done = before
+        _shutting_down = before
 
 
 class StopRequest:
@@ -95,11 +95,11 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.requested
         self.ask("interrupted", 128 + number)
-        if (again or self.urgent) and not _half_done:
+        if (again or self.urgent) and not _shutting_down:
             raise KeyboardInterrupt
 
     def _unraisable(self, what: sys.UnraisableHookArgs) -> None:
-        """Of an interrupt in a callback, from which none can leave, Python would print a traceback."""
+        """An interrupt can't leave a callback: Python would print a traceback of it instead."""
         if not (self.requested and what.exc_type is KeyboardInterrupt):
             self._hook(what)
 

@@ -211,9 +211,9 @@ def _family(home: str) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _our_signals() -> Iterator[None]:
-    """As Ray starts, it takes SIGTERM for itself, and may lose one that comes in a callback: here it doesn't get it.
+    """Keeps SIGTERM from Ray, which takes it for itself as it starts, and may lose one that comes in a callback.
 
-    What its C++ part has installed meanwhile, which ends the process with a dump, is replaced at the end.
+    Ray's C++ part installs a handler even so, which ends the process with a dump: it is replaced at the end.
     """
     real = signal.signal
 

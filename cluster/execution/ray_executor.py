@@ -19,7 +19,7 @@ from typing import Any, Self
 from coldfleet.cluster.execution import ray_cluster
 from coldfleet.cluster.execution.batching import IN_FLIGHT
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
-from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest, ending_whole
+from coldfleet.cluster.execution.interrupt import LOST, StoppedError, StopRequest, uninterrupted
 from coldfleet.cluster.execution.progress import say_on_stderr
 from coldfleet.cluster.execution.ray_nodes import OTHER_VERSION, Nodes
 from coldfleet.cluster.execution.ray_watch import ClusterWatch
@@ -95,7 +95,7 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with ending_whole():
+        with uninterrupted():
             if not self._address:
                 self._own.stop()
             elif self._ray is not None:

@@ -14,7 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from coldfleet.cluster.execution.executor import SerialExecutor
-from coldfleet.cluster.execution.interrupt import SIGNALS, StopRequest, ending_whole
+from coldfleet.cluster.execution.interrupt import SIGNALS, StopRequest, uninterrupted
 from coldfleet.cluster.execution.ray_cluster import _our_signals
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.journal import BatchReceipt
@@ -189,7 +189,7 @@ def test_an_interrupt_in_a_callback_prints_no_traceback(capfd: pytest.CaptureFix
 
 def test_what_is_taken_down_is_not_interrupted() -> None:
     with StopRequest(urgent=True) as stop:
-        with ending_whole():
+        with uninterrupted():
             for _ in range(2):
                 terminate()
             assert stop.requested
