@@ -28,11 +28,11 @@ def replay(
     workers: Annotated[int | None, typer.Option(min=1, help="Recordings at a time.  [default: all CPUs]")] = None,
     ensemble: Annotated[
         int,
-        typer.Option(min=0, max=MOST_MEMBERS, help="Simulate each recording so often, with luck drawn.", metavar="N"),
+        typer.Option(min=0, max=MOST_MEMBERS, help="Simulate each recording N times, with luck drawn.", metavar="N"),
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of that luck.", metavar="SEED")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of that luck.", metavar="SEED")] = 1,
     control: Annotated[
-        str, typer.Option(help="... and with a wrong rule: blind, no-look-around, birth.", metavar="RULE")
+        str, typer.Option(help="With --ensemble: one wrong rule, blind, no-look-around or birth.", metavar="RULE")
     ] = "",
     json: Json = False,
 ) -> int:
@@ -44,7 +44,7 @@ def replay(
     With --ensemble, recordings in which a kernel doesn't repeat itself are ranked among runs whose luck is drawn: p is
     the share of runs that are at least as far from the mean of all. Right rules give p up to 0.1 in 10 % of recordings,
     0.5 on average, and a spread as wide as the kernel's own.
-    Exit code 0: every step of every recording is exact; 1: not all are; 2: bad input. With --ensemble 0, or 2.
+    Exit code 0: every step of every recording is exact; 1: not all are; 2: bad input. With --ensemble it is never 1.
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def replay(
     files = _files(recordings)
     if ensemble:
         if out is not None:
-            raise UserError("--out has one run of each recording: leave --ensemble away")
+            raise UserError("--out has one run of each recording: leave out --ensemble")
         return _ensembles(files, ensemble, seed, control, workers, json)
     if control:
         raise UserError("--control is judged by an ensemble: add --ensemble 19")
@@ -131,7 +131,7 @@ def _ensembles(files: list[Path], members: int, seed: int, control: str, workers
     reporter.end()
     if not drawn:
         raise UserError(
-            refused[0].reason if refused else f"{files[0]}: a kernel repeats itself there: leave --ensemble away"
+            refused[0].reason if refused else f"{files[0]}: a kernel repeats itself there: leave out --ensemble"
         )
     names = sorted({each.group for each in drawn})
     groups = [judge(", ".join(name), [each for each in drawn if each.group == name]) for name in names]

@@ -149,7 +149,7 @@ def _recorded(command: list[str], out: Path, window: int) -> Trace:
         nonlocal last
         if progress.seconds >= last + 10:
             last = progress.seconds
-            say_on_stderr(f"{progress.rows:,} accesses kept, {duration(round(last))} gone")
+            say_on_stderr(f"{progress.rows:,} accesses kept after {duration(round(last))}")
 
     return record_trace(command, out, window=window, progress=told)
 

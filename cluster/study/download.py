@@ -32,7 +32,7 @@ def download(uri: str, out: Path) -> str:
         finally:
             copy.kill()
         said = copy.stderr.read().strip() if copy.stderr else ""
-    return (said or "broken off") if copy.returncode else ""
+    return (said or "its copy ended early") if copy.returncode else ""
 
 
 def _copy(uri: str, out: str) -> None:

@@ -135,8 +135,8 @@ class CellSpec(Table):
         for key, pages in sizes.items():
             if self.host.hugetlb and (not pages or self.host.hugetlb >= pages or self.host.hugetlb % 512):
                 raise UserError(
-                    f"host.hugetlb {MEMORY.format(self.host.hugetlb)} is a part of a host's memory in whole 2 MiB, and "
-                    f"{key} is {MEMORY.format(pages)}: set {key} to more, or leave it out"
+                    f"host.hugetlb is {MEMORY.format(self.host.hugetlb)} of {key}, which is {MEMORY.format(pages)}: it "
+                    f"has to be less, and in whole 2 MiB; change one of them, or leave out host.hugetlb"
                 )
             pages -= self.host.hugetlb
             if not pages:
@@ -221,7 +221,7 @@ class CellSpec(Table):
             (self.swap.device not in ("zram", "none"), f'swap.device = "{self.swap.device}": it takes zram, or none'),
             (
                 self.host.sample != "1",
-                f"host.sample {self.host.sample}: reclaim takes 2 MiB whole, a sample can't",
+                f"host.sample {self.host.sample}: reclaim takes 2 MiB at a time, and a sample can't",
             ),
             (self.monitor.kind != "none", f'monitor.kind = "{self.monitor.kind}" sees pages of 4 KiB only'),
             (

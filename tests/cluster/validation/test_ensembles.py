@@ -97,7 +97,7 @@ def test_the_command_judges_and_says_what_it_needs(limit: Path, coldfleet: Calla
     for options, reason in (
         (("--control", "birth"), "add --ensemble"),
         (("--ensemble", 3, "--control", "luck"), "known are blind"),
-        (("--ensemble", 3, "--out", limit.parent / "out"), "leave --ensemble away"),
+        (("--ensemble", 3, "--out", limit.parent / "out"), "leave out --ensemble"),
     ):
         wrong = coldfleet("replay", limit, *options)
         assert (wrong.code, reason in wrong.err) == (2, True)
