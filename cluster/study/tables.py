@@ -98,13 +98,13 @@ class Workload(Table):
         lt=2**63,
     )
     load: Literal["steady", "bursts", "diurnal"] = table_key(
-        "in which ticks a guest makes its accesses: in all alike; many of them in one tick of each load_ticks, at "
-        "random for each guest; or more and less by the time of day, all guests alike",
+        "in which ticks a guest makes its accesses. steady: in all alike; bursts: many of them in one tick of each "
+        "load_ticks, drawn for each guest; diurnal: more by day than by night, all guests alike",
         default="steady",
     )
     load_ticks: Count = table_key("bursts: from one to the next, on average; diurnal: length of a day", "ticks", 12)
     load_swing: Share = table_key(
-        "bursts: share of the accesses that waits for the bursts (1: there is nothing but bursts and think time); "
+        "bursts: share of the accesses that waits for the bursts (1: there are none between them); "
         "diurnal: how much more than the mean there is at noon, and less at night",
         "share",
         0.8,
@@ -387,8 +387,8 @@ class Reclaim(Table):
         lt=2**31,
     )
     scheduler: Literal["usual", "drawn"] = table_key(
-        "what a CPU's switches decide for reclaim: usual: always what usually happens; drawn: now and then the "
-        "contrary, so that intervals contain this luck, too. A guest has the same luck in all cells of a replicate",
+        "what the scheduler decides for reclaim. usual: always what usually happens; drawn: now and then the contrary, "
+        "so that intervals contain this luck, too. A guest has the same luck in all cells of a replicate",
         default="usual",
     )
     flush_every_ticks: Count = table_key(
@@ -492,14 +492,18 @@ class HugePages(Table):
         "pages that it looks at then, a page table at a time", "pages", HugePageSpec.pages_to_scan, ge=512, lt=2**31
     )
     max_ptes_none: int = table_key(
-        "pages of 2 MiB that may never have been touched if they are to be a huge page",
+        "of the 512 pages of a new huge page, how many may be absent: neither in memory nor in swap",
         "pages",
         HugePageSpec.max_ptes_none,
         ge=0,
         le=511,
     )
     max_ptes_swap: int = table_key(
-        "pages of it that may be in swap, and are read", "pages", HugePageSpec.max_ptes_swap, ge=0, le=511
+        "of the 512 pages of a new huge page, how many may be in swap; they are read",
+        "pages",
+        HugePageSpec.max_ptes_swap,
+        ge=0,
+        le=511,
     )
 
 
@@ -540,7 +544,7 @@ class Host(Table):
         0,
     )
     hugetlb: AnyMemory = table_key(
-        "of it, what is reserved for hugetlbfs (nr_hugepages): it is for others than these guests, and never reclaimed",
+        "what of a host's memory is reserved for hugetlbfs (nr_hugepages): no guest gets it, and it is never reclaimed",
         "pages",
         0,
     )
