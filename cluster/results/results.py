@@ -164,7 +164,7 @@ class Results:
             plain = (column for column in columns if column not in figures)
             wanted = list(dict.fromkeys([*SORT_KEYS[name], *plain, *(need for each in asked for need in each.needs)]))
         try:
-            # the metadata of a part is read once, and kept it takes a megabyte each
+            # a part is read once, and its metadata would take a megabyte if it were kept
             table = self._files(name).to_table(columns=wanted, filter=filter, cache_metadata=False)
         except pa.ArrowException as error:
             raise UserError(

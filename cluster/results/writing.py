@@ -1,4 +1,4 @@
-"""Writes a results directory, but for parts and receipts: the study, its plan and its data; and cleans up."""
+"""Writes a results directory: the study, its plan and its data, not parts and receipts. Deletes what a crash left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ensembles: is a kernel's run an ordinary member of what the simulator draws?
+"""Ensembles: could a kernel's run be one of those that the simulator draws?
 
 Where the scheduler or DAMON_STAT decides, a kernel doesn't repeat itself, and no single run can be equal to a
 recording. So the schedule is simulated several times, each time with other luck, and the recording is ranked among
@@ -83,7 +83,7 @@ class Ensemble:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """Whom it is judged with."""
+        """The recordings of the same mode, kernel and kind are judged together."""
         return self.mode, self.kernel, self.kind
 
     def as_json(self) -> dict[str, Any]:

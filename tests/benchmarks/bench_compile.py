@@ -1,7 +1,7 @@
 """How long the first run compiles: ``python -m tests.benchmarks.bench_compile [STUDY]``, a minute on two cores.
 
 With nothing compiled yet: CPU seconds and wall time until the hosts of a study can be simulated, of this process and of
-those that help it, and the size of the cache.
+those that compile beside it, and the size of the cache.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
         every = resource.getrusage(resource.RUSAGE_CHILDREN)
         own_s, all_s = float(said.stdout), every.ru_utime + every.ru_stime
         size = sum(path.stat().st_size for path in Path(cache).rglob("*") if path.is_file())
-    print(f"{wall_s:.1f} s: {own_s:.1f} CPU s here, {all_s - own_s:.1f} in helpers; cache {size / 1e6:.0f} MB")
+    print(f"{wall_s:.1f} s: {own_s:.1f} CPU s here, {all_s - own_s:.1f} in other processes; cache {size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
