@@ -122,7 +122,7 @@ class Workload(Table):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.set_ticks and self.kind in ORDERED_KINDS:
-            raise UserError(f'kind = "{self.kind}" has the working set that it has: leave out set_ticks')
+            raise UserError(f'kind = "{self.kind}" has a working set of its own: leave out set_ticks')
         if self.kind in ("trace", "clone") and not self.file:
             raise UserError(f'kind = "{self.kind}" reads a file: set file = "NAME.parquet" beside it')
         if self.kind == "profile" and bool(self.file) == bool(self.heat):

@@ -1,4 +1,4 @@
-"""Compiled functions that their callers reach by address, instead of taking them in.
+"""Compiled functions that are called by address, and so not compiled once more with every caller.
 
 numba optimises whatever a compiled function calls once more together with it, at every level of a chain of calls: the
 first access of a page leads to the reclaim of others, so that every kind of access would have all of reclaim compiled
@@ -33,8 +33,8 @@ RECLAIM_RECORD = numba.from_dtype(RECLAIM)
 _RESULTS = {"None": types.none, "bool": types.boolean, "int": types.int64}
 _slots: list[Any] = []  # which must stay where they are
 
-
 to_link: list[Unit] = []
+"""Functions that are declared and not linked yet."""
 
 
 def always(_machine: Machine) -> bool:

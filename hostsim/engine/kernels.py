@@ -72,18 +72,18 @@ class Kernel:
     switch_after_process_walk: int = 0
     """The same for the page tables of a process."""
     luck_of_faults: int = 10
-    """Where the scheduler is drawn (hostsim.mm.scheduler): of 1,000 times, how often the first of these rules comes out
-    the other way, so that ensembles are about as wide as the recordings' repeats (docs/truth.md), ..."""
+    """Where the scheduler is drawn (hostsim.mm.scheduler): how often in 1,000 times the rule of switch_after_faults
+    comes out the other way. This and the next ones make ensembles about as wide as repeats (docs/truth.md)."""
     luck_of_checks: int = 10
-    """... how often the second, ..."""
+    """The same of switch_after_checks."""
     luck_of_guest_walk: int = 50
-    """... the third, ..."""
+    """The same of switch_after_guest_walk."""
     luck_of_process_walk: int = 250
-    """... the fourth, ..."""
+    """The same of switch_after_process_walk."""
     luck_of_kswapd: int = 10
-    """... and that of kswapd, which lets a process run between any two agings, but no guest; ..."""
+    """The same of kswapd's rule: a process runs between any two agings of it, a guest doesn't."""
     kswapd_delay: int = 250
-    """... and how many pages kswapd comes too late at most."""
+    """Where the scheduler is drawn: pages that may be allocated, at most, between waking kswapd and its start."""
     min_seq_independent: bool = False
     """Anonymous and file pages lose their oldest generations separately."""
 

@@ -347,7 +347,7 @@ NODE = np.dtype(
         ("recursive_protection", np.int64),  # memory_recursiveprot
         ("memcg_seq", np.int64),  # the memcg LRU's older half ...
         ("memcg_position", np.int64),  # ... and the guest where its next pass begins
-        ("scheduler_drawn", np.int64),  # what it decides is drawn
+        ("scheduler_drawn", np.int64),  # what the scheduler decides is drawn
         ("kswapd_delay", np.int64),  # pages until kswapd, which was woken, gets the CPU; only if that is drawn
         ("asks", np.int64),  # rows of Machine.asks that are filled
     ],

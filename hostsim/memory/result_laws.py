@@ -113,7 +113,7 @@ def _swap_reads(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken
 
 def _accesses(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
     """A guest makes the accesses of its ticks: without a clock all of them, on one no more but in the bursts of a
-    trace, unless it was killed; where its load isn't steady, up to those of a period."""
+    trace, unless it was killed; where its load isn't steady, up to those of one period more or fewer."""
     if guest.recorded or spec.sample > 1 or guest.sample:
         return  # a recording has a schedule of its own; of a sample they are an estimate
     wanted = guest.memory_pages + guest.own_pages + spec.ticks * guest.accesses_per_tick

@@ -192,7 +192,7 @@ def _prefetch_shadow(m: Machine, g: int, page: int) -> None:
 
 @compiled
 def _make_tdp_table(m: Machine, g: int, table: int) -> None:
-    """The same beside huge pages, where a table of the process has none of KVM's before small pages come."""
+    """KVM's page table for 2 MiB of a guest with huge pages: made when the first of its small pages is mapped."""
     mm = m.mms[g]
     m.huge[table] |= SMALL_SPTES
     for _ in range(_refill_of_cache(mm)):

@@ -114,7 +114,7 @@ def zap_sptes(m: Machine, table: int) -> None:
 
 
 @inlined
-def _has_table(m: Machine, table: int) -> None:
+def _install_table(m: Machine, table: int) -> None:
     """The page table that was made with a huge page takes its place: from now on faults get small pages there."""
     m.huge[table] &= SMALL_SPTES
     m.pmds[table] = PMD_YOUNG | PMD_POPULATED
@@ -130,7 +130,7 @@ def _swap_out(m: Machine, g: int, page: int) -> int:
         return KEPT
     for each in range(page, page + PTRS_PER_PTE):
         unmap(m, each)
-    _has_table(m, page // PTRS_PER_PTE)
+    _install_table(m, page // PTRS_PER_PTE)
     m.mms[g].unmapped += 1
     m.events[g].thp_swpout += 1
     m.events[g].pswpout += PTRS_PER_PTE
@@ -153,7 +153,7 @@ def _split(m: Machine, g: int, page: int) -> None:
         m.node[0].isolated += 1
     table = page // PTRS_PER_PTE
     zap_sptes(m, table)
-    _has_table(m, table)
+    _install_table(m, table)
     m.mms[g].unmapped += 1
     m.events[g].thp_split_page += 1
     m.events[g].thp_swpout_fallback += 1

@@ -1,8 +1,8 @@
 """khugepaged: 2 MiB of small pages become one huge page again (mm/khugepaged.c).
 
-It looks through page tables, and collapses one of which at least a page was referenced, or half of them if some have
-to be read from swap; more than max_ptes_swap may not be, nor more than max_ptes_none absent. max_ptes_shared has
-nothing to say here: no page has two owners. It may reclaim for a huge page (khugepaged/defrag, on by default).
+It looks through page tables, and collapses one of which at least one page was referenced, or half of them if some have
+to be read from swap: at most max_ptes_swap; at most max_ptes_none may be absent. There is no max_ptes_shared: no page
+has two owners. It may reclaim for a huge page (khugepaged/defrag, on by default).
 """
 
 from __future__ import annotations

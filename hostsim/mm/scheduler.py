@@ -16,7 +16,6 @@ from coldfleet.hostsim.engine.state import TASK, Machine, Record
 from coldfleet.hostsim.engine.streams import Purpose
 
 _SCHEDULER = np.uint64(Purpose.SCHEDULER)
-_PERMILLE = np.uint64(1000)
 _32 = np.uint64(32)
 
 

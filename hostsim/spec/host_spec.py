@@ -86,9 +86,9 @@ class WorkloadSpec:
     ``l2_process``: the process of the trace whose accesses are L2's in a nested guest; -1: as NestedSpec says.
     ``start``: where in the trace a guest begins, one of TRACE_STARTS.
 
-    ``load``, ``load_ticks``, ``load_swing``: how the accesses are spread over the ticks, one of LOADS; ``set_ticks``,
-    ``set_least``: in which time the memory that is accessed becomes smaller and larger again, and how small (0: it
-    stays all of it). Of both hostsim.workload.load has the laws; ORDERED_KINDS access what they access.
+    ``load``, ``load_ticks``, ``load_swing``: how the accesses are spread over the ticks, one of LOADS. ``set_ticks``,
+    ``set_least``: in how many ticks the memory that is accessed becomes smaller and larger again (0: it stays all of
+    it), and its least share; not for ORDERED_KINDS. hostsim.workload.load has the formulas of both.
     """
 
     kind: str = "zipf"
@@ -129,7 +129,7 @@ class WorkloadSpec:
         )
         check_heat(self.heat)
         if self.set_ticks and self.kind in ORDERED_KINDS:
-            raise UserError(f"a workload of kind {self.kind!r} has the working set that it has: leave out set_ticks")
+            raise UserError(f"a workload of kind {self.kind!r} has a working set of its own: leave out set_ticks")
         if self.kind in ("trace", "clone") and self.file is None:
             raise UserError(f"a workload of kind {self.kind!r} takes a trace: give file")
         if self.kind == "profile" and bool(self.heat) == (self.file is not None):
@@ -386,7 +386,7 @@ class HostSpec:
     DAMON as ``damon`` says, that being its sampling interval.
     ``parent_pages``: what all guests together may keep; mode "limit" or "proactive" then acts on the memcg above
     them (0: on each guest). ``lru_gen``: MGLRU is on, else the classic LRU is in use, which has no mode "debugfs".
-    ``scheduler``: what a CPU's switches decide is as usual, or drawn (hostsim.mm.scheduler).
+    ``scheduler``: what the scheduler decides is as usual, or drawn (hostsim.mm.scheduler).
     ``scenario``: the guests share one CPU, whose batches are drained after every guest's tick.
     ``swap_device``: "zram" writes at once; the others end the writes of a tick with that tick, but those that a reclaim
     waits for; "none": there is no swap. ``swap_pages``: its slots, zram's disksize (0: as many as are needed).

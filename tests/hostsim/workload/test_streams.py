@@ -161,7 +161,7 @@ def test_the_working_set_shrinks_to_its_least_and_grows_again(kind: str) -> None
 
 
 def test_what_has_a_working_set_of_its_own_takes_no_other() -> None:
-    with pytest.raises(UserError, match="has the working set that it has: leave out set_ticks"):
+    with pytest.raises(UserError, match="has a working set of its own: leave out set_ticks"):
         WorkloadSpec("stack", set_ticks=3)
 
 
