@@ -17,31 +17,22 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the checkout that this file belongs to
 
-from coldfleet.hostsim.engine.state import ACCESS_PAGE
+from coldfleet.hostsim.engine.state import PTRS_PER_PTE
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.spec.host_spec import DataFile, GuestSpec, HostSpec, WorkloadSpec
 from coldfleet.hostsim.trace.programs import PREFIX, program_names
-from coldfleet.hostsim.trace.reuse import ReuseTracker
 from coldfleet.hostsim.trace.table import Trace
 from coldfleet.hostsim.workload.stretch import scale_of
 from coldfleet.hostsim.workload.trace_data import load_trace, sha256_of
 from coldfleet.hostsim.workload.trace_stream import TraceStream
 from coldfleet.policies import POLICIES
+from tests.hostsim.workload.traces import miss_ratios
 
 SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
 SIZES = 64
 SEEDS = (1, 2)
 TICKS = 40
 MOST = 1_000_000  # accesses of a run
-TABLE_PAGES = 512
-
-
-def miss_ratios(accesses: npt.NDArray[np.uint32], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Of LRUs of these sizes."""
-    tracker, count = ReuseTracker(1), len(accesses)
-    tracker.follow((accesses & np.uint32(ACCESS_PAGE)).astype(np.int64), np.arange(count), np.zeros(count, np.int64))
-    hits = np.cumsum(tracker.distances)
-    return 1 - hits[np.minimum(sizes, len(hits) - 1)] / count
 
 
 def refaults(kind: str, file: DataFile, memory: int, pages: int, each: int, seed: int) -> npt.NDArray[np.float64]:
@@ -51,7 +42,7 @@ def refaults(kind: str, file: DataFile, memory: int, pages: int, each: int, seed
         guest = GuestSpec("g", memory, round(share * pages), each, workload=WorkloadSpec(kind, file=file))
         host = HostSpec("6.12", (guest,), TICKS)
         totals = simulate_host(host, POLICIES["lockless-6.15"], seed=seed, replicate=0, host=0).totals()
-        found.append(totals["pgmajfault"] / totals["accesses"])
+        found.append(totals["refaults"] / totals["accesses"])
     return np.array(found)
 
 
@@ -60,7 +51,7 @@ def measure(name: str) -> str:
     path = Trace.open(name).path
     file = DataFile(str(path), sha256_of(path))
     trace = load_trace(file)
-    memory = -(-trace.pages // TABLE_PAGES) * TABLE_PAGES
+    memory = -(-trace.pages // PTRS_PER_PTE) * PTRS_PER_PTE
     assert scale_of(trace.pages, 2 * memory) == 2
     sizes = np.unique(np.linspace(1, trace.pages, SIZES).astype(np.int64))
     spec = GuestSpec(

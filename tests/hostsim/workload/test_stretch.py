@@ -67,7 +67,7 @@ def test_a_clone_refaults_as_often_as_the_trace_in_twice_the_memory(kind: str, t
         workload = WorkloadSpec(load, file=file, start="same")
         guest = GuestSpec("g", times * pages, round(share * times * pages), times * each, workload=workload)
         result = simulate_host(HostSpec("6.12", (guest,), 40), POLICIES["lockless-6.15"], seed=1, replicate=0, host=0)
-        return result.totals()["pgmajfault"] / result.totals()["accesses"]
+        return result.totals()["refaults"] / result.totals()["accesses"]
 
     for share in (0.2, 0.35, 0.5, 0.65, 0.8):
         assert refaults("clone", 2, share) == pytest.approx(refaults("trace", 1, share), abs=0.02)
