@@ -44,7 +44,8 @@ def replay(
     With --ensemble, recordings in which a kernel doesn't repeat itself are ranked among runs whose luck is drawn: p is
     the share of runs that are at least as far from the mean of all. Right rules give p up to 0.1 in 10 % of recordings,
     0.5 on average, and a spread as wide as the kernel's own.
-    Exit code 0: every step of every recording is exact; 1: not all are; 2: bad input. With --ensemble it is never 1.
+    Exit code 0: every step of every recording is exact; 1: not all are; 2: bad input. With --ensemble it
+    is 0, or 2 for bad input.
 
     \b
     Examples:
