@@ -30,7 +30,9 @@ def replay(
         int,
         typer.Option(min=0, max=MOST_MEMBERS, help="Simulate each recording N times, with luck drawn.", metavar="N"),
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of that luck.", metavar="SEED")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of that luck.  [default: 1]", metavar="SEED")
+    ] = None,
     control: Annotated[
         str, typer.Option(help="With --ensemble: one wrong rule, blind, no-look-around or birth.", metavar="RULE")
     ] = "",
@@ -52,7 +54,6 @@ def replay(
       coldfleet replay tests/recordings/k6.12_host_hotcold_debugfs_r1.jsonl.gz
       coldfleet replay tests/recordings --json
       coldfleet replay tests/recordings --out simulated
-      coldfleet replay tests/recordings --ensemble 19
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.execution.compiling import compiling_is_said
@@ -66,9 +67,9 @@ def replay(
     if ensemble:
         if out is not None:
             raise UserError("--out has one run of each recording: leave out --ensemble")
-        return _ensembles(files, ensemble, seed, control, workers, json)
-    if control:
-        raise UserError("--control is judged by an ensemble: add --ensemble 19")
+        return _ensembles(files, ensemble, 1 if seed is None else seed, control, workers, json)
+    if control or seed is not None:
+        raise UserError(f"--{'control' if control else 'seed'} is of an ensemble: add --ensemble 19")
     if out is not None:
         _check_out(out, files)
         check_all(files)
@@ -131,8 +132,9 @@ def _ensembles(files: list[Path], members: int, seed: int, control: str, workers
             reporter.advance(1, int(isinstance(answer, Refusal)))
     reporter.end()
     if not drawn:
+        others = f" and in the {len(files) - 1} others" if len(files) > 1 else ""
         raise UserError(
-            refused[0].reason if refused else f"{files[0]}: a kernel repeats itself there: leave out --ensemble"
+            refused[0].reason if refused else f"{files[0]}: a kernel repeats itself there{others}: leave out --ensemble"
         )
     names = sorted({each.group for each in drawn})
     groups = [judge(", ".join(name), [each for each in drawn if each.group == name]) for name in names]
@@ -178,7 +180,7 @@ def _files(paths: list[Path]) -> list[Path]:
             files += inside
         else:
             files.append(path)
-    return files
+    return list(dict.fromkeys(files))  # one that is named twice counts once
 
 
 def _check_out(out: Path, files: list[Path]) -> None:

@@ -88,7 +88,7 @@ def trace(
         return _say(_recorded(file, out, window), json)
     if out is not None or window != 1:
         raise UserError("--out and --window are for trace import and record")
-    return _show(files, format, _columns(column), time_unit, size or [], exact, export, json)
+    return _show(file, format, _columns(column), time_unit, size or [], exact, export, json)
 
 
 def _columns(column: list[str] | None) -> dict[str, str]:
@@ -155,7 +155,7 @@ def _recorded(command: list[str], out: Path, window: int) -> Trace:
 
 
 def _show(
-    files: list[Path], format: str | None, columns: dict[str, str], unit: str, sizes: list[str], exact: bool,
+    names: list[str], format: str | None, columns: dict[str, str], unit: str, sizes: list[str], exact: bool,
     export: Path | None, json: bool,
 ) -> int:  # fmt: skip
     """Of a file that isn't imported, an import is made and removed again."""
@@ -170,7 +170,7 @@ def _show(
 
     if export is not None and not all(map(find_spec, ("altair", "vl_convert"))):
         raise UserError("pictures need Altair and vl-convert: pip install 'coldfleet[report]'")
-    files = [find_program(str(each)) or each for each in files]
+    files = [find_program(each) or Path(each) for each in names]
     pages = [MEMORY.parse(int(each) if each.isdigit() and len(each) < 19 else each) for each in sizes]
     open_input(files[0]).close()
     if len(files) == 1 and is_trace(files[0]):

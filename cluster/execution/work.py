@@ -233,9 +233,9 @@ def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
     for number, guest in enumerate(host.guests):
         cache = replace(guest.page_cache, pages=pages // 2) if guest.page_cache else None
         limit = (pages + (cache.pages if cache else 0)) // 2
-        load = replace(guest.workload, l2_process=-1)
-        small = replace(guest, name="", memory_pages=pages, limit_pages=limit, accesses_per_tick=2048)
-        small = replace(small, page_cache=cache, workload=load, min_pages=0, low_pages=0, high_pages=0)
+        load = replace(guest.workload, l2_process=-1, load_ticks=2)
+        small = replace(guest, name="", memory_pages=pages, limit_pages=limit, accesses_per_tick=2048, workload=load)
+        small = replace(small, page_cache=cache, min_pages=0, low_pages=0, high_pages=0)
         if host.scenario:  # whose guests take turns
             small = replace(small, name=str(number))
         kept.update((replace(small, nested=way), None) for way in ((guest.nested,) if host.scenario else ways))
@@ -247,6 +247,7 @@ def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
         ticks=5,
         parent_pages=half_of_all if host.parent_pages else 0,
         memory_pages=half_of_all if host.memory_pages else 0,
+        hugetlb_pages=0,
         aging_every_ticks=2 if host.aging_every_ticks else 0,
         period_ticks=2,
         flush_every_ticks=2,

@@ -129,25 +129,33 @@ class CellSpec(Table):
 
     @model_validator(mode="after")
     def _check_watermarks(self) -> CellSpec:
+        hugetlb = self.host.hugetlb
+        if hugetlb % 512:
+            raise UserError(
+                f"host.hugetlb {MEMORY.format(hugetlb)} is not in whole huge pages: give a multiple of 2 MiB"
+            )
         sizes = {"host.memory": self.host.memory}
         if self.reclaim.mode == "host" and not self.host.memory:
-            sizes = {f"fleet.host.{name}.memory": each.memory for name, each in self.host_classes.items()}
+            sizes = {
+                f"fleet.host.{name}.memory" if name else "host.memory": each.memory
+                for name, each in self.host_classes.items()
+            }
         for key, pages in sizes.items():
-            if self.host.hugetlb and (not pages or self.host.hugetlb >= pages or self.host.hugetlb % 512):
+            if hugetlb and hugetlb >= pages:
                 raise UserError(
-                    f"host.hugetlb is {MEMORY.format(self.host.hugetlb)} of {key}, which is {MEMORY.format(pages)}: it "
-                    f"has to be less, and in whole 2 MiB; change one of them, or leave out host.hugetlb"
+                    f"host.hugetlb {MEMORY.format(hugetlb)} is a part of a host's memory, and {key} is "
+                    f"{MEMORY.format(pages)}: set {key} to more, or leave host.hugetlb out"
                 )
-            pages -= self.host.hugetlb
             if not pages:
                 continue
             from coldfleet.hostsim.memory.watermarks import kernel_watermarks
 
             kept = kernel_watermarks(pages, self.host.watermark_scale_factor).high
-            if pages <= kept:
+            if pages - hugetlb <= kept:
+                beside = " beside host.hugetlb" if hugetlb else ""
                 raise UserError(
-                    f"{key} {MEMORY.format(pages)} is no more than the {MEMORY.format(kept)} that the kernel keeps "
-                    "free (its high watermark): give a host more"
+                    f"{key} {MEMORY.format(pages - hugetlb)}{beside} is no more than the {MEMORY.format(kept)} that "
+                    "the kernel keeps free (its high watermark): give a host more"
                 )
         return self
 

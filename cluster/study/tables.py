@@ -26,7 +26,7 @@ from coldfleet.cluster.study.values import (
     Tick,
     Time,
 )
-from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS, MAX_PAGE_CLUSTER
+from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS, MAX_PAGE_CLUSTER, check_burst
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import ORDERED_KINDS, CompressionSpec, HostSpec
@@ -239,6 +239,7 @@ class Guest(Table):
                 f"accesses_per_page {self.accesses_per_page:g} and accesses_per_tick {self.accesses_per_tick} say "
                 "different things: give one of the two"
             )
+        check_burst(self.workload, self.accesses_per_tick)
         return self
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from numbers import Integral, Real
+from typing import Any
 
 from coldfleet.hostsim.spec.errors import UserError, nearest
 
@@ -38,6 +39,16 @@ def check_ranges(spec: object, **ranges: tuple[float, float]) -> None:
         wanted, what = (Integral, "whole number") if isinstance(least, int) else (Real, "number")
         if isinstance(value, bool) or not isinstance(value, wanted) or not least <= value <= most:  # type: ignore[operator]
             raise UserError(f"{type(spec).__name__}: {name} is {value!r:.80}, not a {what} from {least} to {most}")
+
+
+def check_burst(load: Any, accesses: int) -> None:
+    """Raises UserError if a workload's bursts have more accesses than a tick may; ``accesses``: its mean."""
+    most = accesses * (1 + load.load_swing * (load.load_ticks - 1))
+    if load.load == "bursts" and most > MAX_ACCESSES_PER_TICK:
+        raise UserError(
+            f"a tick with a burst has {most:,.0f} accesses; at most {MAX_ACCESSES_PER_TICK:,} are simulated: make "
+            "workload.load_ticks or workload.load_swing smaller"
+        )
 
 
 def check_argument(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:

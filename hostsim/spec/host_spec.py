@@ -23,6 +23,7 @@ from coldfleet.hostsim.spec.checks import (
     NUMBER,
     PAGES,
     SHARE,
+    check_burst,
     check_heat,
     check_kinds,
     check_names,
@@ -304,6 +305,7 @@ class GuestSpec:
         none = type(None)
         check_kinds(self, name=str, workload=WorkloadSpec, vm=VmSpec, recorded=(RecordedWorkload, none))
         check_kinds(self, nested=(NestedSpec, none), page_cache=(PageCacheSpec, none), sample=(SampleOf, none))
+        check_burst(self.workload, self.accesses_per_tick)
 
     @property
     def part(self) -> int:

@@ -96,6 +96,7 @@ def test_pictures_are_written(name: str, source: Path, tmp_path: Path, coldfleet
      (["import", "web.bin", "--out", "o.parquet", "--size", "5"], "are for trace show"),
      (["show", "web.bin", "--out", "o.parquet"], "--out and --window are for trace import"),
      (["show", "nowhere"], "no such file"), (["show", "."], "a directory"),
+     (["show", "builtin:sqlite/"], "did you mean 'sqlite'"), (["show", "builtin://x"], "'builtin://x': there is"),
      (["show", "web.bin", "--size", "0"], "from 1"),
      (["show", "web.bin", "--size", "1 KiB"], "not a whole number of 4096-byte pages"), (["list", "web.bin"], "list")],
 )  # fmt: skip

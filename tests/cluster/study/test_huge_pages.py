@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.execution.work import simulate_run, warm_up_shapes
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.model import merge
 from coldfleet.cluster.study.reader import read_study
@@ -118,6 +118,25 @@ def test_what_is_reserved_for_hugetlbfs_no_guest_gets() -> None:
     assert cell(**host)["refaults"] == 0
     less = merge(host, {"host": {"hugetlb": "8 MiB"}})
     assert cell(**less)["refaults"] > 0
-    for hugetlb in ("16 MiB", "1 pages"):
-        with pytest.raises(UserError, match="in whole 2 MiB"):
-            read_study(merge(SMALL, merge(host, {"host": {"hugetlb": hugetlb}})))
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ({"memory": "16 MiB", "hugetlb": "16 MiB"}, "host.memory is 16 MiB: set host.memory to more"),
+        ({"memory": "16 MiB", "hugetlb": "1 pages"}, "give a multiple of 2 MiB"),
+        ({"hugetlb": "2 MiB"}, "host.memory is 0 pages: set host.memory to more"),
+        (
+            {"memory": "16 MiB", "hugetlb": "8 MiB", "watermark_scale_factor": 3000},
+            "host.memory 8 MiB beside host.hugetlb is no more than the .* that the kernel keeps free",
+        ),
+    ],
+)
+def test_hugetlb_leaves_a_host_something_to_give(host: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        read_study(merge(SMALL, {"reclaim": {"mode": "host"}, "host": host}))
+
+
+def test_what_is_compiled_first_has_no_hugetlb() -> None:
+    host = {"memory": "16 MiB", "hugetlb": "12 MiB"}
+    assert warm_up_shapes(read_study(merge(SMALL, {"reclaim": {"mode": "host"}, "host": host})))

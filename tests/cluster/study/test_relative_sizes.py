@@ -205,3 +205,10 @@ def test_refusal_has_the_users_unit(tables: dict[str, Any], expected: str) -> No
     with pytest.raises(UserError) as caught:
         read(**tables)
     assert expected in str(caught.value)
+
+
+def test_a_burst_has_no_more_accesses_than_a_tick_may_have() -> None:
+    bursts = {"load": "bursts", "load_ticks": 1 << 17, "load_swing": 0.5}
+    assert guests(read(limit=1, guest={"memory": "4 MiB", "accesses_per_tick": 1000, "workload": bursts}))
+    with pytest.raises(UserError, match=r"a tick with a burst has 67,109,\d+ accesses; at most 67,108,864"):
+        read(limit=1, guest={"memory": "4 MiB", "accesses_per_tick": 1024, "workload": bursts})

@@ -76,6 +76,12 @@ def test_an_unknown_name_is_refused(make: Callable[[], object], why: str) -> Non
         ),
         (lambda: GuestSpec("web", 0), "GuestSpec: memory_pages is 0"),
         (lambda: GuestSpec("web", 512, accesses_per_tick=2**31), "GuestSpec: accesses_per_tick is 2147483648"),
+        (
+            lambda: GuestSpec(
+                "web", 512, accesses_per_tick=1000, workload=WorkloadSpec(load="bursts", load_ticks=2**31 - 1)
+            ),
+            "a tick with a burst has 1,717,986,917,800 accesses; at most 67,108,864",
+        ),
         (lambda: NestedSpec(l2_only_share=0.75), "l2_only_share 0.75 is more than exposed_share 0.5"),
         (lambda: ClockSpec(tick_ns=0), "ClockSpec: tick_ns is 0"),
         (lambda: CompressionSpec(incompressible_share=0.9, same_filled_share=0.2), "incompressible_share 0.9 and"),
