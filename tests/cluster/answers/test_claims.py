@@ -176,10 +176,10 @@ def test_argue_prints_claim_figures_and_verdict(tmp_path: Path, coldfleet: Comma
     assert said.out.splitlines()[-1] == "1 confirmed, 1 refuted, 0 open"
 
 
-def test_all_27_claims_come_along_and_can_be_run() -> None:
+def test_all_28_claims_come_along_and_can_be_run() -> None:
     found = find_arguments([])
-    assert [one.argument.number for one in found] == list(range(1, 28))
-    assert [one.study.name for one in found] == [f"c{number:02d}.toml" for number in range(1, 28)]
+    assert [one.argument.number for one in found] == list(range(1, 29))
+    assert [one.study.name for one in found] == [f"c{number:02d}.toml" for number in range(1, 29)]
     assert all(len(one.argument.checks) >= 2 for one in found)
     assert sum(len(one.plan) for one in found) < 2000  # 20 minutes on 2 cores
 
