@@ -71,7 +71,7 @@ def trace(
       coldfleet trace import idle.0 idle.1 idle.2 --as page-idle --out idle.parquet
       coldfleet trace show web.oracleGeneral.bin.zst --size "64 MiB" --export pictures
       coldfleet trace show builtin:sqlite
-      coldfleet trace record --window 10000 --out sum.parquet -- python3 -c 'print(sum(range(10**5)))'
+      coldfleet trace record --window 1000 --out ls.parquet -- ls -l /
     """  # fmt: skip
     from coldfleet.hostsim.spec.errors import UserError
 
