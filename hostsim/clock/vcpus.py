@@ -17,6 +17,7 @@ from coldfleet.hostsim.clock.tick_end import end_tick
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.counters.timing import Cause
 from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.machine_type import of_one_type
 from coldfleet.hostsim.engine.state import Machine, Record
 from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.swap import queue as swap_queue
@@ -31,6 +32,7 @@ EVERY_GUEST, BUT_THE_FIRST, NO_GUEST = 2, 1, 0
 """For whom the first time slice of a tick begins: a CPU switches to the guest, which goes on with what it had left."""
 
 
+@of_one_type
 class World(NamedTuple):
     """What guests on a clock work on.
 

@@ -8,7 +8,7 @@ the loads are invariant: LLVM makes each once where it pays, and leaves out thos
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -46,6 +46,8 @@ imputils: Any = numba_imputils
 templates: Any = numba_templates
 arrayobj: Any = numba_arrayobj
 
+_types: Any = types
+_T = TypeVar("_T")
 _ANY = -1  # a dimension that isn't the same in all Machines
 _ROWS = (_ANY,)
 _ARRAYS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -118,6 +120,22 @@ extending.register_model(MachineType)(extending.models.OpaqueModel)  # a pointer
 @extending.typeof_impl.register(Machine)  # type: ignore[untyped-decorator]
 def _typeof(_machine: Machine, _context: Any) -> MachineType:
     return MACHINE
+
+
+def of_one_type(kind: type[_T]) -> type[_T]:
+    """For a NamedTuple that has Machines among its fields: numba takes each for what the first one was.
+
+    It recognises tuples by a fingerprint, but not if a Machine is in them, and would ask every array on every call.
+    """
+    known: list[Any] = []
+
+    @extending.typeof_impl.register(kind)  # type: ignore[untyped-decorator]
+    def _typeof_tuple(value: Any, context: Any) -> Any:
+        if not known:
+            known.append(_types.NamedTuple([extending.typeof_impl(each, context) for each in value], kind))
+        return known[0]
+
+    return kind
 
 
 @extending.unbox(MachineType)  # type: ignore[untyped-decorator]
