@@ -26,45 +26,51 @@ def steps_in_range(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, in
     recording without a repeat has, around its values, the widest spread that the others of the same kernel, kind
     and mode have at that step.
     """
-    groups: dict[Any, list[Comparison]] = {}
-    for comparison in comparisons:
-        groups.setdefault(schedule_of(comparison.recording), []).append(comparison)
-    repeats = [_stacked([_values(each, 0) for each in group]) for group in groups.values()]
-    longest = max((len(kernels[0]) for kernels in repeats), default=0)
+    groups = _repeats(comparisons)
+    recorded = [_stacked([_values(each, 0) for each in group]) for group in groups]
+    longest = max((len(runs[0]) for runs in recorded), default=0)
     spread = np.zeros((longest, len(RANGED)))
-    for kernels in repeats:
-        np.fmax(spread[: len(kernels[0])], _spread(kernels), out=spread[: len(kernels[0])])
-    inside, steps = np.zeros(len(RANGED), np.int64), np.zeros(len(RANGED), np.int64)
-    for group, kernels in zip(groups.values(), repeats, strict=True):
-        low, high = _fold(np.fmin, kernels), _fold(np.fmax, kernels)
-        margin = WIDENED_BY + (spread[: len(low)] if len(group) == 1 else 0.0)
+    for runs in recorded:
+        np.fmax(spread[: len(runs[0])], _spread(runs), out=spread[: len(runs[0])])
+    counts = np.zeros((2, len(RANGED)), np.int64)
+    for group, runs in zip(groups, recorded, strict=True):
+        margin = WIDENED_BY + (spread[: len(runs[0])] if len(group) == 1 else np.zeros_like(runs[0]))
         for comparison in group:
-            ours = _values(comparison, 1)
-            length = len(ours)
-            known = ~np.isnan(ours) & ~np.isnan(low[:length])
-            fits = (ours >= (low * (1 - margin))[:length]) & (ours <= (high * (1 + margin))[:length])
-            inside += (fits & known).sum(axis=0)
-            steps += known.sum(axis=0)
-    return {name: (int(inside[i]), int(steps[i])) for i, name in enumerate(RANGED)}
+            counts += _inside(_values(comparison, 1), runs, margin)
+    return _named(counts)
 
 
 def repeats_in_range(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, int]]:
     """The same for the kernel itself: each recording that has repeats against the range of the others."""
+    counts = np.zeros((2, len(RANGED)), np.int64)
+    for group in _repeats(comparisons):
+        runs = _stacked([_values(each, 0) for each in group])
+        for number, run in enumerate(runs):
+            if others := runs[:number] + runs[number + 1 :]:
+                counts += _inside(run, others, np.full_like(run, WIDENED_BY))
+    return _named(counts)
+
+
+def _repeats(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Those of the same schedule together."""
     groups: dict[Any, list[Comparison]] = {}
     for comparison in comparisons:
         groups.setdefault(schedule_of(comparison.recording), []).append(comparison)
-    inside, steps = np.zeros(len(RANGED), np.int64), np.zeros(len(RANGED), np.int64)
-    for group in groups.values():
-        runs = _stacked([_values(each, 0) for each in group])
-        for number, run in enumerate(runs):
-            others = runs[:number] + runs[number + 1 :]
-            if not others:
-                continue
-            low, high = _fold(np.fmin, others), _fold(np.fmax, others)
-            known = ~np.isnan(run) & ~np.isnan(low)
-            inside += ((run >= low * (1 - WIDENED_BY)) & (run <= high * (1 + WIDENED_BY)) & known).sum(axis=0)
-            steps += known.sum(axis=0)
-    return {name: (int(inside[i]), int(steps[i])) for i, name in enumerate(RANGED)}
+    return list(groups.values())
+
+
+def _inside(run: _Steps, others: Sequence[_Steps], margin: _Steps) -> npt.NDArray[np.int64]:
+    """For each of RANGED, the steps of a run inside the range of others, widened by ``margin``, and all of them."""
+    length = len(run)
+    low, high = _fold(np.fmin, others)[:length], _fold(np.fmax, others)[:length]
+    known = ~np.isnan(run) & ~np.isnan(low)
+    fits = (run >= low * (1 - margin[:length])) & (run <= high * (1 + margin[:length]))
+    return np.array([(fits & known).sum(axis=0), known.sum(axis=0)])
+
+
+def _named(counts: npt.NDArray[np.int64]) -> dict[str, tuple[int, int]]:
+    inside, steps = counts.tolist()
+    return dict(zip(RANGED, zip(inside, steps, strict=True), strict=True))
 
 
 def schedule_of(recording: Recording) -> Any:

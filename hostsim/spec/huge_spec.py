@@ -26,13 +26,13 @@ class HugePageSpec:
     khugepaged: bool = True
     every_ticks: int = 10
     pages_to_scan: int = 4096
-    max_ptes_none: int = 511
+    max_ptes_none: int = _PAGES - 1
     max_ptes_swap: int = 64
 
     def __post_init__(self) -> None:
         check_names("defrag mode", [self.defrag], DEFRAG)
-        least = (_PAGES, COUNT[1])
-        check_ranges(self, every_ticks=COUNT, pages_to_scan=least, max_ptes_none=(0, 511), max_ptes_swap=(0, 511))
+        least, most = (_PAGES, COUNT[1]), (0, _PAGES - 1)
+        check_ranges(self, every_ticks=COUNT, pages_to_scan=least, max_ptes_none=most, max_ptes_swap=most)
 
     def reclaims(self, huge_pages: str) -> bool:
         """Whether a fault of a guest with these ``huge_pages`` reclaims for one."""
