@@ -69,6 +69,8 @@ def simulate_host(
         raise UserError(f"swappiness {spec.swappiness} is only known since 6.14: at most {MAX_SWAPPINESS}")
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
+    if any(guest.arrives or guest.leaves for guest in spec.guests):
+        raise UserError("guests that arrive or leave during a run are not simulated: leave out arrives and leaves")
     _check_huge_pages(spec)
     if spec.sample > 1:
         key = int(study_key(seed, replicate))

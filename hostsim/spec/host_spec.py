@@ -266,6 +266,7 @@ class GuestSpec:
     memory charged to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a
     clock only. ``huge_pages``: whether 2 MiB of the memslot get a huge page at the first touch: "never", "madvise" (the
     VMM asks for them) or "always". ``sample``: this guest is a part of another one (hostsim.sampling).
+    ``arrives``, ``leaves``: it lives in the ticks ``arrives`` <= t < ``leaves`` of its host (0: to the end).
     """
 
     name: str
@@ -286,6 +287,8 @@ class GuestSpec:
     low_pages: int = 0
     high_pages: int = 0
     huge_pages: str = "never"
+    arrives: int = 0
+    leaves: int = 0
 
     def __post_init__(self) -> None:
         check_names("kind of guest", [self.kind], GUEST_KINDS)
@@ -301,7 +304,14 @@ class GuestSpec:
             own_pages=NUMBER,
             kernel_pages=NUMBER,
             vcpus=(1, MAX_CPUS),
+            arrives=NUMBER,
+            leaves=NUMBER,
         )
+        if 0 < self.leaves <= self.arrives:
+            raise UserError(
+                f"guest {self.name!r:.80} arrives in tick {self.arrives} and leaves in tick {self.leaves}: let it leave "
+                "later, or never (leaves = 0)"
+            )
         none = type(None)
         check_kinds(self, name=str, workload=WorkloadSpec, vm=VmSpec, recorded=(RecordedWorkload, none))
         check_kinds(self, nested=(NestedSpec, none), page_cache=(PageCacheSpec, none), sample=(SampleOf, none))
@@ -468,6 +478,11 @@ class HostSpec:
         check_kinds(self, clock=(ClockSpec, type(None)), calibration=Calibration)
         if strangers := [guest for guest in self.guests if not isinstance(guest, GuestSpec)]:
             raise UserError(f"HostSpec: guests has {strangers[0]!r:.80}, not a GuestSpec")
+        if late := [guest for guest in self.guests if max(guest.arrives, guest.leaves) > self.ticks]:
+            raise UserError(
+                f"guest {late[0].name!r:.80} arrives in tick {late[0].arrives} and leaves in tick {late[0].leaves} of "
+                f"{self.ticks}: give the host more ticks, or the guest leaves = 0, to stay to the end"
+            )
         pages = sum(guest.memory_pages + (guest.page_cache.pages if guest.page_cache else 0) for guest in self.guests)
         if pages / self.sample >= MAX_HOST_PAGES:
             raise UserError(
