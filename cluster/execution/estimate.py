@@ -152,7 +152,7 @@ def _disk_bytes(rows: Rows, rows_of: dict[str, float], plan: Plan, run_s: float,
     first = IN_FLIGHT * workers  # batches that are handed out before anything was measured
     if cut:
         batches = runs * math.ceil(hosts / max(1, int(TARGET_S * hosts / run_s)))
-    elif hosts > 1 and looks_long(run_work(plan.cell(0).spec)):  # those are single hosts
+    elif hosts > 1 and looks_long(run_work(plan.run(0))):  # those are single hosts
         batches = min(first, runs * hosts) + count_batches(runs, run_s, workers)
     else:
         batches = min(first, runs) + count_batches(runs - first, run_s, workers)
