@@ -62,11 +62,29 @@ def _means(rows: Rows) -> Broken:
             yield f"{name} of the cell is {rows['cells'][0][name]}, the mean of its hosts {mean}"
 
 
+def _over_time(rows: Rows) -> Broken:
+    """Each tick of a fleet has the guests of the tick before, and those that arrived, but not those that departed."""
+    guests = promised = 0
+    lives = [row for row in rows["lives"] if not row["refused"]]
+    for row in rows["fleet"]:
+        guests += row["arrived"] - row["departed"]
+        time_s = row["time_s"]
+        began = [life for life in lives if life["start_s"] <= time_s]
+        alive = [life for life in began if life["end_s"] > time_s or life["ended"] == "end"]
+        promised = sum(life["memory_pages"] for life in alive)
+        if (row["guests"], row["promised_pages"]) != (guests, promised) or len(alive) != guests:
+            yield (
+                f"tick {row['tick']} has {row['guests']} guests with {row['promised_pages']} pages; arrivals less "
+                f"departures are {guests}, and {len(alive)} lives with {promised} pages are there"
+            )
+
+
 ROW_LAWS: dict[str, RowLaw] = {
     "sums": _sums,
     "one row each": _numbers,
     "shares": _shares,
     "means": _means,
+    "guests over time": _over_time,
 }
 
 

@@ -10,7 +10,7 @@ A table has a row for each guest, with the columns below; a missing end means th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from coldfleet.cluster.study.data import CSV, StudyData, find_file
 from coldfleet.cluster.study.fleet_tables import MAX_GUESTS, Arrivals, Fleet, GuestClass
 from coldfleet.cluster.study.placement import Request
-from coldfleet.cluster.study.values import MAX_SPAN_NS
 from coldfleet.hostsim.spec.checks import MAX_CPUS
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.host_spec import DataFile
@@ -33,6 +32,7 @@ from coldfleet.hostsim.spec.input_file import open_input
 HOUR_NS = 3600 * 10**9
 DAY_NS = 24 * HOUR_NS
 SECOND_NS = 10**9
+MAX_TIME_S = 1e9  # of a guest, before or after the start of a run
 WORKDAYS, WEEK = 5, 7  # days
 PAGES_OF_MIB = 256
 COLUMNS = {
@@ -88,6 +88,16 @@ def read_guests(path: Path, sha256: str = "") -> pa.Table:
     return _checked(table, path)
 
 
+def write_guests(path: Path, guests: Sequence[tuple[str, float, float | None, int]]) -> None:
+    """Writes a table of guests: the class of each, from when to when it lives (s), and its priority."""
+    columns = zip(("class", "start_s", "end_s", "priority"), zip(*guests, strict=True), strict=True)
+    table = pa.table({name: pa.array(values, COLUMNS[name][0]) for name, values in columns})
+    try:
+        pq.write_table(_checked(table, path).select(["class", "start_s", "end_s", "priority"]), path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+
+
 def _checked(table: pa.Table, path: Path) -> pa.Table:
     """The table with all columns in their types; raises :class:`UserError` if it isn't one of guests."""
     for name in table.column_names:
@@ -107,7 +117,7 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
             raise UserError(f"{path}: column {name}: {str(error).splitlines()[0]:.200}") from None
     table = pa.table(columns)
     start, end = table["start_s"], table["end_s"]
-    most = MAX_SPAN_NS / SECOND_NS
+    most = MAX_TIME_S
     for wrong, why in (
         (pc.is_null(table["class"]), "has no class"),
         (pc.invert(pc.fill_null(pc.less(pc.abs(start), most), False)), f"start_s isn't a time of less than {most:g} s"),
@@ -197,7 +207,7 @@ def _drawn(
     end = np.concatenate([whole - age, start[there:] + _lifetimes(law, rng, come)])
     kept = rng.random(there + come) * most < rate(law, start) / HOUR_NS
     starts = np.floor(start[kept]).astype(np.int64)
-    ends = np.maximum(np.ceil(np.minimum(end[kept], 4.0 * MAX_SPAN_NS)).astype(np.int64), starts + 1)
+    ends = np.maximum(np.ceil(end[kept]).astype(np.int64), starts + 1)
     for number in np.argsort(starts, kind="stable").tolist():
         yield int(starts[number]), int(ends[number]), kind.memory, kind.vcpus, kind.priority
 
@@ -216,9 +226,11 @@ def _lifetimes(
     """How long guests live, ns. Of those who are alive at a moment, there are the more the longer they live."""
     mean, shape = float(law.mean_lifetime), law.shape
     if law.lifetime == "exponential":
-        return rng.gamma(2.0 if of_those_alive else 1.0, mean, many)
-    if law.lifetime == "lognormal":
-        return rng.lognormal(math.log(mean) + (0.5 if of_those_alive else -0.5) * shape**2, shape, many)
-    if law.lifetime == "pareto":
-        return (1 + rng.pareto(shape - of_those_alive, many)) * mean * (shape - 1) / shape
-    return np.full(many, mean)
+        lives = rng.gamma(2.0 if of_those_alive else 1.0, mean, many)
+    elif law.lifetime == "lognormal":
+        lives = rng.lognormal(math.log(mean) + (0.5 if of_those_alive else -0.5) * shape**2, shape, many)
+    elif law.lifetime == "pareto":
+        lives = (1 + rng.pareto(shape - of_those_alive, many)) * mean * (shape - 1) / shape
+    else:
+        lives = np.full(many, mean)
+    return np.minimum(lives, MAX_TIME_S * SECOND_NS)

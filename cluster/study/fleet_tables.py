@@ -85,7 +85,7 @@ class Outage(Table):
 
     host: Tick = table_key("the first of them: a number from 0, in the order of the classes in the study", "", 0)
     count: Count = table_key("how many hosts", "hosts", 1)
-    at: Span = table_key('when they stop to take guests, since the start of the run, such as "30 h"', "ns")
+    at: Span = table_key('when they stop to take guests, since the start of the run, such as "30 h"', "ns", gt=0)
     grace: Span = table_key(
         "how long their guests stay after that; who is still there then starts anew on another host, or is refused. "
         '"0 ns": the hosts fail',
