@@ -113,7 +113,7 @@ def _look_at(run: Run, patience_s: float, rng: np.random.Generator) -> _Sampled:
     seen.run_rows = {table: len(new) * share for table, new in seen.rows.items()}
     seen.run_rows |= {"cells": 1.0, "hosts": float(len(work))}
     if seen.rows["epochs"]:
-        seen.run_rows["epochs"] = float(len(work) * run.cell.spec.ticks)
+        seen.run_rows["epochs"] = float(len(work) * len(run.cell.spec.output.rows(run.cell.spec.ticks)))
     return seen
 
 

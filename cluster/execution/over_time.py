@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from coldfleet.cluster.results.parts import Rows
 from coldfleet.cluster.results.schemas import run_parameters
-from coldfleet.cluster.study.fleet import HostedLife, all_hosts, all_lives, host_resources
+from coldfleet.cluster.study.fleet import all_hosts, all_lives, host_resources
 from coldfleet.cluster.study.placement import REFUSALS
 from coldfleet.cluster.study.plan import Run
 
@@ -65,70 +65,57 @@ def _lives(run: Run) -> Iterable[dict[str, Any]]:
 
 def _fleet(run: Run, epochs: Callable[[str], Sequence[int]]) -> Iterable[dict[str, Any]]:
     spec = run.cell.spec
-    ticks = spec.ticks
+    ticks = np.array(spec.output.rows(spec.ticks), np.int64)
     lives = all_lives(run)
     housed = [each for each in lives if not each.life.refused]
-    begun, over = _per_tick(housed, ticks, _begin), _per_tick(housed, ticks, _end)
+    begin = [max(each.arrives, 1) for each in housed]
+    end = [max(each.leaves, 1) if each.leaves else spec.ticks + 1 for each in housed]
+
+    def since(when: Sequence[int], amounts: Sequence[int] | int = 1) -> _Ints:
+        """How much came up to each row, since the one before."""
+        found = np.zeros(spec.ticks + 2, np.int64)
+        np.add.at(found, np.asarray(when, np.int64), amounts)
+        return np.diff(np.cumsum(found)[ticks], prepend=0)
+
+    again = [each.life.number > 0 for each in housed]
     columns: dict[str, Any] = {
-        "tick": np.arange(1, ticks + 1),
-        "time_s": np.arange(1, ticks + 1) * spec.tick_ns / _SECOND_NS,
-        "arrived": begun,
-        "departed": over,
-        "guests": np.cumsum(begun - over),
-        "moved": _per_tick([each for each in housed if each.life.number], ticks, _begin),
+        "tick": ticks,
+        "time_s": ticks * spec.tick_ns / _SECOND_NS,
+        "guests": np.cumsum(since(begin) - since(end)),
+        "arrived": since(begin),
+        "departed": since(end),
+        "moved": since(begin, again),
     }
     for why in REFUSALS:
-        columns[f"refused_{why}"] = _per_tick([each for each in lives if each.life.refused == why], ticks, _begin)
+        columns[f"refused_{why}"] = since([max(each.arrives, 1) for each in lives if each.life.refused == why])
     resources = host_resources(run)
+    pages = sum(each.memory_pages for each in resources) if spec.memory_is_limited else 0
     for name, share, asked, most in (
-        ("promised_pages", "memory_share", [each.request.memory_pages for each in housed],
-         sum(each.memory_pages for each in resources if spec.memory_is_limited)),
+        ("promised_pages", "memory_share", [each.request.memory_pages for each in housed], pages),
         ("vcpus", "vcpu_share", [each.request.vcpus for each in housed], sum(each.vcpus for each in resources)),
-    ):  # fmt: skip
-        columns[name] = np.cumsum(_per_tick(housed, ticks, _begin, asked) - _per_tick(housed, ticks, _end, asked))
-        columns[share] = columns[name] / most if most else np.zeros(ticks)
-    columns["hosts_out"] = _hosts_out(run)
-    place = np.asarray(epochs("tick"), np.int64) - 1
+    ):
+        columns[name] = np.cumsum(since(begin, asked) - since(end, asked))
+        columns[share] = columns[name] / most if most else np.zeros(len(ticks))
+    columns["hosts_out"] = _hosts_out(run, ticks * spec.tick_ns)
+    row = np.searchsorted(ticks, np.asarray(epochs("tick"), np.int64))
 
     def after(name: str) -> _Ints:
-        summed = np.zeros(ticks, np.int64)
-        np.add.at(summed, place, np.asarray(epochs(name), np.int64))
+        summed = np.zeros(len(ticks), np.int64)
+        np.add.at(summed, row, np.asarray(epochs(name), np.int64))
         return summed
 
     columns["free_pages"] = after("free_pages")
-    columns["dram_used_pages"] = np.diff(sum(map(after, _DRAM)), prepend=0)
+    columns["dram_used_pages"] = np.diff(sum(map(after, _DRAM)), prepend=0) // np.diff(ticks, prepend=0)
     columns |= {name: np.diff(after(name), prepend=0) for name in _COUNTED}
     values = {name: column.tolist() for name, column in columns.items()}
-    for row in zip(*values.values(), strict=True):
-        yield dict(zip(values, row, strict=True))
+    for each in zip(*values.values(), strict=True):
+        yield dict(zip(values, each, strict=True))
 
 
-def _per_tick(
-    lives: Sequence[HostedLife],
-    ticks: int,
-    when: Callable[[HostedLife, int], int],
-    amounts: Sequence[int] | None = None,
-) -> _Ints:
-    """How many lives, or how much of theirs, have each tick as theirs; 0 is one that isn't in the run."""
-    found = np.zeros(ticks + 1, np.int64)
-    np.add.at(found, [when(each, ticks) for each in lives], 1 if amounts is None else amounts)
-    return found[1:]
-
-
-def _begin(each: HostedLife, ticks: int) -> int:
-    return max(each.arrives, 1)
-
-
-def _end(each: HostedLife, ticks: int) -> int:
-    return each.leaves and max(each.leaves, 1)
-
-
-def _hosts_out(run: Run) -> _Ints:
-    """Hosts that are out of service at the end of each tick."""
-    spec = run.cell.spec
-    ends = np.arange(1, spec.ticks + 1) * spec.tick_ns
-    out = np.zeros((len(host_resources(run)), spec.ticks), bool)
-    for each in spec.fleet.outage.values():
+def _hosts_out(run: Run, ends: _Ints) -> _Ints:
+    """Hosts that are out of service at each of these times, ns."""
+    out = np.zeros((len(host_resources(run)), len(ends)), bool)
+    for each in run.cell.spec.fleet.outage.values():
         during = (each.at <= ends) & ((ends < each.back) | (each.back == 0))
         out[each.host : each.host + each.count] |= during
     counts: _Ints = out.sum(axis=0)

@@ -40,9 +40,9 @@ _WHAT = {
     "cells": "one row for each run: counters summed over the fleet",
     "hosts": "one row for each host of a run: counters summed over its guests",
     "guests": "one row for each guest of a run",
-    "epochs": "with output.epochs on, one row for each tick of each host: its counters from the start to the end of it",
+    "epochs": "with output.epochs on, a row for each tick of each host: its counters from the start to its end",
     "lives": "where guests come and go, one row for each time that a guest lives on a host, and for each refusal",
-    "fleet": "where guests come and go, with output.epochs on, one row for each tick of a run: how the fleet stands",
+    "fleet": "where guests come and go, with output.epochs on, a row for each tick of a run: how the fleet stands",
     "failures": "one row for each run that failed, with all parameters that are needed to repeat it",
 }
 
@@ -203,24 +203,34 @@ def _life() -> list[pa.Field]:
 def _fleet() -> list[pa.Field]:
     whole, share = pa.int64(), pa.float64()
     return [
-        _field("tick", pa.int32(), "", "the tick, from 1; the first has the start of the run in it, too"),
+        _field(
+            "tick",
+            pa.int32(),
+            "",
+            "the tick, from 1; what is counted is so since the row before",
+        ),
         _field("time_s", share, "s", "the end of the tick, since the start of the run"),
         _field("guests", whole, "guests", "guests that live then"),
-        _field("arrived", whole, "guests", "lives that began in the tick"),
-        _field("departed", whole, "guests", "lives that ended in it, those that lost their host included"),
+        _field("arrived", whole, "guests", "lives that began"),
+        _field("departed", whole, "guests", "lives that ended, of guests that lost their host, too"),
         _field("moved", whole, "guests", "of those that began, guests that had lost their host"),
-        *(_field(f"refused_{name}", whole, "guests", f"refused in the tick: {why}") for name, why in REFUSALS.items()),
+        *(_field(f"refused_{name}", whole, "guests", f"refused: {why}") for name, why in REFUSALS.items()),
         _field("promised_pages", whole, "pages", "memory of the guests that live then, their files included"),
         _field("vcpus", whole, "vCPUs", "their vCPUs"),
         _field("memory_share", share, "share", "of what all hosts may promise, with overcommit; 0: it isn't limited"),
         _field("vcpu_share", share, "share", "of the vCPUs that all hosts may have; 0: they aren't limited"),
         _field("hosts_out", whole, "hosts", "hosts that are out of service then"),
-        _field("dram_used_pages", whole, "pages", "memory that guests take: resident, zram's pool, kernel memory"),
+        _field(
+            "dram_used_pages",
+            whole,
+            "pages",
+            "memory that guests take: resident, zram's pool, kernel memory; mean of the ticks",
+        ),
         _field("free_pages", whole, "pages", "free pages of the hosts; 0: their memory isn't limited"),
-        _field("refaults", whole, "pages", "refaults in the tick, all hosts"),
-        _field("pgmajfault", whole, "faults", "major faults in the tick, all hosts"),
-        _field("psi_some_ns", whole, "ns", "memory pressure (PSI some) in the tick, summed over the hosts"),
-        _field("psi_full_ns", whole, "ns", "memory pressure (PSI full) in the tick, summed over the hosts"),
+        _field("refaults", whole, "pages", "refaults on all hosts"),
+        _field("pgmajfault", whole, "faults", "major faults on all hosts"),
+        _field("psi_some_ns", whole, "ns", "memory pressure (PSI some), summed over the hosts"),
+        _field("psi_full_ns", whole, "ns", "memory pressure (PSI full), summed over the hosts"),
     ]
 
 

@@ -505,7 +505,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         clock=_clock(spec),
         sample=int(spec.host.sample.rpartition("/")[2]),
         calibration=parse_calibration(spec.calibration),
-        epochs=int(spec.output.epochs == "on"),
+        epochs=spec.output.every_ticks if spec.output.epochs == "on" else 0,
         huge_pages=HugePageSpec(**spec.huge_pages.model_dump() | {"khugepaged": spec.huge_pages.khugepaged == "on"}),
     )
 

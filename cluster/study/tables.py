@@ -508,7 +508,17 @@ class Host(Table):
 class Output(Table):
     """Which tables the results have beside cells, hosts and guests."""
 
-    epochs: Switch = table_key("on: a table epochs, which has a row for every tick of each host", default="off")
+    epochs: Switch = table_key(
+        "on: a table epochs, which has a row for every tick of each host; where guests come and go also a table fleet, "
+        "which has one for every tick of all hosts together",
+        default="off",
+    )
+    every_ticks: Count = table_key("such a row only every so many ticks, and for the last one", "ticks", 1)
+
+    def rows(self, ticks: int) -> list[int]:
+        """The ticks of a run that have such a row."""
+        every = range(self.every_ticks, ticks + 1, self.every_ticks)
+        return [*every, *([] if ticks % self.every_ticks == 0 else [ticks])] if self.epochs == "on" else []
 
 
 class Scheme(Table):

@@ -24,6 +24,7 @@ from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.over_time import rows_over_time
 from coldfleet.cluster.execution.ray_executor import RayExecutor
 from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.parts import Rows
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.row_laws import ROW_LAWS
@@ -118,7 +119,7 @@ def week(tmp_path: Path, coldfleet: Callable[..., Said], guests: int, hosts: int
     head = 'seed = 1\nreplicates = 1\nticks = 168\npolicy = "six-steps"\n'
     lines = said.out.replace('tick = "15 min"', 'tick = "1 h"').splitlines()
     lines = [f"count = {hosts}" if line.startswith("count") else line for line in lines]
-    tail = '\n[guest]\nmemory = "2 MiB"\naccesses_per_tick = 256\n[output]\nepochs = "on"\n'
+    tail = '\n[guest]\nmemory = "2 MiB"\naccesses_per_tick = 256\n[output]\nepochs = "on"\nevery_ticks = 6\n'
     (tmp_path / "week.toml").write_text(head + "\n".join(lines) + tail)
     return read_study(tmp_path / "week.toml"), made
 
@@ -136,9 +137,9 @@ def assert_week(results: Results, made: list[Vm], hosts: int) -> None:
     assert {row["refused"] for row in lives} == {"", "memory", "both"}
     memory = {vm.name: vm.memory for vm in made}
     gone = {name: time for time, name in theirs.departures}
+    since = -1
     for row in results.table("fleet").to_pylist():
         hour = row["tick"] * 3600
-        since = hour - 3600 if row["tick"] > 1 else -1
         alive = [name for time, name, _ in theirs.arrivals if time <= hour and gone.get(name, math.inf) > hour]
         refused = Counter(why for time, _, why in theirs.refusals if since < time <= hour)
         assert row["guests"] == len(alive)
@@ -148,6 +149,7 @@ def assert_week(results: Results, made: list[Vm], hosts: int) -> None:
         assert 0 < row["vcpu_share"] <= 1
         assert [row[f"refused_{why}"] for why in REFUSALS] == [refused[why] for why in REFUSALS]
         assert row["departed"] == sum(since < time <= hour for time, _ in theirs.departures)
+        since = hour
     on_hosts = {(row["host"], row["guest"]): row["name"] for row in there if row["guest"] >= 0}
     guests = results.table("guests", ["host", "guest", "name"]).to_pylist()
     assert {(row["host"], row["guest"]): row["name"] for row in guests} == on_hosts
@@ -167,7 +169,7 @@ def test_a_week_of_200_hosts_and_5000_vms_is_that_of_a_plain_simulation_however_
 ) -> None:
     """Serial, by one worker and by two, one of which is killed on the way."""
     plan, made = week(tmp_path, coldfleet, 5000, 200)
-    serial = sweep(plan, tmp_path / "serial", SerialExecutor(), audit=True)
+    serial = sweep(plan, tmp_path / "serial", SerialExecutor())
     assert not serial.failed
     assert_week(serial, made, 200)
     one = sweep(plan, tmp_path / "one", RayExecutor(1))
@@ -208,6 +210,19 @@ class Killing(AbstractContextManager["Killing"]):
                 self.killed += 1
 
 
+def test_a_real_day_obeys_all_laws() -> None:
+    plan = read_study(merge(STUDY, {"output": {"epochs": "on", "every_ticks": 5}, "reclaim": {"mode": "host"}}))
+    rows = simulate_run(plan.run(0), audit=True)
+    ticks = [row["tick"] for row in rows["fleet"]]
+    assert ticks == [*range(5, 48, 5), 48]
+    for row in rows["fleet"]:
+        assert 0 < row["dram_used_pages"] <= 4 * 32 * 256
+        assert row["dram_used_pages"] <= row["promised_pages"] * 1.1
+    assert sum(row["refaults"] for row in rows["fleet"]) == rows["cells"][0]["refaults"]
+    guests = {row["name"]: row for row in rows["guests"]}
+    assert {life["name"] for life in rows["lives"] if life["guest"] >= 0} == guests.keys()
+
+
 def test_shards_make_the_same_tables(
     tmp_path: Path, fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +251,7 @@ def law(**keys: Any) -> Arrivals:
 )  # fmt: skip
 def test_drawn_guests_follow_littles_law_from_the_first_hour_on(how: Arrivals) -> None:
     """Guests at any time are Poisson: rate x lifetime, by the rate of those hours in which they came."""
-    kind = GuestClass(memory="2 MiB", accesses_per_page=1.0, arrivals=how)
+    kind = GuestClass.model_validate({"memory": "2 MiB", "accesses_per_page": 1.0, "arrivals": how})
     fleet = Fleet.model_construct(guest={"web": kind}, arrivals="")
     runs, hours = 30, 168
     at = np.array([0.0, 6.0, 12.0, 100.0, 130.0]) * HOUR_NS
