@@ -46,7 +46,7 @@ from coldfleet.cluster.commands import (
     validate,
     verify,
 )
-from coldfleet.cluster.execution.interrupt import INTERRUPTED, SIGNALS, StoppedError, StopRequest
+from coldfleet.cluster.execution.interrupt import INTERRUPTED, SIGNALS, StoppedError, StopRequest, quiet_once_asked
 from coldfleet.cluster.study.terminal import telling, visible
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
@@ -131,6 +131,7 @@ def main() -> None:
     128 and the number of a signal: stopped by it.
     """
     _open_streams()
+    sys.unraisablehook = quiet_once_asked
     code = run_command(sys.argv[1:])
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # all is said

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from coldfleet.cluster.execution.ray_cluster import join
+from coldfleet.cluster.execution.ray_cluster import join, shut_down
 from coldfleet.cluster.execution.ray_nodes import ask, asks_for_token, look, why_refused, working_nodes
 from coldfleet.cluster.execution.worker_memory import BASE_BYTES
 from coldfleet.cluster.results.storage import Storage, open_storage
@@ -58,7 +58,7 @@ def size_of(address: str | None) -> ClusterSize:
         return ClusterSize(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), os.cpu_count() or 1)
     ray = join(address)
     resources = [node["Resources"] for node in working_nodes(ray).values()]
-    ray.shutdown()
+    shut_down(ray)
     largest = max((int(each.get("memory", 0)) for each in resources), default=0)
     return ClusterSize(largest, sum(int(each["CPU"]) for each in resources))
 
@@ -80,7 +80,7 @@ def check_cluster(address: str, out: str | None = None) -> list[NodeCheck]:
                 with suppress(OSError):  # a node may write there late
                     folder.rmdir()
     finally:
-        ray.shutdown()
+        shut_down(ray)
 
 
 def _prepare(storage: Storage | None) -> list[Path]:

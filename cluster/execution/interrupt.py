@@ -31,6 +31,16 @@ class StoppedError(Exception):
 _shutting_down = False  # inside uninterrupted(): what is half shut down must not be left so
 
 
+_asked = False  # some signal has asked for the end
+
+
+def quiet_once_asked(what: sys.UnraisableHookArgs) -> None:
+    """``sys.unraisablehook`` of a process that ends when it is asked to: what a half imported or half shut down Ray
+    raises then, in destructors, is of no use to anybody."""
+    if not _asked:
+        sys.__unraisablehook__(what)
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Inside, a signal interrupts nothing: it only asks for the end, and starts the time that is left until then."""
@@ -93,6 +103,8 @@ class StopRequest:
             raise StoppedError(self.why, self.last_words, self.code) from None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        global _asked
+        _asked = True
         again = self.requested
         self.ask("interrupted", 128 + number)
         if (again or self.urgent) and not _shutting_down:

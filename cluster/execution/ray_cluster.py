@@ -98,7 +98,7 @@ class OwnRay:
                     )
                 break
             except Exception as error:
-                self._ray.shutdown()
+                shut_down(self._ray)
                 if attempt == 2:
                     raise UserError(
                         f"Ray doesn't start on this machine ({_one_line(error)}): --executor serial does without"
@@ -129,7 +129,7 @@ class OwnRay:
         if self._ended:
             self._kill()  # the others would wait for it
         if self._ray is not None:
-            self._ray.shutdown()
+            shut_down(self._ray)
         self._kill()
         if self._home:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -225,9 +225,33 @@ def _our_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal = real
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, signal.getsignal(number))
+        _handle_again()
+
+
+def _handle_again() -> None:
+    """Gives signals back to Python's handlers, in place of what Ray's C++ part has installed."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.getsignal(number))
+
+
+def shut_down(ray: Any) -> None:
+    """Leaves Ray, and ends it if this process has started it.
+
+    Ray first takes away all handlers of SIGTERM, so that it would end this process, and then waits for its own
+    processes: from there on our handlers are back.
+    """
+    node = ray._private.worker._global_node
+    if node is not None:
+        kill = node.kill_all_processes
+
+        def kill_all_processes(*arguments: Any, **options: Any) -> None:
+            _handle_again()
+            kill(*arguments, **options)
+
+        node.kill_all_processes = kill_all_processes
+    ray.shutdown()
+    _handle_again()
 
 
 def join(address: str) -> Any:

@@ -101,7 +101,7 @@ class RayExecutor:
             elif self._ray is not None:
                 for slot in [] if self._watch.ended() else self._pool:
                     self._ray.kill(slot.actor)
-                self._ray.shutdown()
+                ray_cluster.shut_down(self._ray)
 
     def start(self, plan: Plan) -> None:
         self._plan = plan
