@@ -26,6 +26,7 @@ from coldfleet.cluster.execution.ray_executor import RayExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.parts import Rows
+from coldfleet.cluster.results.query import run_query
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES
@@ -226,7 +227,8 @@ def test_a_real_day_obeys_all_laws() -> None:
 def test_shards_make_the_same_tables(
     tmp_path: Path, fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = read_study({**STUDY, "output": {"epochs": "on"}})
+    failing = {"fleet": {"outage": {"a": {"at": "5 h"}}}, "output": {"epochs": "on"}}
+    plan = read_study(merge(STUDY, failing))
     whole = sweep(plan, tmp_path / "whole", SerialExecutor())
     for name in ("_FIRST_S", "TARGET_S", "LEAST_S"):
         monkeypatch.setattr(batching, name, 1e-12)
@@ -236,6 +238,11 @@ def test_shards_make_the_same_tables(
     for table in TABLES:
         assert cut.table(table).equals(whole.table(table), check_metadata=True)
     assert whole.table("fleet").num_rows == 4 * 48
+    sql = "SELECT refused, count(*) AS n FROM lives GROUP BY ALL ORDER BY ALL"
+    assert run_query(whole, sql).to_pylist() == [
+        {"refused": why, "n": n} for why, n in sorted(Counter(whole.table("lives")["refused"].to_pylist()).items())
+    ]
+    assert set(run_query(whole, "SELECT guest_class FROM guests")["guest_class"].to_pylist()) == {"web", "db"}
     assert list(verify(cut)) == []
 
 
