@@ -33,7 +33,8 @@ def run_query(results: Results, sql: str) -> pa.Table:
 
     ``sql``: in DuckDB's dialect; the tables "cells", "hosts", "guests", "epochs", "lives" and "fleet" of what is done
     so far are views of these names, with the columns and units of docs/columns.md. Beside them they have the axes of
-    the study, ``host_class`` and ``guest_class``, and the named figures: ``refaults``, ``missed_young``, ``fault_rate`` and so on.
+    the study, ``host_class`` and ``guest_class``, and the named figures: ``refaults``, ``missed_young``, ``fault_rate``
+    and so on.
     Raises :class:`UserError` if DuckDB isn't installed, and for anything but one good SELECT.
 
         coldfleet.run_query(results, "SELECT policy, avg(refaults) AS refaults FROM cells GROUP BY policy")
