@@ -69,6 +69,8 @@ def simulate_host(
         raise UserError(f"swappiness {spec.swappiness} is only known since 6.14: at most {MAX_SWAPPINESS}")
     if not spec.guests:
         raise UserError("a host without guests has nothing to simulate")
+    if spec.scenario and any(guest.arrives or guest.leaves for guest in spec.guests):
+        raise UserError("the guests of a scenario are there from its start to its end: leave out arrives and leaves")
     _check_huge_pages(spec)
     if spec.sample > 1:
         key = int(study_key(seed, replicate))
@@ -102,11 +104,13 @@ def simulate_host(
             swappiness=spec.swappiness,
             file_pages=guest.page_cache.pages if guest.page_cache else 0,
             readahead_pages=guest.page_cache.readahead_pages if guest.page_cache else 0,
+            online=not guest.arrives,
             **_huge_pages(spec, guest),
         )
         for guest in spec.guests
     ]
     parent_limit = spec.parent_pages if limited else 0
+    kernel_pages = sum(slot.kernel_pages for slot in slots if slot.online)
     device = get_device(spec.swap_device)
     memory = make_memory(
         slots,
@@ -116,7 +120,7 @@ def simulate_host(
         parent_protection=(0, 0) if spec.parent_pages else None,
         shared_cpu=spec.scenario,
         async_swap=device.asynchronous,
-        free_pages=max(spec.memory_pages - spec.hugetlb_pages - sum(slot.kernel_pages for slot in slots), 0),
+        free_pages=max(spec.memory_pages - spec.hugetlb_pages - kernel_pages, 0),
         watermarks=_watermarks(spec),
         swap_pages=0 if device.name == NO_SWAP else spec.swap_pages or None,
         compressed_swap=device.compresses,
@@ -136,21 +140,27 @@ def simulate_host(
         numbers = [guest_word(Source.ACCESSES, g, guest.part) for g, guest in enumerate(spec.guests)]
         fill_in_sizes(memory, spec.compression, study_key(seed, replicate), host, numbers)
     clock = None
-    for g, guest in enumerate(spec.guests):
-        if guest.own_pages:
-            memory.touch_own(g)
     workers = _workers(memory, spec, study_key(seed, replicate), host)
     # if nothing happens between ticks that takes no time
-    together = not (workers or memory.has_io or memory.watched or spec.epochs or audit)
+    together = not (workers or memory.has_io or memory.watched or audit)
+    turnovers = sorted({tick for guest in spec.guests for tick in (guest.arrives, guest.leaves)} | {0})
     epochs: list[Epoch] = []
     tick = 0
     while tick <= spec.ticks:
         memory.tick = tick
+        if turnovers and tick == turnovers[0]:
+            del turnovers[0]
+            _turn_over(memory, spec, tick)
+            if clock is not None:
+                clock.turn_over()
         if clock is not None:
-            tick = clock.run_ticks(tick, spec.ticks if together else tick)
+            epoch = -(-tick // spec.epochs) * spec.epochs if spec.epochs else spec.ticks
+            last = min(spec.ticks, epoch, *(each - 1 for each in turnovers[:1]))
+            tick = clock.run_ticks(tick, last if together else tick)
         else:
             for g, guest_tick in enumerate(guest_ticks):
-                _run_tick(queues, g, guest_tick, tick)
+                if memory.is_online(g):
+                    _run_tick(queues, g, guest_tick, tick)
             for worker in workers.values():
                 for _ in worker.begin() if tick and tick % worker.every_ticks == 0 else ():
                     pass
@@ -165,7 +175,7 @@ def simulate_host(
             memory.flush()
         if tick and clock is None:
             memory.count_tick()
-        if tick and spec.epochs:
+        if tick and spec.epochs and (tick % spec.epochs == 0 or tick == spec.ticks):
             epochs.append(_epoch(tick, memory, spec, _results(memory, policy, spec, queues, clock, tick)))
         if audit:
             check_memory(memory, host)
@@ -174,6 +184,19 @@ def simulate_host(
     if audit:
         check_result(spec, result, host)
     return result
+
+
+def _turn_over(memory: HostMemory, spec: HostSpec, tick: int) -> None:
+    """Before a tick, guests leave, and then others come."""
+    for g, guest in enumerate(spec.guests):
+        if tick and guest.leaves == tick:
+            memory.leave(g)
+    for g, guest in enumerate(spec.guests):
+        if guest.arrives == tick:
+            if tick:
+                memory.arrive(g)
+            if guest.own_pages:
+                memory.touch_own(g)
 
 
 def _results(
@@ -188,7 +211,9 @@ def _results(
 
 def _epoch(tick: int, memory: HostMemory, spec: HostSpec, result: HostResult) -> Epoch:
     free = round(int(memory.machine.node[0]["free_pages"]) * spec.scale) if memory.has_watermarks else 0
-    return Epoch(tick, result.totals(), result.gauges, free)
+    living = [guest for g, guest in enumerate(spec.guests) if memory.is_alive(g)]
+    pages = sum((guest.sample.of if guest.sample else guest).memory_pages for guest in living)
+    return Epoch(tick, result.totals(), result.gauges, free, len(living), pages)
 
 
 def _watermarks(spec: HostSpec) -> Watermarks | None:
@@ -230,13 +255,14 @@ def _access_queues(memory: HostMemory, spec: HostSpec, policy: Policy, who: tupl
         number = guest_word(Source.ACCESSES, g, guest.part)
         own = {"seed": seed, "replicate": replicate, "host": host, "guest": number}
         file = FileStream(guest, guest.page_cache, **own) if guest.page_cache else None
-        sources.append(GuestSource(_stream(guest, spec.ticks, spec.clock is not None, (*who, number)), file, batch))
+        stream = _stream(guest, spec.ticks, spec.clock is not None, (*who, number))
+        sources.append(GuestSource(stream, guest.life(spec.ticks), file, batch))
         has_baseline = spec.clock and (guest.nested or guest.page_cache)
         baseline_of.append(len(slots) if has_baseline else -1)
         if has_baseline:
             slots.append(_baseline(spec, guest))
     baseline = HostMemory(slots, memory.kernel, policy) if slots else None
-    return AccessQueues(memory, sources, spec.ticks, baseline, baseline_of)
+    return AccessQueues(memory, sources, baseline, baseline_of)
 
 
 def _baseline(spec: HostSpec, guest: GuestSpec) -> Memslot:
@@ -305,7 +331,7 @@ def _run_tick(queues: AccessQueues, g: int, guest_tick: GuestTick, tick: int) ->
     if guest_tick.extras is not None:
         guest_tick.extras.begin(tick)
     queues.make_all(g, tick)
-    if guest_tick.extras is not None and tick:
+    if guest_tick.extras is not None:
         guest_tick.extras.after_accesses(tick)
     for _ in guest_tick.user_space_reclaim(tick, None):
         pass
@@ -338,6 +364,7 @@ def _clock(
         partial(is_due, spec),
         spec.clock,
         vcpus,
+        [guest.arrives for guest in spec.guests],
         device,
         queue_of(device),
         np.concatenate(file_queues or [np.zeros(1, SWAP)]),

@@ -51,7 +51,7 @@ def check_host(like: HostSpec, guests: Mapping[GuestSpec, int], pages: int, poli
         mode="host",
         memory_pages=max(pages, 1),
         parent_pages=0,
-        epochs=True,
+        epochs=1,
     )
     try:
         result = simulate_host(spec, policy, seed=seed, replicate=0, host=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,11 @@ def fleet(
     vcpus_per_cpu: Annotated[float, typer.Option(min=0.01, help="vCPUs over CPUs.")] = 4.0,
     machine: Annotated[int, typer.Option(help="TRACE: kind of machine (machineId).")] = 0,
     at: Annotated[float, typer.Option(help="TRACE: time at which VMs are counted, in days.")] = 7.0,
+    arrivals: Annotated[
+        Path | None,
+        typer.Option(help="TRACE: write a table of guests that come and go from then on.", metavar="FILE.parquet"),
+    ] = None,
+    days: Annotated[float, typer.Option(min=0.001, max=1000, help="TRACE: for so many days.")] = 7.0,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other guests.")] = 1,
 ) -> int:
     """Print a fleet for a study: tables to paste into its file.
@@ -27,25 +34,43 @@ def fleet(
     sizes, scaled to hosts of the given memory; and counts how many hosts they need. Keep hosts small: a study
     simulates every page.
 
+    With --arrivals the guests are VMs that are alive at some time of so many days from --at on. Their arrivals and
+    departures go into a table, which the study names, and there are hosts for the most that are there at a time.
+
     \b
     Examples:
       coldfleet fleet --guests 40 --memory "512 MiB" --overcommit 1.5
       coldfleet fleet packing_trace_zone_a_v1.sqlite --machine 3 --at 2.5 --guests 200
+      coldfleet fleet packing_trace_zone_a_v1.sqlite --at 0 --days 7 --guests 5000 --arrivals week.parquet
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.study import azure
+    from coldfleet.cluster.study.arrivals import write_guests
     from coldfleet.cluster.study.placement import hosts_needed
+    from coldfleet.hostsim.spec.errors import UserError
     from coldfleet.hostsim.spec.units import MEMORY
 
     host_pages = MEMORY.parse(memory)
-    sizes = azure.read_trace(trace, at, machine, cpus) if trace is not None else list(azure.A_SERIES)
-    drawn = azure.draw(sizes, guests, seed)
-    needs = [(azure.guest_pages(size, host_pages), size.vcpus, count) for size, count in drawn.items()]
-    hosts = hosts_needed(needs, host_pages * overcommit, cpus * vcpus_per_cpu)
+    room = host_pages * overcommit, cpus * vcpus_per_cpu
+    if arrivals is not None:
+        if trace is None:
+            raise UserError("--arrivals takes a TRACE, which says when VMs come and go")
+        vms = azure.draw_vms(azure.read_vms(trace, at, days, machine, cpus), guests, seed)
+        drawn = dict.fromkeys(sorted({vm.size for vm in vms}, key=lambda size: size.name), 0)
+        most = azure.most_at_once(vms, host_pages)
+        hosts = max(math.ceil(asked / each) for asked, each in zip(most, room, strict=True))
+        write_guests(arrivals, [(vm.size.name, vm.start_s, vm.end_s, vm.priority) for vm in vms])
+    else:
+        sizes = azure.read_trace(trace, at, machine, cpus) if trace is not None else list(azure.A_SERIES)
+        drawn = azure.draw(sizes, guests, seed)
+        hosts = hosts_needed(
+            [(azure.guest_pages(size, host_pages), size.vcpus, count) for size, count in drawn.items()], *room
+        )
     lines = [
         f"overcommit = {overcommit:g}",
         "",
         "[fleet]",
+        *([f"arrivals = {json.dumps(arrivals.name)}", 'tick = "15 min"'] if arrivals is not None else []),
         'placement = "best-fit"',
         f"vcpus_per_cpu = {vcpus_per_cpu:g}",
         "",
@@ -54,9 +79,9 @@ def fleet(
         f'memory = "{MEMORY.format(host_pages)}"',
         f"cpus = {cpus}",
     ]
-    for size, (pages, vcpus, count) in zip(drawn, needs, strict=True):
-        lines += ["", f"[fleet.guest.{size.name}]", f"count = {count}", f'memory = "{MEMORY.format(pages)}"']
-        lines.append(f"vcpus = {vcpus}")
+    for size, count in drawn.items():
+        lines += ["", f"[fleet.guest.{size.name}]", *([f"count = {count}"] if count else [])]
+        lines += [f'memory = "{MEMORY.format(azure.guest_pages(size, host_pages))}"', f"vcpus = {size.vcpus}"]
     for line in lines:
         output.print_text(line)
     return 0

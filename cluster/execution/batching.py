@@ -73,6 +73,7 @@ class Batches(Iterator[Batch]):
         self._audit = audit
         self._sharded = sharded or {}
         self._deciding = [path for path in plan.varied if decides_work(path)]
+        self._over_time = plan.cell(0).spec.fleet.over_time
         self._sizes: dict[tuple[Scalar, ...], _Size] = {}
         self._cut = -1  # the run that is being cut, the work of each of its hosts, and those that are left of them
         self._work: list[float] = []
@@ -128,12 +129,14 @@ class Batches(Iterator[Batch]):
         return index in self._sharded or (long and hosts > 1)
 
     def _size(self, index: int) -> _Size:
-        _, number = self._plan.place(index)
+        replicate, number = self._plan.place(index)
         varying = self._plan.varying(number) if self._deciding else {}
-        key = tuple(varying[path] for path in self._deciding)
+        key: tuple[Scalar, ...] = tuple(varying[path] for path in self._deciding)
+        if self._over_time:  # every replicate has other guests
+            key = replicate, number
         if key not in self._sizes:
-            spec = self._plan.cell(number).spec
-            self._sizes[key] = _Size(run_work(spec), most_hosts(spec))
+            run = self._plan.run(index)
+            self._sizes[key] = _Size(run_work(run), most_hosts(run.cell.spec))
         return self._sizes[key]
 
     def observe(self, receipt: BatchReceipt) -> None:

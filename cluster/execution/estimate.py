@@ -125,7 +125,7 @@ def _look_at(run: Run, patience_s: float, rng: np.random.Generator) -> _Sampled:
     seen.run_rows = {table: len(new) * share for table, new in seen.rows.items()}
     seen.run_rows |= {"cells": 1.0, "hosts": float(len(work))}
     if seen.rows["epochs"]:
-        seen.run_rows["epochs"] = float(len(work) * run.cell.spec.ticks)
+        seen.run_rows["epochs"] = float(len(work) * len(run.cell.spec.output.rows(run.cell.spec.ticks)))
     return seen
 
 
@@ -164,7 +164,7 @@ def _disk_bytes(rows: Rows, rows_of: dict[str, float], plan: Plan, run_s: float,
     first = IN_FLIGHT * workers  # batches that are handed out before anything was measured
     if cut:
         batches = runs * math.ceil(hosts / max(1, int(TARGET_S * hosts / run_s)))
-    elif hosts > 1 and looks_long(run_work(plan.cell(0).spec)):  # those are single hosts
+    elif hosts > 1 and looks_long(run_work(plan.run(0))):  # those are single hosts
         batches = min(first, runs * hosts) + count_batches(runs, run_s, workers)
     else:
         batches = min(first, runs) + count_batches(runs - first, run_s, workers)

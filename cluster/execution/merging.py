@@ -1,4 +1,5 @@
-"""Makes the row of a run in "cells" from its hosts, once all of its shards are there."""
+"""Makes the rows of a run that are of all its hosts together, once all of its shards are there: "cells", and over time
+"lives" and "fleet"."""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from coldfleet.cluster.execution.over_time import EPOCH_COLUMNS, rows_over_time
 from coldfleet.cluster.execution.work import cell_row, write_batch
 from coldfleet.cluster.results.journal import BatchReceipt, PartReceipt, RunReceipt
 from coldfleet.cluster.results.run_status import ShardedRun
+from coldfleet.cluster.results.schemas import schema
 from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.clock.latency import BUCKETS
@@ -44,30 +47,38 @@ def with_merged(
 def _merge(plan: Plan, storage: Storage, index: int, sharded: ShardedRun) -> Iterator[BatchReceipt]:
     """Nothing if a part was lost or changed meanwhile: the sweep will find out, and do these hosts again."""
     run = plan.run(index)
-    parts = [part for batch in sharded.receipts for part in batch.parts if part.table == "hosts"]
-    tables = [_read(storage, part) for part in parts]
-    whole = [table for table in tables if table is not None]
-    if len(whole) < len(tables):
-        return
-    hosts = pa.concat_tables(whole)
+    columns = {"hosts": None, **({"epochs": list(EPOCH_COLUMNS)} if run.cell.spec.fleet.over_time else {})}
+    found: dict[str, pa.Table] = {}
+    for table, names in columns.items():
+        parts = [part for batch in sharded.receipts for part in batch.parts if part.table == table]
+        tables = [_read(storage, part, names) for part in parts]
+        whole = [each for each in tables if each is not None]
+        if len(whole) < len(tables):
+            return
+        found[table] = pa.concat_tables(whole) if whole else schema(table).empty_table()
+    hosts = found["hosts"]
     latencies = np.zeros(BUCKETS, np.int64)
     for shard in sharded.shards:
         for bucket, count in shard.latencies:
             latencies[bucket] += count
-    row = cell_row(run, lambda name: _column(hosts, name), latencies)
-    done = RunReceipt(run.cell.cell_id, run.replicate, "merged", {"cells": 1})
+    rows = {"cells": [cell_row(run, lambda name: _column(hosts, name), latencies)]}
+    rows |= rows_over_time(run, lambda name: found["epochs"][name].to_numpy())
+    counts = {table: len(some) for table, some in rows.items()}
+    done = RunReceipt(run.cell.cell_id, run.replicate, "merged", counts)
     number, _, _ = sharded.receipts[-1].batch.partition("-")
-    sharded.merged = write_batch(storage, int(number), {"cells": [row]}, [done])
+    sharded.merged = write_batch(storage, int(number), rows, [done])
     yield sharded.merged
 
 
-def _read(storage: Storage, part: PartReceipt) -> pa.Table | None:
-    """The rows of a part, if it is still the one that the receipt names."""
+def _read(storage: Storage, part: PartReceipt, columns: list[str] | None) -> pa.Table | None:
+    """The rows of a part, all columns or some, if it is still the one that the receipt names."""
     try:
         content = storage.read(f"parts/{part.name}")
     except FileNotFoundError:
         return None
-    return pq.read_table(pa.BufferReader(content)) if hashlib.sha256(content).hexdigest() == part.sha256 else None
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        return None
+    return pq.read_table(pa.BufferReader(content), columns=columns)
 
 
 def _column(table: pa.Table, name: str) -> list[Any]:

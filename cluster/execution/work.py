@@ -17,6 +17,7 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
+from coldfleet.cluster.execution.over_time import rows_over_time
 from coldfleet.cluster.results.journal import BatchReceipt, PartReceipt, RunReceipt, Shard
 from coldfleet.cluster.results.parts import Rows, write_part
 from coldfleet.cluster.results.row_laws import check_rows
@@ -66,7 +67,10 @@ def simulate_run(run: Run, audit: bool = False) -> Rows:
 
 
 def simulate_hosts(run: Run, chosen: slice, audit: bool) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """The rows of some hosts of a run, that of cells made of these alone, and the histogram of their latencies."""
+    """The rows of some hosts of a run, that of cells made of these alone, and the histogram of their latencies.
+
+    Those of "lives" and "fleet" take all hosts.
+    """
     from coldfleet.hostsim.host import simulate_host  # compiled code, and slow to import
 
     simulate = partial(simulate_host, audit=True) if audit else simulate_host
@@ -94,6 +98,8 @@ def simulate_hosts(run: Run, chosen: slice, audit: bool) -> tuple[Rows, npt.NDAr
             for epoch in result.epochs
         ]
     rows["cells"].append(cell_row(run, lambda name: [row[name] for row in rows["hosts"]], latencies))
+    if chosen == slice(None):
+        rows.update(rows_over_time(run, lambda name: [row[name] for row in rows["epochs"]]))
     if audit:
         check_rows(rows)
     return rows, latencies
@@ -235,6 +241,7 @@ def _tiny(host: HostSpec, spec: CellSpec) -> Iterator[HostSpec]:
         limit = (pages + (cache.pages if cache else 0)) // 2
         load = replace(guest.workload, l2_process=-1, load_ticks=2)
         small = replace(guest, name="", memory_pages=pages, limit_pages=limit, accesses_per_tick=2048, workload=load)
+        small = replace(small, arrives=min(guest.arrives, 2), leaves=4 if guest.leaves else 0)
         small = replace(small, page_cache=cache, min_pages=0, low_pages=0, high_pages=0)
         if host.scenario:  # whose guests take turns
             small = replace(small, name=str(number))
@@ -275,6 +282,8 @@ def guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str, 
             "guest": number,
             "name": guest.name,
             "nested": guest.nested,
+            "arrives": guest_spec.arrives,
+            "leaves": guest_spec.leaves,
             "memory_pages": guest_spec.memory_pages,
             "limit_pages": guest_spec.limit_pages,
             "oom_tick": guest.oom_tick,

@@ -40,7 +40,9 @@ class Picture:
     policies: bool = True
 
 
-def pictures(figures: Figures, story: HostStory | None, epochs: Sequence[Series] = ()) -> Iterator[Picture]:
+def pictures(
+    figures: Figures, story: HostStory | None, epochs: Sequence[Series] = (), fleet: Sequence[Series] = ()
+) -> Iterator[Picture]:
     """Every picture that the study has data for: maps, then one for each axis, then locks and times, then the ticks."""
     varied = [path for path, axis in figures.axes.items() if path != "policy" and len(axis.labels) > 1]
     varied.sort(key=lambda path: not figures.axes[path].numeric)
@@ -62,6 +64,8 @@ def pictures(figures: Figures, story: HostStory | None, epochs: Sequence[Series]
     ):  # fmt: skip
         if busiest := _busiest(figures, wanted):
             yield _bars(figures, busiest, name, heading)
+    if fleet:
+        yield _by_hour(figures, fleet)
     if epochs:
         yield _over_time(figures, epochs)
     if story is not None:
@@ -177,6 +181,12 @@ def _over_time(figures: Figures, epochs: Sequence[Series]) -> Picture:
     shown = tuple(panels.series(each.rows, each.title, _policies(figures)) for each in epochs)
     how = "Means over the runs of each policy, with 95 % intervals from the replicates; what is counted, in each tick."
     return Picture("epochs", "Tick by tick", lessons.over_time(epochs[0]), how, shown)
+
+
+def _by_hour(figures: Figures, fleet: Sequence[Series]) -> Picture:
+    shown = tuple(panels.series(each.rows, each.title, _policies(figures), "hour") for each in fleet)
+    how = "Means over the runs, with 95 % intervals from the replicates. No policy changes who lives where."
+    return Picture("fleet", "The fleet, hour by hour", lessons.over_time(fleet[0], "hour"), how, shown)
 
 
 def _time_line(story: HostStory) -> Picture:

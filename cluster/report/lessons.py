@@ -66,16 +66,16 @@ def how_often_each_wins(figures: Figures, paths: list[str]) -> str:
     return f"{_begun(metric.title)}, the least at {where}: {', '.join(counts)}.{_untold(every)}"
 
 
-def over_time(series: Series) -> str:
-    """In which tick a figure is the highest under each policy, if that is beyond the intervals of the last tick."""
+def over_time(series: Series, unit: str = "tick") -> str:
+    """In which tick, or hour, a figure is the highest under each policy, if beyond the intervals of the last."""
     peaks, steady = [], []
     for name in dict.fromkeys(row["policy"] for row in series.rows):
         rows = [row for row in series.rows if row["policy"] == name]
         top, last = max(rows, key=lambda row: float(row["mean"])), rows[-1]
         if top["low"] > last["high"]:
-            peaks.append(f"{name} {top['said']} in tick {top['x']} and {last['said']} in the last")
+            peaks.append(f"{name} {top['said']} in {unit} {top['x']} and {last['said']} in the last")
         else:
-            steady.append(f"{name} {last['said']} in the last tick, in none more beyond the intervals")
+            steady.append(f"{name} {last['said']} in the last {unit}, in none more beyond the intervals")
     return f"{_begun(series.title)}: {'; '.join(peaks + steady)}."
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from coldfleet.cluster.answers.results_diff import ResultsDiff, diff_results, left_out, told
 from coldfleet.cluster.report.best_policy import BestPolicy, best_policies
 from coldfleet.cluster.report.charts import Picture, differences, pictures, save_all, specification
-from coldfleet.cluster.report.epochs import read_epochs
+from coldfleet.cluster.report.epochs import read_epochs, read_fleet
 from coldfleet.cluster.report.figures import Figures, merged, read_figures
 from coldfleet.cluster.report.host import HostStory, watch_host
 from coldfleet.cluster.report.panels import Scaled, colour_of
@@ -48,7 +48,8 @@ def read(results: Results, cell: int | None = None) -> tuple[Figures, list[Pictu
         if cell is not None:
             raise
         story, why = None, str(error)
-    return figures, list(pictures(figures, story, read_epochs(results, figures))), story, why
+    over_time = read_epochs(results, figures), read_fleet(results, figures)
+    return figures, list(pictures(figures, story, *over_time)), story, why
 
 
 def page(results: Results, cell: int | None = None) -> str:

@@ -285,22 +285,22 @@ def winners_map(places: Mapping[Place, tuple[str, BestPolicy, Scaled]], columns:
     return _panel(alt.layer(*layers), title, 14 * tops[-1], width)
 
 
-def series(rows: Sequence[Mapping[str, Any]], title: str, policies: Sequence[str]) -> Any:
-    """A line for each policy over the ticks, with its interval: rows have policy, x, mean, low, high and said.
+def series(rows: Sequence[Mapping[str, Any]], title: str, policies: Sequence[str], unit: str = "tick") -> Any:
+    """A line for each policy over the ticks, or hours, with its interval: rows have policy, x, mean, low, high, said.
 
     Without ``policies`` it is one line in the colour of the text.
     """
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
     domain, from_zero = _domain(low, high)
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
-        x=alt.X("x:Q", title="tick", scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickMinStep=1, grid=False))
+        x=alt.X("x:Q", title=unit, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickMinStep=1, grid=False))
     )
     scale = alt.Scale(domain=domain, nice=from_zero, zero=from_zero)
     y = alt.Y("mean:Q", title=None, scale=scale, axis=alt.Axis(labelExpr=_PLAIN, tickCount=4))
     ink: dict[str, Any] = {"color": policy_colour(policies), "opacity": _fading(1)} if policies else {}
     mark: dict[str, Any] = {} if policies else {"color": "currentColor"}
     who = ["policy:N"] if policies else []
-    tooltip = [alt.Tooltip("x:Q", title="tick"), *who, alt.Tooltip("said:N", title=title)]
+    tooltip = [alt.Tooltip("x:Q", title=unit), *who, alt.Tooltip("said:N", title=title)]
     layers = [
         base.mark_area(**mark).encode(
             y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q",

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 from uuid import uuid4
 
-from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.schemas import RUN_TABLES, TABLES
 from coldfleet.cluster.results.storage import Storage, create_here, open_here
 from coldfleet.hostsim.spec.errors import UserError
 
@@ -79,8 +79,8 @@ class RunReceipt:
         held = {table: rows for table, rows in self.rows.items() if rows}
         possible = {
             "done": held.get("cells") == 1,
-            "shard": "cells" not in held and "hosts" in held,
-            "merged": held == {"cells": 1},
+            "shard": "hosts" in held and not held.keys() & set(RUN_TABLES),
+            "merged": held.get("cells") == 1 and held.keys() <= set(RUN_TABLES),
             "failed": True,
         }
         if not possible.get(self.status) or not set(self.rows) <= set(TABLES):

@@ -31,9 +31,10 @@ _CLOSED: dict[str, str | bool | int | float | list[str]] = {
 def run_query(results: Results, sql: str) -> pa.Table:
     """The answer to one SELECT over the tables of ``results``, as a pyarrow table.
 
-    ``sql``: in DuckDB's dialect; the tables "cells", "hosts", "guests" and "epochs" of what is done so far are views of
-    these names, with the columns and units of docs/columns.md. Beside them they have the axes of the study,
-    ``host_class`` and ``guest_class``, and the named figures: ``refaults``, ``missed_young``, ``fault_rate`` and so on.
+    ``sql``: in DuckDB's dialect; the tables "cells", "hosts", "guests", "epochs", "lives" and "fleet" of what is done
+    so far are views of these names, with the columns and units of docs/columns.md. Beside them they have the axes of
+    the study, ``host_class`` and ``guest_class``, and the named figures: ``refaults``, ``missed_young``, ``fault_rate``
+    and so on.
     Raises :class:`UserError` if DuckDB isn't installed, and for anything but one good SELECT.
 
         coldfleet.run_query(results, "SELECT policy, avg(refaults) AS refaults FROM cells GROUP BY policy")
@@ -79,12 +80,12 @@ def _view(table: str, plan: Plan) -> str:
         chosen += of_classes
         rows += f" JOIN {_CLASS_AXES} USING (cell_id)"
     if "host" in own and "host_class" not in own:
-        chosen.append("host_class")
+        chosen.append("coalesce(host_class, '') AS host_class")  # a refused guest has no host
         host = "cell_id, replicate, host"
-        rows += f" JOIN (SELECT {host}, host_class FROM {_ROWS.format('hosts')}) USING ({host})"
+        rows += f" LEFT JOIN (SELECT {host}, host_class FROM {_ROWS.format('hosts')}) USING ({host})"
     if table == "guests":
         names = ", ".join("'{}'".format(name.replace("'", "''")) for name in _guest_classes(plan))
-        drawn = "regexp_extract(name, '^(.*)-[0-9]+$', 1)"
+        drawn = "regexp_extract(name, '^(.*)-[0-9]+(\\.[0-9]+)?$', 1)"
         chosen.append(f"CASE WHEN {drawn} IN ({names or 'NULL'}) THEN {drawn} ELSE '' END AS guest_class")
     return f"CREATE VIEW {table} AS SELECT {', '.join(chosen)} FROM {rows}"
 

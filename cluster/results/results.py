@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 FORMAT = "coldfleet results"
 _HEAD = {"study": dict, "engine": str, "versions": dict, "created": str}  # what is read of study.json
 _BEGUN = re.compile(r"parts|data|\.(study\.json|plan\.parquet)\.\d+\.tmp")  # left by a sweep that was cut off at once
-_BEGUN_DATA = re.compile(r"\.?[0-9a-f]{64}\.parquet(\.\d+\.tmp)?")  # the same, in data/
+_BEGUN_DATA = re.compile(r"\.?[0-9a-f]{64}\.(parquet|csv)(\.\d+\.tmp)?")  # the same, in data/
 
 
 @dataclass(frozen=True)

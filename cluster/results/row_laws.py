@@ -29,7 +29,7 @@ def _sums(rows: Rows) -> Broken:
 
 
 def _numbers(rows: Rows) -> Broken:
-    """There is one cell, every host has a row and as many guests as it says, and a row for each tick if it has any."""
+    """There is one cell, every host has a row and as many guests as it says, and rows for the ticks asked for."""
     cells, hosts = len(rows["cells"]), rows["hosts"]
     first = hosts[0]["host"] if hosts else 0  # another than 0 if these are some hosts of a run
     if cells != 1 or [host["host"] for host in hosts] != list(range(first, first + len(hosts))):
@@ -39,7 +39,8 @@ def _numbers(rows: Rows) -> Broken:
         if [row["guest"] for row in own] != list(range(host["guests"])):
             yield f"host {host['host']} has {host['guests']} guests, and rows of {[row['guest'] for row in own]}"
         ticks = [row["tick"] for row in rows["epochs"] if row["host"] == host["host"]]
-        if ticks and ticks != list(range(1, host["ticks"] + 1)):
+        every = host["output_every_ticks"]
+        if ticks and ticks != [t for t in range(1, host["ticks"] + 1) if t % every == 0 or t == host["ticks"]]:
             yield f"host {host['host']} has {host['ticks']} ticks, and rows of {ticks}"
 
 
@@ -62,11 +63,29 @@ def _means(rows: Rows) -> Broken:
             yield f"{name} of the cell is {rows['cells'][0][name]}, the mean of its hosts {mean}"
 
 
+def _over_time(rows: Rows) -> Broken:
+    """Each tick of a fleet has the guests of the tick before, and those that arrived, but not those that departed."""
+    guests = promised = 0
+    lives = [row for row in rows["lives"] if not row["refused"]]
+    for row in rows["fleet"]:
+        guests += row["arrived"] - row["departed"]
+        time_s = row["time_s"]
+        began = [life for life in lives if life["start_s"] <= time_s]
+        alive = [life for life in began if life["end_s"] > time_s or life["ended"] == "end"]
+        promised = sum(life["memory_pages"] for life in alive)
+        if (row["guests"], row["promised_pages"]) != (guests, promised) or len(alive) != guests:
+            yield (
+                f"tick {row['tick']} has {row['guests']} guests with {row['promised_pages']} pages; arrivals less "
+                f"departures are {guests}, and {len(alive)} lives with {promised} pages are there"
+            )
+
+
 ROW_LAWS: dict[str, RowLaw] = {
     "sums": _sums,
     "one row each": _numbers,
     "shares": _shares,
     "means": _means,
+    "guests over time": _over_time,
 }
 
 

@@ -13,20 +13,26 @@ from typing import Any
 import pyarrow as pa
 
 from coldfleet.cluster.study.model import column_of, scalar_type, unit_of, walk_keys
+from coldfleet.cluster.study.placement import REFUSALS
 from coldfleet.cluster.study.plan import Run
 from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.counters.timing import GAUGES
 
-SCHEMA_VERSION = 10  # of the tables and the journal; raise it with a column that changes or goes, and with a new key
+SCHEMA_VERSION = 11  # of the tables and the journal; raise it with a column that changes or goes, and with a new key
 
-TABLES = ("cells", "hosts", "guests", "epochs")
+TABLES = ("cells", "hosts", "guests", "epochs", "lives", "fleet")
+RUN_TABLES = ("cells", "lives", "fleet")
+"""Tables that are made of all hosts of a run together."""
+
 SORT_KEYS = {
     "plan": ("index",),
     "cells": ("cell_id", "replicate"),
     "hosts": ("cell_id", "replicate", "host"),
     "guests": ("cell_id", "replicate", "host", "guest"),
     "epochs": ("cell_id", "replicate", "host", "tick"),
+    "lives": ("cell_id", "replicate", "life"),
+    "fleet": ("cell_id", "replicate", "tick"),
     "failures": ("cell_id", "replicate"),
 }
 _WHAT = {
@@ -34,7 +40,9 @@ _WHAT = {
     "cells": "one row for each run: counters summed over the fleet",
     "hosts": "one row for each host of a run: counters summed over its guests",
     "guests": "one row for each guest of a run",
-    "epochs": "with output.epochs on, one row for each tick of each host: its counters from the start to the end of it",
+    "epochs": "with output.epochs on, a row for each tick of each host: its counters from the start to its end",
+    "lives": "where guests come and go, one row for each time that a guest lives on a host, and for each refusal",
+    "fleet": "where guests come and go, with output.epochs on, a row for each tick of a run: how the fleet stands",
     "failures": "one row for each run that failed, with all parameters that are needed to repeat it",
 }
 
@@ -85,6 +93,8 @@ def schema(table: str) -> pa.Schema:
             *_counters(),
             *_of_time(),
         ],
+        "lives": [*_who(), *_main_parameters(), *_life()],
+        "fleet": [*_who(), *_main_parameters(), *_fleet()],
         "failures": [*_who(), _field("error", pa.string(), "", "what went wrong"), _SEED, *_parameters()],
     }[table]
     return pa.schema(fields, {"table": _WHAT[table], "schema_version": str(SCHEMA_VERSION)})
@@ -154,6 +164,8 @@ def _guest() -> list[pa.Field]:
         _field("guest", pa.int32(), "", "guest of the host, from 0"),
         _field("name", pa.string(), "", "name of the guest: its class and number, if it is of a class"),
         _field("nested", pa.bool_(), "", "whether the guest runs a nested VM"),
+        _field("arrives", pa.int32(), "", "the tick in which it arrives; 0: it is there from the start"),
+        _field("leaves", pa.int32(), "", "the tick in which it leaves; 0: it stays to the end"),
         _field("memory_pages", pa.int64(), "pages", "memory of the guest"),
         _field("limit_pages", pa.int64(), "pages", "what it may keep in memory"),
         _field("oom_tick", pa.int32(), "", "the tick in which the OOM killer killed it; -1: it lives"),
@@ -164,6 +176,61 @@ def _guest() -> list[pa.Field]:
             "why: its memory.max (memcg), that of the memcg above it (parent), the host had no page (host), all memory "
             "was younger than min_ttl_ms (min_ttl); empty: it lives",
         ),
+    ]
+
+
+def _life() -> list[pa.Field]:
+    reasons = "; ".join(f"{name}: {why}" for name, why in REFUSALS.items())
+    whole, share = pa.int64(), pa.float64()
+    return [
+        _field("life", pa.int32(), "", "the life, from 0, in the order of time"),
+        _field("name", pa.string(), "", "name of the guest: class and number, and which life it is, if not the first"),
+        _field("guest_class", pa.string(), "", "class of the guest"),
+        _field("again", pa.int32(), "", "0: it arrives; 1 and more: it starts anew, because it lost its host"),
+        _field("priority", pa.int32(), "", "its priority; 0: the highest"),
+        _field("memory_pages", whole, "pages", "memory that it asks for, its file included"),
+        _field("vcpus", pa.int32(), "vCPUs", "vCPUs that it asks for"),
+        _field("start_s", share, "s", "when it begins, since the start of the run; at most 0: it was there then"),
+        _field("end_s", share, "s", "when it ends, at most the end of the run; of a refused guest its start"),
+        _field("place", pa.int32(), "", "host of the fleet, from 0, those without guests included; -1: refused"),
+        _field("host", pa.int32(), "", "its host in the tables hosts, guests and epochs; -1: it isn't there"),
+        _field("guest", pa.int32(), "", "its number on that host; -1: it isn't there: refused, or between two ticks"),
+        _field("ended", pa.string(), "", "how: left, outage (of its host), refused, or end (of the run)"),
+        _field("refused", pa.string(), "", f"why it got no place. {reasons}; empty: it got one"),
+    ]
+
+
+def _fleet() -> list[pa.Field]:
+    whole, share = pa.int64(), pa.float64()
+    return [
+        _field(
+            "tick",
+            pa.int32(),
+            "",
+            "the tick, from 1; what is counted is so since the row before",
+        ),
+        _field("time_s", share, "s", "the end of the tick, since the start of the run"),
+        _field("guests", whole, "guests", "guests that live then"),
+        _field("arrived", whole, "guests", "lives that began"),
+        _field("departed", whole, "guests", "lives that ended, of guests that lost their host, too"),
+        _field("moved", whole, "guests", "of those that began, guests that had lost their host"),
+        *(_field(f"refused_{name}", whole, "guests", f"refused: {why}") for name, why in REFUSALS.items()),
+        _field("promised_pages", whole, "pages", "memory of the guests that live then, their files included"),
+        _field("vcpus", whole, "vCPUs", "their vCPUs"),
+        _field("memory_share", share, "share", "of what all hosts may promise, with overcommit; 0: it isn't limited"),
+        _field("vcpu_share", share, "share", "of the vCPUs that all hosts may have; 0: they aren't limited"),
+        _field("hosts_out", whole, "hosts", "hosts that are out of service then"),
+        _field(
+            "dram_used_pages",
+            whole,
+            "pages",
+            "memory that guests take: resident, zram's pool, kernel memory; mean of the ticks",
+        ),
+        _field("free_pages", whole, "pages", "free pages of the hosts; 0: their memory isn't limited"),
+        _field("refaults", whole, "pages", "refaults on all hosts"),
+        _field("pgmajfault", whole, "faults", "major faults on all hosts"),
+        _field("psi_some_ns", whole, "ns", "memory pressure (PSI some), summed over the hosts"),
+        _field("psi_full_ns", whole, "ns", "memory pressure (PSI full), summed over the hosts"),
     ]
 
 

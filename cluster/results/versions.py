@@ -11,7 +11,16 @@ from pathlib import Path
 import coldfleet
 
 _PACKAGES = ("coldfleet", "numpy", "numba", "pyarrow", "ray")
-_ENGINE = ("policies", "hostsim", "cluster/study/fleet.py", "cluster/study/placement.py", "cluster/execution/work.py")
+_ENGINE = (
+    "policies",
+    "hostsim",
+    "cluster/study/arrivals.py",
+    "cluster/study/fleet.py",
+    "cluster/study/placement.py",
+    "cluster/study/timeline.py",
+    "cluster/execution/over_time.py",
+    "cluster/execution/work.py",
+)
 """The files that decide the numbers, and the folders whose files all do."""
 
 

@@ -2,7 +2,9 @@
 
 Source of the trace: https://github.com/Azure/AzurePublicDataset, AzureTracesForPacking2020.md, an SQLite file with
 the tables ``vm`` (vmId, tenantId, vmTypeId, priority, starttime, endtime; times in days, endtime NULL: still alive)
-and ``vmType`` (id, vmTypeId, machineId, core, memory, hdd, ssd, nic; as fractions of that machine).
+and ``vmType`` (id, vmTypeId, machineId, core, memory, hdd, ssd, nic; as fractions of that machine). A priority of 0 is
+high, 1 low; a VM of low priority may have been evicted, so its lifetime is what that data centre made of it. Of VMs
+that are there as the trace begins, starttime is negative.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -21,9 +24,11 @@ from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.input_file import open_input
 
 MAX_SECONDS = 120  # that a trace may be read; Azure's takes some ten
+DAY_S = 86_400
+MAX_DAYS = 1e4  # a start may be that long before the trace begins
 TABLE_PAGES = 512  # guests get whole page tables: 2 MiB
 _COLUMNS = {
-    "vm": {"vmId", "vmTypeId", "starttime", "endtime"},
+    "vm": {"vmId", "vmTypeId", "priority", "starttime", "endtime"},
     "vmType": {"vmTypeId", "machineId", "core", "memory"},
 }
 
@@ -62,6 +67,66 @@ def read_trace(path: Path, at_day: float, machine: int, cpus: int) -> list[Size]
     ``weight`` is the number of VMs. Types that this machine can't run are left out. The file is only read.
     Raises :class:`UserError` if it isn't such a trace, or nothing is alive then.
     """
+    rows = _ask(
+        path,
+        machine,
+        "SELECT t.vmTypeId, t.memory, t.core, count(*) FROM vm v JOIN vmType t ON v.vmTypeId = t.vmTypeId "
+        "WHERE t.machineId = ? AND v.starttime <= ? AND (v.endtime IS NULL OR v.endtime > ?) "
+        "GROUP BY t.vmTypeId ORDER BY t.vmTypeId",
+        (at_day, at_day),
+    )
+    if not rows:
+        raise UserError(f"{path}: no VM that machine {machine} can run is alive on day {at_day:g}: days are 0 to 14")
+    return [_size(path, cpus, *row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A VM of a trace. ``start_s``, ``end_s``: since the begin of the time that is read, s; None: it stays."""
+
+    size: Size
+    start_s: float
+    end_s: float | None
+    priority: int
+
+
+def read_vms(path: Path, from_day: float, days: float, machine: int, cpus: int) -> list[Vm]:
+    """The VMs that are alive at some time within so many days, on machines of one kind, in the order of their starts.
+
+    VMs that end as they start are left out. Raises :class:`UserError` if it isn't such a trace, or there are none.
+    """
+    rows = _ask(
+        path,
+        machine,
+        "SELECT t.vmTypeId, t.memory, t.core, v.starttime, v.endtime, v.priority "
+        "FROM vm v JOIN vmType t ON v.vmTypeId = t.vmTypeId "
+        "WHERE t.machineId = ? AND v.starttime < ? AND (v.endtime IS NULL OR v.endtime > max(?, v.starttime)) "
+        "ORDER BY v.starttime, v.vmId",
+        (from_day + days, from_day),
+    )
+    if not rows:
+        until = from_day + days
+        raise UserError(f"{path}: no VM that machine {machine} can run is alive on days {from_day:g} to {until:g}")
+    return [
+        Vm(
+            _size(path, cpus, kind, memory, core, 1),
+            (_number(path, "starttime", start) - from_day) * DAY_S,
+            None if end is None else (_number(path, "endtime", end) - from_day) * DAY_S,
+            int(_number(path, "priority", priority)),
+        )
+        for kind, memory, core, start, end, priority in rows
+    ]
+
+
+def _number(path: Path, column: str, value: object) -> float:
+    """A number of table vm; raises :class:`UserError` for whatever else SQLite holds there."""
+    if not isinstance(value, int | float) or not abs(value) <= MAX_DAYS:
+        raise UserError(f"{path}: table vm: {column} is {value!r:.40}, not a number that can be")
+    return float(value)
+
+
+def _ask(path: Path, machine: int, query: str, days: tuple[float, ...]) -> list[tuple[Any, ...]]:
+    """The rows of a query for VMs that a machine can run; raises :class:`UserError` unless it is such a trace."""
     open_input(path).close()
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as trace:
@@ -74,21 +139,14 @@ def read_trace(path: Path, at_day: float, machine: int, cpus: int) -> list[Size]
                 found = {row[1] for row in trace.execute(f"PRAGMA table_info({table})")}
                 if missing := sorted(wanted - found):
                     raise UserError(f"{path}: not a packing trace: table {table} has no column {missing[0]}")
-            rows = trace.execute(
-                "SELECT t.vmTypeId, t.memory, t.core, count(*) FROM vm v JOIN vmType t ON v.vmTypeId = t.vmTypeId "
-                "WHERE t.machineId = ? AND v.starttime <= ? AND (v.endtime IS NULL OR v.endtime > ?) "
-                "GROUP BY t.vmTypeId ORDER BY t.vmTypeId",
-                (machine, at_day, at_day),
-            ).fetchall()
+            rows = trace.execute(query, (machine, *days)).fetchall()
             machines = [row[0] for row in trace.execute("SELECT DISTINCT machineId FROM vmType ORDER BY 1")]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its messages cite what is in the file
         raise UserError(f"{path}: not a packing trace in SQLite: {error}") from None
     if machine not in machines:
         known = ", ".join(f"{each!r:.40}" for each in machines[:20])
         raise UserError(f"{path}: has no machine {machine}: {f'one of {known}' if known else 'vmType is empty'}")
-    if not rows:
-        raise UserError(f"{path}: no VM that machine {machine} can run is alive on day {at_day:g}: days are 0 to 14")
-    return [_size(path, cpus, *row) for row in rows]
+    return rows
 
 
 def _size(path: Path, cpus: int, kind: object, memory: object, core: object, count: int) -> Size:
@@ -109,6 +167,24 @@ def draw(sizes: list[Size], guests: int, seed: int) -> dict[Size, int]:
     drawn = np.random.default_rng(seed).choice(len(sizes), size=guests, p=weights / weights.sum())
     counts = Counter(int(number) for number in drawn)
     return {size: counts[number] for number, size in enumerate(sizes) if counts[number]}
+
+
+def draw_vms(vms: list[Vm], guests: int, seed: int) -> list[Vm]:
+    """So many of the VMs, each at most once, in the same order; all of them if there are fewer."""
+    if guests >= len(vms):
+        return vms
+    chosen = np.random.default_rng(seed).choice(len(vms), size=guests, replace=False)
+    return [vms[number] for number in np.sort(chosen).tolist()]
+
+
+def most_at_once(vms: list[Vm], host_pages: int) -> tuple[int, int]:
+    """The most pages and the most vCPUs that VMs ask for at one time, from the begin on."""
+    events = [(max(vm.start_s, 0.0), 1, vm) for vm in vms]
+    events += [(vm.end_s, -1, vm) for vm in vms if vm.end_s is not None]
+    events.sort(key=lambda event: event[:2])  # at one time they leave first
+    pages = np.cumsum([sign * guest_pages(vm.size, host_pages) for _, sign, vm in events])
+    vcpus = np.cumsum([sign * vm.size.vcpus for _, sign, vm in events])
+    return int(pages.max()), int(vcpus.max())
 
 
 def guest_pages(size: Size, host_pages: int) -> int:

@@ -32,6 +32,8 @@ DATA_DIRECTORY = "COLDFLEET_DATA"
 READING_KINDS = ("trace", "clone", "profile")
 """Kinds of workloads that read a file."""
 
+CSV = "arrivals.csv"
+KINDS = ("accesses", "heat", "arrivals", CSV)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 8  # processes in a message
 
@@ -40,8 +42,9 @@ _SHOWN = 8  # processes in a message
 class StudyData:
     """A file that a study names.
 
-    ``kind``: "accesses" or "heat". ``rows``: how many. ``pages``: distinct ones that are accessed; 0 of heat.
-    ``processes``: whose accesses there are, where the trace says that. ``where``: a path or URI at which it is found;
+    ``kind``: "accesses" or "heat" of a trace, "arrivals", or "arrivals.csv" of a fleet. ``rows``: how many. ``pages``:
+    distinct ones that are accessed; 0 of others. ``processes``: whose accesses there are, where the trace says that.
+    ``classes``: of the guests that arrive. ``where``: a path or URI at which it is found;
     "": nowhere, and made-up data does.
     """
 
@@ -50,12 +53,13 @@ class StudyData:
     rows: int
     pages: int
     processes: tuple[int, ...]
+    classes: tuple[str, ...] = ()
     where: str = field(default="", compare=False)
 
     @property
     def stored_name(self) -> str:
         """Its name in a results directory."""
-        return f"data/{self.sha256}.parquet"
+        return f"data/{self.sha256}.{'csv' if self.kind == CSV else 'parquet'}"
 
     def at(self, storage: str) -> StudyData:
         """The same in a results directory: a path or URI."""
@@ -80,31 +84,39 @@ class StudyData:
     @classmethod
     def thaw(cls, data: Mapping[str, Any]) -> Self:
         """What :meth:`frozen` wrote; raises KeyError, TypeError or ValueError if it isn't that."""
-        if not _SHA256.fullmatch(data["sha256"]) or data["kind"] not in ("accesses", "heat"):
+        if not _SHA256.fullmatch(data["sha256"]) or data["kind"] not in KINDS:
             raise ValueError(f"sha256 = {data['sha256']!r:.80} or kind = {data['kind']!r:.40} can't be")
         processes = tuple(int(each) for each in data["processes"])
-        return cls(data["sha256"], data["kind"], int(data["rows"]), int(data["pages"]), processes)
+        classes = tuple(str(each) for each in data["classes"])
+        return cls(data["sha256"], data["kind"], int(data["rows"]), int(data["pages"]), processes, classes)
 
 
 def find_data(name: str, folder: Path) -> StudyData:
-    """The file of a name that a study in ``folder`` gives, read through; raises :class:`UserError`."""
-    if "://" in name:
-        path, where = _download(name), name
-    elif program := find_program(name):
-        path, where = program, str(program)
-    else:
-        places = [folder / name]
-        if os.environ.get(DATA_DIRECTORY):
-            places.append(Path(os.environ[DATA_DIRECTORY]) / name)
-        found = [place for place in places if place.exists()]
-        if not found:
-            tried = " and ".join(str(place.parent) for place in places)
-            raise UserError(
-                f"no file {name!r} in {tried}: make it with coldfleet trace import, put it beside the study, or name "
-                f"its directory in {DATA_DIRECTORY}"
-            )
-        path, where = found[0], str(found[0].absolute())
+    """The trace of a name that a study in ``folder`` gives, read through; raises :class:`UserError`."""
+    path, where = find_file(name, folder)
     return replace(_inspected(path, _version(path)), where=where)
+
+
+def find_file(name: str, folder: Path, made_by: str = "coldfleet trace import") -> tuple[Path, str]:
+    """The file of a name that a study in ``folder`` gives, and the path or URI at which it is found.
+
+    ``made_by``: what makes such files. Raises :class:`UserError` if there is none.
+    """
+    if "://" in name:
+        return _download(name), name
+    if program := find_program(name):
+        return program, str(program)
+    places = [folder / name]
+    if os.environ.get(DATA_DIRECTORY):
+        places.append(Path(os.environ[DATA_DIRECTORY]) / name)
+    found = [place for place in places if place.exists()]
+    if not found:
+        tried = " and ".join(str(place.parent) for place in places)
+        raise UserError(
+            f"no file {name!r} in {tried}: make it with {made_by}, put it beside the study, or name "
+            f"its directory in {DATA_DIRECTORY}"
+        )
+    return found[0], str(found[0].absolute())
 
 
 def check_workload(load: Workload, memory_pages: int, data: Mapping[str, StudyData]) -> None:
@@ -113,6 +125,8 @@ def check_workload(load: Workload, memory_pages: int, data: Mapping[str, StudyDa
         return
     if (found := data.get(load.file)) is None:
         raise UserError(f"the study names no data {load.file!r}{nearest(load.file, data)}")
+    if found.classes:
+        raise UserError(f"{load.file} has guests that arrive, not what they do: name it in fleet.arrivals")
     if load.kind == "profile":
         return
     if found.kind == "heat":

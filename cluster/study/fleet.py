@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import NamedTuple
 
+import numpy as np
+
+from coldfleet.cluster.study.arrivals import HOUR_NS, arriving
 from coldfleet.cluster.study.data import READING_KINDS, StudyData
+from coldfleet.cluster.study.fleet_tables import GuestClass
 from coldfleet.cluster.study.model import CellSpec
-from coldfleet.cluster.study.placement import HostResources, Request, place
+from coldfleet.cluster.study.placement import HostResources, Request
 from coldfleet.cluster.study.plan import Cell, Plan, Run
-from coldfleet.cluster.study.tables import Guest, GuestClass, Nested, PageCache, Workload
+from coldfleet.cluster.study.tables import Guest, Nested, PageCache, Workload
 from coldfleet.cluster.study.terminal import announced
+from coldfleet.cluster.study.timeline import REFUSED, HostOutage, Life, place_in_time
 from coldfleet.cluster.study.values import parse_heat
 from coldfleet.hostsim.spec.calibration import parse_calibration
 from coldfleet.hostsim.spec.errors import UserError
@@ -71,24 +78,36 @@ def build_hosts(run: Run) -> list[HostSpec]:
 
 
 def host_work(run: Run) -> list[float]:
-    """How much work each host of a run is: the accesses of its guests that are simulated."""
+    """How much work each host of a run is: the accesses of its guests that are simulated, from tick 1 on."""
     spec = run.cell.spec
     if not spec.fleet.guest:
-        return [run_work(spec) / spec.fleet.hosts] * spec.fleet.hosts
-    accesses = {name: each.accesses_per_tick * _ticks(spec) for name, each in spec.fleet.guest.items()}
-    return [float(sum(accesses[name] for name, _ in guests)) for _, guests in _placement(run)]
+        return [run_work(run) / spec.fleet.hosts] * spec.fleet.hosts
+    work = []
+    for host in all_hosts(run):
+        accesses = 0
+        for each in host.lives:
+            accesses += _with_size(spec.fleet.guest[each.request.name], each.request).accesses_per_tick * each.ticks(
+                spec.ticks
+            )
+            accesses += each.request.memory_pages if each.arrives else 0  # which it touches as it arrives
+        work.append(float(accesses))
+    return [each / sample_of(spec) for each in work]
 
 
-def run_work(spec: CellSpec) -> float:
+def run_work(run: Run) -> float:
     """How much work all hosts of a run are together."""
+    spec = run.cell.spec
+    if spec.fleet.over_time:
+        return sum(host_work(run))
+    ticks = spec.ticks / sample_of(spec)
     if spec.fleet.guest:
-        return _ticks(spec) * sum(each.count * each.accesses_per_tick for each in spec.fleet.guest.values())
-    return _ticks(spec) * spec.fleet.hosts * spec.fleet.guests_per_host * spec.guest.accesses_per_tick
+        return ticks * sum(each.count * each.accesses_per_tick for each in spec.fleet.guest.values())
+    return ticks * spec.fleet.hosts * spec.fleet.guests_per_host * spec.guest.accesses_per_tick
 
 
-def _ticks(spec: CellSpec) -> float:
-    """Its ticks, times the share of the pages that is simulated."""
-    return spec.ticks / int(spec.host.sample.rpartition("/")[2])
+def sample_of(spec: CellSpec) -> int:
+    """Of how many page tables one is simulated."""
+    return int(spec.host.sample.rpartition("/")[2])
 
 
 def decides_work(path: str) -> bool:
@@ -107,16 +126,16 @@ def may_have_hosts(spec: CellSpec, count: int) -> bool:
 
 
 def check_fleets(plan: Plan) -> None:
-    """Raises :class:`UserError` with the reasons if the guests of some run don't fit on its hosts.
+    """Raises :class:`UserError` with the reasons if guests of some run that have to be there don't fit on its hosts.
 
     Fleets are placed once for each replicate, however many cells have them.
     """
     if not plan.cell(0).spec.fleet.guest:
         return
-    fleets: dict[tuple[float, str, str], CellSpec] = {}
+    fleets: dict[object, Cell] = {}
     for number in announced(plan.cell_count, "cells looked at for their fleets"):
-        spec = plan.cell(number).spec
-        fleets.setdefault((spec.overcommit, str(spec.host_classes), spec.fleet.model_dump_json()), spec)
+        cell = plan.cell(number)
+        fleets.setdefault(_fleet_of(cell), cell)
     seconds = plan.replicates * sum(map(_placing_s, fleets.values()))
     if seconds > MAX_PLACING_S:
         raise UserError(
@@ -124,49 +143,215 @@ def check_fleets(plan: Plan) -> None:
             f"{seconds:,.0f} s: make do with fewer guests, hosts or replicates"
         )
     for replicate in announced(plan.replicates, "replicates placed"):
-        for spec in fleets.values():
+        for cell in fleets.values():
             try:
-                _place(spec, plan.seed, replicate)
+                all_hosts(Run(-1, cell, replicate))
             except UserError as error:
-                where = ", ".join(f"{path} = {spec.value(path)}" for path in plan.varied)
+                where = ", ".join(f"{path} = {cell.spec.value(path)}" for path in plan.varied)
                 raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
 
 
-def _placing_s(spec: CellSpec) -> float:
+def _fleet_of(cell: Cell) -> tuple[object, ...]:
+    """All that decides who lives where, but seed and replicate."""
+    spec, fleet = cell.spec, cell.spec.fleet
+    time = (spec.ticks, spec.tick_ns, fleet.arrivals and cell.data[fleet.arrivals].sha256) if fleet.over_time else ()
+    return spec.overcommit, spec.host.hugetlb, str(spec.host_classes), fleet.model_dump_json(), *time
+
+
+def _placing_s(cell: Cell) -> float:
     """About how long it takes to place a fleet, in seconds; measured."""
-    hosts, guests = (sum(each.count for each in classes.values()) for classes in (spec.host_classes, spec.fleet.guest))
+    fleet, spec = cell.spec.fleet, cell.spec
+    hours = spec.ticks * spec.tick_ns / HOUR_NS
+    guests = sum(
+        each.count + each.arrivals.per_hour * (hours + each.arrivals.mean_lifetime / HOUR_NS)
+        for each in fleet.guest.values()
+    )
+    guests += cell.data[fleet.arrivals].rows if fleet.arrivals else 0
+    hosts = most_hosts(spec)
     return hosts * 1e-6 + guests * (15e-6 + hosts * 2e-9)
+
+
+class HostedLife(NamedTuple):
+    """A life on a host, as the simulation of the host sees it: from which tick, up to which (0: to the end)."""
+
+    number: int  # among all lives of the run
+    request: Request
+    life: Life
+    arrives: int
+    leaves: int
+
+    @property
+    def name(self) -> str:
+        """The guest's class and number, and which life it is, if it lost a host before."""
+        again = f".{self.life.number}" if self.life.number else ""
+        return f"{self.request.name}-{self.request.number}{again}"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it lives at the end of some tick, on a host."""
+        return self.life.host != REFUSED and (not self.leaves or self.leaves > self.arrives)
+
+    def ticks(self, of_run: int) -> int:
+        """In how many ticks of so many it makes accesses."""
+        return (self.leaves or of_run + 1) - max(self.arrives, 1)
+
+
+class PlacedHost(NamedTuple):
+    """A host that has guests: its class, its number in the fleet, and their lives in the order in which they begin."""
+
+    host_class: str
+    place: int
+    lives: list[HostedLife]
+
+
+def all_lives(run: Run) -> list[HostedLife]:
+    """Every life of the guests of classes in a run, and every refusal, in the order of time."""
+    return _placed(_Placing.of(run)).lives
+
+
+def all_hosts(run: Run) -> list[PlacedHost]:
+    """The hosts of a run whose guests are of classes, in the order of the table "hosts"."""
+    return _placed(_Placing.of(run)).hosts
+
+
+def host_resources(run: Run) -> list[HostResources]:
+    """What every host of a fleet of classes can take, those without guests included."""
+    return _placed(_Placing.of(run)).resources
 
 
 def _placed_hosts(run: Run, hosts: slice) -> list[FleetHost]:
     """Of the hosts that have guests, the classes in the order of the study, the chosen ones."""
-    spec, seed, replicate = run.cell.spec, run.cell.seed, run.replicate
-    nested = {
-        (name, number)
-        for name, each in spec.fleet.guest.items()
-        for number in _first(each.count, each.nested_ratio, partial(_rank, "nested", seed, replicate, name))
-    }
+    spec, cell = run.cell.spec, run.cell
+    nested = _nested_of_classes(run)
     fleet = []
-    for host_class, guests in _placement(run)[hosts]:
-        chosen = [
-            _guest(run.cell, spec.fleet.guest[name], spec.fleet.guest[name].nested, f"{name}-{n}", (name, n) in nested)
-            for name, n in guests
-        ]
+    for host_class, _, lives in all_hosts(run)[hosts]:
+        chosen = []
+        for each in lives:
+            name, number = each.request.name, each.request.number
+            kind = _with_size(spec.fleet.guest[name], each.request)
+            guest = _guest(cell, kind, kind.nested, each.name, (name, number) in nested)
+            chosen.append(replace(guest, arrives=each.arrives, leaves=each.leaves))
         fleet.append(FleetHost(host_class, _host(spec, chosen, spec.host_classes[host_class].memory)))
     return fleet
 
 
-@lru_cache(maxsize=1)  # the shards of a large run ask for it one after the other
-def _placement(run: Run) -> list[tuple[str, list[tuple[str, int]]]]:
-    """The class of each host that has guests, and the (class, number) of these."""
-    placed = _place(run.cell.spec, run.cell.seed, run.replicate)
-    names = [host_class for host_class, _ in _resources(run.cell.spec)]
-    return [(host_class, guests) for host_class, guests in zip(names, placed, strict=True) if guests]
+def _with_size(kind: GuestClass, request: Request) -> GuestClass:
+    """A class with the memory and the vCPUs of one of its guests, which a table of guests may say."""
+    accesses = kind.accesses_per_tick
+    if "accesses_per_tick" not in kind.model_fields_set:
+        accesses = max(round(kind.accesses_per_page * request.memory_pages), 1)
+    pages = request.memory_pages - kind.page_cache.memory
+    return kind.model_copy(update={"memory": pages, "vcpus": request.vcpus, "accesses_per_tick": accesses})
 
 
-def _resources(spec: CellSpec) -> list[tuple[str, HostResources]]:
-    """Every host with its class's name, and what it can take under the overcommit ratios, maybe everything."""
-    every = sum(each.count * (each.memory + each.page_cache.memory) for each in spec.fleet.guest.values())
+def _nested_of_classes(run: Run) -> set[tuple[str, int]]:
+    """The (class, number) of guests that run a nested VM: of each class its share of all guests.
+
+    Of guests that are there throughout, those that a fixed ranking puts first; of a class whose guests come and go, as
+    evenly over the order in which they come as can be: so its share at any time is nearly the same.
+    """
+    seed, replicate, classes = run.cell.seed, run.replicate, run.cell.spec.fleet.guest
+    counts = Counter(each.request.name for each in all_lives(run) if not each.life.number)
+    chosen = set()
+    for name, kind in classes.items():
+        rank = partial(_rank, "nested", seed, replicate, name)
+        if counts[name] > kind.count:
+            rank = partial(_in_turn, int.from_bytes(rank("start")))
+        chosen |= {(name, number) for number in _first(counts[name], kind.nested_ratio, rank)}
+    return chosen
+
+
+def _in_turn(start: int, number: int) -> bytes:
+    """A ranking in which the first of any share of the numbers lie evenly (van der Corput), from a random start."""
+    bits = int(f"{number & (1 << 32) - 1:032b}"[::-1], 2)
+    return ((bits + start) & (1 << 32) - 1).to_bytes(4)
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """A run as far as who lives where is concerned: the cells of a fleet that differ in other things have the same."""
+
+    fleet: tuple[object, ...]
+    seed: int
+    replicate: int
+    cell: Cell = field(compare=False)
+
+    @classmethod
+    def of(cls, run: Run) -> _Placing:
+        return cls(_fleet_of(run.cell), run.cell.seed, run.replicate, run.cell)
+
+
+class _Placed(NamedTuple):
+    lives: list[HostedLife]
+    hosts: list[PlacedHost]
+    resources: list[HostResources]
+
+
+@lru_cache(maxsize=4)  # the shards of a large run ask for it one after the other
+def _placed(placing: _Placing) -> _Placed:
+    """Raises :class:`UserError` if there is no room for a guest that has to be there, or none is there at all.
+
+    Where hosts have as much memory as is needed, every guest fits on any: each then goes where the fewest pages are.
+    """
+    spec, seed, replicate = placing.cell.spec, placing.seed, placing.replicate
+    requests = _requests(placing)
+    resources = _resources(spec, sum(each.memory_pages for each in requests))
+    rule = spec.fleet.placement if spec.memory_is_limited or spec.fleet.placement == "random" else "worst-fit"
+    rank = partial(_rank, "place", seed, replicate)
+    outages = [
+        HostOutage(each.host, each.host + each.count, each.at, each.at + each.grace, each.back)
+        for each in spec.fleet.outage.values()
+    ]
+    found = place_in_time([host for _, host in resources], requests, rule, rank, outages, spec.ticks * spec.tick_ns)
+    lives = [
+        HostedLife(number, requests[life.request], life, *_in_ticks(life, spec.ticks, spec.tick_ns))
+        for number, life in enumerate(found)
+    ]
+    of_host: list[list[HostedLife]] = [[] for _ in resources]
+    for each in filter(attrgetter("is_simulated"), lives):
+        of_host[each.life.host].append(each)
+    hosts = [
+        PlacedHost(name, place, own)
+        for place, ((name, _), own) in enumerate(zip(resources, of_host, strict=True))
+        if own
+    ]
+    if not hosts:
+        raise UserError(
+            f"in replicate {replicate} no guest has a place at the end of any tick: let more arrive, or make the run "
+            "longer"
+        )
+    return _Placed(lives, hosts, [host for _, host in resources])
+
+
+def _in_ticks(life: Life, ticks: int, tick_ns: int) -> tuple[int, int]:
+    """The first tick at whose end a life has begun, and the first at whose end it is over; 0: it lasts longer."""
+    start, end = life.start_ns, life.end_ns
+    arrives = 0 if start is None else -(-max(start, 0) // tick_ns)
+    leaves = 0 if end is None else -(-end // tick_ns)
+    return arrives, leaves if leaves <= ticks else 0
+
+
+def _requests(placing: _Placing) -> list[Request]:
+    """Every guest of a run. Those that are there throughout come in an order that only seed and replicate decide."""
+    spec, seed, replicate = placing.cell.spec, placing.seed, placing.replicate
+    requests = [
+        Request(name, number, each.memory + each.page_cache.memory, each.vcpus, priority=each.priority)
+        for name, each in spec.fleet.guest.items()
+        for number in range(each.count)
+    ]
+    requests.sort(key=lambda each: (each.priority, _rank("arrival", seed, replicate, each.name, each.number)))
+    if spec.fleet.over_time:
+        file = placing.cell.data[spec.fleet.arrivals].fetch() if spec.fleet.arrivals else None
+
+        def random(name: str) -> np.random.Generator:
+            return np.random.default_rng(int.from_bytes(_rank("arrivals", seed, replicate, name)))
+
+        requests += arriving(spec.fleet, file, spec.ticks * spec.tick_ns, random)
+    return requests
+
+
+def _resources(spec: CellSpec, every: int) -> list[tuple[str, HostResources]]:
+    """Every host with its class's name, and what it can take under the overcommit ratios, maybe all: ``every`` page."""
     classes = {
         name: HostResources(
             (each.memory - spec.host.hugetlb) * spec.overcommit or every,
@@ -175,23 +360,6 @@ def _resources(spec: CellSpec) -> list[tuple[str, HostResources]]:
         for name, each in spec.host_classes.items()
     }
     return [(name, classes[name]) for name, each in spec.host_classes.items() for _ in range(each.count)]
-
-
-def _place(spec: CellSpec, seed: int, replicate: int) -> list[list[tuple[str, int]]]:
-    """For each host the (class, number) of its guests. They arrive in an order that only seed and replicate decide.
-
-    Where hosts have as much memory as is needed, every guest fits on any: each then goes where the fewest pages are.
-    """
-    requests = [
-        Request(name, number, each.memory + each.page_cache.memory, each.vcpus)
-        for name, each in spec.fleet.guest.items()
-        for number in range(each.count)
-    ]
-    requests.sort(key=lambda request: _rank("arrival", seed, replicate, request.name, request.number))
-    rank = partial(_rank, "place", seed, replicate)
-    limited = all(each.memory for each in spec.host_classes.values())
-    rule = spec.fleet.placement if limited or spec.fleet.placement == "random" else "worst-fit"
-    return place([host for _, host in _resources(spec)], requests, rule, rank)
 
 
 def _scenario_host(spec: CellSpec) -> HostSpec:
@@ -337,7 +505,7 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         clock=_clock(spec),
         sample=int(spec.host.sample.rpartition("/")[2]),
         calibration=parse_calibration(spec.calibration),
-        epochs=spec.output.epochs == "on",
+        epochs=spec.output.every_ticks if spec.output.epochs == "on" else 0,
         huge_pages=HugePageSpec(**spec.huge_pages.model_dump() | {"khugepaged": spec.huge_pages.khugepaged == "on"}),
     )
 

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from coldfleet.cluster.study.argument import Argument
 from coldfleet.cluster.study.design import METHODS
+from coldfleet.cluster.study.fleet_tables import CLASSES
 from coldfleet.cluster.study.model import Study, checker_of_field, followed_by, quantity_of, walk_keys
 from coldfleet.cluster.study.own_policy import PolicyTable
 from coldfleet.cluster.study.tables import Table
@@ -82,9 +83,9 @@ def _varying(description: str, keys: dict[str, Schema], others: dict[str, Schema
                 one, {"type": "object", "properties": {}, "additionalProperties": False}
             )
         inner["properties"][name] = table["properties"][path] = schema
-    for kind in ("host", "guest"):
+    for kind in CLASSES:
         table["properties"]["fleet"]["properties"][kind] = {"type": "object"}
-    names: Schema = {rf"^fleet\.(host|guest)\.{CLASS_NAME.strip('^$')}\.": {}}
+    names: Schema = {rf"^fleet\.({'|'.join(CLASSES)})\.{CLASS_NAME.strip('^$')}\.": {}}
     return {
         "description": description,
         **table,

@@ -15,13 +15,11 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import TypeAdapter, model_validator
 from pydantic.fields import FieldInfo
 
+from coldfleet.cluster.study.fleet_tables import CLASSES, Fleet, HostClass
 from coldfleet.cluster.study.tables import (
     Clock,
-    Fleet,
     Guest,
-    GuestClass,
     Host,
-    HostClass,
     HugePages,
     Monitor,
     Nested,
@@ -49,7 +47,7 @@ from coldfleet.hostsim.spec.calibration import PUBLISHED
 from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES, MAX_SWAPPINESS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import ORDERED_KINDS
-from coldfleet.hostsim.spec.units import MEMORY, Quantity
+from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
 
 
 class CellSpec(Table):
@@ -242,6 +240,27 @@ class CellSpec(Table):
         return self
 
     @model_validator(mode="after")
+    def _check_over_time(self) -> CellSpec:
+        if self.clock.mode == "timed" and self.fleet.tick not in (0, self.clock.tick):
+            raise UserError(
+                f"fleet.tick is {TIME.format(self.fleet.tick)} and clock.tick {TIME.format(self.clock.tick)}: "
+                "leave fleet.tick out"
+            )
+        if self.fleet.over_time and not self.tick_ns:
+            raise UserError('guests come and go, and nothing says how long a tick is: set fleet.tick, such as "5 min"')
+        return self
+
+    @property
+    def memory_is_limited(self) -> bool:
+        """Whether all hosts have so much memory and no more."""
+        return all(each.memory for each in self.host_classes.values())
+
+    @property
+    def tick_ns(self) -> int:
+        """Length of a tick, ns; 0: nothing says it."""
+        return self.clock.tick if self.clock.mode == "timed" else self.fleet.tick
+
+    @model_validator(mode="after")
     def _check_monitor(self) -> CellSpec:
         self.monitor.intervals(self.clock)
         return self
@@ -305,10 +324,9 @@ class CellSpec(Table):
 
     def class_parameters(self) -> dict[str, Scalar]:
         """Every key of the classes of hosts and guests by its dotted name, with what they inherit."""
-        models: dict[str, type[Table]] = {"host": HostClass, "guest": GuestClass}
         paths = [
             f"fleet.{kind}.{name}.{path}"
-            for kind, model in models.items()
+            for kind, model in CLASSES.items()
             for name in getattr(self.fleet, kind)
             for path, _ in walk_keys(model)
         ]

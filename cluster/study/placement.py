@@ -1,7 +1,8 @@
 """Which host a guest is put on: the textbook rules of bin packing, with memory and vCPUs as the two sizes.
 
-:func:`place` puts guests on the hosts that there are, one by one as they arrive. :func:`pack` asks how few hosts would
-do for guests that are all known.
+:class:`Hosts` puts guests on the hosts that there are, one by one: :func:`place` those that are there throughout,
+:mod:`cluster.study.timeline` those that come and go. :func:`pack` asks how few hosts would do for guests that are all
+known.
 """
 
 from __future__ import annotations
@@ -34,41 +35,87 @@ class HostResources:
 
 @dataclass(frozen=True)
 class Request:
-    """A guest that wants a place."""
+    """A guest that wants a place: guest ``number`` of the class ``name``.
+
+    ``start_ns``, ``end_ns``: from when to when it lives, since the start of the run, ns; None: from before it, and on
+    after its end. ``priority``: 0 is the highest.
+    """
 
     name: str
     number: int
     memory_pages: int
     vcpus: int
+    start_ns: int | None = None
+    end_ns: int | None = None
+    priority: int = 0
 
 
-def place(
-    hosts: list[HostResources], requests: list[Request], rule: str, rank: Callable[..., bytes]
-) -> list[list[tuple[str, int]]]:
-    """Puts the guests on hosts one by one; returns for each host the (name, number) of its guests, in their order.
+class Hosts:
+    """What the hosts of a fleet have left, and which of those that have room gets a guest.
 
     ``rule``: "first-fit" takes the first host with room, "best-fit" the one with the least memory left, "worst-fit" the
-    one with the most, "random" any of them, by ``rank``. Among equals the first. Raises :class:`UserError` with the
-    reasons if a guest fits nowhere.
+    one with the most, "random" any of them, by ``rank``. Among equals the first.
     """
-    guests: list[list[tuple[str, int]]] = [[] for _ in hosts]
-    pages = np.array([host.memory_pages for host in hosts], np.float64)
-    vcpus = np.array([host.vcpus for host in hosts], np.float64)
-    for placed, request in enumerate(requests):
-        room = np.flatnonzero((request.memory_pages <= pages) & (request.vcpus <= vcpus))
+
+    def __init__(self, hosts: Sequence[HostResources], rule: str, rank: Callable[..., bytes]) -> None:
+        self.pages = np.array([host.memory_pages for host in hosts], np.float64)
+        self.vcpus = np.array([host.vcpus for host in hosts], np.float64)
+        self.closed = np.zeros(len(hosts), np.int64)  # how many outages there are, which keep guests from it
+        self._rule = rule
+        self._rank = rank
+
+    def put(self, request: Request) -> int:
+        """Puts a guest on a host and returns which; -1: none has room."""
+        room = np.flatnonzero((request.memory_pages <= self.pages) & (request.vcpus <= self.vcpus) & (self.closed == 0))
         if not len(room):
-            raise UserError(_why_not(request, pages, vcpus, placed, len(requests)))
-        if rule == "random":
-            chosen = int.from_bytes(rank(request.name, request.number)) % len(room)
-        elif rule == "first-fit":
+            return -1
+        if self._rule == "random":
+            chosen = int.from_bytes(self._rank(request.name, request.number)) % len(room)
+        elif self._rule == "first-fit":
             chosen = 0
         else:
-            chosen = int((np.argmin if rule == "best-fit" else np.argmax)(pages[room]))
-        host = room[chosen]
-        pages[host] -= request.memory_pages
-        vcpus[host] -= request.vcpus
-        guests[host].append((request.name, request.number))
-    return guests
+            chosen = int((np.argmin if self._rule == "best-fit" else np.argmax)(self.pages[room]))
+        host = int(room[chosen])
+        self.pages[host] -= request.memory_pages
+        self.vcpus[host] -= request.vcpus
+        return host
+
+    def take(self, request: Request, host: int) -> None:
+        """Takes a guest from its host."""
+        self.pages[host] += request.memory_pages
+        self.vcpus[host] += request.vcpus
+
+    def why_not(self, request: Request) -> str:
+        """What keeps a guest from a host, one of REFUSALS."""
+        is_open = self.closed == 0
+        has_memory, has_vcpus = (request.memory_pages <= self.pages) & is_open, (request.vcpus <= self.vcpus) & is_open
+        if not is_open.any():
+            return "outage"
+        if not has_memory.any():
+            return "memory"
+        return "both" if has_vcpus.any() else "vcpus"
+
+
+REFUSALS = {
+    "memory": "no host had enough memory left",
+    "vcpus": "no host had enough vCPUs left, though one had the memory",
+    "both": "hosts with enough memory had too few vCPUs, and those with the vCPUs too little memory",
+    "outage": "no host was in service",
+}
+"""Why a guest gets no place: exactly one of these holds."""
+
+
+def place(hosts: Hosts, requests: Sequence[Request]) -> list[int]:
+    """Puts guests that all have to be there on hosts, one by one, and returns the host of each.
+
+    Raises :class:`UserError` with the reasons if one fits nowhere.
+    """
+    places = []
+    for placed, request in enumerate(requests):
+        places.append(hosts.put(request))
+        if places[-1] < 0:
+            raise UserError(_why_not(request, hosts.pages, hosts.vcpus, placed, len(requests)))
+    return places
 
 
 def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: float) -> int:

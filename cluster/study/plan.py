@@ -20,9 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.cluster.study.argument import Argument
+from coldfleet.cluster.study.arrivals import check_arrivals
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.data import READING_KINDS, StudyData, check_workload
 from coldfleet.cluster.study.design import Bundle
+from coldfleet.cluster.study.fleet_tables import CLASSES
 from coldfleet.cluster.study.model import CellSpec, following_keys, quantity_at, table_at
 from coldfleet.cluster.study.own_policy import build_all
 from coldfleet.cluster.study.tables import Guest, Table
@@ -41,7 +43,7 @@ _FROZEN = {
     **dict.fromkeys(("bundles", "where"), list),
 }
 _as_json = json.JSONEncoder().encode
-_IN_CLASS = re.compile(r"fleet\.(host|guest)\.")
+_IN_CLASS = re.compile(rf"fleet\.({'|'.join(CLASSES)})\.")
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,9 @@ class Plan:
         for guest in guests:
             check_workload(guest.workload, guest.memory, self.data)
         loads = [guest.workload for guest in guests if guest.workload.kind in READING_KINDS and guest.workload.file]
-        return {load.file: self.data[load.file] for load in loads}
+        check_arrivals(spec.fleet, self.data)
+        names = [*(load.file for load in loads), *filter(None, [spec.fleet.arrivals])]
+        return {name: self.data[name] for name in names}
 
     def with_data_at(self, storage: str) -> Plan:
         """The plan that finds its data in a results directory, a path or URI."""

@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,10 +16,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from coldfleet.cluster.study.argument import Argument, Check
+from coldfleet.cluster.study.arrivals import find_arrivals
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.data import READING_KINDS, StudyData, find_data
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.fleet import check_fleets
+from coldfleet.cluster.study.fleet_tables import CLASSES
 from coldfleet.cluster.study.model import (
     Study,
     checker_of,
@@ -33,7 +35,7 @@ from coldfleet.cluster.study.model import (
 from coldfleet.cluster.study.own_policy import PolicyTable, texts_of
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
-from coldfleet.cluster.study.tables import GuestClass, HostClass, Table
+from coldfleet.cluster.study.tables import Table
 from coldfleet.cluster.study.terminal import announced, visible
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.calibration import read_calibration
@@ -195,23 +197,35 @@ class _StudyReader:
         return plan
 
     def read_data(self, values: Mapping[str, Any]) -> dict[str, StudyData]:
-        """The files that workloads name, by name; ``values``: of every key that is set, lists of those that vary."""
+        """The files that workloads and the fleet name; ``values``: of every key that is set, a list if it varies."""
         named: dict[str, StudyData] = {}
         kinds = [kind for path in values if path.endswith("workload.kind") for kind in _as_list(values[path])]
         for path in values:
             if not path.endswith("workload.file"):
                 continue
             files = [name for name in _as_list(values[path]) if name]
-            at = (*((self.sections[path],) if path in self.sections else ()), *path.split("."))
             if files and not set(kinds) & set(READING_KINDS):
                 told = " or ".join(f'"{kind}"' for kind in READING_KINDS)
-                self.refuse(at, f'{path} is set, but kind is "{kinds[0]}", which reads no file: set kind = {told}')
+                self.refuse(
+                    self.place_of(path),
+                    f'{path} is set, but kind is "{kinds[0]}", which reads no file: set kind = {told}',
+                )
             for name in files:
-                try:
-                    named[name] = find_data(name, self.folder)
-                except UserError as error:
-                    self.refuse(at, f"{path}: {error}")
+                named[name] = self.find_data(name, path, find_data)
+        for name in filter(None, _as_list(values.get("fleet.arrivals"))):
+            named[name] = self.find_data(name, "fleet.arrivals", find_arrivals)
         return named
+
+    def find_data(self, name: str, path: str, find: Callable[[str, Path], StudyData]) -> StudyData:
+        """The file that a key names."""
+        try:
+            return find(name, self.folder)
+        except UserError as error:
+            self.refuse(self.place_of(path), f"{path}: {error}")
+
+    def place_of(self, path: str) -> tuple[str, ...]:
+        """Where in the file a key is, that may vary."""
+        return (*((self.sections[path],) if path in self.sections else ()), *path.split("."))
 
     def read_argument(self, tree: dict[str, Any]) -> Argument | None:
         """Takes the table [argument] out of the tree and checks it."""
@@ -536,21 +550,20 @@ def _with_new_names(text: str) -> str:
 
 
 def class_paths(tree: Mapping[str, Any]) -> list[str]:
-    """The keys that the classes of hosts and guests set, by their dotted names."""
+    """The keys that the classes of hosts and guests, and outages, set, by their dotted names."""
     fleet = tree.get("fleet", {})
     return [
         f"fleet.{kind}.{path}"
-        for kind in ("host", "guest")
+        for kind in CLASSES
         if isinstance(fleet, dict) and isinstance(fleet.get(kind), dict)
         for path in _leaves(fleet[kind])
     ]
 
 
 def keys_of_classes(tree: Mapping[str, Any]) -> list[str]:
-    """The keys that the classes of hosts and guests could set."""
+    """The keys that the classes of hosts and guests, and outages, could set."""
     names = dict.fromkeys(tuple(path.split(".")[1:3]) for path in class_paths(tree))
-    models: dict[str, type[Table]] = {"host": HostClass, "guest": GuestClass}
-    return [f"fleet.{kind}.{name}.{path}" for kind, name in names for path, _ in walk_keys(models[kind])]
+    return [f"fleet.{kind}.{name}.{path}" for kind, name in names for path, _ in walk_keys(CLASSES[kind])]
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from coldfleet.cluster.study.values import (
     AnyMemory,
     AnyTime,
-    ClassName,
     Count,
     FileName,
     HeatText,
@@ -32,9 +31,6 @@ from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import ORDERED_KINDS, CompressionSpec, HostSpec
 from coldfleet.hostsim.spec.huge_spec import HugePageSpec
 from coldfleet.hostsim.spec.units import MEMORY, TIME
-
-MAX_HOSTS = 100_000  # of a fleet: one run simulates all of them
-MAX_GUESTS = 1_000_000  # of a fleet
 
 
 def table_key(description: str, unit: str = "", default: Any = ..., *, follows: str = "", **bounds: Any) -> Any:
@@ -279,56 +275,6 @@ class Nested(Table):
         return self
 
 
-class HostClass(Table):
-    """Hosts that are alike: a table ``[fleet.host.NAME]``."""
-
-    count: Count = table_key("hosts of this class", "hosts")
-    memory: AnyMemory = table_key(
-        'memory of such a host, such as "256 MiB"; "0 pages": as much as its guests need', "pages", 0
-    )
-    cpus: int = table_key("CPUs of such a host; 0: as many as its guests need", "CPUs", 0, ge=0, lt=2**31)
-
-
-class GuestClass(Guest):
-    """Guests that are alike: a table ``[fleet.guest.NAME]``. What it doesn't say is as in [guest] and [nested]."""
-
-    count: Count = table_key("guests of this class", "guests")
-    vcpus: int = table_key("virtual CPUs of such a guest", "vCPUs", 1, ge=1, le=MAX_CPUS)
-    nested_ratio: Share = table_key("share of these guests that run a nested VM", "share", 0.0)
-    nested: Nested = Nested()
-
-
-class Fleet(Table):
-    """The hosts and how many guests they have: all alike, or of classes, each a table of its own."""
-
-    hosts: int = table_key("hypervisor hosts in the fleet, all alike", "hosts", 0, ge=0, lt=2**31)
-    guests_per_host: int = table_key("guests on each host, all alike", "guests", 0, ge=0, lt=2**31)
-    placement: Literal["first-fit", "best-fit", "worst-fit", "random"] = table_key(
-        "classes: which of the hosts that have room gets a guest", default="best-fit"
-    )
-    vcpus_per_cpu: float = table_key(
-        "classes: vCPUs that a host may have for each of its CPUs", "", 4.0, gt=0, le=1000, allow_inf_nan=False
-    )
-    host: dict[ClassName, HostClass] = {}
-    guest: dict[ClassName, GuestClass] = {}
-
-    @model_validator(mode="after")
-    def _check(self) -> Fleet:
-        for key, classes in (("hosts", self.host), ("guests_per_host", self.guest)):
-            if bool(getattr(self, key)) == bool(classes):
-                one = key.split("_")[0].rstrip("s")
-                both = "is there beside" if classes else "is missing, and so are"
-                raise UserError(f"fleet.{key} {both} classes [fleet.{one}.NAME]: give one of the two")
-        if self.host and not self.guest:
-            raise UserError("classes [fleet.host.NAME] take classes of guests: add [fleet.guest.NAME]")
-        hosts = self.hosts or sum(each.count for each in self.host.values())
-        guests = self.hosts * self.guests_per_host or sum(each.count for each in self.guest.values())
-        for what, count, most in (("hosts", hosts, MAX_HOSTS), ("guests", guests, MAX_GUESTS)):
-            if count > most:
-                raise UserError(f"the fleet has {count:,} {what}; at most {most:,} are simulated")
-        return self
-
-
 class Vm(Table):
     """What KVM makes of the guests, and who else looks at their memory."""
 
@@ -562,7 +508,17 @@ class Host(Table):
 class Output(Table):
     """Which tables the results have beside cells, hosts and guests."""
 
-    epochs: Switch = table_key("on: a table epochs, which has a row for every tick of each host", default="off")
+    epochs: Switch = table_key(
+        "on: a table epochs, which has a row for every tick of each host; where guests come and go also a table fleet, "
+        "which has one for every tick of all hosts together",
+        default="off",
+    )
+    every_ticks: Count = table_key("such a row only every so many ticks, and for the last one", "ticks", 1)
+
+    def rows(self, ticks: int) -> list[int]:
+        """The ticks of a run that have such a row."""
+        every = range(self.every_ticks, ticks + 1, self.every_ticks)
+        return [*every, *([] if ticks % self.every_ticks == 0 else [ticks])] if self.epochs == "on" else []
 
 
 class Scheme(Table):

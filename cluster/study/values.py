@@ -24,6 +24,7 @@ KERNELS_OWN = "kernel"
 
 _PERCENT = r"^\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*$"
 MAX_HEAT = 1_000  # parts of a profile
+MAX_SPAN_NS = 1000 * 24 * 3600 * 10**9  # of a fleet's life; sums of some fit 64 bits
 CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
 Scalar = str | int | float
@@ -143,6 +144,7 @@ Memory = Annotated[int, _with_unit(MEMORY), Field(ge=512, lt=2**31), MEMORY, _te
 AnyMemory = Annotated[int, _with_unit(MEMORY), Field(ge=0, lt=2**31), MEMORY, _text_with_unit(MEMORY)]
 Time = Annotated[int, _with_unit(TIME), Field(ge=1, le=MAX_TIME_NS), TIME, _text_with_unit(TIME)]
 AnyTime = Annotated[int, _with_unit(TIME), Field(ge=0, le=MAX_TIME_NS), TIME, _text_with_unit(TIME)]
+Span = Annotated[int, _with_unit(TIME), Field(ge=0, le=MAX_SPAN_NS), TIME, _text_with_unit(TIME)]
 
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Switch = Literal["on", "off"]

@@ -38,6 +38,11 @@ class AgingThread:
             self.jobs.append((guest, job))
             self.thread.record["working"] = True
 
+    def forget(self, guest: int) -> None:
+        """Gives up its job for a guest that has left."""
+        self.jobs = deque(job for job in self.jobs if job[0] != guest)
+        self.thread.record["working"] = bool(self.jobs)
+
     def work(self) -> tuple[int, Piece] | None:
         """Does the next piece of its first job, and says for which guest; None: all jobs are done."""
         while self.jobs:

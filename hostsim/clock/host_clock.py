@@ -83,9 +83,9 @@ class _Writer:
 class HostClock:
     """Runs the guests of a host from tick 1 on; to be made when they have populated their memory, which was free.
 
-    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest. ``queue``: the swap device's
-    (hostsim.swap.queue). ``file_queues``: one for each kind of device for files, and ``file_queue_of`` each guest which
-    of them. ``scale``: pages that a page stands for. ``calibration``: the
+    ``is_due``: whether user space does something in a tick. ``vcpus``: of each guest, which comes in the tick
+    ``arrives``. ``queue``: the swap device's (hostsim.swap.queue). ``file_queues``: one for each kind of device for
+    files, and ``file_queue_of`` each guest which of them. ``scale``: pages that a page stands for. ``calibration``: the
     cost of work. ``workers``: further kernel threads (the access monitor, khugepaged), by the column of their CPU time.
     """
 
@@ -97,6 +97,7 @@ class HostClock:
         is_due: Callable[[int], bool],
         spec: ClockSpec,
         vcpus: Sequence[int],
+        arrives: Sequence[int],
         device: SwapDevice,
         queue: npt.NDArray[np.void],
         file_queues: npt.NDArray[np.void],
@@ -126,7 +127,8 @@ class HostClock:
         has_kswapd = memory.has_watermarks and not spec.free
         workers = workers or {}
         threads = 1 + has_kswapd + len(workers)
-        self.vcpus = new_vcpus(list(vcpus), threads, spec.pcpus, rules, queue, file_queues, self.cost_model.fault_ps)
+        guests, fault_ps = (list(vcpus), list(arrives)), self.cost_model.fault_ps
+        self.vcpus = new_vcpus(*guests, threads, spec.pcpus, rules, queue, file_queues, fault_ps)
         self.vcpus.guests["file_queue"] = file_queue_of
         records = iter(self.vcpus.threads[sum(vcpus) :])
         self.aging_thread = AgingThread(Thread(next(records)))
@@ -137,7 +139,7 @@ class HostClock:
         if self.kswapd:
             self._kernel.append(self.kswapd)
             memory.let_kswapd_take_time()
-        self._faults = -1  # of all guests, when the last tick began; -1: there was none
+        self._faults = int(memory.machine.events["pgfault"].sum())  # of all guests, when the last tick began
         self.psis, self.io_psis = (  # of the guests' memcgs, then of the host
             [Psi(record) for record in records] for records in self.vcpus.psis.T
         )
@@ -152,13 +154,40 @@ class HostClock:
         for writer in self._writers:
             writer.read = self._count_reads(writer)
         self._due = 0  # a tick in which user space does something: none of those between now and then is one
+        self._online: list[int] = []  # the guests that are there, ...
+        self._newcomers = 0  # ... and vCPUs of those that weren't in the last tick
+        self.turn_over()
         start(memory.machine, self.vcpus)
+
+    def turn_over(self) -> None:
+        """Guests have come or gone, which was done in no time; the others share the CPUs from now on."""
+        guests, before = self.vcpus.guests, self._online
+        self._online = np.flatnonzero(self.memory.machine.mms["online"]).tolist()
+        read_costs(self.cost_model)
+        self._newcomers += sum(int(guests[g]["vcpus"]) for g in self._online if g not in before)
+        for g in before:
+            if g not in self._online:
+                self._stop(g)
+        there = 0
+        for g in self._online:
+            first, count = int(guests[g]["first"]), int(guests[g]["vcpus"])
+            self.vcpus.cpus[first : first + count] = (there + np.arange(count)) % len(self.vcpus.pressure)
+            there += count
+        self._sharing = there + len(self.vcpus.threads) - len(self.vcpus.cpus)
+
+    def _stop(self, g: int) -> None:
+        """A guest's vCPUs do nothing more, and user space nothing more for it."""
+        guest = self.vcpus.guests[g]
+        threads = self.vcpus.threads[guest["first"] : guest["first"] + guest["vcpus"]]
+        threads["backlog"] = threads["backlog_ns"] = threads["working"] = guest["has_work"] = 0
+        self.aging_thread.forget(g)
+        self._pass_began.pop(g, None)
 
     def run_ticks(self, tick: int, last: int) -> int:
         """Runs a tick, and those up to ``last`` in which only guests work; returns the last one that it ran."""
-        tick_ns, everybody = self.spec.tick_ns, len(self.vcpus.threads)
-        capacity_ns = (self.spec.pcpus or everybody) * tick_ns
-        level_ns = min(tick_ns, capacity_ns // everybody)
+        tick_ns = self.spec.tick_ns
+        capacity_ns = (self.spec.pcpus or self._sharing) * tick_ns
+        level_ns = min(tick_ns, capacity_ns // self._sharing)
         in_slices = self._has_extras or self._threads or self.kswapd or level_ns < tick_ns or self.aging_thread.runnable
         if in_slices or self._next_due(tick, last) == tick:
             self._run_in_slices(tick, level_ns, capacity_ns)
@@ -208,7 +237,7 @@ class HostClock:
         tick_ns = self.spec.tick_ns
         slices = self._count_slices() if self.kswapd else 1
         self.memory.set_time((self.now_ns + level_ns // slices) // MS_NS)
-        for g in range(len(self.guest_ticks)):
+        for g in self._online:
             self._run_guest_tick(g, tick, level_ns // slices)
         for name, thread in self._threads.items():
             if tick % self._workers[name].every_ticks == 0 and not thread.busy:
@@ -226,16 +255,17 @@ class HostClock:
     def _count_slices(self) -> int:
         """Into how many time slices the tick that begins is cut: by the faults that it may have."""
         faults = int(self.memory.machine.events["pgfault"].sum())
-        may_come = float(MARGIN * (faults - self._faults))
-        if self._faults < 0:  # all vCPUs could do nothing else
-            may_come = self.spec.tick_ns * len(self.vcpus.tasks) / self.calibration.fault_ns / self.scale
-        self._faults = faults
+        may_come = (
+            self.spec.tick_ns * self._newcomers / self.calibration.fault_ns / self.scale
+        )  # if they do nothing else
+        may_come += MARGIN * (faults - self._faults)
+        self._faults, self._newcomers = faults, 0
         return 1 + int(min(may_come / self.memory.pages_above_min, MAX_SLICES - 1))
 
     def _run_all(self, tick: int, level_ns: int) -> None:
         """Everybody works until this point of the tick."""
         self.memory.set_time((self.now_ns + level_ns) // MS_NS)
-        for g in range(len(self.guest_ticks)):
+        for g in self._online:
             self._run_guests(g, g + 1, tick, level_ns, NO_GUEST)
             self._run_kswapd(level_ns)
         self._run_aging_thread(level_ns)
@@ -353,8 +383,7 @@ class HostClock:
             own = {name: int(times[name]) for name in no_time()}
             spent = self.vcpus.threads["spent"][guest["first"] : guest["first"] + guest["vcpus"]].sum(axis=0)
             own.update({name: int(spent[cause]) for cause, (name, _) in CAUSES.items()})
-            killed = self.memory.oom_reason(g)
-            own["behind_ticks"] = 0 if killed else tick - int(self.queues.state.guests[g]["tick"])
+            own["behind_ticks"] = tick - int(self.queues.state.guests[g]["tick"]) if self.memory.is_alive(g) else 0
             own["kswapd_cpu_ns"] = self.kswapd.spent_ns[g] if self.kswapd else 0
             own.update({name: thread.spent_ns[g] for name, thread in self._threads.items()})
             found.append(own)

@@ -40,22 +40,23 @@ PSI = np.dtype(
 
 
 @compiled
-def pressure_of_cpus(pressure: npt.NDArray[np.float64], tasks: npt.NDArray[np.int64], first: int, tick_ns: int) -> None:
+def pressure_of_cpus(
+    pressure: npt.NDArray[np.float64], tasks: npt.NDArray[np.int64], cpus: npt.NDArray[np.int64], tick_ns: int
+) -> None:
     """What tasks do to their CPUs in a tick: fills ``pressure``, float64 (CPUs, 4), columns SOME, FULL and NONIDLE.
 
     ``tasks``: int64 (tasks, 3), the ns for which each was stalled, for which it ran productively or waited for its CPU,
-    and for which it did anything but sleep. They are numbered from ``first``, and take the CPUs in turn.
+    and for which it did anything but sleep. ``cpus``: int64, the CPU of each.
     """
-    cpus = len(pressure)
     pressure[:] = 1.0
     for task in range(len(tasks)):
-        none = pressure[(first + task) % cpus]  # for now: the shares in which none is stalled, runs, does anything
+        none = pressure[cpus[task]]  # for now: the shares in which none is stalled, runs, does anything
         stalled, running = tasks[task, 0] / tick_ns, tasks[task, 1] / tick_ns
         none[SOME] *= 1 - stalled
         none[FULL] *= 1 - running
         none[NONIDLE] *= 1 - tasks[task, 2] / tick_ns
         none[NEITHER] *= 1 - (stalled + running)
-    for cpu in range(cpus):
+    for cpu in range(len(pressure)):
         none = pressure[cpu]
         none[SOME] = 1 - none[SOME]
         none[FULL] = min(none[FULL] - none[NEITHER], none[SOME])  # it can be more by a rounding error

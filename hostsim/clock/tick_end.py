@@ -48,13 +48,17 @@ def end_tick(m: Machine, v: VCpus) -> None:
     rules = v.rules[0]
     tick_ns = rules.tick_ns
     faulting_ns = 0
+    vcpus = 0
     queue = v.queue[0]
     queue.requests = queue.pages = 0
     for g in range(len(v.guests)):
         guest, times, events = v.guests[g], v.times[g], m.events[g]
+        online = m.mms[g].online
+        vcpus += online * guest.vcpus
         for number in range(guest.first, guest.first + guest.vcpus):
             thread = v.threads[number]
-            time_account.end_tick(thread, tick_ns, guest.has_work or thread.backlog_ns > 0)
+            if online:
+                time_account.end_tick(thread, tick_ns, guest.has_work or thread.backlog_ns > 0)
             faulting_ns += thread.spent[_FAULT] - v.seen[number, _FAULT]
             _note_task(v, guest, number)
         _add_swap_traffic(queue, events)
@@ -74,7 +78,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
     _end_file_queues(m, v)
     _end_queue(queue, rules.scale, tick_ns)
     if not rules.free:
-        others = faulting_ns / tick_ns * (1 - 1 / v.tasks.shape[1])  # vCPUs that a fault meets in theirs, on average
+        others = faulting_ns / tick_ns * (1 - 1 / max(vcpus, 1))  # vCPUs that a fault meets in theirs, on average
         fault_ns = contended_ns(rules.fault_ns, rules.serial_ns, rules.coherency_ns, 1 + others)
         v.fault_ps[0] = int(np.rint(fault_ns * rules.scale * cost_model.PS))
     _add_pressure(v, tick_ns)
@@ -165,10 +169,10 @@ def _add_pressure(v: VCpus, tick_ns: int) -> None:
     host = len(v.guests)
     for resource in range(len(v.tasks)):
         all_tasks = v.tasks[resource]
-        psi.pressure_of_cpus(v.pressure, all_tasks, 0, tick_ns)
+        psi.pressure_of_cpus(v.pressure, all_tasks, v.cpus, tick_ns)
         psi.add_pressure(v.psis[host, resource], v.pressure, tick_ns)
         for g in range(host):
             guest = v.guests[g]
-            tasks = all_tasks[guest.first : guest.first + guest.vcpus]
-            psi.pressure_of_cpus(v.pressure, tasks, guest.first, tick_ns)
+            end = guest.first + guest.vcpus
+            psi.pressure_of_cpus(v.pressure, all_tasks[guest.first : end], v.cpus[guest.first : end], tick_ns)
             psi.add_pressure(v.psis[g, resource], v.pressure, tick_ns)

@@ -25,15 +25,15 @@ def user_space_reclaim(memory: HostMemory, spec: HostSpec, g: int, tick: int, ps
 
     Nobody ages one that was killed, or reclaims its memory.
     """
-    killed = memory.oom_reason(g) != ""
-    if not killed and spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
+    lives = memory.is_alive(g)
+    if lives and spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         yield from _age(memory, spec, g, force_scan=False)
     if spec.scenario:
         memory.drain()
     memory.flush_stats()  # the kernel does it every 2 s, or when someone reads memory.stat
     if spec.parent_pages:
         yield from _reclaim_parent(memory, spec)
-    elif not killed:
+    elif lives:
         yield from _reclaim(memory, spec, g, tick)
         if tick and tick % spec.period_ticks == 0:
             yield from _reclaim_cold(memory, spec, g, psi)

@@ -33,6 +33,7 @@ GUEST = np.dtype(
     [
         ("first", np.int64),  # the thread that is its first vCPU ...
         ("vcpus", np.int64),  # ... of so many
+        ("arrives", np.int64),  # the tick in which it populates its memory
         ("has_work", np.int64),  # accesses of its ticks so far are left
         ("watched", np.int64),  # its next batch was made in memory, under the eyes of Python
         ("swapped_in", np.int64),  # pages: all, ...
@@ -61,10 +62,10 @@ class VCpus(NamedTuple):
     """All guests of a host on a clock.
 
     ``rules``: RULES (1,). ``guests``: GUEST. ``threads``: time_account.THREAD, the vCPUs, then the kernel threads.
-    ``tasks``: int64 (RESOURCES, vCPUs, 3), what each did in the last tick, for PSI; ``seen``: int64 (vCPUs, causes),
-    what they had done before. ``times``: TIME of each guest. ``latencies``: int64 (guests, latency.BUCKETS).
-    ``psis``: psi.PSI (guests + 1, RESOURCES) of the guests' memcgs, then of the host. ``pressure``: float64 (CPUs, 4),
-    scratch.
+    ``tasks``: int64 (RESOURCES, vCPUs, 3), what each did in the last tick, for PSI; ``cpus``: int64 (vCPUs,), on which
+    CPU; ``seen``: int64 (vCPUs, causes), what they had done before. ``times``: TIME of each guest. ``latencies``: int64
+    (guests, latency.BUCKETS). ``psis``: psi.PSI (guests + 1, RESOURCES) of the guests' memcgs, then of the host.
+    ``pressure``: float64 (CPUs, 4), scratch.
     ``queue``: hostsim.swap.queue.SWAP (1,). ``file_queues``: the same of each kind of device for files; without files,
     of one that takes no time.
     ``fault_ps``: int64 (1,), what a fault costs now: CostModel.fault_ps.
@@ -74,6 +75,7 @@ class VCpus(NamedTuple):
     guests: npt.NDArray[Any]
     threads: npt.NDArray[Any]
     tasks: npt.NDArray[np.int64]
+    cpus: npt.NDArray[np.int64]
     seen: npt.NDArray[np.int64]
     times: npt.NDArray[Any]
     latencies: npt.NDArray[np.int64]
@@ -86,6 +88,7 @@ class VCpus(NamedTuple):
 
 def new_vcpus(
     vcpus: list[int],
+    arrives: list[int],
     workers: int,
     pcpus: int,
     rules: tuple[Any, ...],
@@ -93,16 +96,18 @@ def new_vcpus(
     file_queues: npt.NDArray[Any],
     fault_ps: npt.NDArray[np.int64],
 ) -> VCpus:
-    """The guests' ``vcpus`` and so many kernel threads, that have done nothing yet; ``pcpus`` 0: one for each vCPU."""
+    """The guests' ``vcpus``, of those who come in the ticks ``arrives``, and so many kernel threads, that have done
+    nothing yet; ``pcpus`` 0: one for each vCPU."""
     count = sum(vcpus)
     guests = np.zeros(len(vcpus), GUEST)
-    guests["vcpus"] = vcpus
+    guests["vcpus"], guests["arrives"] = vcpus, arrives
     guests["first"] = np.cumsum(vcpus) - vcpus
     return VCpus(
         np.array([rules], RULES),
         guests,
         np.zeros(count + workers, time_account.THREAD),
         np.zeros((len(RESOURCES), count, 3), np.int64),
+        np.zeros(count, np.int64),
         np.zeros((count, len(Cause)), np.int64),
         np.zeros(len(vcpus), TIME),
         np.zeros((len(vcpus), BUCKETS), np.int64),

@@ -1,6 +1,7 @@
 """Guests on their vCPUs, as compiled code runs them through a tick of a clock.
 
 A vCPU makes a batch of accesses. What they cost is its backlog, and when that is worked off it makes the next batch.
+Those with which a guest populates its memory as it arrives are work like any other, and not counted among the batches.
 """
 
 from __future__ import annotations
@@ -126,8 +127,9 @@ def _run_guest(
         accesses = make_batch(w.m, w.baseline, w.queues, g, guest.watched != 0)
         guest.watched = 0
         thread = v.threads[free]
-        thread.working, thread.began = 1, time_account.own_time(thread)
-        _accrue(w, guest, v.times[g], thread, accesses)
+        populates = w.queues.guests[g].tick == guest.arrives
+        thread.working, thread.began = not populates, time_account.own_time(thread)
+        _accrue(w, guest, v.times[g], thread, accesses, populates and w.queues.guests[g].baseline < 0)
         _work_off(v, g, free, level_ns)
 
 
@@ -143,8 +145,9 @@ def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
 
 
 @compiled
-def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: float) -> None:
-    """The cost of the batch that a vCPU has just made becomes its backlog."""
+def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: float, all_new: bool) -> None:
+    """The cost of the batch that a vCPU has just made becomes its backlog. ``all_new``: each page was touched for the
+    first time, so that its faults are those that there are without reclaim, too."""
     v, rules = w.v, w.v.rules[0]
     costs = w.cost_model.latest
     cost_model.read_costs(w.cost_model)
@@ -159,7 +162,8 @@ def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: fl
     run_ns = int(np.rint(full_ns * (1 - rules.tlb_saving * guest.huge_share)))
     unreclaimed_ns = int(np.rint(full_ns * (1 - rules.tlb_saving * guest.whole_share)))
     of_baseline = w.baseline_cost_model.latest
-    times.unreclaimed_ns += unreclaimed_ns + of_baseline[cost_model.FAULT] + _read_files(v, guest, of_baseline, False)
+    first_ns = costs[cost_model.FAULT] if all_new else of_baseline[cost_model.FAULT]
+    times.unreclaimed_ns += unreclaimed_ns + first_ns + _read_files(v, guest, of_baseline, False)
     lock_ns = costs[cost_model.READS] * guest.tdp_wait_ns + costs[cost_model.WRITES] * guest.shadow_wait_ns
     lock_ns += costs[cost_model.AGING_WRITES] * guest.aging_wait_ns
     time_account.accrue(thread, _RUN, run_ns)

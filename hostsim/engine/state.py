@@ -204,8 +204,9 @@ MM = np.dtype(
         ("kernel_pages", np.int64),  # kernel memory that it has: page tables and all of the above
         ("pool_units", np.int64),  # what its swapped-out pages take of the pool (hostsim.mm.swap_slots.POOL_UNIT)
         ("oom_reason", np.int64),  # why the OOM killer killed it (hostsim.mm.oom_kill.OOM_REASONS), 0: it lives ...
-        ("oom_tick", np.int64),  # ... in which tick, -1: none ...
-        ("exited", np.int64),  # ... and its memory is free
+        ("oom_tick", np.int64),  # ... in which tick, -1: none
+        ("online", np.int64),  # its memcg is there: it has come, and has not left
+        ("exited", np.int64),  # it has no memory: it isn't there, or was killed
     ],
     align=True,
 )

@@ -1,7 +1,7 @@
 """All that a guest's accesses can be, behind one function each: to its memory, and to its file.
 
-A guest that the OOM killer has killed makes none; one that is killed for a page of its own is gone when it leaves the
-fault, here.
+A guest that the OOM killer has killed, or that isn't there, makes none; one that is killed for a page of its own is
+gone when it leaves the fault, here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from coldfleet.hostsim.mm.oom_kill import exit_mmap
 
 @apart(int64, uint32[::1])
 def _access(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
-    if m.mms[g].oom_reason:
+    if m.mms[g].exited:
         return 0
     if m.mms[g].extras:
         made = extras.touch_with_extras(m, g, accesses, m.events[g].accesses)
@@ -35,7 +35,7 @@ def _access(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
 
 @apart(int64, uint32[::1], needed=lambda m: bool(m.mms["file_pages"].any()))
 def _access_file(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
-    if m.mms[g].oom_reason:
+    if m.mms[g].exited:
         return 0
     made = filemap.access_file(m, g, accesses)
     if m.mms[g].oom_reason:

@@ -190,7 +190,7 @@ def _flows(memory: HostMemory, census: list[Census]) -> Broken:
     """Of a living guest, pages evicted and not read again are swapped out, and pages mapped or cached are counted."""
     for g, each in enumerate(census):
         events = memory.events(g)
-        if memory.oom_reason(g):
+        if not memory.is_alive(g):
             continue
         swapped_out = int(events["pgsteal"] - events["pgsteal_file"] + events["damos_applied"] - events["pswpin"])
         if each.swapped_out != swapped_out:
@@ -248,13 +248,15 @@ def _pool(memory: HostMemory, census: list[Census]) -> Broken:
 
 
 def _the_dead(memory: HostMemory, census: list[Census]) -> Broken:
-    """A guest that was killed has nothing but the page cache of its file."""
+    """A guest that was killed has nothing but the page cache of its file, and one that isn't there nothing at all."""
     for g, each in enumerate(census):
         mm = memory.machine.mms[g]
-        if bool(mm["oom_reason"]) != bool(mm["exited"]):
+        if bool(mm["oom_reason"] or not mm["online"]) != bool(mm["exited"]):
             yield f"guest {g} was killed ({memory.oom_reason(g)!r}) and has not exited, or the other way round"
         if mm["exited"] and (each.mapped or each.unmapped or each.swapped_out or mm["kernel_pages"]):
-            yield f"guest {g} was killed and still has memory: {each}"
+            yield f"guest {g} was killed, or isn't there, and has memory: {each}"
+        if not mm["online"] and (each.file or mm["charged"] or memory.events(g)["cached_pages"]):
+            yield f"guest {g} isn't there, and has {each.file} pages of its file, and {mm['charged']} charged"
 
 
 def _mappings(memory: HostMemory, census: list[Census]) -> Broken:
@@ -290,7 +292,7 @@ def _huge_pages(memory: HostMemory, census: list[Census]) -> Broken:
         events = memory.events(g)
         left = int(events["thp_fault_alloc"] + events["thp_collapse_alloc"])
         left -= int(events["thp_swpout"] + events["thp_split_page"])
-        if not memory.oom_reason(g) and left * PTRS_PER_PTE != memory.anon_huge_pages(g):
+        if memory.is_alive(g) and left * PTRS_PER_PTE != memory.anon_huge_pages(g):
             yield f"guest {g} has {memory.anon_huge_pages(g)} pages in huge pages, and should have {left} of these"
 
 

@@ -137,6 +137,8 @@ def count_memory(m: Machine, g: int) -> int:
     leaves out the tables above the leaves, which would count many times.
     """
     mm, events = m.mms[g], m.events[g]
+    if not mm.online:
+        return 0
     resident = resident_pages(m, g) + events.cached_pages
     kernel = mm.charged - mm.stock - resident + kvm_tables(m, g)
     if m.features[0].scale > 1:

@@ -39,7 +39,7 @@ from coldfleet.hostsim.engine.state import (
     Record,
 )
 from coldfleet.hostsim.memory import access, ground_truth
-from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lru, min_ttl, pageout, reclaim, writeback
+from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lifetime, lru, min_ttl, pageout, reclaim, writeback
 from coldfleet.hostsim.mm.lru import list_tail
 from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
 from coldfleet.hostsim.mm.swap_slots import UNLIMITED
@@ -69,6 +69,7 @@ class Memslot:
     ``huge_pages``: the first touch of 2 MiB of the memslot gets a huge page where there is room for one
     (transparent_hugepage); ``huge_reclaims``: it reclaims for it, ``huge_wakes``: it wakes kswapd for it (defrag).
     HostMemory says where that is so. ``l1_huge``: the page tables that the shadow MMU shadows have huge pages, too.
+    ``online``: the guest is there from the start; else it comes with HostMemory.arrive.
     """
 
     pages: int
@@ -92,6 +93,7 @@ class Memslot:
     huge_reclaims: bool = False
     huge_wakes: bool = False
     l1_huge: bool = True
+    online: bool = True
 
 
 class Watermarks(NamedTuple):
@@ -168,7 +170,7 @@ class HostMemory:
             raise ValueError("huge pages: not with this LRU, scale or kind of guest")
         with_slots = rotating_swap or (with_huge and swap_pages is not None)
         with_extras = any(slot.extras for slot in slots)
-        self.kernel = kernel
+        self.kernel, self.slots = kernel, slots
         self.has_io = async_swap or any(slot.file_pages for slot in slots)
         rows = np.zeros(pages + list_heads, PAGE)
         rows["towards_tail"] = rows["towards_head"] = np.arange(len(rows))
@@ -211,7 +213,7 @@ class HostMemory:
         node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages
         node["page_cluster"], node["rotating_swap"] = page_cluster if async_swap else 0, rotating_swap
         node["swap_ra_hits"], node["swap_ra_slot"] = FIRST_HITS, FAR_AWAY
-        node["memory_pages"] = free_pages + sum(slot.kernel_pages for slot in slots)
+        node["memory_pages"] = free_pages + sum(slot.kernel_pages for slot in slots if slot.online)
         node["swap_pages"] = node["free_slots"] = UNLIMITED if swap_pages is None else swap_pages
         node["pool_limit"] = pool_limit
         node["memcgs_need_aging"] = 1
@@ -254,9 +256,10 @@ class HostMemory:
             vm = self.machine.vms[g]
             vm["accessed_mask"] = vm["subscribers"] = vm["rmap_entries"] = 1
             mm["tdp"] = slot.tdp
-            mm["charged"] = mm["kernel_pages"] = slot.kernel_pages
+            mm["online"], mm["exited"] = slot.online, not slot.online
+            mm["charged"] = mm["kernel_pages"] = slot.kernel_pages * slot.online
             mm["oom_tick"] = NEVER_KILLED
-            if kernel.stock_of_many_memcgs or not shared_cpu or g == len(slots) - 1:
+            if slot.online and (kernel.stock_of_many_memcgs or not shared_cpu or g == len(slots) - 1):
                 mm["stock"] = -slot.kernel_pages % batch
                 mm["charged"] += mm["stock"]
             mm["first_fault_pages"] = slot.first_fault_pages
@@ -287,6 +290,22 @@ class HostMemory:
     def oom_tick(self, guest: int) -> int:
         """The tick in which it did; NEVER_KILLED: it lives."""
         return int(self.machine.mms[guest]["oom_tick"])
+
+    def arrive(self, guest: int) -> None:
+        """A guest that wasn't online at the start comes."""
+        lifetime.arrive(self.machine, guest, self.slots[guest].kernel_pages)
+
+    def leave(self, guest: int) -> None:
+        """A guest goes: its memory, swap and file are free, and it does not come again."""
+        lifetime.leave(self.machine, guest)
+
+    def is_online(self, guest: int) -> bool:
+        """Whether a guest has come and has not left."""
+        return bool(self.machine.mms[guest]["online"])
+
+    def is_alive(self, guest: int) -> bool:
+        """Whether a guest has come, and has neither left nor been killed."""
+        return not self.machine.mms[guest]["exited"]
 
     def protect_generations(self, min_ttl_ms: int) -> None:
         """Time begins, and with it min_ttl_ms: what there is by now is old enough."""

@@ -78,6 +78,11 @@ DISJOINT = (
 """Counters whose sum is no more than that of others."""
 
 
+def _ticks(spec: HostSpec, guest: GuestSpec) -> int:
+    """Ticks of the host that are measured and in which a guest lives: all but 0."""
+    return len(guest.life(spec.ticks)) - (guest.arrives == 0)
+
+
 def _slack(spec: HostSpec, guest: GuestSpec, terms: int) -> int:
     """What rounding may add to a sum of so many counters: nothing unless they are estimates."""
     return terms if spec.sample > 1 or guest.sample else 0
@@ -116,8 +121,9 @@ def _accesses(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
     trace, unless it was killed; where its load isn't steady, up to those of one period more or fewer."""
     if guest.recorded or spec.sample > 1 or guest.sample:
         return  # a recording has a schedule of its own; of a sample they are an estimate
-    wanted = guest.memory_pages + guest.own_pages + spec.ticks * guest.accesses_per_tick
-    if guest.nested and guest.nested.start_tick > spec.ticks:
+    ticks = len(guest.life(spec.ticks)) - 1  # in the first it populates its memory
+    wanted = guest.memory_pages + guest.own_pages + ticks * guest.accesses_per_tick
+    if guest.nested and guest.nested.start_tick > ticks:
         wanted -= round(guest.nested.l2_only_share * guest.memory_pages)  # nobody has touched L2's own pages
     made = result.counters["accesses"]
     load = guest.workload
@@ -129,7 +135,7 @@ def _accesses(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
 
 
 def _memory(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
-    """A guest has no more pages in memory than it has pages, nor, under a limit, than that."""
+    """A guest has no more pages in memory than it has pages, nor, under a limit, than that; once gone, it has none."""
     if spec.sample > 1:
         return  # its parts were looked at
     scale = guest.sample.of.memory_pages / guest.memory_pages if guest.sample else 1.0
@@ -138,12 +144,14 @@ def _memory(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
     most = {
         "resident_pages": pages + guest.own_pages,
         "cached_pages": file,
-        "resident_page_ticks": (pages + file) * spec.ticks,
+        "resident_page_ticks": (pages + file) * _ticks(spec, guest),
     }
     for name, bound in most.items():
         if counters[name] > bound * scale + _slack(spec, guest, 1):
             yield f"{name} is {counters[name]}, and may be {bound * scale:.0f}"
     resident = counters["resident_pages"] + counters["cached_pages"]
+    if resident and guest.leaves:
+        yield f"it has left, and {resident} pages are in memory"
     limited = spec.mode == "limit" and guest.limit_pages and not spec.parent_pages
     if limited and resident > guest.limit_pages * scale + _slack(spec, guest, 2):
         yield f"{resident} pages are in memory, under a limit of {guest.limit_pages * scale:.0f}"
@@ -151,12 +159,13 @@ def _memory(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
 
 def _huge_pages(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
     """Huge pages come only to a guest that may have some; a living one has those that were not written or split."""
+    lives = not (result.oom_reason or guest.leaves)
     counters = result.counters
     came = counters["thp_fault_alloc"] + counters["thp_collapse_alloc"]
     left = came - counters["thp_swpout"] - counters["thp_split_page"]
     if came and guest.huge_pages == "never":
         yield f"{came} huge pages came, and it may have none"
-    if not result.oom_reason and left * PTRS_PER_PTE != counters["anon_huge_pages"]:
+    if left * lives * PTRS_PER_PTE != counters["anon_huge_pages"]:
         yield f"anon_huge_pages is {counters['anon_huge_pages']}, and {left} huge pages are left"
 
 
@@ -171,18 +180,19 @@ def _protection(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken
 
 
 def _kills(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
-    """A guest dies once, in a tick of the run and for a reason, or lives."""
+    """A guest is killed once, in a tick in which it lives and for a reason, or never."""
     killed = result.counters["oom_kills"]
-    if killed not in (0, 1) or result.oom_reason not in OOM_REASONS or not -1 <= result.oom_tick <= spec.ticks:
+    ticks = (-1, *guest.life(spec.ticks))
+    if killed not in (0, 1) or result.oom_reason not in OOM_REASONS or result.oom_tick not in ticks:
         yield f"{killed} kills in tick {result.oom_tick} of {spec.ticks}, reason {result.oom_reason!r}"
     if bool(killed) != bool(result.oom_reason) or bool(killed) != (result.oom_tick >= 0):
         yield f"{killed} kills in tick {result.oom_tick} with the reason {result.oom_reason!r}"
 
 
 def _time(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
-    """Every ns of every vCPU is in exactly one column of time; without a clock all are 0."""
+    """Every ns of every vCPU, while its guest is there, is in exactly one column of time; without a clock all are 0."""
     spent = {name: result.counters[name] for name, _ in CAUSES.values()}
-    passed = spec.ticks * spec.clock.tick_ns * guest.vcpus if spec.clock else 0
+    passed = _ticks(spec, guest) * spec.clock.tick_ns * guest.vcpus if spec.clock else 0
     if sum(spent.values()) != passed:
         yield f"{sum(spent.values())} ns are accounted for, of {passed}: {spent}"
     busy = passed - spent[CAUSES[Cause.IDLE][0]]
@@ -221,7 +231,8 @@ LEVELS = {"resident_pages", "anon_huge_pages", "cached_pages", "indirect_shadow_
 
 
 def _epochs(spec: HostSpec, result: HostResult) -> Broken:
-    """No counter but a level ever falls, free pages are within the host's memory, and the last epoch is the result."""
+    """No counter but a level ever falls, free pages are within the host's memory, the guests that live are those that
+    came and neither left nor were killed, and the last epoch is the result."""
     before: dict[str, int] = {}
     for epoch in result.epochs:
         for name, value in epoch.counters.items():
@@ -230,6 +241,12 @@ def _epochs(spec: HostSpec, result: HostResult) -> Broken:
         before = epoch.counters
         if spec.sample == 1 and not 0 <= epoch.free_pages <= spec.memory_pages * spec.scale + 1:
             yield f"{epoch.free_pages} of {spec.memory_pages} pages are free in tick {epoch.tick}"
+        live = sum(
+            epoch.tick in guest.life(spec.ticks) and not 0 <= each.oom_tick <= epoch.tick
+            for guest, each in zip(spec.guests, result.guests, strict=True)
+        )
+        if spec.sample == 1 and epoch.guests != live:
+            yield f"{epoch.guests} guests live in tick {epoch.tick}, and should be {live}"
     if result.epochs and spec.sample == 1 and before != result.totals():
         yield f"the last epoch is not the result: {dict(before.items() - result.totals().items())}"
 

@@ -195,6 +195,14 @@ class Watch(HostMemory):
         self.last_touch = [np.full(int(mm["pages"]), -1, np.int64) for mm in self.machine.mms]
         self._made = [Instant(0, 0)] * len(self.last_touch)
 
+    def arrive(self, guest: int) -> None:
+        with self._operation(guest, "the guest's arrival"):
+            super().arrive(guest)
+
+    def leave(self, guest: int) -> None:
+        with self._operation(guest, "the guest's end"):
+            super().leave(guest)
+
     def access(self, guest: int, accesses: npt.NDArray[np.uint32]) -> None:
         self.last_touch[guest][accesses & np.uint32(ACCESS_PAGE)] = self.tick
         with self._operation(guest, "the guest's accesses"):

@@ -169,8 +169,9 @@ class Khugepaged:
         """One wake-up; yields the guest after every table."""
         for cpu in range(len(self._m.cpus)):
             drain(self._m, cpu)
-        count = len(self._tables)
-        for number in islice(range(self._next, self._next + count), self._tables_to_scan):
+        count, online = len(self._tables), self._m.mms["online"].tolist()
+        there = (number for number in range(self._next, self._next + count) if online[self._tables[number % count][0]])
+        for number in islice(there, self._tables_to_scan):
             g, table = self._tables[number % count]
             self._next = (number + 1) % count
             collapse(self._m, g, table, *self._limits)

@@ -158,7 +158,7 @@ def begin_pass(m: Machine, reclaim: Record) -> None:
     if not m.features[0].memcg_lru:
         return
     for g in range(len(m.mms)):
-        if m.mms[g].memcg_seq <= node.memcg_seq:
+        if m.mms[g].online and m.mms[g].memcg_seq <= node.memcg_seq:
             return
     node.memcg_seq += 1
 
@@ -177,12 +177,14 @@ def visit_next(m: Machine, reclaim: Record) -> int:
     while reclaim.visited < turns:
         turn = reclaim.visited
         reclaim.visited += 1
+        g = (node.memcg_position + turn) % guests  # without a memcg LRU the position stays 0
+        if not m.mms[g].online:
+            continue
         if not m.features[0].memcg_lru:
-            if not may_reclaim(m, turn, reclaim):
+            if not may_reclaim(m, g, reclaim):
                 continue
-            _shrink_one(m, turn, reclaim)
-            return turn
-        g = (node.memcg_position + turn) % guests
+            _shrink_one(m, g, reclaim)
+            return g
         if m.mms[g].memcg_seq > node.memcg_seq or (node.protection and not _has_turn(m, g, turn >= guests)):
             continue
         agings = m.events[g].agings

@@ -51,7 +51,7 @@ def age_node(m: Machine, priority: int, task: int) -> bool:
     """
     all_protected = m.node[0].min_ttl_ms != 0
     for g in range(len(m.mms)):
-        if min_ttl_protects(m, g, priority):
+        if not m.mms[g].online or min_ttl_protects(m, g, priority):
             continue
         all_protected = False
         if m.features[0].kswapd_ages_first:

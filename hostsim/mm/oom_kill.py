@@ -2,7 +2,7 @@
 
 Each guest is one process in a memcg of its own. A victim makes no more accesses. Its anonymous memory, swap and page
 tables are free at once, or when the fault is over in which it ran out of memory itself; the page cache of its file
-stays until it is reclaimed, as that of a removed memcg does.
+stays until it is reclaimed, as that of a removed memcg does. hostsim.mm.lifetime has those who leave.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def oom_badness(m: Machine, g: int) -> int:
 
 @apart(int64)
 def exit_mmap(m: Machine, g: int) -> None:
-    """A killed guest is gone. What was being written of its memory counts as written."""
+    """A guest's process is gone: it was killed, or leaves. What was being written of its memory counts as written."""
     mm = m.mms[g]
     if mm.exited:
         return
@@ -79,19 +79,26 @@ def exit_mmap(m: Machine, g: int) -> None:
 
 
 @inlined
+def free_page(m: Machine, g: int, page: int, kind: int) -> None:
+    """A page in memory leaves its list, and is free."""
+    row = page_row(m, page)
+    gen = page_gen(row.state)
+    if row.flags & LRU:
+        classic.take_off_list(m, g, page)
+    elif m.features[0].lru_gen and gen >= 0:
+        list_del(m, page)
+        change_gen(m.lruvecs[g], gen, -1, kind, folio_pages(row))
+    m.node[0].free_pages += 1
+
+
+@inlined
 def _zap(m: Machine, g: int, page: int) -> None:
     """zap_pte_range for an anonymous page: it is freed if it is in memory, else its swap slot is."""
     row = page_row(m, page)
     if is_mapped(m, page) or row.flags & SWAPCACHE:
-        gen = page_gen(row.state)
-        if row.flags & LRU:
-            classic.take_off_list(m, g, page)
-        elif m.features[0].lru_gen and gen >= 0:
-            list_del(m, page)
-            change_gen(m.lruvecs[g], gen, -1, ANON, folio_pages(row))
+        free_page(m, g, page, ANON)
         if row.flags & SWAPCACHE:
             give_slot(m, page)
-        m.node[0].free_pages += 1
     elif row.shadow != NEVER:
         give_back_swapped(m, g, page)
     row.state = 0
@@ -112,10 +119,10 @@ def out_of_memory(m: Machine, target: int, task: int, reason: int) -> bool:
         if target != PARENT_MEMCG and g != target:
             continue
         mm = m.mms[g]
-        if mm.oom_reason:
-            if not mm.exited:
-                return True
+        if mm.exited:
             continue
+        if mm.oom_reason:
+            return True
         points = oom_badness(m, g)
         if points >= most:
             chosen, most = g, points

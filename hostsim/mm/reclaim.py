@@ -187,6 +187,8 @@ def shrink_memcgs(m: Machine, target: int, reclaim: Record) -> None:
         return
     parent = m.parent[0]
     first = parent.position + 1
+    while 0 < first <= guests and not m.mms[first - 1].online:  # whoever isn't there is no member
+        first += 1
     for member in range(0 if first > guests else first, guests + 1):
         if member > 0 and may_reclaim(m, member - 1, reclaim):  # the parent has no pages of its own
             shrink_lruvec(m, member - 1, reclaim)

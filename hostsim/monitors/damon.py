@@ -108,7 +108,7 @@ class Damon:
         for guests, pages in self._sampled():
             prepare(m, guests, pages)
             yield int(guests[-1])
-        self.prepared_at = int(m.vms[next(iter(self.targets))]["tick"])
+        self.prepared_at = int(m.vms["tick"][list(self.targets)].max())  # whose guest is gone has an old one
 
     def _sampled(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """The guest and host page of every region's sample, a few regions at a time."""

@@ -18,12 +18,13 @@ AccessMonitor = Callable[[], Iterator[int]]
 
 
 def make_monitor(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: int) -> AccessMonitor:
-    """The host's access monitor; it works after the ticks of all guests."""
+    """The host's access monitor; it works after the ticks of all guests, on those that are there."""
     m = memory.machine
+    online = m.mms["online"]
     guests = range(len(spec.guests))
     if spec.monitor in ("idle", "khugepaged"):
         each = [IdleTracking() if spec.monitor == "idle" else Khugepaged() for _ in guests]
-        return lambda: chain.from_iterable(one.run(m, g, memory.words(g)) for g, one in enumerate(each))
+        return lambda: chain.from_iterable(one.run(m, g, memory.words(g)) for g, one in enumerate(each) if online[g])
     everybody = {g: memory.pages(g) for g in guests}
     physical = spec.monitor == "damon-paddr"
     targets = [everybody] if physical else [{g: pages} for g, pages in everybody.items()]
@@ -32,4 +33,4 @@ def make_monitor(memory: HostMemory, spec: HostSpec, *, key: np.uint64, host: in
         Damon(target, spec.damon, Damos(pageout, physical, spec.memory_pages) if pageout else None, key=key, host=host)
         for target in targets
     ]
-    return lambda: chain.from_iterable(damon.run(memory) for damon in damons)
+    return lambda: chain.from_iterable(damon.run(memory) for damon in damons if online[list(damon.targets)].any())

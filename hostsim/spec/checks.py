@@ -15,6 +15,7 @@ MAX_ACCESSES_PER_TICK = 1 << 26  # of a guest: they are drawn at once, 256 MiB
 MAX_CPUS = 8192  # CONFIG_NR_CPUS of x86-64 is at most 8192
 MAX_HOST_PAGES = 1 << 30  # with their lists' heads and own pages, they have numbers below 2^31
 MAX_SAMPLE = 1024
+MAX_LOAD = 1_000_000  # of a table of loads, whose mean counts as 1
 MAX_SWAPPINESS = 200  # of vm.swappiness; since 6.14 one more means anonymous pages only
 MAX_PAGE_CLUSTER = 5  # of vm.page-cluster: VMA readahead takes more for 5 (SWAP_RA_ORDER_CEILING)
 MAX_TIME_NS = 24 * 3600 * 10**9  # a day: 100,000 such ticks fit 64 bits
@@ -41,13 +42,27 @@ def check_ranges(spec: object, **ranges: tuple[float, float]) -> None:
             raise UserError(f"{type(spec).__name__}: {name} is {value!r:.80}, not a {what} from {least} to {most}")
 
 
+def check_load_table(load: Any) -> None:
+    """Raises UserError unless a workload with the load "table" has one, of numbers of which some are above 0."""
+    table = load.load_table
+    numbers = isinstance(table, tuple) and all(isinstance(n, Real) and not isinstance(n, bool) for n in table)
+    if not numbers or not all(0 <= n <= MAX_LOAD for n in table) or (table and not any(table)):
+        raise UserError(f"load_table is {table!r:.80}, not numbers from 0 to {MAX_LOAD:,}, at least one above 0")
+    if bool(table) != (load.load == "table"):
+        raise UserError("load 'table' takes load_table, and no other load does: give both or neither")
+
+
 def check_burst(load: Any, accesses: int) -> None:
-    """Raises UserError if a workload's bursts have more accesses than a tick may; ``accesses``: its mean."""
-    most = accesses * (1 + load.load_swing * (load.load_ticks - 1))
-    if load.load == "bursts" and most > MAX_ACCESSES_PER_TICK:
+    """Raises UserError if a workload's busiest tick has more accesses than one may; ``accesses``: its mean."""
+    most = float(accesses)
+    if load.load == "bursts":
+        most *= 1 + load.load_swing * (load.load_ticks - 1)
+    elif load.load == "table":
+        most *= max(load.load_table) * len(load.load_table) / sum(load.load_table)
+    if most > MAX_ACCESSES_PER_TICK:
         raise UserError(
             f"a tick with a burst has {most:,.0f} accesses; at most {MAX_ACCESSES_PER_TICK:,} are simulated: make "
-            "workload.load_ticks or workload.load_swing smaller"
+            "workload.load_ticks, workload.load_swing or the peaks of workload.load_table smaller"
         )
 
 

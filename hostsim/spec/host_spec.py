@@ -26,6 +26,7 @@ from coldfleet.hostsim.spec.checks import (
     check_burst,
     check_heat,
     check_kinds,
+    check_load_table,
     check_names,
     check_ranges,
 )
@@ -37,7 +38,7 @@ DRAWN_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 ORDERED_KINDS = ("stack", "trace", "clone")  # whose accesses depend on those before them
 WORKLOAD_KINDS = (*DRAWN_KINDS, "profile", *ORDERED_KINDS)
 TRACE_STARTS = ("drawn", "same")
-LOADS = ("steady", "bursts", "diurnal")
+LOADS = ("steady", "bursts", "diurnal", "table")
 WORKLOAD_LAYOUTS = ("shuffled", "ordered")
 GUEST_KINDS = ("process", "vm", "shadow", "rmap", "nested")
 RECORDED_WORKLOADS = ("hotcold", "zipf", "uniform", "scan", "phase", "hotscan", "hotonly", "fixed")
@@ -87,9 +88,10 @@ class WorkloadSpec:
     ``l2_process``: the process of the trace whose accesses are L2's in a nested guest; -1: as NestedSpec says.
     ``start``: where in the trace a guest begins, one of TRACE_STARTS.
 
-    ``load``, ``load_ticks``, ``load_swing``: how the accesses are spread over the ticks, one of LOADS. ``set_ticks``,
-    ``set_least``: in how many ticks the memory that is accessed becomes smaller and larger again (0: it stays all of
-    it), and its least share; not for ORDERED_KINDS. hostsim.workload.load has the formulas of both.
+    ``load``, ``load_ticks``, ``load_swing``, ``load_phase``, ``load_table``: how the accesses are spread over the
+    ticks, one of LOADS. ``set_ticks``, ``set_least``, ``set_phase``: in how many ticks the memory that is accessed
+    becomes smaller and larger again (0: it stays all of it), its least share, and where in that the host begins; not
+    for ORDERED_KINDS. hostsim.workload.load has the formulas of both.
     """
 
     kind: str = "zipf"
@@ -106,8 +108,11 @@ class WorkloadSpec:
     load: str = "steady"
     load_ticks: int = 12
     load_swing: float = 0.8
+    load_phase: float = 0.0
+    load_table: tuple[float, ...] = ()
     set_ticks: int = 0
     set_least: float = 0.25
+    set_phase: float = 0.0
 
     def __post_init__(self) -> None:
         check_names("kind of workload", [self.kind], WORKLOAD_KINDS)
@@ -125,9 +130,12 @@ class WorkloadSpec:
             l2_process=(-1, 2**63 - 1),
             load_ticks=COUNT,
             load_swing=SHARE,
+            load_phase=SHARE,
             set_ticks=NUMBER,
             set_least=SHARE,
+            set_phase=SHARE,
         )
+        check_load_table(self)
         check_heat(self.heat)
         if self.set_ticks and self.kind in ORDERED_KINDS:
             raise UserError(f"a workload of kind {self.kind!r} has a working set of its own: leave out set_ticks")
@@ -266,6 +274,8 @@ class GuestSpec:
     memory charged to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a
     clock only. ``huge_pages``: whether 2 MiB of the memslot get a huge page at the first touch: "never", "madvise" (the
     VMM asks for them) or "always". ``sample``: this guest is a part of another one (hostsim.sampling).
+    ``arrives``, ``leaves``: it lives in the ticks ``arrives`` <= t < ``leaves`` of its host (0: to the end). In the
+    first it populates its memory, which takes no time in tick 0 of the host alone; then its workload begins.
     """
 
     name: str
@@ -286,6 +296,8 @@ class GuestSpec:
     low_pages: int = 0
     high_pages: int = 0
     huge_pages: str = "never"
+    arrives: int = 0
+    leaves: int = 0
 
     def __post_init__(self) -> None:
         check_names("kind of guest", [self.kind], GUEST_KINDS)
@@ -301,11 +313,22 @@ class GuestSpec:
             own_pages=NUMBER,
             kernel_pages=NUMBER,
             vcpus=(1, MAX_CPUS),
+            arrives=NUMBER,
+            leaves=NUMBER,
         )
+        if 0 < self.leaves <= self.arrives:
+            raise UserError(
+                f"guest {self.name!r:.80} arrives in tick {self.arrives} and leaves in tick {self.leaves}: let it "
+                "leave later, or never (leaves = 0)"
+            )
         none = type(None)
         check_kinds(self, name=str, workload=WorkloadSpec, vm=VmSpec, recorded=(RecordedWorkload, none))
         check_kinds(self, nested=(NestedSpec, none), page_cache=(PageCacheSpec, none), sample=(SampleOf, none))
         check_burst(self.workload, self.accesses_per_tick)
+
+    def life(self, ticks: int) -> range:
+        """The ticks in which it lives, of a host that runs from tick 0 to ``ticks``."""
+        return range(self.arrives, self.leaves or ticks + 1)
 
     @property
     def part(self) -> int:
@@ -400,8 +423,8 @@ class HostSpec:
     ``clock``: None for a replay.
     ``sample``: one page table in so many is simulated (hostsim.sampling); 1: all. ``scale``: what a page of a host that
     is such a sample itself stands for; ``call_scale``: how much smaller its reclaim calls are. ``calibration``: the
-    cost of work. ``epochs``: keeps how the host stood after every tick. ``huge_pages``: what the host does for guests
-    that may have huge pages.
+    cost of work. ``epochs``: keeps how the host stood after every so many ticks, and after the last one; 0: never.
+    ``huge_pages``: what the host does for guests that may have huge pages.
     """
 
     kernel: str
@@ -434,7 +457,7 @@ class HostSpec:
     scale: float = 1.0
     call_scale: int = 1
     calibration: Calibration = DEFAULT
-    epochs: bool = False
+    epochs: int = 0
     huge_pages: HugePageSpec = KERNEL_HUGE_PAGES
 
     def __post_init__(self) -> None:
@@ -462,12 +485,18 @@ class HostSpec:
             sample=(1, MAX_SAMPLE),
             scale=(1.0, float(PAGES[1])),
             call_scale=COUNT,
+            epochs=NUMBER,
         )
         check_kinds(self, kernel=str, guests=(tuple, list), damon=DamonSpec, compression=CompressionSpec)
         check_kinds(self, huge_pages=HugePageSpec)
         check_kinds(self, clock=(ClockSpec, type(None)), calibration=Calibration)
         if strangers := [guest for guest in self.guests if not isinstance(guest, GuestSpec)]:
             raise UserError(f"HostSpec: guests has {strangers[0]!r:.80}, not a GuestSpec")
+        if late := [guest for guest in self.guests if max(guest.arrives, guest.leaves) > self.ticks]:
+            raise UserError(
+                f"guest {late[0].name!r:.80} arrives in tick {late[0].arrives} and leaves in tick {late[0].leaves} of "
+                f"{self.ticks}: give the host more ticks, or the guest leaves = 0, to stay to the end"
+            )
         pages = sum(guest.memory_pages + (guest.page_cache.pages if guest.page_cache else 0) for guest in self.guests)
         if pages / self.sample >= MAX_HOST_PAGES:
             raise UserError(
@@ -504,13 +533,16 @@ class GuestResult:
 class Epoch:
     """How a host stood at the end of a tick: its counters since the start, its gauges, and its free pages.
 
-    ``free_pages``: 0 where the host's memory isn't limited.
+    ``free_pages``: 0 where the host's memory isn't limited. ``guests``: those that have come, and neither left nor were
+    killed; ``guest_pages``: the memory that they were given.
     """
 
     tick: int
     counters: dict[str, int]
     gauges: dict[str, float]
     free_pages: int
+    guests: int
+    guest_pages: int
 
 
 @dataclass(frozen=True)

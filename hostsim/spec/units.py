@@ -85,7 +85,7 @@ class Quantity:
 
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _PAGES = {"page": 1, "pages": 1, "k pages": 1 << 10, "M pages": 1 << 20, "G pages": 1 << 30}
-_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
+_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 24 * 3600 * 10**9}
 
 MEMORY = Quantity(
     "an amount of memory",

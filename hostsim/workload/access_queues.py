@@ -28,15 +28,17 @@ MOST_ACCESSES = 1 << 17  # ... unless they have more accesses than this
 
 @dataclass(frozen=True)
 class GuestSource:
-    """Where a guest's accesses come from. ``batch``: accesses made at a time, 0: as many as there are."""
+    """Where a guest's accesses come from. ``life``: the ticks in which it lives (GuestSpec.life). ``batch``: accesses
+    made at a time, 0: as many as there are."""
 
     stream: Stream
+    life: range
     file: FileStream | None = None
     batch: int = 0
 
 
 class AccessQueues:
-    """The accesses of all guests of a host, for ``ticks`` ticks.
+    """The accesses of all guests of a host. Its ticks are the host's, those of the streams begin as the guests arrive.
 
     ``baseline``: memory without limits on which some guests make the same accesses; ``baseline_of``: each guest's
     number there, or -1.
@@ -46,13 +48,12 @@ class AccessQueues:
         self,
         memory: HostMemory,
         sources: Sequence[GuestSource],
-        ticks: int,
         baseline: HostMemory | None = None,
         baseline_of: Sequence[int] = (),
     ) -> None:
-        self.memory, self.sources, self.ticks, self.baseline = memory, sources, ticks, baseline
+        self.memory, self.sources, self.baseline = memory, sources, baseline
         guests = np.zeros(len(sources), QUEUE)
-        guests["tick"] = -1
+        guests["tick"] = [source.life.start - 1 for source in sources]
         guests["baseline"] = baseline_of if baseline else -1
         guests["batch"] = [source.batch for source in sources]
         guests["digests"] = FNV_OFFSET
@@ -96,38 +97,40 @@ class AccessQueues:
         return int(hash_accesses(digests[0], digests[1:].view(np.uint32)))
 
     def draw(self, g: int) -> None:
-        """Draws the ticks after the guest's present one; tick 0 writes to all of the memory."""
+        """Draws the ticks after the guest's present one; in the first it writes to all of its memory."""
         source, stream = self.sources[g], self.sources[g].stream
         first = int(self.state.guests[g]["tick"]) + 1
-        if first and stream.l2_runs(first - 1) and not stream.l2_runs(first):
+        own = first - source.life.start
+        if own and stream.l2_runs(own - 1) and not stream.l2_runs(own):
             self._stop_nested(g)
-        drawn = [stream.populate(first)]
+        drawn = [stream.populate(own)]
         scale = _scale(stream)
         chunks = self.state.chunks[g]
         chunks[0] = (first, 0, len(drawn[0]), 0, scale, scale, stream.digest)
         count = 1
-        if first:
-            ticks = self._ticks_ahead(stream, first)
+        if own:
+            ticks = self._ticks_ahead(stream, own, source.life.stop - first)
             kinds = 2 if source.file else 1
             for to_file, part in enumerate((stream, source.file)[:kinds]):
                 assert part is not None
-                own = chunks[1 + to_file : 1 + kinds * ticks : kinds]
-                accesses, ends, digests = part.draw_ticks(first, ticks)
-                own["tick"] = np.arange(first, first + ticks)
-                own["end"] = sum(map(len, drawn)) + ends
-                own["begin"] = own["end"] - np.diff(ends, prepend=0)
-                own["to_file"], own["digest"] = to_file, digests
-                own["weight"], own["l2_weight"] = _weights(part, first)
+                each = chunks[1 + to_file : 1 + kinds * ticks : kinds]
+                accesses, ends, digests = part.draw_ticks(own, ticks)
+                each["tick"] = np.arange(first, first + ticks)
+                each["end"] = sum(map(len, drawn)) + ends
+                each["begin"] = each["end"] - np.diff(ends, prepend=0)
+                each["to_file"], each["digest"] = to_file, digests
+                each["weight"], each["l2_weight"] = _weights(part, own)
                 drawn.append(accesses)
             count += kinds * ticks
         self._store(g, drawn)
         guest = self.state.guests[g]
         guest["chunk"], guest["chunks"] = 0, count
 
-    def _ticks_ahead(self, stream: Stream, first: int) -> int:
-        """How many ticks from ``first`` on are drawn together: L2 runs in all of them, or in none."""
+    def _ticks_ahead(self, stream: Stream, first: int, left: int) -> int:
+        """How many ticks from ``first`` on, of which so many are ``left``, are drawn together: L2 runs in all of them,
+        or in none."""
         fit = MOST_ACCESSES // max(stream.accesses_in(first), 1)
-        return max(min(stream.next_change(first) - first, self.ticks - first + 1, MOST_TICKS, fit), 1)
+        return max(min(stream.next_change(first) - first, left, MOST_TICKS, fit), 1)
 
     def _stop_nested(self, g: int) -> None:
         self.memory.stop_nested(g)

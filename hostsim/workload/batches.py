@@ -21,7 +21,7 @@ memory, which is watched."""
 
 QUEUE = np.dtype(
     [
-        ("tick", np.int64),  # the guest's own: the one that it is in, -1 before the first
+        ("tick", np.int64),  # of the host: the one that the guest is in; before it arrives, the one before that
         ("chunk", np.int64),  # the next of its chunks ...
         ("chunks", np.int64),  # ... of so many
         ("position", np.int64),  # its next access ...
@@ -65,9 +65,9 @@ class QueueState(NamedTuple):
 def find_batch(m: Machine, queues: QueueState, g: int, until: int) -> int:
     """Goes on to the guest's next access, if it is of a tick up to ``until``: NONE_LEFT, READY or DRAW.
 
-    A CPU switches to the guest at the begin of a chunk. A guest that was killed does nothing more.
+    A CPU switches to the guest at the begin of a chunk. A guest that was killed, or isn't there, does nothing.
     """
-    if m.mms[g].oom_reason:
+    if m.mms[g].exited:
         return NONE_LEFT
     guest = queues.guests[g]
     while guest.position == guest.end:

@@ -19,7 +19,7 @@ _DEVICES = {SLOW_DEVICE: Source.SLOW_DEVICE, FAST_DEVICE: Source.FAST_DEVICE}
 
 
 class GuestExtras:
-    """The extras of one guest, tick by tick."""
+    """The extras of one guest, tick by tick of its host."""
 
     def __init__(
         self, memory: HostMemory, guest: int, spec: GuestSpec, *, seed: int, replicate: int, host: int
@@ -44,15 +44,18 @@ class GuestExtras:
         self.memory.machine.vms[self.guest]["tick"] = tick
 
     def after_accesses(self, tick: int) -> None:
-        """Devices work, and NUMA balancing unmaps."""
+        """Devices work, and NUMA balancing unmaps, but for the tick in which the guest arrives."""
+        own = tick - self.spec.arrives
+        if not own:
+            return
         m = self.memory.machine
         for device, stream in self.devices.items():
-            touch_by_device(m, self.guest, device, stream.draw(tick))
+            touch_by_device(m, self.guest, device, stream.draw(own))
         if self.zapped_tables:
             first = self.memory.words(self.guest).start // WORDS_PER_TABLE
             numbers = np.empty(self.spec.memory_pages // PTRS_PER_PTE, np.uint64)
             number = guest_word(Source.NUMA_ZAP, self.guest, self.spec.part)
-            random_words(numbers, self.key, (np.uint64(self.host), np.uint64(number)), tick)
+            random_words(numbers, self.key, (np.uint64(self.host), np.uint64(number)), own)
             for table in np.argsort(numbers, kind="stable")[: self.zapped_tables]:
                 zap_table(m, self.guest, first + int(table))
 

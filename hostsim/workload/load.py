@@ -1,6 +1,7 @@
 """How much a guest does in which tick, and how large its working set is: steady, in bursts, by day and night.
 
-Over a whole period a guest makes as many accesses as without any of this; only when it makes them differs.
+Over a whole period a guest makes as many accesses as without any of this; only when it makes them differs. Ticks are
+those of the host, whenever the guest came: noon is noon for all.
 """
 
 from __future__ import annotations
@@ -22,14 +23,21 @@ def load_before(
 ) -> Floats:
     """Accesses in the ticks 1 to each of these, in units of what a tick has on average.
 
-    Diurnal: 1 - swing * cos(2 pi t / period) at the time t, the same for all guests. Bursts: 1 - swing in all ticks,
-    and what that lacks of the mean in one tick of each period, drawn for each guest; its file and its devices have
-    theirs with it.
+    Diurnal: 1 - swing * cos(2 pi t / period) at the time t, which begins at ``load_phase`` of a period, the same for
+    all guests. Table: so are its numbers over their mean, each for an equal part of the period. Bursts: 1 - swing in
+    all ticks, and what that lacks of the mean in one tick of each period, drawn for each guest; its file and its
+    devices have theirs with it.
     """
     at, period, swing = ticks.astype(np.float64), load.load_ticks, load.load_swing
+    begin = load.load_phase * period
     if load.load == "diurnal":
         turn = 2 * math.pi / period
-        return at - swing / turn * np.sin(turn * at)
+        return at - swing / turn * (np.sin(turn * (at + begin)) - math.sin(turn * begin))
+    if load.load == "table":
+        parts = np.array(load.load_table) / np.mean(load.load_table) * period / len(load.load_table)
+        edges, made = np.linspace(0, period, len(parts) + 1), np.concatenate([[0.0], np.cumsum(parts)])
+        periods, place = np.divmod(at + begin, period)
+        return periods * period + np.interp(place, edges, made) - np.interp(begin, edges, made)
     if load.load == "bursts":
         periods, place = np.divmod(ticks, period)
         numbers = np.empty(int(periods.max()) + 1, np.uint64)
@@ -40,9 +48,10 @@ def load_before(
 
 
 def set_share(load: WorkloadSpec, ticks: npt.NDArray[np.int64]) -> Floats:
-    """The share of the memory that is accessed in each tick: from all down to ``set_least`` and up again."""
+    """The share of the memory that is accessed in each tick: from all down to ``set_least`` and up again, from
+    ``set_phase`` of that on."""
     if not load.set_ticks:
         return np.ones(len(ticks))
-    place = (ticks - 1) % load.set_ticks / load.set_ticks
+    place = (ticks - 1 + round(load.set_phase * load.set_ticks)) % load.set_ticks / load.set_ticks
     shares: Floats = load.set_least + (1 - load.set_least) * abs(1 - 2 * place)
     return shares

@@ -50,6 +50,8 @@ class Drawn(NamedTuple):
 class MemoryStream(ABC):
     """The accesses of one guest to its memory, tick by tick; ``digest`` is the hash of all that was drawn so far.
 
+    Its ticks are the guest's own: in tick 0 it arrives.
+
     ``l1_pages``: uint32, the pages that L1 touches at some time, ``l2_only_pages``: those that L2 alone does.
     """
 
@@ -73,8 +75,12 @@ class MemoryStream(ABC):
 
     def accesses_before(self, first: int, ticks: int, each: float) -> npt.NDArray[np.float64]:
         """Accesses before each of ``ticks`` ticks from ``first`` on, if a tick has ``each`` on average."""
-        numbers = np.arange(first - 1, first - 1 + ticks, dtype=np.int64)
-        return each * load_before(self.spec.workload, numbers, self.key, self.counter)
+        numbers = self.spec.arrives + np.arange(first - 1, first - 1 + ticks, dtype=np.int64)
+        before, earlier = (
+            load_before(self.spec.workload, at, self.key, self.counter)
+            for at in (numbers, np.array([self.spec.arrives]))
+        )
+        return each * (before - earlier)
 
     def page_order(self) -> npt.NDArray[np.uint32]:
         """The pages in a random order of the guest's own."""
@@ -171,7 +177,7 @@ class GuestStream(MemoryStream):
             int(load.hot_access_share * _SCALE),
             load.hot_share,
             load.phase_ticks,
-            set_share(load, np.arange(first, first + ticks)),
+            set_share(load, spec.arrives + np.arange(first, first + ticks)),
             np.empty((4, BLOCK), np.uint32),
         )
         self.digest = drawn.digests[-1]
@@ -211,9 +217,8 @@ class FileStream:
     ) -> None:
         load = replace(spec.workload, kind=cache.kind, write_share=cache.write_share)
         self.mapped_pages = round(cache.mmap_share * cache.pages)
-        file = GuestSpec(
-            spec.name, cache.pages, accesses_per_tick=spec.accesses_per_tick - memory_accesses(spec), workload=load
-        )
+        accesses = spec.accesses_per_tick - memory_accesses(spec)
+        file = GuestSpec(spec.name, cache.pages, accesses_per_tick=accesses, workload=load, arrives=spec.arrives)
         if spec.sample is not None and spec.sample.of.page_cache is not None:
             full = replace(file, memory_pages=spec.sample.of.page_cache.pages)
             file = replace(file, sample=replace(spec.sample, of=full))

@@ -255,6 +255,10 @@ class SideBySide:
             self.engine.stop_nested(0)
             self.reference.mm.stop_l2()
 
+    def leave(self) -> None:
+        self.engine.leave(0)
+        self.reference.leave()
+
     def _touch(
         self, pages: npt.NDArray[np.uint32], writes: npt.NDArray[np.bool_], l2: npt.NDArray[np.bool_], switch: bool
     ) -> None:
@@ -417,7 +421,8 @@ def _bits(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
 
 
 def check_after_each(both: SideBySide, operations: list[Operation]) -> None:
-    """Engine and reference agree at the start, and after the memory is populated and each operation that follows."""
+    """Engine and reference agree at the start, and after the memory is populated and each operation that follows; in
+    the end the guest leaves."""
     assert not both.differences(), "at the start"
     for number, (name, *arguments) in enumerate([("populate", 1.0), *operations]):
         getattr(both, name)(*arguments)
@@ -425,4 +430,7 @@ def check_after_each(both: SideBySide, operations: list[Operation]) -> None:
         check_memory(both.engine)
         if both.killed:
             event(f"ended early: killed, {both.engine.oom_reason(0)}")
-            return
+            break
+    both.leave()
+    assert not both.differences(), "after leaving"
+    check_memory(both.engine)

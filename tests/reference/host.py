@@ -293,6 +293,17 @@ class ReferenceHost:
         self.mm.stop_l2()
         self.charged, self.stock = sum(folio.cached for folio in self.mm.file), 0
 
+    def leave(self) -> None:
+        """The process ends, and its file is deleted: nothing is left of either, and nothing is charged."""
+        self.exit_mmap()
+        for folio in self.mm.file:
+            if folio.cached:
+                self.take_off_lists(folio)
+            folio.reset_flags()
+            folio.cached = folio.dirty = folio.writable = False
+            folio.shadow = None
+        self.charged = 0
+
     # What the LRU in use makes of it; the classic LRU has its own answers.
     def refault(self, folio: Folio) -> None:
         workingset_refault(self, folio, folio.shadow)

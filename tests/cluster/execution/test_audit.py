@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.results.parts import Rows
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.row_laws import ROW_LAWS, check_rows
+from coldfleet.cluster.study.fleet import build_fleet
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.laws import LawBrokenError
@@ -58,6 +63,38 @@ def test_no_study_with_huge_pages_breaks_a_law(study: dict[str, Any]) -> None:
 @given(study=huge_studies())
 def test_no_study_of_many_with_huge_pages_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)
+
+
+def run_with_turnover(study: dict[str, Any], lives: list[tuple[int, int]]) -> None:
+    """The hosts of a study, whose guests come and go at these times, as far as it has as many ticks."""
+    try:
+        run = read_study(study).run(0)
+        for number, (_, spec) in enumerate(build_fleet(run, slice(None))):
+            ends = [(min(come, spec.ticks), min(come + stay, spec.ticks)) for come, stay in lives]
+            guests = tuple(
+                replace(guest, arrives=come, leaves=gone if gone > come else 0)
+                for guest, (come, gone) in zip(spec.guests, cycle(ends), strict=False)
+            )
+            own = replace(spec, guests=guests)
+            simulate_host(own, run.cell.policy, seed=run.cell.seed, replicate=0, host=number, audit=True)
+    except UserError:
+        assume(False)
+
+
+LIVES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=4)
+
+
+@settings(QUIET, max_examples=20, derandomize=True)
+@given(study=studies(), lives=LIVES)
+def test_no_guests_that_come_and_go_break_a_law(study: dict[str, Any], lives: list[tuple[int, int]]) -> None:
+    run_with_turnover(study, lives)
+
+
+@pytest.mark.slow
+@settings(QUIET, max_examples=1000)
+@given(study=st.one_of(studies(), huge_studies()), lives=LIVES)
+def test_no_guests_of_many_that_come_and_go_break_a_law(study: dict[str, Any], lives: list[tuple[int, int]]) -> None:
+    run_with_turnover(study, lives)
 
 
 KILLED: dict[str, Any] = {

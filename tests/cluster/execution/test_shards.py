@@ -138,7 +138,7 @@ def test_tables_are_those_of_whole_runs(
 @pytest.mark.parametrize("study", [ALIKE, TIMED, CLASSES])
 def test_work_of_a_run_is_that_of_its_hosts(study: dict[str, object]) -> None:
     run = read_study(study).run(0)
-    assert sum(host_work(run)) == pytest.approx(run_work(run.cell.spec))
+    assert sum(host_work(run)) == pytest.approx(run_work(run))
     work = [
         sum(guest.accesses_per_tick for guest in host.guests) * host.ticks / host.sample for host in build_hosts(run)
     ]
@@ -180,7 +180,7 @@ def test_every_host_is_handed_out_once(
 def test_a_long_run_is_cut_to_seconds_and_finer_at_the_end() -> None:
     study = {**ALIKE, "replicates": 1, "fleet": {"hosts": 100, "guests_per_host": 2}, "grid": {"nested_ratio": [0]}}
     plan = read_study(study)
-    batches = Batches(plan, [0], slots=2, access_s=50.0 / run_work(plan.cell(0).spec))  # half a second a host
+    batches = Batches(plan, [0], slots=2, access_s=50.0 / run_work(plan.run(0)))  # half a second a host
     sizes = [batch.hosts[1] - batch.hosts[0] for batch in batches if batch.hosts]
     assert sizes[0] == 10  # 5 s
     assert sizes[-1] == 1

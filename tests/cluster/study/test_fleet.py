@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,8 +15,8 @@ from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.execution.worker_memory import worker_bytes
-from coldfleet.cluster.study.fleet import _placement, build_fleet, build_hosts
-from coldfleet.cluster.study.placement import HostResources, Request, place
+from coldfleet.cluster.study.fleet import _placed, build_fleet, build_hosts
+from coldfleet.cluster.study.placement import HostResources, Hosts, Request, place
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
@@ -201,8 +200,8 @@ def requests(*sizes: int) -> list[Request]:
 
 def by_host(rule: str, machines: list[int], sizes: list[int]) -> list[list[int]]:
     rank = partial(lambda *who: repr(who).encode())
-    found = place([HostResources(size, 100) for size in machines], requests(*sizes), rule, rank)
-    return [[sizes[number] for _, number in host] for host in found]
+    found = place(Hosts([HostResources(size, 100) for size in machines], rule, rank), requests(*sizes))
+    return [[size for size, at in zip(sizes, found, strict=True) if at == host] for host in range(len(machines))]
 
 
 @pytest.mark.parametrize(
@@ -238,14 +237,14 @@ def test_fleet_of_classes_is_placed_once_a_run(
     read: Callable[..., Plan], fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = read().run(0)
-    _placement.cache_clear()
+    _placed.cache_clear()
     placed = []
 
-    def count(hosts: list[HostResources], requests: list[Request], *more: Any) -> list[list[tuple[str, int]]]:
+    def count(hosts: Hosts, requests: list[Request]) -> list[int]:
         placed.append(len(requests))
-        return place(hosts, requests, *more)
+        return place(hosts, requests)
 
-    monkeypatch.setattr("coldfleet.cluster.study.fleet.place", count)
+    monkeypatch.setattr("coldfleet.cluster.study.timeline.place", count)
     rows = simulate_run(run)
     assert placed == [15]
     assert {row["host_class"] for row in rows["hosts"]} == {"big", "small"}

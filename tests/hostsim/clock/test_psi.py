@@ -16,7 +16,8 @@ Tasks = list[tuple[int, int]]  # of each, ns stalled and ns running; it sleeps f
 
 def pressure(tasks: Tasks, tick_ns: int, cpus: int = 1, first: int = 0) -> Any:
     found = np.zeros((cpus, 4))
-    pressure_of_cpus(found, np.array([(*task, sum(task)) for task in tasks], np.int64), first, tick_ns)
+    own = (first + np.arange(len(tasks))) % cpus
+    pressure_of_cpus(found, np.array([(*task, sum(task)) for task in tasks], np.int64), own, tick_ns)
     return found[:, :3]
 
 
@@ -38,9 +39,9 @@ def test_a_task_that_runs_keeps_another_ones_stall_from_being_full() -> None:
 
 def test_a_task_that_waits_for_a_device_neither_runs_nor_idles() -> None:
     found = np.zeros((1, 4))
-    pressure_of_cpus(found, np.array([(1000, 0, 1000), (0, 0, 1000)], np.int64), 0, 1000)
+    pressure_of_cpus(found, np.array([(1000, 0, 1000), (0, 0, 1000)], np.int64), np.zeros(2, np.int64), 1000)
     assert found[0, :3] == pytest.approx((1, 1, 1))
-    pressure_of_cpus(found, np.array([(0, 0, 500)], np.int64), 0, 1000)
+    pressure_of_cpus(found, np.array([(0, 0, 500)], np.int64), np.zeros(1, np.int64), 1000)
     assert found[0, :3] == pytest.approx((0, 0, 0.5))
 
 

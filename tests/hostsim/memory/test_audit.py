@@ -56,13 +56,17 @@ def guests(draw: st.DrawFn) -> GuestSpec:
         high_pages=draw(st.sampled_from([0, 0, 200, 500])),
         page_cache=cache,
         vm=VmSpec(truth=draw(st.booleans())),
+        arrives=draw(st.sampled_from([0, 0, 1, 3])),
     )
 
 
 @st.composite
 def hosts(draw: st.DrawFn) -> HostSpec:
     classic = draw(st.integers(0, 2)) == 0
-    each = tuple(replace(draw(guests()), name=f"g{number}") for number in range(draw(st.integers(1, 3))))
+    each = tuple(
+        replace(guest := draw(guests()), name=f"g{number}", leaves=draw(st.sampled_from([0, 0, guest.arrives + 1])))
+        for number in range(draw(st.integers(1, 3)))
+    )
     memory = sum(guest.memory_pages for guest in each)
     mode = draw(
         st.sampled_from(["limit", "proactive", "host"] if classic else ["limit", "proactive", "debugfs", "host"])
@@ -89,7 +93,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         min_ttl_ms=draw(st.sampled_from([0, 1, 1000])) if clock and not classic else 0,
         clock=clock,
         sample=draw(st.sampled_from([1, 1, 1, 2])),
-        epochs=draw(st.booleans()),
+        epochs=draw(st.sampled_from([0, 1, 3])),
     )
 
 
@@ -163,6 +167,11 @@ def kill_without_burying(host: HostMemory) -> None:
     host.machine.mms["oom_reason"] = 1
 
 
+def leave_the_file_behind(host: HostMemory) -> None:
+    host.leave(0)
+    host.machine.events["cached_pages"] = 1
+
+
 def keep_a_slot_twice(host: HostMemory) -> None:
     resident = np.flatnonzero(host.machine.pages["shadow"][:1024] == 0)
     host.machine.pages["flags"][resident[0]] |= SWAPCACHE
@@ -205,6 +214,7 @@ BREACHES = [
     (keep_a_slot_twice, "swap slots"),
     (inflate_the_pool, "pool"),
     (kill_without_burying, "the dead"),
+    (leave_the_file_behind, "the dead"),
     (map_what_is_not_there, "mappings"),
     (make_a_huge_page_of_one, "huge pages"),
 ]
@@ -248,7 +258,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"psi_full_ns": 9.0}, "gauges"),
     ({"latency_p50_ns": 9.0}, "gauges"),
 ]
-SPEC = HostSpec("6.12", (GuestSpec("g", 512, limit_pages=400, accesses_per_tick=900),), ticks=2, epochs=True)
+SPEC = HostSpec("6.12", (GuestSpec("g", 512, limit_pages=400, accesses_per_tick=900),), ticks=2, epochs=1)
 
 
 @pytest.mark.parametrize(("changes", "law"), CHANGES)
@@ -275,11 +285,21 @@ def test_every_law_of_a_host_can_be_broken() -> None:
         (replace(result, epochs=(first, less)), "epochs"),
         (replace(result, epochs=(first,)), "epochs"),
         (replace(result, epochs=(first, replace(last, free_pages=9))), "epochs"),
+        (replace(result, epochs=(replace(first, guests=2), last)), "epochs"),
         (replace(result, gauges=result.gauges | {"psi_full_avg10": 101.0}), "host gauges"),
         (replace(result, guests=(guest,)), "batches"),
     ):
         with pytest.raises(LawBrokenError, match=f"^{law}, host 0"):
             check_result(timed, broken)
+
+
+def test_a_guest_that_has_left_has_no_memory_and_no_more_time() -> None:
+    gone = replace(SPEC, guests=(replace(SPEC.guests[0], leaves=2),), clock=ClockSpec())
+    result = simulate_host(gone, get_policy("locked-6.12"), seed=1, replicate=0, host=0, audit=True).guests[0]
+    for name, law in (("resident_pages", "resident"), ("idle_ns", "time")):
+        broken = replace(result, counters=result.counters | {name: result.counters[name] + 1})
+        with pytest.raises(LawBrokenError, match=f"^{law}, host 0"):
+            check_guest(gone, gone.guests[0], broken)
 
 
 def test_every_law_of_results_has_a_breach() -> None:

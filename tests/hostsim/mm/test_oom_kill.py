@@ -190,7 +190,7 @@ def test_a_killed_guest_leaves_only_the_page_cache_of_its_file_until_that_is_rec
 @pytest.mark.parametrize("clock", [None, CLOCK])
 def test_swappiness_0_and_no_file_ends_in_oom_not_in_free_memory(clock: ClockSpec | None) -> None:
     """Two guests of 1,024 pages on a host with room for one and a half."""
-    result = simulate(mode="host", memory_pages=1500, swappiness=0, clock=clock, epochs=True)
+    result = simulate(mode="host", memory_pages=1500, swappiness=0, clock=clock, epochs=1)
     assert [(guest.oom_tick, guest.oom_reason) for guest in result.guests] == [(0, "host"), (-1, "")]
     assert [guest.counters["oom_kills"] for guest in result.guests] == [1, 0]
     assert result.totals()["pswpout"] == 0

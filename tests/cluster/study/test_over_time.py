@@ -1,0 +1,444 @@
+"""Guests that come and go: who lives where and when, as a plain simulation of events has it, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldfleet.cluster.execution import batching
+from coldfleet.cluster.execution.executor import SerialExecutor
+from coldfleet.cluster.execution.over_time import rows_over_time
+from coldfleet.cluster.execution.ray_executor import RayExecutor
+from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import simulate_run
+from coldfleet.cluster.results.parts import Rows
+from coldfleet.cluster.results.query import run_query
+from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.results.row_laws import ROW_LAWS
+from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.verify import verify
+from coldfleet.cluster.study.arrivals import HOUR_NS, arriving, rate
+from coldfleet.cluster.study.fleet import all_lives, build_hosts
+from coldfleet.cluster.study.fleet_tables import Arrivals, Fleet, GuestClass
+from coldfleet.cluster.study.model import merge
+from coldfleet.cluster.study.placement import REFUSALS, HostResources, Request
+from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.reader import read_study
+from coldfleet.cluster.study.timeline import HostOutage, place_in_time
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import HostSpec
+from coldfleet.hostsim.spec.laws import hold
+from tests.cluster.conftest import Said
+from tests.cluster.study.azure_week import HOST_MIB, HOST_VCPUS, write_week
+from tests.reference.fleet import Fleet as PlainFleet
+from tests.reference.fleet import Out, Told, Vm
+
+SECOND = 10**9
+STUDY: dict[str, Any] = {
+    "seed": 3,
+    "replicates": 2,
+    "ticks": 48,
+    "overcommit": 1.5,
+    "fleet": {
+        "tick": "30 min",
+        "host": {"node": {"count": 4, "memory": "32 MiB", "cpus": 4}},
+        "guest": {
+            "web": {"memory": "4 MiB", "vcpus": 2, "arrivals": {"per_hour": 3.0, "mean_lifetime": "6 h"}},
+            "db": {"memory": "8 MiB", "count": 3},
+        },
+    },
+    "guest": {"memory": "2 MiB", "accesses_per_tick": 256},
+    "grid": {"policy": ["evict-only", "six-steps"]},
+}
+
+vms = st.builds(
+    lambda memory, vcpus, start, life, priority: (memory, vcpus, start, life and max(start, 0) + life, priority),
+    st.integers(1, 8), st.integers(1, 4), st.integers(-3, 20), st.none() | st.integers(1, 12), st.integers(0, 1),
+)  # fmt: skip
+outs = st.builds(
+    lambda first, many, at, grace, back: Out(range(first, first + many), at, at + grace, back and at + grace + back),
+    st.integers(0, 2), st.integers(1, 3), st.integers(0, 15), st.integers(0, 4), st.none() | st.integers(1, 6),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(["first-fit", "best-fit", "worst-fit"]),
+    st.lists(st.tuples(st.integers(1, 16), st.integers(1, 8)), min_size=5, max_size=5),
+    st.lists(vms, max_size=30),
+    st.lists(outs, max_size=3),
+)
+def test_a_small_fleet_is_that_of_a_plain_simulation(
+    rule: str, hosts: list[tuple[int, int]], some: list[tuple[int, int, int, int | None, int]], out: list[Out]
+) -> None:
+    some.sort(key=lambda vm: vm[2])
+    requests = [
+        Request("g", number, memory, vcpus, start * SECOND, None if end is None else end * SECOND, priority)
+        for number, (memory, vcpus, start, end, priority) in enumerate(some)
+    ]
+    outages = [
+        HostOutage(o.hosts.start, o.hosts.stop, int(o.at * SECOND), int(o.empty * SECOND), int((o.back or 0) * SECOND))
+        for o in out
+    ]
+    machines = [HostResources(*host) for host in hosts]
+    mine = Told()
+    for life in place_in_time(machines, requests, rule, lambda *who: b"", outages, 18 * SECOND):
+        name, start = f"g-{life.request}", max(life.start_ns or 0, 0) / SECOND
+        if life.refused:
+            mine.refusals.append((start, name, life.refused))
+            continue
+        mine.arrivals.append((start, name, life.host))
+        if life.end_ns is not None and life.ended in ("left", "outage"):
+            mine.departures.append((life.end_ns / SECOND, name))
+    theirs = PlainFleet(list(hosts), [Vm(f"g-{n}", *vm) for n, vm in enumerate(some)], out, rule).run(18)
+    assert mine.arrivals == theirs.arrivals
+    assert mine.refusals == theirs.refusals
+    assert sorted(mine.departures) == sorted(theirs.departures)
+
+
+def week(tmp_path: Path, coldfleet: Callable[..., Said], guests: int, hosts: int) -> tuple[Plan, list[Vm]]:
+    """A study of a made-up week of Azure's, as the command line makes it, and the VMs that it is made of."""
+    trace, table = tmp_path / "trace.sqlite", tmp_path / "week.parquet"
+    made = write_week(trace, guests)
+    said = coldfleet("fleet", trace, "--at", 0, "--days", 7, "--guests", guests, "--arrivals", table,
+                     "--memory", f"{HOST_MIB} MiB", "--cpus", HOST_VCPUS, "--vcpus-per-cpu", 1)  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    head = 'seed = 1\nreplicates = 1\nticks = 168\npolicy = "six-steps"\n'
+    lines = said.out.replace('tick = "15 min"', 'tick = "1 h"').splitlines()
+    lines = [f"count = {hosts}" if line.startswith("count") else line for line in lines]
+    tail = '\n[guest]\nmemory = "2 MiB"\naccesses_per_tick = 256\n[output]\nepochs = "on"\nevery_ticks = 6\n'
+    (tmp_path / "week.toml").write_text(head + "\n".join(lines) + tail)
+    return read_study(tmp_path / "week.toml"), made
+
+
+def assert_week(results: Results, made: list[Vm], hosts: int) -> None:
+    """The tables of a week are those of a plain simulation."""
+    theirs = PlainFleet([(HOST_MIB * 256, HOST_VCPUS)] * hosts, made, [], "best-fit").run(7 * 86_400)
+    lives = results.table("lives").to_pylist()
+    there = [row for row in lives if not row["refused"]]
+    assert [(max(row["start_s"], 0.0), row["name"], row["place"]) for row in there] == theirs.arrivals
+    refusals = [(max(row["start_s"], 0.0), row["name"], row["refused"]) for row in lives if row["refused"]]
+    assert refusals == theirs.refusals
+    departures = [(row["end_s"], row["name"]) for row in there if row["ended"] == "left"]
+    assert sorted(departures) == sorted(theirs.departures)
+    assert {row["refused"] for row in lives} == {"", "memory", "both"}
+    memory = {vm.name: vm.memory for vm in made}
+    gone = {name: time for time, name in theirs.departures}
+    since = -1
+    for row in results.table("fleet").to_pylist():
+        hour = row["tick"] * 3600
+        alive = [name for time, name, _ in theirs.arrivals if time <= hour and gone.get(name, math.inf) > hour]
+        refused = Counter(why for time, _, why in theirs.refusals if since < time <= hour)
+        assert row["guests"] == len(alive)
+        assert row["promised_pages"] == sum(memory[name] for name in alive)
+        assert row["memory_share"] == row["promised_pages"] / (hosts * HOST_MIB * 256)
+        assert 0 < row["memory_share"] <= 1
+        assert 0 < row["vcpu_share"] <= 1
+        assert [row[f"refused_{why}"] for why in REFUSALS] == [refused[why] for why in REFUSALS]
+        assert row["departed"] == sum(since < time <= hour for time, _ in theirs.departures)
+        since = hour
+    on_hosts = {(row["host"], row["guest"]): row["name"] for row in there if row["guest"] >= 0}
+    guests = results.table("guests", ["host", "guest", "name"]).to_pylist()
+    assert {(row["host"], row["guest"]): row["name"] for row in guests} == on_hosts
+
+
+def test_a_week_of_azure_is_that_of_a_plain_simulation(
+    tmp_path: Path, coldfleet: Callable[..., Said], fake_engine: list[HostSpec]
+) -> None:
+    plan, made = week(tmp_path, coldfleet, 700, 28)
+    assert_week(sweep(plan, tmp_path / "out", SerialExecutor()), made, 28)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_week_of_200_hosts_and_5000_vms_is_that_of_a_plain_simulation_however_it_is_run(
+    tmp_path: Path, coldfleet: Callable[..., Said], ray_token: str
+) -> None:
+    """Serial, by one worker and by two, one of which is killed on the way."""
+    plan, made = week(tmp_path, coldfleet, 5000, 200)
+    serial = sweep(plan, tmp_path / "serial", SerialExecutor())
+    assert not serial.failed
+    assert_week(serial, made, 200)
+    one = sweep(plan, tmp_path / "one", RayExecutor(1))
+    killed = tmp_path / "killed"
+    with Killing(killed) as killing:
+        two = sweep(plan, killed, RayExecutor(2))
+    assert killing.killed
+    for table in TABLES:
+        assert serial.table(table).equals(one.table(table), check_metadata=True)
+        assert serial.table(table).equals(two.table(table), check_metadata=True)
+    assert list(verify(two)) == []
+
+
+class Killing(AbstractContextManager["Killing"]):
+    """Kills a worker of a sweep whenever there are five more receipts, three times."""
+
+    def __init__(self, out: Path) -> None:
+        self._journal = out / "journal.jsonl"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.killed = 0
+
+    def __enter__(self) -> Killing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.1) and self.killed < 3:
+            receipts = self._journal.read_bytes().count(b"\n") if self._journal.exists() else 0
+            family = psutil.Process().children(recursive=True)
+            workers = [child.pid for child in family if any("HostActor" in word for word in child.cmdline()[:1])]
+            if receipts >= 5 * (self.killed + 1) and workers:
+                os.kill(workers[0], signal.SIGKILL)
+                self.killed += 1
+
+
+def test_a_real_day_obeys_all_laws() -> None:
+    plan = read_study(merge(STUDY, {"output": {"epochs": "on", "every_ticks": 5}, "reclaim": {"mode": "host"}}))
+    rows = simulate_run(plan.run(0), audit=True)
+    ticks = [row["tick"] for row in rows["fleet"]]
+    assert ticks == [*range(5, 48, 5), 48]
+    for row in rows["fleet"]:
+        assert 0 < row["dram_used_pages"] <= 4 * 32 * 256
+        assert row["dram_used_pages"] <= row["promised_pages"] * 1.1
+    assert sum(row["refaults"] for row in rows["fleet"]) == rows["cells"][0]["refaults"]
+    guests = {row["name"]: row for row in rows["guests"]}
+    assert {life["name"] for life in rows["lives"] if life["guest"] >= 0} == guests.keys()
+
+
+def test_shards_make_the_same_tables(
+    tmp_path: Path, fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = {"fleet": {"outage": {"a": {"at": "5 h"}}}, "output": {"epochs": "on"}}
+    plan = read_study(merge(STUDY, failing))
+    whole = sweep(plan, tmp_path / "whole", SerialExecutor())
+    for name in ("_FIRST_S", "TARGET_S", "LEAST_S"):
+        monkeypatch.setattr(batching, name, 1e-12)
+    cut = sweep(plan, tmp_path / "cut", SerialExecutor())
+    assert cut.status.merged
+    assert not whole.status.merged
+    for table in TABLES:
+        assert cut.table(table).equals(whole.table(table), check_metadata=True)
+    assert whole.table("fleet").num_rows == 4 * 48
+    sql = "SELECT refused, count(*) AS n FROM lives GROUP BY ALL ORDER BY ALL"
+    assert run_query(whole, sql).to_pylist() == [
+        {"refused": why, "n": n} for why, n in sorted(Counter(whole.table("lives")["refused"].to_pylist()).items())
+    ]
+    assert set(run_query(whole, "SELECT guest_class FROM guests")["guest_class"].to_pylist()) == {"web", "db"}
+    assert list(verify(cut)) == []
+
+
+def law(**keys: Any) -> Arrivals:
+    return Arrivals(**{"per_hour": 20.0, "mean_lifetime": "5 h", **keys})
+
+
+@pytest.mark.parametrize(
+    "how",
+    [law(), law(lifetime="fixed"), law(lifetime="lognormal", shape=0.8), law(lifetime="pareto", shape=2.5),
+     law(day_swing=0.9, weekend=0.25)],
+    ids=lambda how: f"{how.lifetime} {how.day_swing}",
+)  # fmt: skip
+def test_drawn_guests_follow_littles_law_from_the_first_hour_on(how: Arrivals) -> None:
+    """Guests at any time are Poisson: rate x lifetime, by the rate of those hours in which they came."""
+    kind = GuestClass.model_validate({"memory": "2 MiB", "accesses_per_page": 1.0, "arrivals": how})
+    fleet = Fleet.model_construct(guest={"web": kind}, arrivals="")
+    runs, hours = 30, 168
+    at = np.array([0.0, 6.0, 12.0, 100.0, 130.0]) * HOUR_NS
+    there, came = np.zeros(len(at)), 0
+    for seed in range(runs):
+        generator = np.random.default_rng(seed)
+        found = arriving(fleet, None, hours * HOUR_NS, lambda name, generator=generator: generator)  # type: ignore[misc]
+        starts, ends = (np.array(times, float) for times in zip(*((r.start_ns, r.end_ns) for r in found), strict=True))
+        there += [((starts <= time) & (ends > time)).sum() for time in at]
+        came += int((starts > 0).sum())
+    expected = runs * float(rate(how, np.arange(0, hours, 0.25) * HOUR_NS).mean()) * hours
+    assert came == pytest.approx(expected, abs=5 * math.sqrt(expected))
+    ages = np.arange(0.005, 200, 0.01) * HOUR_NS
+    alive = {"exponential": np.exp(-ages / how.mean_lifetime), "fixed": ages < how.mean_lifetime}
+    for time, number in zip(at, there, strict=True):
+        mean = runs * how.per_hour * how.mean_lifetime / HOUR_NS
+        if how.lifetime in alive:
+            mean = runs * float((rate(how, time - ages) * alive[how.lifetime]).sum()) * 0.01
+        assert number == pytest.approx(mean, abs=5 * math.sqrt(mean))
+
+
+LAWS = st.fixed_dictionaries(
+    {
+        "per_hour": st.floats(0.5, 6.0),
+        "mean_lifetime": st.sampled_from(["40 min", "5 h", "2 d"]),
+        "lifetime": st.sampled_from(["exponential", "lognormal", "pareto", "fixed"]),
+        "day_swing": st.floats(0, 1),
+    }
+)
+OUTAGE = st.fixed_dictionaries(
+    {
+        "host": st.integers(0, 3),
+        "at": st.sampled_from(["1 ns", "5 h", "20 h"]),
+        "grace": st.sampled_from(["0 ns", "3 h"]),
+        "back": st.sampled_from(["0 ns", "24 h"]),
+    }
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    LAWS,
+    st.sampled_from(["first-fit", "best-fit", "worst-fit", "random"]),
+    st.dictionaries(st.sampled_from("ab"), OUTAGE),
+    st.integers(0, 100),
+)
+def test_guests_are_conserved_and_littles_law_is_an_identity(
+    arrivals: dict[str, Any], rule: str, outage: dict[str, Any], seed: int
+) -> None:
+    change = {"fleet": {"placement": rule, "outage": outage, "guest": {"web": {"arrivals": arrivals}}}}
+    plan = read_study(merge(STUDY, {**change, "seed": seed, "replicates": 1, "output": {"epochs": "on"}}))
+    run = plan.run(0)
+    rows: Rows = {"cells": [], "hosts": [], "guests": [], "epochs": [], **rows_over_time(run, lambda name: [])}
+    hold({"over time": ROW_LAWS["guests over time"]}, "rows", rows)
+    ticks = run.cell.spec.ticks
+    lived = sum(
+        (guest.leaves or ticks + 1) - max(guest.arrives, 1) for host in build_hosts(run) for guest in host.guests
+    )
+    assert sum(row["guests"] for row in rows["fleet"]) == lived  # mean guests x ticks = guests x mean lifetime
+    for row in rows["fleet"]:
+        assert 0 <= row["memory_share"] <= 1
+        assert 0 <= row["vcpu_share"] <= 1
+    asked = {row["name"] for row in rows["lives"] if not row["again"]}
+    assert len(asked) == sum(not row["again"] for row in rows["lives"])
+    again, lost = (
+        Counter(row["name"].partition(".")[0] for row in rows["lives"] if row[name] == value or row[name] in more)
+        for name, value, more in (("again", 1, range(1, 9)), ("ended", "outage", ()))
+    )
+    assert again == lost  # whoever lost a host asked for another
+
+
+def test_a_guest_of_a_failed_host_starts_anew_on_another() -> None:
+    fleet = {
+        "tick": "1 h",
+        "placement": "first-fit",
+        "host": {"node": {"count": 2, "memory": "16 MiB"}},
+        "guest": {"web": {"memory": "8 MiB", "count": 2}, "low": {"memory": "8 MiB", "count": 1, "priority": 1}},
+        "outage": {"power": {"host": 0, "at": "5 h", "back": "20 h"}},
+    }
+    plan = read_study({**STUDY, "overcommit": 1.0, "fleet": fleet, "replicates": 1})
+    lives = {each.name: each for each in all_lives(plan.run(0))}
+    first = {
+        name: (each.life.host, each.arrives, each.leaves, each.life.ended)
+        for name, each in lives.items()
+        if not each.life.number
+    }
+    assert first == {"web-0": (0, 0, 5, "outage"), "web-1": (0, 0, 5, "outage"), "low-0": (1, 0, 0, "end")}
+    again = [lives["web-0.1"], lives["web-1.1"]]
+    assert sorted((each.life.host, each.arrives, each.life.refused) for each in again) == [
+        (-1, 5, "memory"),
+        (1, 5, ""),
+    ]
+
+
+def test_a_drained_host_keeps_its_guests_for_a_while_and_takes_no_others() -> None:
+    fleet = {
+        "host": {"node": {"count": 1, "memory": "8 MiB"}},
+        "guest": {"web": {"memory": "2 MiB", "arrivals": {"per_hour": 6.0, "mean_lifetime": "1 h"}}},
+        "outage": {"update": {"at": "10 h", "grace": "3 h", "back": "15 h"}},
+    }
+    plan = read_study({**STUDY, "fleet": {"tick": "30 min", **fleet}})
+    lives = [each.life for each in all_lives(plan.run(0))]
+    hours = [((life.start_ns or 0) / HOUR_NS, (life.end_ns or 0) / HOUR_NS, life) for life in lives]
+    assert {life.refused for start, _, life in hours if 10 < start < 15} == {"outage"}
+    assert "outage" not in {life.refused for start, _, life in hours if not 10 <= start < 15}
+    assert any(10 < end < 13 and life.ended == "left" for _, end, life in hours)
+    assert not any(life.host == 0 and start < 13 < end for start, end, life in hours)
+
+
+def test_nested_guests_are_the_same_share_of_those_that_are_there_at_any_time() -> None:
+    arrivals = {"per_hour": 10.0, "mean_lifetime": "9 h"}
+    fleet = {
+        "tick": "30 min",
+        "host": {"node": {"count": 40, "memory": "32 MiB"}},
+        "guest": {"web": {"memory": "4 MiB", "nested_ratio": 0.25, "arrivals": arrivals}},
+    }
+    plan = read_study({**STUDY, "fleet": fleet, "replicates": 6})
+    excess = []
+    for replicate in range(6):
+        guests = [guest for host in build_hosts(plan.run(replicate)) for guest in host.guests]
+        for tick in range(0, 48, 6):
+            there = [guest for guest in guests if guest.arrives <= tick and not 0 < guest.leaves <= tick]
+            excess.append(sum(guest.nested is not None for guest in there) - len(there) / 4)
+    assert np.std(excess) < 0.75 * math.sqrt(90 * 0.25 * 0.75)  # the latter is what drawing them at random has
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fleet": {"tick": "0 ns"}}, "set fleet.tick"),
+        ({"clock": {"mode": "timed"}}, "leave fleet.tick out"),
+        ({"fleet": {"outage": {"a": {"host": 3, "count": 2, "at": "1 h"}}}}, "fleet.outage.a has hosts up to 4"),
+        ({"fleet": {"outage": {"a": {"at": "2 h", "grace": "1 h", "back": "3 h"}}}}, "back is not after at and grace"),
+        ({"fleet": {"guest": {"idle": {"memory": "2 MiB"}}}}, "fleet.guest.idle has no guests"),
+        ({"fleet": {"guest": {"web": {"arrivals": {"lifetime": "pareto", "shape": 1.0}}}}}, "only one above 1"),
+        ({"fleet": {"guest": {"web": {"arrivals": {"per_hour": 4.5e4}}}}}, "1,000,000 are"),
+        ({"fleet": {"guest": {"web": {"arrivals": {"mean_lifetime": "0 ns"}}}}}, "mean_lifetime is 0"),
+        ({"fleet": {"arrivals": "gone.csv"}}, "no file 'gone.csv'"),
+        ({"fleet": {"arrivals": "builtin:sqlite"}}, "unknown column"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        read_study(merge(STUDY, change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class,start_s\nweb,1\n", "has no column 'end_s'"),
+        ("class,start_s,end_s,sort\nweb,1,,x\n", "unknown column 'sort'"),
+        ("class,start_s,end_s\n", "has 0 guests"),
+        ("class,start_s,end_s\nweb,1,1\n", "guest 1 of 1: it doesn't end after its start"),
+        ("class,start_s,end_s\nweb,1,\nweb,nan,\n", "guest 2 of 2: start_s isn't a time"),
+        ("class,start_s,end_s\nweb,soon,\n", "no table of guests in Parquet or CSV"),
+        ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib isn't a multiple of 2 MiB"),
+        ("class,start_s,end_s,vcpus\nweb,1,,0\n", "vcpus are 1 to"),
+        ("class,start_s,end_s,priority\nweb,1,,-1\n", "priority is 0 or more"),
+        ("class,start_s,end_s\nweb,1,\nwob,1,\n", "guests of the class 'wob': add [fleet.guest.wob]"),
+    ],
+)
+def test_a_table_that_is_wrong_is_said_in_one_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "guests.csv").write_text(text)
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        read_study(merge(STUDY, {"fleet": {"arrivals": "guests.csv"}}), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_says_of_each_guest_what_its_class_does_not(tmp_path: Path) -> None:
+    rows = ["class,start_s,end_s,memory_mib,vcpus,priority", "web,-60,7200,,,", "web,1800,,8,4,2", "web,1801,1802,2,,"]
+    (tmp_path / "guests.csv").write_text("\n".join(rows) + "\n")
+    fleet = {"arrivals": "guests.csv", "guest": {"web": {"arrivals": {"per_hour": 0.0}}, "db": {"count": 1}}}
+    study = merge({**STUDY, "guest": {"memory": "2 MiB", "accesses_per_page": 2.0}}, {"fleet": fleet})
+    plan = read_study(study, tmp_path)
+    guests = {guest.name: guest for host in build_hosts(plan.run(0)) for guest in host.guests}
+    assert {name: (guest.arrives, guest.leaves) for name, guest in guests.items()} == {
+        "web-0": (0, 4), "web-1": (1, 0), "db-0": (0, 0)
+    }  # fmt: skip
+    assert (guests["web-1"].memory_pages, guests["web-1"].vcpus, guests["web-1"].accesses_per_tick) == (2048, 4, 4096)
+    assert (guests["web-0"].memory_pages, guests["web-0"].vcpus, guests["web-0"].accesses_per_tick) == (1024, 2, 2048)
+    last = all_lives(plan.run(0))[-1]
+    assert (last.name, last.is_simulated, last.request.priority) == ("web-2", False, 0)
