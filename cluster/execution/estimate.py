@@ -67,7 +67,7 @@ class _Sampled:
 def guess_s(plan: Plan, runs: Sequence[int]) -> float:
     """About how many seconds runs of a plan, by their numbers, take on one core. Nothing is simulated."""
     some = runs[:: max(1, len(runs) // _LOOKED_AT)]
-    work = sum(run_work(plan.run(index).cell.spec) for index in some) / max(len(some), 1)
+    work = sum(run_work(plan.run(index)) for index in some) / max(len(some), 1)
     return len(runs) * (_RUN_S + work * _ACCESS_S)
 
 
