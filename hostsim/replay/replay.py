@@ -50,9 +50,9 @@ FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}
 LATE_KERNEL_PAGES = {"vm": 37, "mix": 37, "nested": 37, "rmap": 73, "shadow": 73}
 """Pages that KVM adds to its caches of page tables at each refill: 36 tables, as many lists of what a shadow page table
 maps, and their headers, which are small: whether these need a page more goes by how full the last one was ..."""
-MORE_LATE_PAGES = {("6.1", "vm"): 1, ("6.1", "shadow"): 1, ("6.1", "nested"): 37} | {
-    ("6.18", "vm"): 1,
-    ("6.18", "nested"): 1,
+MORE_LATE_PAGES = {
+    "6.1": {"vm": 1, "shadow": 1, "nested": 37},
+    "6.18": {"vm": 1, "nested": 1},
 }
 """... as it was on these; and 6.1 has lists for a nested guest, too."""
 NESTED_TABLES = 2  # KVM page tables that a nested guest's L1 has beside those of its memory
@@ -107,7 +107,7 @@ def slots_of(recording: Recording) -> list[Memslot]:
     for number, guest in enumerate(header.guests):
         steps = [step for step in _first_round(recording) if recording.guest_of(step) == number]
         tables = -(-header.anon_pages // PTRS_PER_PTE)  # the engine charges these itself, and all of a file
-        late = LATE_KERNEL_PAGES.get(guest.kind, 0) + MORE_LATE_PAGES.get((header.kernel, guest.kind), 0)
+        late = LATE_KERNEL_PAGES.get(guest.kind, 0) + MORE_LATE_PAGES.get(header.kernel, {}).get(guest.kind, 0)
         small = tables
         first = _first_kernel_pages(steps[0], guest)
         if header.huge and len(steps) > 1:  # later on KVM's cache grows as small pages come
@@ -320,8 +320,8 @@ def _perform(
     """Does what the recorder did before it wrote the step; returns the step's x."""
     recorded = header.guests[guest]
     if event == "start":
-        for g in range(len(header.guests)):
-            _inherit_tables(memory, g, recorded.kind == "nested")
+        for g, each in enumerate(header.guests):
+            _inherit_tables(memory, g, each.kind == "nested")
             memory.touch_own(g)
         if header.file:
             _write_file_directly(memory)
