@@ -6,7 +6,7 @@ Beside hostsim.mm.scheduler that is:
   Its parameters are public: 10 to 1,000 regions, of each of which it takes a page in every sampling interval, 5 ms to
   10 s, which it tunes so that 4 % of the samples are accesses. Where that has come to when a recording begins is drawn.
 * The TLB's size when a recording begins (hostsim.replay.tlb), which those before it have left behind.
-* Whether the headers of KVM's page tables need a page more or less, and free pages parked on per-CPU lists.
+* Free pages parked on per-CPU lists.
 
 Recordings have no times. How long an access and a fault take on the emulated machine is assumed; so is how much there
 is of the rest.
@@ -43,11 +43,6 @@ class Luck:
         self.memory, self.key, self.drawn = memory, key, 0
         guests = len(memory.machine.mms)
         memory.draw_scheduler(key, 0, range(guests))
-        for mm in memory.machine.mms:
-            if mm["late_pages"]:
-                more = min(int(self._random(1)[0] * 3) - 1, int(mm["first_fault_pages"]))
-                mm["late_pages"] += more
-                mm["first_fault_pages"] -= more
         self.faults = [0] * guests
         self.damon_stat = damon_stat
         self.interval_ns = _between(SAMPLE_NS, self._random(1)[0])
