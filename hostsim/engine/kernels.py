@@ -73,7 +73,7 @@ class Kernel:
     """The same for the page tables of a process."""
     luck_of_faults: int = 10
     """Where the scheduler is drawn (hostsim.mm.scheduler): how often in 1,000 times the rule of switch_after_faults
-    comes out the other way. This and the next ones make ensembles about as wide as repeats (docs/truth.md)."""
+    comes out the other way. This and the next ones are about as often as recordings leave the rule (docs/truth.md)."""
     luck_of_checks: int = 10
     """The same of switch_after_checks."""
     luck_of_guest_walk: int = 50
@@ -197,7 +197,10 @@ _6_1 = Kernel(
     read_swapin_writable=False,
     pmd_filter_even_if_forced=True,
     min_mm_pages=64,
-    luck_of_process_walk=30,
+    luck_of_faults=0,
+    luck_of_checks=1,
+    luck_of_guest_walk=1,
+    luck_of_process_walk=60,
     look_around_marks_target=True,
     look_around_moves_many=True,
     look_around_needs_aged_walk=True,
@@ -216,7 +219,16 @@ _6_1 = Kernel(
     proactive_has_walk=False,
     reclaim_request_quarter=False,
 )
-_6_12 = Kernel("6.12", "6.12.107+deb13-amd64", policy="locked-6.12", switch_after_guest_walk=1, luck_of_process_walk=60)
+_6_12 = Kernel(
+    "6.12",
+    "6.12.107+deb13-amd64",
+    policy="locked-6.12",
+    switch_after_guest_walk=1,
+    luck_of_faults=2,
+    luck_of_checks=20,
+    luck_of_guest_walk=100,
+    luck_of_process_walk=100,
+)
 _6_16 = Kernel(
     "6.16",
     "6.16.12+deb13-amd64",
@@ -224,6 +236,9 @@ _6_16 = Kernel(
     zap_marks_accessed=False,
     switch_after_guest_walk=1,
     switch_after_process_walk=1,
+    luck_of_faults=1,
+    luck_of_checks=4,
+    luck_of_guest_walk=30,
     stock_of_many_memcgs=True,
     stale_fault_marks=False,
     two_touch=True,
@@ -243,6 +258,8 @@ _6_18 = replace(
     name="6.18",
     release="6.18.15+deb13-amd64",
     switch_after_process_walk=2,
+    luck_of_checks=100,
+    luck_of_guest_walk=50,
     scan_budget=True,
     proportional_protection=True,
 )
@@ -261,7 +278,8 @@ _7_3 = replace(
     batch_wakes_flusher=True,
     aging_ends_visit=False,
     damon_stat=True,
-    luck_of_checks=20,
+    luck_of_faults=10,
+    luck_of_checks=40,
 )
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (_6_1, _6_12, _6_16, _6_18, _7_3)}

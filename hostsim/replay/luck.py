@@ -5,7 +5,8 @@ Beside hostsim.mm.scheduler that is:
 * DAMON_STAT, which 7.3 is built with: a kdamond that samples pages of the whole machine and clears their Accessed bits.
   Its parameters are public: 10 to 1,000 regions, of each of which it takes a page in every sampling interval, 5 ms to
   10 s, which it tunes so that 4 % of the samples are accesses. Where that has come to when a recording begins is drawn.
-* What is charged to a memcg for a while, a few pages, and free pages parked on per-CPU lists.
+* The TLB's size when a recording begins (hostsim.replay.tlb), which those before it have left behind.
+* Free pages parked on per-CPU lists.
 
 Recordings have no times. How long an access and a fault take on the emulated machine is assumed; so is how much there
 is of the rest.
@@ -23,6 +24,7 @@ from coldfleet.hostsim.engine.state import MAPS_HUGE, PRIMARY, PTRS_PER_PTE, TDP
 from coldfleet.hostsim.engine.streams import Source, guest_word
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.monitors.damon import prepare
+from coldfleet.hostsim.replay.tlb import USUAL_ENTRIES
 
 MACHINE_PAGES = 3 << 18  # the recorder's machine has 3 GiB
 REGIONS = (10.0, 1000.0)
@@ -30,8 +32,8 @@ SAMPLE_NS = (100e6, 2e9)  # where the interval ends up while a recording runs
 ACCESS_NS = {"process": 100.0, "guest": 2_000.0}
 FAULT_NS = {"process": 20_000.0, "guest": 200_000.0}
 AT_ONCE = 256  # accesses between two looks at the time
-MOST_BESIDE = 24  # pages charged for a while
 MOST_PARKED = 1000  # free pages on per-CPU lists
+TLB_SIZES = 6  # that the TLB may have when a recording begins: 256 to 8,192 entries
 
 
 class Luck:
@@ -41,7 +43,6 @@ class Luck:
         self.memory, self.key, self.drawn = memory, key, 0
         guests = len(memory.machine.mms)
         memory.draw_scheduler(key, 0, range(guests))
-        self.beside = np.zeros(guests, np.int64)
         self.faults = [0] * guests
         self.damon_stat = damon_stat
         self.interval_ns = _between(SAMPLE_NS, self._random(1)[0])
@@ -49,13 +50,9 @@ class Luck:
         if memory.has_watermarks:
             memory.machine.node[0]["free_pages"] -= int(self._random(1)[0] * MOST_PARKED)
 
-    def begin_round(self) -> None:
-        """Something else is charged to the memcgs than before."""
-        m = self.memory.machine
-        pages = (self._random(len(self.beside)) * (MOST_BESIDE + 1)).astype(np.int64)
-        m.mms["charged"] += pages - self.beside
-        m.parent[0]["charged"] += int((pages - self.beside).sum())
-        self.beside = pages
+    def tlb_entries(self) -> int:
+        """How many entries the TLB has when the recording begins."""
+        return USUAL_ENTRIES >> int(self._random(1)[0] * TLB_SIZES)
 
     def accessed(self, guest: int, accesses: int) -> None:
         """The guest has made so many accesses since the last call: time has gone by for kdamond."""

@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.jit import compiled, inlined
 from coldfleet.hostsim.engine.kernels import KERNELS, Kernel
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_MMAP,
     ACCESS_PAGE,
     ACCESS_WRITE,
+    DIRTY,
     MEMCG_CHARGE_BATCH,
     MIN_NR_GENS,
+    PMD_POPULATED,
+    PRESENT,
     PTRS_PER_PTE,
     REFERENCED,
     SWAP_CLUSTER_MAX,
+    TOUCHED,
     UPPER_LEVELS,
     Machine,
 )
@@ -34,6 +38,7 @@ from coldfleet.hostsim.mm.readahead import XA_CHUNK_SIZE, XA_NODE_BYTES
 from coldfleet.hostsim.replay.luck import AT_ONCE, Luck
 from coldfleet.hostsim.replay.observe import memory_stat, observe
 from coldfleet.hostsim.replay.recording import MAPPED, MAX_PAGES, Header, RecordedGuest, Recording
+from coldfleet.hostsim.replay.tlb import Tlb
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import MixSchedule
@@ -43,7 +48,14 @@ from coldfleet.policies import Policy, get_policy
 FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}
 """Kernel memory of a memcg before the first touch, where the recording doesn't show it."""
 LATE_KERNEL_PAGES = {"vm": 37, "mix": 37, "nested": 37, "rmap": 73, "shadow": 73}
-"""Pages that KVM adds to its caches of page tables at each refill: seen in memory.current."""
+"""Pages that KVM adds to its caches of page tables at each refill: 36 tables, as many lists of what a shadow page table
+maps, and their headers, which are small: whether these need a page more goes by how full the last one was ..."""
+MORE_LATE_PAGES = {
+    "6.1": {"vm": 1, "shadow": 1, "nested": 37},
+    "6.18": {"vm": 1, "nested": 1},
+}
+"""... as it was on these; and 6.1 has lists for a nested guest, too."""
+NESTED_TABLES = 2  # KVM page tables that a nested guest's L1 has beside those of its memory
 LOWMEM_RESERVE_RATIO = 256  # sysctl vm.lowmem_reserve_ratio of the zones DMA and DMA32
 DIRECT_IO_PAGES = 16  # of the recorder's process, 64 KiB: its buffer for the file's first contents
 STACK_TOUCHED_EVERY = 64  # accesses; in truth at every one
@@ -95,7 +107,7 @@ def slots_of(recording: Recording) -> list[Memslot]:
     for number, guest in enumerate(header.guests):
         steps = [step for step in _first_round(recording) if recording.guest_of(step) == number]
         tables = -(-header.anon_pages // PTRS_PER_PTE)  # the engine charges these itself, and all of a file
-        late = LATE_KERNEL_PAGES.get(guest.kind, 0)
+        late = LATE_KERNEL_PAGES.get(guest.kind, 0) + MORE_LATE_PAGES.get(header.kernel, {}).get(guest.kind, 0)
         small = tables
         first = _first_kernel_pages(steps[0], guest)
         if header.huge and len(steps) > 1:  # later on KVM's cache grows as small pages come
@@ -266,6 +278,7 @@ def simulate_recording(
     )
     guests = list(range(len(header.guests)))
     drawn = None if luck is None else Luck(memory, luck, kernel.damon_stat)
+    tlb = Tlb(drawn.tlb_entries()) if drawn else Tlb()
     done: tuple[str, int, int] | None = None
     asked = 0
     for step in recording.steps:
@@ -274,9 +287,7 @@ def simulate_recording(
         if step["ev"] != "parent" and action != done:
             if vmm_touches and step["ev"] == "touch" and header.guests[half].kind != "host":
                 memory.touch_own(half, 0, min(1, memory.own_pages(half)))
-            if drawn:
-                drawn.begin_round()
-            asked = _perform(memory, header, lists, *action, drawn)
+            asked = _perform(memory, header, lists, *action, tlb, drawn)
             memory.drain()
             memory.flush_stats()
             memory.machine.cpus["added"] = RECORDER_PAGES
@@ -303,22 +314,25 @@ def _perform(
     event: str,
     round_number: int,
     guest: int,
+    tlb: Tlb,
     luck: Luck | None,
 ) -> int:
     """Does what the recorder did before it wrote the step; returns the step's x."""
     recorded = header.guests[guest]
     if event == "start":
-        for g in range(len(header.guests)):
+        for g, each in enumerate(header.guests):
+            _inherit_tables(memory, g, each.kind == "nested")
             memory.touch_own(g)
         if header.file:
             _write_file_directly(memory)
         return 0
     if event == "populate":
-        _touch(memory, header, guest, first_writes(header, recorded), luck)
+        _touch(memory, header, guest, first_writes(header, recorded), tlb, luck)
         return header.pages
     if event == "touch":
         write = ACCESS_WRITE if header.writes else 0
-        _touch(memory, header, guest, _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write), luck)
+        accesses = _by_kind(lists[guest][round_number - 1], recorded) | np.uint32(write)
+        _touch(memory, header, guest, accesses, tlb, luck)
         return header.accesses
     if event == "age":
         memory.age(guest)
@@ -339,30 +353,51 @@ def _perform(
 _FILE_BITS = {"read": 0, "mmap": ACCESS_MMAP, "mmaprnd": ACCESS_MMAP, "write": ACCESS_WRITE}
 
 
-def _touch(memory: HostMemory, header: Header, guest: int, accesses: npt.NDArray[np.uint32], luck: Luck | None) -> None:
+def _touch(
+    memory: HostMemory, header: Header, guest: int, accesses: npt.NDArray[np.uint32], tlb: Tlb, luck: Luck | None
+) -> None:
     """The accesses in order, those to pages of the file by the process, as the header says it accessed the file."""
     memory.switch_to(guest)
-    if header.file is None:
-        at_once = AT_ONCE if luck else len(accesses)
-        for begin in range(0, len(accesses), at_once):
-            part = accesses[begin : begin + at_once]
-            memory.access(guest, part)
-            if luck:
-                luck.accessed(guest, len(part))
-        return
     pages = accesses & np.uint32(ACCESS_PAGE)
-    to_file = pages >= header.anon_pages
-    of_file = (pages - np.uint32(header.anon_pages)) | np.uint32(_FILE_BITS[header.file.access])
-    both = np.where(to_file, of_file, accesses)
-    for begin in range(0, len(both), STACK_TOUCHED_EVERY):
-        piece = slice(begin, begin + STACK_TOUCHED_EVERY)
-        _touch_beside(memory, header, guest)
-        _access_both(memory.machine, guest, both[piece], to_file[piece])
+    to_file = pages >= header.anon_pages if header.file else np.zeros(len(pages), np.bool_)
+    if header.file:
+        of_file = (pages - np.uint32(header.anon_pages)) | np.uint32(_FILE_BITS[header.file.access])
+        accesses = np.where(to_file, of_file, accesses)
+    hidden = _found(tlb, header, guest, pages, to_file)
+    at_once = STACK_TOUCHED_EVERY if header.file else AT_ONCE if luck else max(len(accesses), 1)
+    for begin in range(0, len(accesses), at_once):
+        part = slice(begin, begin + at_once)
+        if header.file:
+            _touch_beside(memory, header, guest)
+        _access(memory.machine, guest, accesses[part], to_file[part], hidden[part])
         if luck:
-            luck.accessed(guest, len(both[piece]))
-    if header.file.synced:
+            luck.accessed(guest, len(accesses[part]))
+    tlb.flush()
+    if header.file and header.file.synced:
         memory.flush()
         memory.complete_io()
+
+
+def _found(
+    tlb: Tlb, header: Header, guest: int, pages: npt.NDArray[np.uint32], to_file: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which accesses of a process find their translation in the TLB.
+
+    A guest's do not (hostsim.replay.tlb), nor does pread(2) or pwrite(2) need one. kswapd, which is no process, leaves
+    nothing in it when it unmaps a page, and QEMU nothing when a page in a region with huge pages is invalidated.
+    """
+    found = np.zeros(len(pages), np.bool_)
+    if header.guests[guest].kind == "host" and not header.huge and not header.zones:
+        mapped = ~to_file if header.file and header.file.access not in MAPPED else slice(None)
+        found[mapped] = tlb.look_up(pages[mapped].astype(np.int64))
+    return found
+
+
+def _inherit_tables(memory: HostMemory, guest: int, nested: bool) -> None:
+    """The process was forked from the recorder: the page tables of its own pages came with it, and are not charged."""
+    mm = memory.machine.mms[guest]
+    memory.machine.pmds[int(mm["own_first"]) // PTRS_PER_PTE : int(mm["file_first"]) // PTRS_PER_PTE] = PMD_POPULATED
+    mm["tdp_tables"] = NESTED_TABLES if nested else 0
 
 
 def _write_file_directly(memory: HostMemory) -> None:
@@ -380,14 +415,36 @@ def _touch_beside(memory: HostMemory, header: Header, guest: int) -> None:
 
 
 @compiled
-def _access_both(m: Machine, g: int, accesses: npt.NDArray[np.uint32], to_file: npt.NDArray[np.bool_]) -> None:
-    """Accesses to the file, where ``to_file`` says so, and to anonymous memory in turns."""
+def _access(
+    m: Machine,
+    g: int,
+    accesses: npt.NDArray[np.uint32],
+    to_file: npt.NDArray[np.bool_],
+    hidden: npt.NDArray[np.bool_],
+) -> None:
+    """Accesses to the file, where ``to_file`` says so, and to anonymous memory in turns; those that are ``hidden`` by
+    the TLB set no Accessed bit of a page that is there."""
     begin = 0
     for end in range(1, len(accesses) + 1):
-        if end < len(accesses) and to_file[end] == to_file[begin]:
+        if end < len(accesses) and to_file[end] == to_file[begin] and not hidden[end] and not hidden[begin]:
             continue
-        if to_file[begin]:
+        if hidden[begin] and _is_unseen(m, g, accesses[begin], to_file[begin]):
+            m.events[g].accesses += 1
+        elif to_file[begin]:
             access_file(m, g, accesses[begin:end])
         else:
             access(m, g, accesses[begin:end])
         begin = end
+
+
+@inlined
+def _is_unseen(m: Machine, g: int, access: int, to_file: bool) -> bool:
+    """Whether an access by a translation in the TLB needs no page walk: the page is mapped, and dirty for a write."""
+    mm = m.mms[g]
+    page = (mm.file_first if to_file else mm.first) + np.int64(access & ACCESS_PAGE)
+    word = page >> 6
+    bit = np.uint64(1) << np.uint64(page & 63)
+    if mm.oom_reason or not m.bits[word, PRESENT] & bit or (access & ACCESS_WRITE and not m.bits[word, DIRTY] & bit):
+        return False
+    m.bits[word, TOUCHED] |= bit
+    return True
