@@ -308,7 +308,6 @@ def _check_huge_pages(spec: HostSpec) -> None:
         return
     for wrong, why in (
         (not spec.lru_gen, "the classic LRU has none"),
-        (get_device(spec.swap_device).asynchronous, f"swap_device {spec.swap_device!r}: it takes zram, or none"),
         (spec.sample > 1, "reclaim takes 2 MiB at a time, which a sample can't scale: sample = 1"),
         (bool(spec.monitor), "an access monitor sees pages of 4 KiB only"),
         (any(guest.vm.extras for guest in spec.guests), "only plain VMs have them: leave vm as it is, but for tdp"),

@@ -209,8 +209,6 @@ def huge_studies(draw: st.DrawFn) -> dict[str, Any]:
     study["vm"] = {key: value for key, value in study["vm"].items() if key == "tdp"}
     study["reclaim"] = {key: value for key, value in study["reclaim"].items() if key != "lru"}
     study["host"] = {key: value for key, value in study.get("host", {}).items() if key != "sample"}
-    if study["swap"]["device"] not in ("zram", "none"):
-        study["swap"] = {"device": "zram", "size": study["swap"]["size"]}
     for nested in (study.get("nested", {}), *(each.get("nested", {}) for each in _classes(study).values())):
         nested.pop("l1_paging", None)
         nested["l1_huge_pages"] = draw(SWITCH)

@@ -226,7 +226,6 @@ class CellSpec(Table):
         shadowed = [self.nested, *(each.nested for each in self.fleet.guest.values())]
         for wrong, why in (
             (self.reclaim.lru != "mglru", 'reclaim.lru = "classic" has none'),
-            (self.swap.device not in ("zram", "none"), f'swap.device = "{self.swap.device}": it takes zram, or none'),
             (
                 self.host.sample != "1",
                 f"host.sample {self.host.sample}: reclaim takes 2 MiB at a time, and a sample can't",

@@ -479,10 +479,20 @@ class _StudyReader:
         print(visible(f"coldfleet: {self.place(path, message)}"), file=sys.stderr)
 
     def place(self, path: tuple[str, ...], message: str) -> str:
-        """A message with where its cause stands."""
-        line, key = find_line(self.lines, path), ".".join(path)
+        """A message with where its cause stands: at ``path``, or where the first key that it names is set."""
+        line, key = find_line(self.lines, path or self.named_in(message)), ".".join(path)
         at = line or ("" if message.startswith(key) else key)
         return f"{self.where}:{at}: {message}" if at else f"{self.where}: {message}"
+
+    def named_in(self, message: str) -> tuple[str, ...]:
+        """The first key or [table] of this study that a message names, dotted keys before others; () if none."""
+        words = re.findall(r"\[?[\w-]+(?:\.[\w-]+)*", message)
+        for word in sorted(words, key=lambda word: "." not in word):
+            dotted = word.removeprefix("[")
+            path = tuple(f"{self.sections.get(dotted, '')}.{dotted}".strip(".").split("."))
+            if path in self.lines and (word != dotted or table_at(list(path), Study) is None):
+                return path
+        return ()
 
 
 def _as_list(value: Any) -> list[Any]:

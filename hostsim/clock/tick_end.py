@@ -23,6 +23,7 @@ _FAULT, _SWAP_IN, _RECLAIM, _FILE_READ, _IDLE = (
     int(cause) for cause in (Cause.FAULT, Cause.SWAP_IN, Cause.RECLAIM, Cause.FILE_READ, Cause.IDLE)
 )
 _MEMORY, _IO = range(len(RESOURCES))
+_MORE_OF_HUGE = PTRS_PER_PTE - 1  # a huge page is written in one request
 _SITES, _MMU_WRITE, _RMAP = MONITOR + 1, LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
 
 
@@ -127,6 +128,7 @@ def _add_swap_traffic(queue: Record, events: Record) -> None:
     """What a guest has had read from swap and written to it."""
     queue.pages += events.pswpin + events.pswpout
     queue.requests += events.pswpin + events.pswpout - events.swap_ra * queue.merges
+    queue.requests -= events.thp_swpout * _MORE_OF_HUGE
 
 
 @inlined

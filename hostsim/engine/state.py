@@ -323,6 +323,7 @@ NODE = np.dtype(
         ("tick", np.int64),  # now, for whoever watches and for what is written down
         ("async_swap", np.int64),  # the swap device is asynchronous: a page is freed only after its I/O has ended
         ("page_cluster", np.int64),  # vm.page-cluster, 0 for a synchronous swap device
+        ("rotating_swap", np.int64),  # the swap device rotates: its slots are read ahead, not pages around the fault
         ("swap_ra_slot", np.int64),  # MM's three, for the device, if it rotates
         ("swap_ra_hits", np.int64),
         ("swap_ra_window", np.int64),

@@ -166,8 +166,8 @@ class HostMemory:
         list_heads = len(slots) * MAX_NR_GENS * GENERATION_COLUMNS
         code = policy.encode()
         with_huge = any(slot.huge_pages for slot in slots)
-        if with_huge and (async_swap or scale > 1 or not kernel.lru_gen or any(slot.extras for slot in slots)):
-            raise ValueError("huge pages: not with this LRU, swap device, scale or kind of guest")
+        if with_huge and (scale > 1 or not kernel.lru_gen or any(slot.extras for slot in slots)):
+            raise ValueError("huge pages: not with this LRU, scale or kind of guest")
         with_slots = rotating_swap or (with_huge and swap_pages is not None)
         with_extras = any(slot.extras for slot in slots)
         self.kernel, self.slots = kernel, slots
@@ -211,7 +211,7 @@ class HostMemory:
         )
         node = self.machine.node[0]
         node["min_ttl_ms"], node["async_swap"], node["free_pages"] = min_ttl_ms, async_swap, free_pages
-        node["page_cluster"] = page_cluster if async_swap else 0
+        node["page_cluster"], node["rotating_swap"] = page_cluster if async_swap else 0, rotating_swap
         node["swap_ra_hits"], node["swap_ra_slot"] = FIRST_HITS, FAR_AWAY
         node["memory_pages"] = free_pages + sum(slot.kernel_pages for slot in slots if slot.online)
         node["swap_pages"] = node["free_slots"] = UNLIMITED if swap_pages is None else swap_pages

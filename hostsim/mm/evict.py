@@ -295,8 +295,6 @@ def unmap_and_write(m: Machine, g: int, page: int) -> bool:
     cache or page cache. A page for which swap has no slot is activated.
     """
     row = page_row(m, page)
-    if row.flags & (FILE_PAGE | SWAPCACHE):
-        return _write_cached(m, g, page)
     if row.flags >> ORDER_SHIFT:
         fate = write_huge(m, g, page)
         if fate == GONE:
@@ -304,6 +302,8 @@ def unmap_and_write(m: Machine, g: int, page: int) -> bool:
         if fate == KEPT:
             activate_isolated(m, g, page)
             return False
+    if row.flags & (FILE_PAGE | SWAPCACHE):
+        return _write_cached(m, g, page)
     if not take_slot(m, page):
         activate_isolated(m, g, page)
         return False

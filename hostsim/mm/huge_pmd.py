@@ -16,6 +16,7 @@ from coldfleet.hostsim.engine.state import (
     LOCKS,
     MAPS_HUGE,
     ORDER_SHIFT,
+    PG_DIRTY,
     PMD_POPULATED,
     PMD_YOUNG,
     PRIMARY,
@@ -23,6 +24,7 @@ from coldfleet.hostsim.engine.state import (
     SHADOW,
     SHADOW_MAPPED,
     SMALL_SPTES,
+    SWAPCACHE,
     TDP,
     TDP_MAPPED,
     TOUCHED,
@@ -121,39 +123,48 @@ def _install_table(m: Machine, table: int) -> None:
 
 
 @compiled
-def _swap_out(m: Machine, g: int, page: int) -> int:
-    """A huge page goes to a synchronous swap device as a whole, to 512 slots that it has.
-
-    A simplification: without room in the pool it stays as it was, where the kernel keeps it unmapped in the swap cache.
-    """
-    if not store_huge(m, g, page):
-        return KEPT
+def _unmap_huge(m: Machine, g: int, page: int) -> None:
+    """A huge page that has its slots is unmapped, and counts as written as a whole."""
     for each in range(page, page + PTRS_PER_PTE):
         unmap(m, each)
     _install_table(m, page // PTRS_PER_PTE)
     m.mms[g].unmapped += 1
     m.events[g].thp_swpout += 1
-    m.events[g].pswpout += PTRS_PER_PTE
     m.events[g].resident_pages -= PTRS_PER_PTE
+
+
+@compiled
+def _swap_out(m: Machine, g: int, page: int) -> int:
+    """A huge page goes to a synchronous swap device as a whole.
+
+    A simplification: without room in the pool it stays as it was, where the kernel keeps it unmapped in the swap cache.
+    """
+    if not store_huge(m, g, page):
+        return KEPT
+    _unmap_huge(m, g, page)
+    m.events[g].pswpout += PTRS_PER_PTE
     return GONE
 
 
 @compiled
-def _split(m: Machine, g: int, page: int) -> None:
-    """split_folio_to_list: an isolated huge page, which swap can't take whole, becomes 512 small ones.
-
-    All but the first are taken next after those that are isolated already. Their PTEs are as old as the PMD was.
-    """
+def _break_up(m: Machine, page: int, flags: int) -> None:
+    """An isolated huge page becomes small ones with these flags: all but the first are taken next after those that are
+    isolated already."""
     row = page_row(m, page)
-    row.flags &= _OF_FOLIO
+    row.flags = (row.flags & _OF_FOLIO) | flags
     for each in range(page + 1, page + PTRS_PER_PTE):
         other = page_row(m, each)
         other.state, other.flags, other.shadow = row.state, row.flags, NEVER
         m.victims[m.node[0].isolated] = each
         m.node[0].isolated += 1
-    table = page // PTRS_PER_PTE
-    zap_sptes(m, table)
-    _install_table(m, table)
+
+
+@compiled
+def _split(m: Machine, g: int, page: int) -> None:
+    """split_folio_to_list, where swap can't take a huge page whole. The PTEs are as old as the PMD was."""
+    _break_up(m, page, 0)
+    zap_sptes(m, page // PTRS_PER_PTE)
+    _install_table(m, page // PTRS_PER_PTE)
     m.mms[g].unmapped += 1
     m.events[g].thp_split_page += 1
     m.events[g].thp_swpout_fallback += 1
@@ -161,10 +172,18 @@ def _split(m: Machine, g: int, page: int) -> None:
 
 @apart(int64, int64, needed=lambda m: len(m.huge) != 0)
 def write_huge(m: Machine, g: int, page: int) -> int:
-    """What becomes of an isolated huge page that is to go: GONE, KEPT, or SPLIT, if swap has no 512 slots in a row."""
-    if take_huge_slots(m, page):
+    """What becomes of an isolated huge page that is to go: GONE, KEPT, or SPLIT, if swap has no 512 slots in a row.
+
+    SPLIT also if the device is asynchronous. A simplification: the kernel keeps it as one in the swap cache until it
+    is written; here it is unmapped and written as one, and small pages in the swap cache wait for that.
+    """
+    if not take_huge_slots(m, page):
+        _split(m, g, page)
+        return SPLIT
+    if not m.node[0].async_swap:
         return _swap_out(m, g, page)
-    _split(m, g, page)
+    _unmap_huge(m, g, page)
+    _break_up(m, page, SWAPCACHE | PG_DIRTY)
     return SPLIT
 
 

@@ -18,6 +18,7 @@ from coldfleet.hostsim.engine.state import (
     BUSY,
     MAPS_HUGE,
     MONITOR,
+    PG_WRITEBACK,
     PMD_POPULATED,
     PRESENT,
     PRIMARY,
@@ -38,6 +39,7 @@ from coldfleet.hostsim.mm.swap_slots import give_slot
 from coldfleet.hostsim.mm.workingset import NEVER
 
 _NONE = np.uint64(0)
+_IN_USE = BUSY | PG_WRITEBACK  # somebody else holds a reference, or the device does
 
 
 @inlined
@@ -56,7 +58,7 @@ def _is_worth_it(m: Machine, g: int, table: int, max_ptes_none: int, max_ptes_sw
             page, bit = word * 64 + i, np.uint64(1) << np.uint64(i)
             m.events[g].khugepaged_ptes += 1
             if present & bit:
-                if page_row(m, page).flags & BUSY:  # somebody else holds a reference
+                if page_row(m, page).flags & _IN_USE:
                     return False
                 if page_row(m, page).state & REFERENCED:
                     young |= bit
@@ -88,7 +90,7 @@ def _read_swapped(m: Machine, g: int, table: int) -> bool:
     drain(m, m.mms[g].cpu)
     for page in range(first, first + PTRS_PER_PTE):
         present = m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1)
-        if page_row(m, page).flags & BUSY or (not present and _is_swapped(m, page)):
+        if page_row(m, page).flags & _IN_USE or (not present and _is_swapped(m, page)):
             return False
     return True
 

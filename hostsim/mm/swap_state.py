@@ -187,7 +187,7 @@ def read_around(m: Machine, g: int, page: int) -> bool:
 
     True if the CPU's batches have to be drained after that.
     """
-    if len(m.slots):
+    if m.node[0].rotating_swap:
         return _read_cluster(m, g, page)
     return _read_vma(m, g, page)
 
@@ -200,7 +200,7 @@ def meet_in_swap_cache(m: Machine, g: int, page: int) -> None:
     ahead = int(row.flags & PG_READAHEAD != 0)
     row.flags &= ~PG_READAHEAD
     m.events[g].swap_ra_hit += ahead
-    if len(m.slots):
+    if m.node[0].rotating_swap:
         m.node[0].swap_ra_hits += ahead
     else:
         vma = int(page >= mm.own_first)

@@ -124,11 +124,19 @@ def import_trace(
 
 
 def import_pipe(
-    pipe: BinaryIO, name: str, out: Path, window: int, progress: Callable[[ImportProgress], None] | None
+    pipe: BinaryIO,
+    name: str,
+    out: Path,
+    window: int,
+    progress: Callable[[ImportProgress], None] | None,
+    ended: Callable[[], tuple[str, ...]],
 ) -> Trace:
-    """Imports what lackey writes into a pipe; ``name``: of the source. Raises UserError as :func:`import_trace`."""
+    """Imports what lackey writes into a pipe; ``name``: of the source. Raises UserError as :func:`import_trace`.
+
+    ``ended``: called at the end of the pipe, for what there is to note of the program.
+    """
     reading = _Reading([Path(name)], FORMATS["lackey"], {}, "s", window, progress, pipe)
-    return _written(reading, out, name)
+    return _written(reading, out, name, ended)
 
 
 def check_window(window: int) -> None:
@@ -137,7 +145,7 @@ def check_window(window: int) -> None:
         raise UserError(f"window = {window!r:.40}: a number of accesses, 1 (all are kept) to {MAX_WINDOW:,}")
 
 
-def _written(reading: _Reading, place: Path, source: str) -> Trace:
+def _written(reading: _Reading, place: Path, source: str, ended: Callable[[], tuple[str, ...]] = tuple) -> Trace:
     writer = TraceWriter(place, reading.format.kind)
     try:
         for batch in reading.batches():
@@ -145,7 +153,8 @@ def _written(reading: _Reading, place: Path, source: str) -> Trace:
             reading.report(writer.rows)
         if not writer.rows:
             raise UserError(f"{source}: no {reading.format.kind} in it")
-        return writer.finish(source, reading.format.name, reading.clock, reading.objects, reading.notes())
+        notes = reading.notes() + ended()
+        return writer.finish(source, reading.format.name, reading.clock, reading.objects, notes)
     except OSError as error:
         raise UserError(f"{error.filename or place}: {error.strerror or error}") from None
     finally:

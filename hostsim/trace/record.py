@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from coldfleet.hostsim.spec.errors import UserError
@@ -28,7 +29,7 @@ def record_trace(
     ``command``: the program and its arguments; its children are not recorded, and its standard output goes to standard
     error. ``out``: the file, which must not exist. ``window``: as for import_trace; programs make so many accesses that
     something like 10,000 is of use. ``progress``: as for import_trace, without a total. It takes a hundred times as
-    long as the program. Raises UserError if valgrind or the program can't be run.
+    long as the program; a note says if that fails. Raises UserError if valgrind or the program can't be run.
 
         trace = coldfleet.record_trace(["python3", "-c", "print(sum(range(10**5)))"], "sum.parquet", window=1000)
     """
@@ -50,7 +51,7 @@ def record_trace(
         try:
             if not pipe.peek(1):
                 raise UserError(f"valgrind recorded nothing of {command[0]!r:.200}: its exit code is {program.wait()}")
-            return import_pipe(pipe, Path(command[0]).name, place, window, progress)
+            return import_pipe(pipe, Path(command[0]).name, place, window, progress, partial(_exit_note, program))
         finally:
             pipe.close()
             program.terminate()
@@ -59,3 +60,12 @@ def record_trace(
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
+
+
+def _exit_note(program: subprocess.Popen[bytes]) -> tuple[str, ...]:
+    """What there is to note of a program that is at its end."""
+    code = program.wait()
+    if not code:
+        return ()
+    how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+    return (f"the program {how}: what it accessed until then is here",)

@@ -168,10 +168,13 @@ def shrink_folio(host: ReferenceHost, folio: Folio, isolated: list[Folio]) -> bo
             host.device.free_swap(folio)
         return False
     if folio.size > 1:
-        if host.device.take_cluster(folio.table.folios):
+        if not host.device.take_cluster(folio.table.folios):
+            isolated += split_huge(host, folio)
+        elif host.device.async_swap:
+            isolated += write_huge(host, folio)
+        else:
             swap_out_huge(host, folio)
             return True
-        isolated += split_huge(host, folio)
     if folio.kind == ANON and not folio.swapcache:
         if not host.device.take_slot(folio):
             activate(host, folio)
@@ -208,6 +211,21 @@ def swap_out_huge(host: ReferenceHost, folio: Folio) -> None:
     folio.size = 1
     folio.table.huge = False
     folio.table.pmd_young = True  # it is new
+
+
+def write_huge(host: ReferenceHost, folio: Folio) -> list[Folio]:
+    """All pages of a huge page are unmapped at once, and written one after the other; returns all but the first."""
+    host.counters["thp_swpout"] += 1
+    folio.size = 1
+    folio.table.huge = False
+    folio.table.pmd_young = True
+    for page in folio.table.folios:
+        host.mm.unmap(page)
+        page.referenced, page.workingset, page.refs = folio.referenced, folio.workingset, folio.refs
+        page.writable = False
+        page.swapped = page.swapcache = True
+        page.mark_dirty()
+    return folio.table.folios[1:]
 
 
 def split_huge(host: ReferenceHost, folio: Folio) -> list[Folio]:

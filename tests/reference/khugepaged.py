@@ -24,7 +24,7 @@ def is_worth_it(host: ReferenceHost, table: PageTable, max_ptes_none: int, max_p
     for first in range(0, PTRS_PER_PTE, 64):
         word = table.folios[first : first + 64]
         seen += word
-        if any(folio.present and folio.busy for folio in word):
+        if any(folio.present and (folio.busy or folio.writeback) for folio in word):
             return False
         in_swap = sum(map(swapped, seen))
         if in_swap > max_ptes_swap or sum(not f.present and not swapped(f) for f in seen) > max_ptes_none:
@@ -52,7 +52,7 @@ def collapse(host: ReferenceHost, table: PageTable, max_ptes_none: int, max_ptes
             host.counters["refaults"] -= 1
             host.counters["khugepaged_swpin"] += 1
     host.drain()
-    if any(swapped(folio) or folio.busy for folio in table.folios):
+    if any(swapped(folio) or folio.busy or folio.writeback for folio in table.folios):
         host.uncharge(PTRS_PER_PTE)
         return False
     host.uncharge(sum(folio.present for folio in table.folios))

@@ -81,7 +81,6 @@ def test_classes_of_guests_have_the_key_of_their_own() -> None:
     ("change", "said"),
     [
         ({"reclaim": {"lru": "classic"}}, 'reclaim.lru = "classic"'),
-        ({"swap": {"device": "nvme"}}, 'swap.device = "nvme"'),
         ({"host": {"sample": "1/4"}}, "host.sample 1/4"),
         ({"monitor": {"kind": "idle"}}, 'monitor.kind = "idle"'),
         ({"vm": {"tlb_hit": 0.5}}, "may only set tdp"),

@@ -108,7 +108,7 @@ def test_the_command_shows_it(write: Callable[[str], Path], coldfleet: Command) 
         ),
         ('walk = "clear"', 'walk = "clera"', 17, "policy.mine.walk: call 'clera': write 'clear' or 'test'"),
         ("walk =", "wlak =", 17, 'unknown key "wlak" in [policy.mine]: did you mean "walk"?'),
-        ('evict = "clear"\n', "", 0, "policy.mine.evict is missing: set it in [policy.mine]"),
+        ('evict = "clear"\n', "", 10, "policy.mine.evict is missing: set it in [policy.mine]"),
         ('evict = "clear"', 'evict = ""', 10, "policy 'mine': the eviction check asks nobody"),
         ("[policy.mine]", "[policy.six-steps]", 10, "policy 'six-steps' is in the catalogue: give yours another name"),
         (

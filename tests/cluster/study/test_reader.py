@@ -130,6 +130,33 @@ def test_error_names_the_line_of_an_axis_over_several_lines(study_text: str, tmp
         read_study(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "named", "why"),
+    [
+        ('mode = "limit"', 'mode = "pressure"', "mode =", 'reclaim.mode "pressure" needs time'),
+        ('mode = "limit"', "min_ttl_ms = 100", "min_ttl_ms =", "reclaim.min_ttl_ms is a time"),
+        (
+            "[0, 0.5, 1]",
+            '[0]\n"host.hugetlb" = ["2 MiB", "4 MiB"]',
+            '"host.hugetlb" =',
+            "host.hugetlb 2 MiB is a part of",
+        ),
+        ("[fleet]", 'scenario = "vm scan"\n[fleet]', "guests_per_host =", "fleet.guests_per_host is 2, but"),
+        ("overcommit = 1.5", "overcommit = 1.5\nlimit = 0.5", "overcommit =", "overcommit 1.5 and limit 0.5"),
+    ],
+)
+def test_a_check_of_several_keys_names_the_line_of_the_first_that_is_set(
+    old: str, new: str, named: str, why: str, study_text: str, tmp_path: Path
+) -> None:
+    text = study_text.replace(old, new)
+    (tmp_path / "s.toml").write_text(text)
+    line = next(number for number, each in enumerate(text.splitlines(), 1) if each.startswith(named))
+    with pytest.raises(UserError) as refused:
+        read_study(tmp_path / "s.toml")
+    assert str(refused.value).startswith(f"{tmp_path / 's.toml'}:{line}: "), refused.value
+    assert why in str(refused.value)
+
+
 def test_key_lines_skip_strings_and_arrays() -> None:
     text = 'a = """\nb = 1\n"""\nc = [\n  "d = 1", # ]\n]\n[t."u.v"]\ne.f = {g = 1}\n[[h]]\ni = "[" # [\nj = 1\n'
     lines = key_lines(text)

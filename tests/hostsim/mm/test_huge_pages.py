@@ -18,7 +18,7 @@ from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.hostsim.mm.khugepaged import collapse
 from coldfleet.policies import Site, get_policy
 from tests.hostsim.mm.test_reference import SHARES, TOUCH
-from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each
+from tests.hostsim.side_by_side import Operation, Shape, SideBySide, check_after_each, with_device
 
 OPERATIONS = st.one_of(
     st.tuples(st.just("populate"), SHARES),
@@ -32,13 +32,14 @@ OPERATIONS = st.one_of(
         st.just("collapse"), st.integers(0, 5), st.sampled_from([0, 100, 511]), st.sampled_from([0, 64, 300, 511])
     ),
     st.tuples(st.just("stop_nested")),
+    st.tuples(st.just("complete_io")),
 )
 
 
 @st.composite
 def shapes(draw: st.DrawFn, kernel: str) -> Shape:
     pages = draw(st.sampled_from([512, 1023, 1024, 1600, 2048, 3000]))
-    return Shape(
+    shape = Shape(
         kernel,
         KERNELS[kernel].policy,
         draw(st.sampled_from(["process", "vm", "nested", "shadow"])),
@@ -52,6 +53,7 @@ def shapes(draw: st.DrawFn, kernel: str) -> Shape:
         swap_pages=draw(st.sampled_from([None, 700, 1300, 2600])),
         l1_huge=draw(st.booleans()),
     )
+    return with_device(draw, shape)
 
 
 def check_many(kernel: str, examples: int) -> None:
@@ -146,6 +148,24 @@ def test_without_512_slots_in_a_row_a_huge_page_is_split_and_its_pages_go_one_by
     check_memory(memory)
 
 
+def test_a_huge_page_stays_in_memory_until_a_device_that_takes_time_has_written_it() -> None:
+    slot = Memslot(4 * PTRS_PER_PTE, huge_pages=True)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"), async_swap=True)
+    memory.touch(0, np.arange(4 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    memory.age(0)
+    memory.age(0)
+    seq = int(memory.lruvec(0)["max_seq"]) - 2
+    memory.evict(0, seq, 200, PTRS_PER_PTE)
+    events = memory.events(0)
+    written = [int(events[name]) for name in ("thp_swpout", "pswpout", "pgsteal", "resident_pages")]
+    assert written == [4, 4 * PTRS_PER_PTE, 0, 0]  # nothing is free yet, so it went on
+    memory.complete_io()
+    memory.age(0)
+    memory.evict(0, seq + 1, 200, PTRS_PER_PTE)
+    assert (int(events["pgsteal"]), int(events["pswpout"])) == (PTRS_PER_PTE, 4 * PTRS_PER_PTE)
+    check_memory(memory)
+
+
 def test_khugepaged_makes_a_huge_page_of_small_ones_and_reads_a_few_from_swap() -> None:
     memory = guest()
     memory.age(0)
@@ -190,9 +210,7 @@ def test_the_shadow_mmu_maps_by_the_page_size_of_l1(l1_huge: bool, faults: int, 
     check_memory(memory)
 
 
-@pytest.mark.parametrize(
-    "given", [{"async_swap": True}, {"scale": 64}, {"kernel": replace(KERNELS["6.12"], lru_gen=False)}]
-)
+@pytest.mark.parametrize("given", [{"scale": 64}, {"kernel": replace(KERNELS["6.12"], lru_gen=False)}])
 def test_huge_pages_are_refused_where_they_are_not_modelled(given: dict[str, Any]) -> None:
     machine: dict[str, Any] = {"kernel": KERNELS["6.12"], "policy": get_policy("locked-6.12"), **given}
     with pytest.raises(ValueError, match="huge pages: not with this"):

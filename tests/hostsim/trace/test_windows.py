@@ -90,6 +90,18 @@ def test_what_valgrind_writes_is_read_as_it_comes(tmp_path: Path, monkeypatch: p
     rows = pq.read_table(trace.path)
     assert (rows["page"].to_pylist(), rows["write"].to_pylist()) == ([1, 5], [True, False])
     assert trace.source == "true"
+    assert not any("the program" in note for note in trace.notes)
+
+
+@pytest.mark.parametrize(
+    ("ending", "note"),
+    [("exit 7", "the program ended with exit code 7"), ("kill -9 $$", "the program was ended by signal 9")],
+)
+def test_a_program_that_fails_is_noted(ending: str, note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    valgrind(tmp_path, rf"printf ' L 1000,8\n' >&$fd; {ending}", monkeypatch)
+    trace = record_trace(["true"], tmp_path / "t.parquet", window=100)
+    assert trace.notes[-1] == f"{note}: what it accessed until then is here"
+    assert Trace.open(trace.path).notes == trace.notes
 
 
 def test_programs_come_along() -> None:
