@@ -166,6 +166,7 @@ def _guest() -> list[pa.Field]:
         _field("nested", pa.bool_(), "", "whether the guest runs a nested VM"),
         _field("arrives", pa.int32(), "", "the tick in which it arrives; 0: it is there from the start"),
         _field("leaves", pa.int32(), "", "the tick in which it leaves; 0: it stays to the end"),
+        _field("lived_ticks", pa.int32(), "ticks", "ticks at whose end it lives, tick 0 not counted"),
         _field("memory_pages", pa.int64(), "pages", "memory of the guest"),
         _field("limit_pages", pa.int64(), "pages", "what it may keep in memory"),
         _field("oom_tick", pa.int32(), "", "the tick in which the OOM killer killed it; -1: it lives"),
