@@ -263,10 +263,14 @@ class HostClock:
         return 1 + int(min(may_come / self.memory.pages_above_min, MAX_SLICES - 1))
 
     def _run_all(self, tick: int, level_ns: int) -> None:
-        """Everybody works until this point of the tick."""
+        """Everybody works until this point of the tick.
+
+        kswapd has no time left up to it when it has run beside the first guest: the others can only wake it.
+        """
         self.memory.set_time((self.now_ns + level_ns) // MS_NS)
-        for g in self._online:
-            self._run_guests(g, g + 1, tick, level_ns, NO_GUEST)
+        second = min(self._online, default=0) + 1
+        for first, last in ((0, second), (second, len(self.guest_ticks))):
+            self._run_guests(first, last, tick, level_ns, NO_GUEST)
             self._run_kswapd(level_ns)
         self._run_aging_thread(level_ns)
         for thread in self._threads.values():

@@ -67,6 +67,8 @@ def run_guests(
     """
     w.m.node[0].tick = tick
     for g in range(first, last):
+        if not w.m.mms[g].online:
+            continue
         if w.v.guests[g].has_work and (starting == EVERY_GUEST or (starting == BUT_THE_FIRST and g > first)):
             w.m.mms[g].used = 1
         needs = _run_guest(w, g, tick, level_ns)

@@ -122,6 +122,16 @@ def _typeof(_machine: Machine, _context: Any) -> MachineType:
     return MACHINE
 
 
+class _OneType(_types.NamedTuple):  # type: ignore[misc]
+    """Hashed by its name: numba hashes the types of arguments on every call, and all members' would be most of it."""
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+extending.register_model(_OneType)(extending.models.TupleModel)
+
+
 def of_one_type(kind: type[_T]) -> type[_T]:
     """For a NamedTuple that has Machines among its fields: numba takes each for what the first one was.
 
@@ -132,7 +142,7 @@ def of_one_type(kind: type[_T]) -> type[_T]:
     @extending.typeof_impl.register(kind)  # type: ignore[untyped-decorator]
     def _typeof_tuple(value: Any, context: Any) -> Any:
         if not known:
-            known.append(_types.NamedTuple([extending.typeof_impl(each, context) for each in value], kind))
+            known.append(_OneType([extending.typeof_impl(each, context) for each in value], kind))
         return known[0]
 
     return kind

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
+
 from coldfleet.hostsim.clock.kernel_threads import KernelThread
 from coldfleet.hostsim.clock.time_account import Thread
 from coldfleet.hostsim.counters.timing import Cause
@@ -58,3 +60,20 @@ def test_what_costs_nothing_is_done_at_once() -> None:
     one.run(1, lambda *_: 0)
     assert not one.runnable
     assert one.thread.used == 0
+
+
+@pytest.mark.parametrize("parts", [0, 1, 100])
+def test_a_thread_that_has_run_up_to_a_point_can_only_be_woken_until_the_next(parts: int) -> None:
+    one = KernelThread(Thread(), 1)
+    one.begin(job(parts, 1))
+    one.run(70, charge)
+    before = one.thread.record.copy()
+    one.run(70, charge)
+    assert one.thread.record == before
+    if not one.busy:
+        one.begin(job(100, 1))
+        one.run(70, charge)
+        assert one.thread.used == before["used"]
+        assert one.thread.record["spent"].tolist() == before["spent"].tolist()
+    one.run(100, charge)
+    assert one.thread.used > before["used"]
