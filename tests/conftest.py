@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Ray run in one process, one after the other, wherever there are several processes."""
+    """Tests that start Ray run in one process, one after the other, wherever there are several processes.
+
+    So do those of a file that share something, so that it is made once.
+    """
     for item in items:
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif isinstance(item, pytest.Function) and any(
+            made.scope == "module" for fixtures in item._fixtureinfo.name2fixturedefs.values() for made in fixtures
+        ):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +41,14 @@ def audited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         defaults = simulate_host.__kwdefaults__
         assert defaults is not None
         monkeypatch.setitem(defaults, "audit", True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """No test cuts the power: what is written need not be on the disk before the next one begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,13 @@ Commands import what they need when they run, so that ``--help`` answers at once
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
+from functools import cache, wraps
 from typing import Annotated, Any
 
 import typer
@@ -82,17 +83,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
 )
 """Every command, in the order of the help. A command's name is its function's, its help the docstring."""
 
-app = typer.Typer(
-    name="coldfleet",
-    help="Simulates how hypervisor hosts find cold guest memory, page by page, over a whole fleet.\n\n"
-    "Begin with:\n\n    coldfleet sweep configs/quickstart.toml",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
 
-
-@app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
@@ -117,8 +108,23 @@ def _stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for command in COMMANDS:
-    app.command()(_stoppable(command))
+@cache
+def command_line(name: str = "") -> Any:
+    """All commands, or, where that is the name of one, that one alone: making all takes as long as some run."""
+    app = typer.Typer(
+        name="coldfleet",
+        help="Simulates how hypervisor hosts find cold guest memory, page by page, over a whole fleet.\n\n"
+        "Begin with:\n\n    coldfleet sweep configs/quickstart.toml",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback(invoke_without_command=True)(_options)
+    for command in [command for command in COMMANDS if command.__name__ == name] or COMMANDS:
+        app.command()(_stoppable(command))
+    return typer.main.get_command(app)
+
+
 _COMPLETE = "_COLDFLEET_COMPLETE"  # what shells ask for completion with
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 MAX_MESSAGE = 2000  # characters of a message: an input may be longer
@@ -132,6 +138,7 @@ def main() -> None:
     """
     _open_streams()
     sys.unraisablehook = quiet_once_asked
+    gc.set_threshold(100_000)  # looking for garbage while modules are loaded is a sixth of the start
     code = run_command(sys.argv[1:])
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # all is said
@@ -157,7 +164,7 @@ def run_command(arguments: list[str]) -> int:
     try:
         _check_completion()
         with telling(_say):
-            code = app(arguments, prog_name="coldfleet", standalone_mode=False)
+            code = command_line(*arguments[:1])(arguments, prog_name="coldfleet", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.execution.executor import Executor
     from coldfleet.cluster.results.results import Results
     from coldfleet.cluster.results.storage import Storage
     from coldfleet.cluster.study.plan import Plan
@@ -23,11 +22,26 @@ class ExecutorName(StrEnum):
     SERIAL = "serial"
 
 
+class SweepExecutor(StrEnum):
+    """The same for a sweep, whose work is known."""
+
+    AUTO = "auto"
+    RAY = "ray"
+    SERIAL = "serial"
+
+
 Directory = Annotated[
     str, typer.Argument(help="The results: a directory, or a URI.", metavar="DIR", show_default=False)
 ]
 ExecutorOption = Annotated[
     ExecutorName, typer.Option("--executor", help="ray: in parallel; serial: in this process, without Ray.")
+]
+SweepExecutorOption = Annotated[
+    SweepExecutor,
+    typer.Option(
+        "--executor",
+        help="ray: in parallel; serial: in this process, without Ray; auto: serial for a few seconds of work.",
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time.  [default: all CPUs]")]
 Address = Annotated[str | None, typer.Option(help="Join the Ray cluster at HOST:PORT instead of starting a Ray here.")]
@@ -76,9 +90,11 @@ def say_if_partial(results: Results) -> None:
 def run_and_report(
     plan: Plan,
     where: Results | Storage,
-    executor: Executor,
+    executor: str,
     json: bool,
     *,
+    workers: int | None = None,
+    address: str | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
     audit: bool = False,
@@ -88,7 +104,17 @@ def run_and_report(
     from coldfleet.cluster.execution.sweep import sweep
 
     reporter = make_reporter()
-    results = sweep(plan, where, executor, reporter, retry_failed=retry_failed, fail_fast=fail_fast, audit=audit)
+    results = sweep(
+        plan,
+        where,
+        executor,
+        reporter,
+        workers=workers,
+        address=address,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        audit=audit,
+    )
     return _report(results, json)
 
 

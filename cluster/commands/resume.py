@@ -5,17 +5,17 @@ from __future__ import annotations
 from coldfleet.cluster.commands.execution import (
     Address,
     Directory,
-    ExecutorName,
-    ExecutorOption,
     FailFast,
     Json,
+    SweepExecutor,
+    SweepExecutorOption,
     Workers,
 )
 
 
 def resume(
     directory: Directory,
-    executor: ExecutorOption = ExecutorName.RAY,
+    executor: SweepExecutorOption = SweepExecutor.AUTO,
     workers: Workers = None,
     address: Address = None,
     fail_fast: FailFast = False,
@@ -32,10 +32,8 @@ def resume(
       coldfleet resume s3://bucket/fast_only --address head:6379
     """
     from coldfleet.cluster.commands.execution import run_and_report
-    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.results.results import Results, check_engine
 
-    chosen = make_executor(executor, workers, address)
     results = Results.open(directory)
     check_engine(results)
-    return run_and_report(results.plan, results, chosen, json, fail_fast=fail_fast)
+    return run_and_report(results.plan, results, executor, json, workers=workers, address=address, fail_fast=fail_fast)

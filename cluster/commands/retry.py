@@ -9,10 +9,10 @@ import typer
 from coldfleet.cluster.commands.execution import (
     Address,
     Directory,
-    ExecutorName,
-    ExecutorOption,
     FailFast,
     Json,
+    SweepExecutor,
+    SweepExecutorOption,
     Workers,
 )
 
@@ -20,7 +20,7 @@ from coldfleet.cluster.commands.execution import (
 def retry(
     directory: Directory,
     failed: Annotated[bool, typer.Option("--failed", help="The runs that failed: so far the only choice.")],
-    executor: ExecutorOption = ExecutorName.RAY,
+    executor: SweepExecutorOption = SweepExecutor.AUTO,
     workers: Workers = None,
     address: Address = None,
     fail_fast: FailFast = False,
@@ -36,13 +36,13 @@ def retry(
       coldfleet retry results/quickstart --failed
     """
     from coldfleet.cluster.commands.execution import run_and_report
-    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.results.results import Results, check_engine
     from coldfleet.hostsim.spec.errors import UserError
 
     if not failed:
         raise UserError("retry needs --failed")
-    chosen = make_executor(executor, workers, address)
     results = Results.open(directory)
     check_engine(results)
-    return run_and_report(results.plan, results, chosen, json, retry_failed=True, fail_fast=fail_fast)
+    return run_and_report(
+        results.plan, results, executor, json, workers=workers, address=address, retry_failed=True, fail_fast=fail_fast
+    )

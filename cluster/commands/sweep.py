@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from coldfleet.cluster.commands.execution import Address, Audit, ExecutorName, ExecutorOption, FailFast, Json, Workers
+from coldfleet.cluster.commands.execution import (
+    Address,
+    Audit,
+    FailFast,
+    Json,
+    SweepExecutor,
+    SweepExecutorOption,
+    Workers,
+)
 
 
 def sweep(
@@ -15,7 +23,7 @@ def sweep(
     out: Annotated[
         str | None, typer.Option(help="Directory or URI for the results.  [default: results/<name of the study>]")
     ] = None,
-    executor: ExecutorOption = ExecutorName.RAY,
+    executor: SweepExecutorOption = SweepExecutor.AUTO,
     workers: Workers = None,
     address: Address = None,
     fail_fast: FailFast = False,
@@ -36,7 +44,6 @@ def sweep(
       coldfleet sweep configs/quickstart.toml --out audited --audit
     """
     from coldfleet.cluster.commands.execution import run_and_report
-    from coldfleet.cluster.execution.executor import make_executor
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.results.results import find_results
     from coldfleet.cluster.results.storage import open_storage
@@ -45,10 +52,11 @@ def sweep(
 
     plan = read_study(study)
     storage = open_storage(f"results/{study.stem}" if out is None else out)
-    chosen = make_executor(executor, workers, address)
     found = find_results(storage, plan)
     if found is not None:
         done = len(plan) - len(found.missing)
         going_on = f"{storage}: continuing after {counted(done, 'run')}" if found.missing else f"{storage} is complete"
         make_reporter().say(going_on)
-    return run_and_report(plan, found or storage, chosen, json, fail_fast=fail_fast, audit=audit)
+    return run_and_report(
+        plan, found or storage, executor, json, workers=workers, address=address, fail_fast=fail_fast, audit=audit
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +22,10 @@ from coldfleet.cluster.study.plan import Plan, Run
 
 SAMPLE_S = 20.0  # about, for all that is run
 START_S = 10.0  # until Ray has workers and they have loaded the compiled simulator
+FEW_S = 5.0  # of work that Ray isn't worth starting for
+_RUN_S = 0.002  # of a run without accesses, about
+_ACCESS_S = 1 / 20e6  # of one more access, about
+_LOOKED_AT = 50  # runs
 _LEAST_TICKS = 4  # of a host, if it has as many; in the first it fills its memory
 _MORE = 3  # times as many ticks the next time
 _RECEIPT_BYTES = 170  # a run's part of a line of the journal, measured
@@ -57,6 +62,13 @@ class _Sampled:
     rows: Rows = field(default_factory=lambda: {table: [] for table in TABLES})
     run_s: float = 0.0
     run_rows: dict[str, float] = field(default_factory=dict)
+
+
+def guess_s(plan: Plan, runs: Sequence[int]) -> float:
+    """About how many seconds runs of a plan, by their numbers, take on one core. Nothing is simulated."""
+    some = runs[:: max(1, len(runs) // _LOOKED_AT)]
+    work = sum(run_work(plan.run(index).cell.spec) for index in some) / max(len(some), 1)
+    return len(runs) * (_RUN_S + work * _ACCESS_S)
 
 
 def estimate(plan: Plan, cells: int, workers: int = 1, reporter: Reporter | None = None) -> Estimate:

@@ -76,7 +76,6 @@ class SerialExecutor:
 
 def make_executor(executor: Executor | str, workers: int | None = None, address: str | None = None) -> Executor:
     """The executor of a name: "ray", in parallel, or "serial", in this process; one that was made before as it is.
-
     ``workers``: processes; None: as many as there are CPUs. ``address``: HOST:PORT of a Ray cluster to join; None:
     a Ray is started here, and stopped at the end. Raises UserError if these don't go together, or are something else.
     """

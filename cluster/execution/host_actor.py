@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from coldfleet.cluster.execution.work import Batch
     from coldfleet.cluster.results.journal import BatchReceipt
     from coldfleet.cluster.study.plan import Plan
+    from coldfleet.hostsim.engine.shipping import CompiledCode
 
 # One actor is one core's worth of work; libraries that start threads of their own would only get in the way.
 ONE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -40,11 +41,15 @@ class HostActor:
         """Tells where it lives; also a proof of life."""
         return Hello(socket.gethostname(), os.getpid(), engine_digest())
 
-    def warm_up(self) -> None:
-        """Compiles the kernels, or loads them."""
+    def warm_up(self, code: CompiledCode | None = None) -> CompiledCode | None:
+        """Loads the kernels, or compiles what isn't there, after ``code`` of another machine; what others can take."""
         from coldfleet.cluster.execution.work import warm_up
+        from coldfleet.hostsim.engine.shipping import pack, unpack
 
+        if code is not None:
+            unpack(code)  # if it doesn't fit, this machine compiles
         warm_up(self._plan)
+        return pack() if code is None else None
 
     def run(self, batch: Batch, where: str) -> BatchReceipt:
         """Simulates a batch; raises FileNotFoundError if this machine doesn't see the results directory."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from coldfleet.cluster.execution import ray_cluster
 from coldfleet.cluster.execution.batching import IN_FLIGHT
@@ -30,6 +30,9 @@ from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
+
+if TYPE_CHECKING:
+    from coldfleet.hostsim.engine.shipping import CompiledCode
 
 MAX_ATTEMPTS = 3  # workers that may die of a run before it counts as failed
 MAX_DEATHS = 5  # deaths in a row, for each slot, without a batch done between them, before the sweep gives up
@@ -73,7 +76,8 @@ class RayExecutor:
         self._own = ray_cluster.OwnRay()  # unless there is an address
         self._watch: ray_cluster.OwnRay | ClusterWatch = self._own
         self._nodes: Nodes  # if there is one
-        self._warm: set[str] = set()  # its machines that have compiled
+        self._warm: set[str] = set()  # its machines that have the kernels
+        self._code: CompiledCode | None = None  # what the first of them compiled
         self._plan: Plan  # once it is started
         self._sent: Plan  # the same, as it is sent to actors
         self._worker_bytes: int  # the memory that each of them asks for
@@ -155,13 +159,17 @@ class RayExecutor:
             self._ray.kill(slot.actor)
 
     def _compile(self, patience_s: float) -> None:
-        """Has one worker of each new machine of a cluster compile, and takes note of those that have."""
+        """Has the kernels compiled by one worker of the first machine of a cluster, which the others take them from.
+
+        They compile what doesn't fit them. Takes note of those that are ready.
+        """
         compiling = {slot.compiling: slot for slot in self._pool if slot.compiling is not None}
         for ref in self._finished(list(compiling), patience_s) if compiling else []:
             slot = compiling[ref]
             slot.compiling = None
             try:
-                self._ray.get(ref)
+                code = self._ray.get(ref)
+                self._code = self._code or code
                 self._warm.add(slot.machine)
             except self._ray.exceptions.RayTaskError as error:
                 raise UserError(f"the simulator doesn't run on {slot.machine}: {_cause(error)}") from None
@@ -169,9 +177,9 @@ class RayExecutor:
                 self._replace(slot, error)
         busy = self._warm | {slot.machine for slot in self._pool if slot.compiling is not None}
         for slot in self._pool:
-            if slot.machine and slot.machine not in busy:
+            if slot.machine and slot.machine not in busy and (self._warm or not busy):
                 busy.add(slot.machine)
-                slot.compiling = slot.actor.warm_up.remote()
+                slot.compiling = slot.actor.warm_up.remote(self._code)
 
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
         where = storage.address

@@ -11,7 +11,8 @@ import numpy as np
 
 from coldfleet.cluster.execution.batching import Batches
 from coldfleet.cluster.execution.compiling import compiling_is_said
-from coldfleet.cluster.execution.executor import Executor, make_executor
+from coldfleet.cluster.execution.estimate import FEW_S, guess_s
+from coldfleet.cluster.execution.executor import Executor, SerialExecutor, make_executor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.merging import with_merged
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
@@ -24,13 +25,14 @@ from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import counted, telling
 from coldfleet.hostsim.spec.errors import UserError
 
+AUTO = "auto"  # the name of the executor that suits the work
 MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
 
 
 def sweep(
     study: StudySource,
     out: Results | Storage | Path | str | None = None,
-    executor: Executor | str = "ray",
+    executor: Executor | str = "auto",
     progress: Reporter | bool = False,
     *,
     workers: int | None = None,
@@ -44,7 +46,8 @@ def sweep(
     ``study``: a file, a mapping or a plan (:func:`read_study`). ``out``: the directory of the results, or a URI such as
     ``"s3://bucket/study"``; None: ``results/<name of the study>``; or results that are open already, which are then not
     read a second time. The same call goes on where an interrupted one stopped; where nothing is left to do, it reads
-    the results. ``executor``: "ray", in parallel, or "serial", in this process; the tables are the same. ``workers``:
+    the results. ``executor``: "ray", in parallel; "serial", in this process; "auto": "serial" for a few seconds of
+    work, as Ray takes to start, unless there are ``workers`` or an ``address``. The tables are the same. ``workers``:
     processes, for "ray"; None: one for each CPU. ``address``: HOST:PORT of a Ray cluster to join. ``progress``:
     True shows it on stderr; something with the methods of :class:`coldfleet.Reporter` is told. ``retry_failed``: runs
     that failed before are run again instead. ``fail_fast``: stops at the first run that fails; otherwise a failure is a
@@ -57,7 +60,8 @@ def sweep(
         results = coldfleet.sweep("configs/quickstart.toml", executor="serial", progress=True)
         print(results.table("cells").num_rows, "runs")
     """
-    executor, reporter = make_executor(executor, workers, address), make_reporter(progress)
+    is_free, reporter = executor == AUTO and workers is None and address is None, make_reporter(progress)
+    chosen = make_executor("ray" if executor == AUTO else executor, workers, address)
     with telling(reporter.say):
         plan = read_study(study)
         found: Results | None
@@ -66,21 +70,24 @@ def sweep(
         else:
             storage = open_storage(Path("results") / plan.name if out is None else out)
             found = find_results(storage, plan)
-        if found is not None and not found.damage and not _to_do(found, retry_failed):
+        to_do = range(len(plan)) if found is None else _to_do(found, retry_failed)
+        if found is not None and not found.damage and not to_do:
             if not storage.exists("plan.parquet"):
                 write_plan(storage, plan)
             return found
         for data in plan.data.values():
             data.fetch()
-        with StopRequest() as stop, executor:
+        is_short = is_free and guess_s(plan, to_do) < FEW_S
+        chosen = SerialExecutor() if is_short else chosen
+        with StopRequest() as stop, chosen:
             reporter.say(plan.size)
-            get_ready(executor, plan, reporter, stop)
+            get_ready(chosen, plan, reporter, stop, ": a few seconds of work (--executor ray: on all cores)" * is_short)
             create(storage, plan)
             stop.last_words = f"continue with: coldfleet resume {storage}"
             with Journal(storage) as journal:
                 # another sweep may have been at work until we got the journal
                 results = open_results_of(plan, storage) if found is None else found.reread()
-                passes = Passes(plan, journal, executor, reporter, stop, audit)
+                passes = Passes(plan, journal, chosen, reporter, stop, audit)
                 return passes.run(results, partial(_to_do, retry_failed=retry_failed), fail_fast, once=retry_failed)
 
 
@@ -186,11 +193,11 @@ def _to_do(results: Results, retry_failed: bool) -> list[int]:
     return sorted(results.status.failures) if retry_failed else results.missing
 
 
-def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest) -> None:
-    """Starts an executor that was entered, and says who will do the work. An interrupt ends it at once."""
+def get_ready(executor: Executor, plan: Plan, reporter: Reporter, stop: StopRequest, why: str = "") -> None:
+    """Starts an executor that was entered, and says who will do the work, and why. An interrupt ends it at once."""
     stop.urgent = True
     executor.say = reporter.say
     with compiling_is_said(reporter.say):
         executor.start(plan)
     stop.urgent = False
-    reporter.say(f"on {executor.name}, {counted(executor.slots, 'worker')}")
+    reporter.say(f"on {executor.name}, {counted(executor.slots, 'worker')}{why}")

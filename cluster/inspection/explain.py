@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from coldfleet.cluster.execution.work import guest_rows
 from coldfleet.cluster.inspection.judgement import (
@@ -211,7 +211,7 @@ def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[...,
 def stored_guests(results: Results, run: Run, host: int | None) -> list[dict[str, Any]]:
     """The rows of the guests of one host of a run, or of all; raises :class:`UserError` if there are none."""
     cell_id, replicate = run.cell.cell_id, run.replicate
-    mine = (ds.field("cell_id") == cell_id) & (ds.field("replicate") == replicate)
+    mine = (pc.field("cell_id") == cell_id) & (pc.field("replicate") == replicate)
     rows: list[dict[str, Any]] = results.table("guests", schema("guests").names, mine).to_pylist()
     if not rows:
         raise UserError(f"cell {cell_id}, replicate {replicate} isn't done: coldfleet resume {results.storage}")

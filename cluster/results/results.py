@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from coldfleet.cluster.results.journal import (
@@ -46,6 +45,7 @@ from coldfleet.hostsim.spec.errors import UserError, nearest
 if TYPE_CHECKING:
     import pandas
     import polars
+    import pyarrow.dataset as ds
 
 FORMAT = "coldfleet results"
 _HEAD = {"study": dict, "engine": str, "versions": dict, "created": str}  # what is read of study.json
@@ -149,6 +149,8 @@ class Results:
         that rows meet.
         Raises UserError for a table or column that there isn't.
         """
+        import pyarrow.dataset as ds  # and pandas with it, if it is installed: a fifth of a second
+
         known = schema(name).names if isinstance(name, str) and name in TABLES else None
         if known is None:
             check_argument("the table", name, str, "a text")
@@ -203,9 +205,13 @@ class Results:
 
     def dataset(self, name: str) -> ds.Dataset:
         """The rows of a table as a dataset, in any order; each run is there once."""
+        import pyarrow.dataset as ds
+
         return ds.dataset(self.table(name)) if self.status.repeats else self._files(name)
 
     def _files(self, name: str) -> ds.Dataset:
+        import pyarrow.dataset as ds
+
         unused = self.status.unused_parts()
         named = [part.name for part in self.parts if part.table == name and part.name not in unused]
         files = [self.storage.path(f"parts/{part}") for part in named]

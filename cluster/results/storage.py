@@ -25,6 +25,7 @@ from pyarrow import fs
 from coldfleet.hostsim.spec.errors import UserError
 
 ANSWER_WITHIN_S = 12.0
+ATTEMPTS = 3  # of three seconds each
 _CHECK = "check the address, the credentials and the network"
 _CHUNK = 1 << 20
 
@@ -197,8 +198,8 @@ def _with_timeouts(filesystem: Any) -> Any:
     That of Google's goes on for two minutes all the same, so its first answer is waited for elsewhere.
     """
     if isinstance(filesystem, fs.S3FileSystem):
-        _, (options,) = filesystem.__reduce__()  # the three seconds of its timeout, three times
-        return fs.S3FileSystem(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3))
+        _, (options,) = filesystem.__reduce__()
+        return fs.S3FileSystem(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
     if isinstance(filesystem, fs.GcsFileSystem):
         _, (options,) = filesystem.__reduce__()
         return fs.GcsFileSystem(**{**options, "retry_time_limit": timedelta(seconds=10)})

@@ -1,7 +1,8 @@
 """How the hot loops are compiled, and the few instructions that they need.
 
 Compiled code is kept on disk in a folder named by a hash of the engine's whole source, because numba itself looks
-only at the file of the outermost function and would go on using what an edited callee has made wrong.
+only at the file of the outermost function and would go on using what an edited callee has made wrong. In it nothing
+says where the sources are, so that it is good for every installation of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from numba import types
+from numba.core import caching as numba_caching
 from numba.extending import intrinsic as numba_intrinsic
 
 from coldfleet.hostsim.engine import machine_type  # noqa: F401 - tells numba what a Machine is
@@ -24,27 +26,54 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _njit: Any = numba.njit
 _intrinsic: Any = numba_intrinsic
 _config: Any = numba.config
+_caching: Any = numba_caching
+_ROOT = Path(__file__).parents[2]
 _SOURCES = ("hostsim", "policies")
 
 
-def _use_cache_of_this_source() -> None:
+def _use_cache_of_this_source() -> Path | None:
     """Points numba's cache to ~/.cache/coldfleet/HASH, unless the user chose a place or there is none to write to."""
     if _config.CACHE_DIR:
-        return
-    root = Path(__file__).parents[2]
+        return None
     digest = hashlib.sha256()
-    for file in sorted(file for source in _SOURCES for file in (root / source).rglob("*.py")):
+    for file in sorted(file for source in _SOURCES for file in (_ROOT / source).rglob("*.py")):
         digest.update(file.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coldfleet" / digest.hexdigest()[:16]
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return
-    if os.access(cache, os.W_OK):
-        _config.CACHE_DIR = str(cache)
+        return None
+    if not os.access(cache, os.W_OK):
+        return None
+    _config.CACHE_DIR = str(cache)
+    _caching.CacheImpl._locator_classes.insert(0, Locator)
+    return cache
 
 
-_use_cache_of_this_source()
+class Locator(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
+    """Where numba keeps a function of ours: in a folder named by its package. The hash of the sources is above it."""
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> Locator | None:
+        """None: it is somebody else's."""
+        return cls(function, file) if Path(file).is_relative_to(_ROOT) else None
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, file: str) -> str:
+        """The name of the folder."""
+        return Path(file).parent.name
+
+    def ensure_cache_path(self) -> None:
+        """Makes the folder."""
+        os.makedirs(self.get_cache_path(), exist_ok=True)
+
+    def get_source_stamp(self) -> str:
+        """Nothing more."""
+        return ""
+
+
+OWN_CACHE = _use_cache_of_this_source()
+"""Where compiled code is kept under that hash; None: somewhere else, or nowhere."""
 
 # The callers in Python own the arrays, so compiled code counts no references (_nrt; it can't allocate either):
 # counting them costs more than the work of the small functions.

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import pytest
 
 from coldfleet.cluster.commands.cli import run_command
+from coldfleet.cluster.execution.ray_cluster import _obey_environment
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.spec.host_spec import GuestResult, HostResult, HostSpec
 from coldfleet.policies import Policy
-from tests.cluster.ray_node import Head, running_head
+from tests.cluster.ray_node import Head, Node, running_head, wait_for
 
 STUDY = """\
 title = "a small study"
@@ -109,13 +110,6 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
     return pretend(monkeypatch)
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Head]:
-    """A real Ray with one node."""
-    with running_head(1, tmp_path / "head.log") as head:
-        yield head
-
-
 @pytest.fixture(scope="session")
 def ray_token() -> Iterator[str]:
     """A token for the Rays of these tests, so that none is written to the home directory."""
@@ -124,3 +118,24 @@ def ray_token() -> Iterator[str]:
         patch.setenv("RAY_AUTH_TOKEN", token)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         yield token
+
+
+@pytest.fixture(scope="session")
+def cluster(ray_token: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A real Ray with one node, for all tests: starting one takes longer than most of them. They stop what joins it."""
+    with running_head(1, tmp_path_factory.mktemp("cluster") / "head.log", ray_token) as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def two_nodes(cluster: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of that Ray, with a second node, for executors in this process."""
+    node = Node(cluster.joining, cluster.token, tmp_path_factory.mktemp("second") / "node.log")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        _obey_environment(loopback=False)
+        try:
+            wait_for("Ray runtime started", node.log, within_s=120)
+            yield cluster.address
+        finally:
+            node.stop()

@@ -85,9 +85,9 @@ class Head(NamedTuple):
 
 
 @contextmanager
-def running_head(cpus: int, log: Path) -> Iterator[Head]:
-    """A head with so many CPUs, which is stopped at the end."""
-    token, port = secrets.token_hex(32), free_port()
+def running_head(cpus: int, log: Path, token: str = "") -> Iterator[Head]:
+    """A head with so many CPUs, and this token or one of its own, which is stopped at the end."""
+    token, port = token or secrets.token_hex(32), free_port()
     with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
         place = ["--port", str(port), "--node-ip-address", "127.0.0.1", "--temp-dir", short]
         words = ["--head", "--num-cpus", str(cpus), "--include-dashboard", "false", *place]

@@ -192,7 +192,7 @@ def study(tmp_path: Path) -> Path:
     return path
 
 
-def test_capacity_in_json_and_in_words(study: Path, coldfleet: Command) -> None:
+def test_capacity_in_json_and_in_words(study: Path, tmp_path: Path, coldfleet: Command) -> None:
     ask: tuple[object, ...] = ("capacity", study, "--at", "nested_ratio=1", "--slo", "fault_rate_mean<18%", *SERIAL)
     ask = (
         *ask,
@@ -208,6 +208,8 @@ def test_capacity_in_json_and_in_words(study: Path, coldfleet: Command) -> None:
         "1000",
         "--confidence",
         "90",
+        "--out",
+        tmp_path / "runs",
     )
     found = json.loads(coldfleet(*ask, "--json").out)
     best, base = found["policies"]

@@ -118,7 +118,21 @@ def study(tmp_path: Path) -> Path:
 
 def test_map_in_characters_json_and_svg(study: Path, tmp_path: Path, coldfleet: Command) -> None:
     pytest.importorskip("altair")
-    ask = ("map", study, "--x", "nested_ratio", "--y", "exposed_share", "--depth", "1", "--at", "ticks=2", *SERIAL)
+    where = ("--out", tmp_path / "runs")
+    ask = (
+        "map",
+        study,
+        "--x",
+        "nested_ratio",
+        "--y",
+        "exposed_share",
+        "--depth",
+        "1",
+        "--at",
+        "ticks=2",
+        *where,
+        *SERIAL,
+    )
     said = coldfleet(*ask, "--picture", tmp_path / "map.svg")
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 100

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from coldfleet.cluster.commands import output
-from coldfleet.cluster.commands.cli import COMMANDS, app
+from coldfleet.cluster.commands.cli import COMMANDS, command_line
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.study.reader import read_study
@@ -100,14 +99,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs everything in this process, without Ray."""
-    for place in ("executor", "trials"):
+    for place in ("sweep", "trials"):
         monkeypatch.setattr(f"coldfleet.cluster.execution.{place}.make_executor", lambda *arguments: SerialExecutor())
 
 
 def words_of(line: str) -> list[str]:
     """The arguments of an example, in a budget that a test has."""
     words = shlex.split(line.partition(" > ")[0])[1:]
-    return [*words, "--budget", "2000"] if words[0] in QUESTIONS else words
+    return [*words, "--budget", "2000" if words[0] == "search" else "600"] if words[0] in QUESTIONS else words
 
 
 @pytest.mark.parametrize("line", [marked(line) for line in RUN_HERE])
@@ -144,7 +143,7 @@ def test_an_example_runs_as_printed(
 @pytest.mark.parametrize("line", [line for line in examples() if ELSEWHERE.search(line)])
 def test_an_example_that_needs_a_cluster_is_understood(line: str) -> None:
     name, *words = shlex.split(line.partition(" > ")[0])[1:]
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = command_line().commands[name]
     command.make_context(name, words)
 
 
@@ -192,6 +191,8 @@ def test_tables_fit_and_words_are_whole(
     words = words_of(line)
     if words[0] == "query":
         pytest.importorskip("duckdb")
+    if words[0] in QUESTIONS:
+        words += ["--out", str(request.getfixturevalue("tmp_path") / "runs")]  # which are simulated once
     place: Path = request.getfixturevalue("watched" if words[0] in WATCHED else "folder")
     monkeypatch.chdir(place)
     if words[0] in WATCHED:

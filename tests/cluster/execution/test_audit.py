@@ -39,7 +39,7 @@ def run_audited(study: dict[str, Any]) -> None:
         simulate_run(run, audit=True)
 
 
-@settings(QUIET, max_examples=30, derandomize=True)
+@settings(QUIET, max_examples=16, derandomize=True)
 @given(study=studies())
 def test_no_study_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)
@@ -52,7 +52,7 @@ def test_no_study_of_many_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)
 
 
-@settings(QUIET, max_examples=12, derandomize=True)
+@settings(QUIET, max_examples=8, derandomize=True)
 @given(study=huge_studies())
 def test_no_study_with_huge_pages_breaks_a_law(study: dict[str, Any]) -> None:
     run_audited(study)

@@ -29,6 +29,14 @@ Command = Callable[..., Said]
 
 
 @pytest.fixture
+def study_file(tmp_path: Path, study_text: str) -> Path:
+    """A third of the usual runs: each is a batch."""
+    path = tmp_path / "small.toml"
+    path.write_text(study_text.replace("replicates = 3", "replicates = 1"))
+    return path
+
+
+@pytest.fixture
 def whole(plan: Plan, tmp_path: Path, fake_engine: list[HostSpec], monkeypatch: pytest.MonkeyPatch) -> Results:
     """The undisturbed sweep, with as many batches as runs, as the disturbed one has."""
     monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
@@ -88,7 +96,7 @@ def test_second_sweep_on_a_directory(
 
 
 def test_full_disk(whole: Results, study_file: Path, coldfleet: Command, disk: Callable[[str], Path]) -> None:
-    out = disk("size=700k") / "out"
+    out = disk("size=800k") / "out"
     said = coldfleet("sweep", study_file, "--out", out, "--executor", "serial")
     assert_fails(said, f"No space left on device; once that is mended, continue with: coldfleet resume {out}")
     assert 0 < Results.open(out).status.done < len(whole.plan)

@@ -23,10 +23,11 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.verify import verify
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
-from tests.cluster.conftest import Said
+from tests.cluster.conftest import STUDY, Said
 
 WITHIN_S = 60.0  # on an idle machine it takes 1 to 2; a test makes no statement on speed
 
+LONGER = STUDY.replace("ticks = 4", "ticks = 100").replace("2048", "8192")  # runs of a tenth of a second
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -54,10 +55,12 @@ def start(longer_study: Path, tmp_path: Path) -> Iterator[Start]:
             process.kill()
 
 
-@pytest.fixture
-def whole(longer_study: Path, tmp_path: Path) -> Results:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The undisturbed sweep; the kernels are compiled after it."""
-    return sweep(read_study(longer_study), tmp_path / "whole", SerialExecutor())
+    place = tmp_path_factory.mktemp("whole")
+    (place / "small.toml").write_text(LONGER)
+    return sweep(read_study(place / "small.toml"), place / "out", SerialExecutor())
 
 
 def interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> str:
@@ -105,8 +108,7 @@ def check_and_finish(out: Path, said: str, whole: Results) -> None:
 
 @pytest.fixture
 def longer_study(study_file: Path) -> Path:
-    """Runs of a tenth of a second."""
-    study_file.write_text(study_file.read_text().replace("ticks = 4", "ticks = 100").replace("2048", "8192"))
+    study_file.write_text(LONGER)
     return study_file
 
 

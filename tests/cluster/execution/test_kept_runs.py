@@ -35,7 +35,7 @@ from tests.cluster.ray_node import Node, environment, free_port, wait_for
 Command = Callable[..., Said]
 SERIAL = ("--executor", "serial", "--json")
 ROOT = Path(__file__).parents[3]
-BUDGET = ("--budget", "300")  # of runs: a time would be spent differently on each machine
+BUDGET = ("--budget", "120")  # of runs: a time would be spent differently on each machine
 
 Question = Callable[[Path], tuple[object, ...]]
 QUESTIONS: dict[str, Question] = {

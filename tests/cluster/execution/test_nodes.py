@@ -157,7 +157,7 @@ def test_too_few_file_descriptors_are_one_line(
     coldfleet: Callable[..., Said], study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 512))
-    said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out", "--executor", "ray")
     *first, last = said.err.splitlines()
     assert (said.code, len(first)) == (2, 1)  # how large the study is
     assert "too few file descriptors: Ray needs 1024, and this process may have 512: raise the hard limit" in last

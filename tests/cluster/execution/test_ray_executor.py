@@ -66,6 +66,26 @@ def test_pool_gives_the_same_tables_within_its_window(
     assert fake_ray.shut_down
 
 
+@pytest.mark.parametrize(
+    ("ticks", "more", "by_ray"),
+    [(4, [], False), (10**6, [], True), (4, ["--executor", "ray"], True), (4, ["--workers", "1"], True)],
+)
+def test_ray_is_for_what_takes_longer_or_who_wants_it(
+    ticks: int,
+    more: list[str],
+    by_ray: bool,
+    fake_ray: FakeRay,
+    study_file: Path,
+    tmp_path: Path,
+    coldfleet: Callable[..., Said],
+) -> None:
+    study_file.write_text(study_file.read_text().replace("ticks = 4", f"ticks = {ticks}"))
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out", *more)
+    assert said.code == 0
+    assert bool(fake_ray.actors) == by_ray
+    assert f"\non {'ray' if by_ray else 'serial'}, " in said.err
+
+
 def test_batches_of_a_dead_worker_are_done_by_another(
     fake_ray: FakeRay, expected: Results, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +138,11 @@ def test_work_of_a_slow_worker_is_done_by_an_idle_one_too(
 
 
 @pytest.mark.cluster
-def test_a_stopped_worker_holds_nothing_up(plan: Plan, tmp_path: Path, ray_token: str) -> None:
+def test_a_stopped_worker_holds_nothing_up(
+    plan: Plan, tmp_path: Path, ray_token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_executor, "LATE_S", 1.0)
+
     class Stopping(RayExecutor):
         stopped = ""
 
@@ -262,7 +286,7 @@ def test_end_of_a_process_of_rays_own_is_one_line(
 
     monkeypatch.setattr("coldfleet.cluster.execution.batching.MAX_RUNS", 1)
     monkeypatch.setattr(ray_cluster.OwnRay, "_look", look)
-    said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out", "--executor", "ray")
     assert (said.code, said.out) == (4, "")
     last = said.err.splitlines()[-1]
     assert last.startswith("coldfleet: Ray's process raylet has ended unexpectedly")
@@ -300,21 +324,6 @@ def test_unreachable_address_is_one_line_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture(scope="session")
-def real_address(ray_token: str) -> Iterator[str]:
-    """A Ray cluster of two nodes with one CPU each."""
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        cluster.add_node(num_cpus=node["num_cpus"], object_store_memory=node["object_store_memory"])
-        cluster.wait_for_nodes()
-        yield cluster.address
-    finally:
-        cluster.shutdown()
-
-
 class KillingExecutor(RayExecutor):
     """Kills the process of a busy worker after the first batch."""
 
@@ -331,9 +340,9 @@ class KillingExecutor(RayExecutor):
     ("kind", "workers"), [(RayExecutor, 1), (RayExecutor, 2), (KillingExecutor, 2)], ids=["one", "two", "killed"]
 )
 def test_ray_gives_the_tables_of_the_serial_executor(
-    kind: type[RayExecutor], workers: int, real_address: str, expected: Results, plan: Plan, tmp_path: Path
+    kind: type[RayExecutor], workers: int, two_nodes: str, expected: Results, plan: Plan, tmp_path: Path
 ) -> None:
-    results = sweep(plan, tmp_path / "out", kind(workers, real_address))
+    results = sweep(plan, tmp_path / "out", kind(workers, two_nodes))
     assert not results.missing
     assert not results.failed
     assert_same_tables(results, expected)

@@ -384,7 +384,7 @@ def test_runs_on_demand_are_cut_too(plan: Plan, fake_engine: list[HostSpec], sin
 
 
 @pytest.mark.cluster
-def test_one_run_keeps_all_workers_busy(tmp_path: Path, ray_token: str) -> None:
+def test_one_run_keeps_all_workers_busy(tmp_path: Path, two_nodes: str) -> None:
     plan = read_study(
         {
             **ALIKE,
@@ -395,7 +395,7 @@ def test_one_run_keeps_all_workers_busy(tmp_path: Path, ray_token: str) -> None:
         }
         | {"guest": {"memory": "16 MiB", "accesses_per_tick": 16384}}
     )
-    results = sweep(plan, tmp_path / "two", RayExecutor(2))
+    results = sweep(plan, tmp_path / "two", RayExecutor(2, two_nodes))
     workers = Counter(batch.worker for batch in receipts(results) if batch.shard)
     assert len(workers) == 2
     assert min(workers.values()) >= 2

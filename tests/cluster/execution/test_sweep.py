@@ -15,6 +15,7 @@ import pytest
 
 from coldfleet.cluster.commands.output import WIDTH
 from coldfleet.cluster.execution.batching import MAX_RUNS, Batches
+from coldfleet.cluster.execution.estimate import FEW_S, guess_s
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.interrupt import StopRequest
 from coldfleet.cluster.execution.sweep import sweep
@@ -45,6 +46,21 @@ def test_summary_fits_the_terminal_and_has_every_cell(serial: Command) -> None:
     assert sum("±" in line for line in lines) == 6
     assert "evict-only" in said.out
     assert said.err.startswith("18 runs = 6 cells x 3 replicates\non serial, 1 worker\n")
+
+
+def test_a_few_seconds_of_work_are_done_without_ray(
+    coldfleet: Command, study_file: Path, tmp_path: Path, fake_engine: list[HostSpec]
+) -> None:
+    said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
+    assert said.code == 0
+    assert "\non serial, 1 worker: a few seconds of work (--executor ray: on all cores)\n" in said.err
+
+
+def test_work_is_guessed_by_the_accesses(plan: Plan) -> None:
+    seconds = guess_s(plan, range(len(plan)))
+    assert guess_s(plan, range(0, len(plan), 3)) == pytest.approx(seconds / 3)
+    longer = replace(plan, base={**plan.base, "ticks": 10**5})
+    assert seconds < FEW_S < guess_s(longer, range(len(plan)))
 
 
 def test_summary_as_json_agrees_with_the_table(serial: Command, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.journal import JOURNAL_NAME, Journal
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
-from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.results.storage import ATTEMPTS, open_storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
@@ -173,10 +173,16 @@ def silent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield f"s3://fleet/study?scheme=http&endpoint_override=127.0.0.1:{port}&region=us-east-1"
 
 
-@pytest.mark.parametrize("command", ["sweep", "status"])
+@pytest.mark.parametrize(("command", "attempts"), [("sweep", 1), ("status", ATTEMPTS)])
 def test_store_that_does_not_answer_is_one_line(
-    command: str, silent: str, study_file: Path, coldfleet: Callable[..., Said]
+    command: str,
+    attempts: int,
+    silent: str,
+    study_file: Path,
+    coldfleet: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("coldfleet.cluster.results.storage.ATTEMPTS", attempts)
     begun = time.monotonic()
     arguments = [study_file, "--out", silent, "--executor", "serial"] if command == "sweep" else [silent]
     said = coldfleet(command, *arguments)

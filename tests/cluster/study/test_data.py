@@ -55,13 +55,12 @@ def done(study: Path | Plan, where: Path) -> Results:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("kind", ["trace", "clone"])
-def test_tables_are_equal_on_ray_and_serial(kind: str, workers: int, traced: Path, tmp_path: Path) -> None:
-    traced.write_text(TRACED.replace('"trace"', f'"{kind}"') + '"clock.mode" = ["replay", "timed"]\n')
+def test_tables_are_equal_on_ray_and_serial(two_nodes: str, traced: Path, tmp_path: Path) -> None:
+    axes = '"guest.workload.kind" = ["trace", "clone"]\n"clock.mode" = ["replay", "timed"]\n'
+    traced.write_text(TRACED.replace('kind = "trace"\n', "").replace("replicates = 2", "replicates = 1") + axes)
     plan = read_study(traced)
     one = done(plan, tmp_path / "serial")
-    other = sweep(plan, tmp_path / "ray", RayExecutor(workers))
+    other = sweep(plan, tmp_path / "ray", RayExecutor(2, two_nodes))
     assert all(one.table(name).equals(other.table(name)) for name in TABLES)
 
 

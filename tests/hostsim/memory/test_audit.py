@@ -97,9 +97,20 @@ def hosts(draw: st.DrawFn) -> HostSpec:
     )
 
 
-@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
 @given(spec=hosts(), policy=st.sampled_from(list(POLICIES)))
 def test_no_law_is_broken(spec: HostSpec, policy: str) -> None:
+    check_laws(spec, policy)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(spec=hosts(), policy=st.sampled_from(list(POLICIES)))
+def test_no_law_of_many_hosts_is_broken(spec: HostSpec, policy: str) -> None:
+    check_laws(spec, policy)
+
+
+def check_laws(spec: HostSpec, policy: str) -> None:
     result = simulate_host(spec, get_policy(policy), seed=1, replicate=0, host=0, audit=True)
     for guest in result.guests:
         event(f"killed: {guest.oom_reason}" if guest.oom_reason else "alive")

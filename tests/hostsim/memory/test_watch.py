@@ -88,9 +88,9 @@ def accesses_of(tick: int) -> npt.NDArray[np.uint32]:
     if tick == 0:
         return np.arange(PAGES, dtype=np.uint32) | np.uint32(ACCESS_WRITE)
     random = np.random.default_rng(tick)
-    pages = (PAGES * random.random(2500) ** 2).astype(np.uint32) * np.uint32(619) % np.uint32(PAGES)
-    pages[random.random(2500) < 0.3] |= np.uint32(ACCESS_L2)
-    pages[random.random(2500) < 0.2] |= np.uint32(ACCESS_WRITE)
+    pages = (PAGES * random.random(1200) ** 2).astype(np.uint32) * np.uint32(619) % np.uint32(PAGES)
+    pages[random.random(1200) < 0.3] |= np.uint32(ACCESS_L2)
+    pages[random.random(1200) < 0.2] |= np.uint32(ACCESS_WRITE)
     return pages
 
 
@@ -162,14 +162,14 @@ def is_more_than_a_touch(change: Change) -> bool:
         ("7.3", "was-fast"),
     ],
 )
-def test_lives_of_random_evicted_pages_are_those_of_the_reference(kernel: str, policy: str) -> None:
-    evicted = sorted({eviction.page for eviction in run_engine(kernel, policy, [])[0].evictions})
-    followed = np.random.default_rng(20).choice(evicted, FOLLOWED, replace=False).tolist()
+def test_lives_of_random_pages_are_those_of_the_reference(kernel: str, policy: str) -> None:
+    followed = np.random.default_rng(20).choice(PAGES, FOLLOWED, replace=False).tolist()
     watch, found = run_engine(kernel, policy, followed)
     assert found == run_reference(kernel, policy, followed)
+    evicted = [any(moment.evicted for moment in watch.lives[page].moments) for page in followed]
+    assert sum(evicted) > FOLLOWED / 2
     for page in followed:
         life = watch.lives[page]
-        assert any(moment.evicted for moment in life.moments)
         every = [
             bool(access & ACCESS_L2)
             for tick in range(TICKS)

@@ -41,15 +41,15 @@ def hot_error(found: dict[str, int]) -> float:
 
 
 def test_the_error_of_hot_pages_grows_with_the_memory_while_the_mean_over_all_falls() -> None:
-    small, large = (run(one_hot_megabyte(pages), DamonSpec()) for pages in (4096, 65536))
+    small, large = (run(one_hot_megabyte(pages), DamonSpec(), ticks=100) for pages in (4096, 65536))
     assert small["damon_hot_accesses"] == large["damon_hot_accesses"] > 0
     assert hot_error(large) > 2 * hot_error(small)
     assert large["damon_rate_error"] / large["damon_samples"] < small["damon_rate_error"] / small["damon_samples"]
 
 
 def test_more_regions_see_a_small_hot_area_better() -> None:
-    guest = one_hot_megabyte(65536)
-    coarse, fine = (run(guest, DamonSpec(min_nr_regions=regions)) for regions in (10, 400))
+    guest = one_hot_megabyte(32768)
+    coarse, fine = (run(guest, DamonSpec(min_nr_regions=regions), ticks=100) for regions in (10, 400))
     assert hot_error(fine) < hot_error(coarse) / 2
 
 
