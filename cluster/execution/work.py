@@ -92,6 +92,8 @@ def simulate_hosts(run: Run, chosen: slice, audit: bool) -> tuple[Rows, npt.NDAr
                 "host": number,
                 "tick": epoch.tick,
                 "free_pages": epoch.free_pages,
+                "guests": epoch.guests,
+                "guest_pages": epoch.guest_pages,
                 **epoch.counters,
                 **epoch.gauges,
             }

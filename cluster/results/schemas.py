@@ -90,6 +90,8 @@ def schema(table: str) -> pa.Schema:
             _HOST,
             _field("tick", pa.int32(), "", "the tick, from 1"),
             _field("free_pages", pa.int64(), "pages", "free pages of the host then; 0: its memory isn't limited"),
+            _field("guests", pa.int32(), "guests", "guests that live on it then"),
+            _field("guest_pages", pa.int64(), "pages", "memory that these were given"),
             *_counters(),
             *_of_time(),
         ],
