@@ -67,7 +67,7 @@ class _Sampled:
 def guess_s(plan: Plan, runs: Sequence[int]) -> float:
     """About how many seconds runs of a plan, by their numbers, take on one core. Nothing is simulated."""
     some = runs[:: max(1, len(runs) // _LOOKED_AT)]
-    work = sum(run_work(plan.run(index).cell.spec) for index in some) / max(len(some), 1)
+    work = sum(run_work(plan.run(index)) for index in some) / max(len(some), 1)
     return len(runs) * (_RUN_S + work * _ACCESS_S)
 
 
@@ -132,8 +132,11 @@ def _look_at(run: Run, patience_s: float, rng: np.random.Generator) -> _Sampled:
 def _host_seconds(run: Run, host: int, patience_s: float) -> tuple[float, Rows]:
     """CPU seconds of a host, and rows of it: all of its ticks if there is time, else some, which the others are like.
 
-    In the first ones it fills its memory, so the price of a tick is what some more of them cost.
+    In the first ones it fills its memory, so the price of a tick is what some more of them cost. Where guests come and
+    go, no part of the time is like the rest, and a shorter run has other hosts: then it is simulated to the end.
     """
+    if run.cell.spec.fleet.over_time:
+        return _time(run, host, run.cell.spec.ticks)
     ticks, some = run.cell.spec.ticks, 1
     before_s, rows = _time(run, host, some)
     spent_s = seconds = before_s
