@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,6 @@ def _of_two(found: ResultsDiff, sides: dict[str, Figures]) -> Figures:
 
 
 def _written(figures: Figures, shown: list[Picture], cell_ids: list[str], **texts: Any) -> str:
-    import vl_convert
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     best = best_policies(figures)
@@ -137,9 +137,17 @@ def _written(figures: Figures, shown: list[Picture], cell_ids: list[str], **text
         cells=packed_cells(figures, cell_ids),
         script=(_HERE / "filter.js").read_text() + (_HERE / "page.js").read_text(),
         style=(_HERE / "page.css").read_text(),
-        library=vl_convert.javascript_bundle(_LIBRARY).replace("</script", "<\\/script"),
+        library=_library(),
         **texts,
     )
+
+
+@cache
+def _library() -> str:
+    """What draws the charts. Making it takes a second."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle(_LIBRARY).replace("</script", "<\\/script")
 
 
 def export(results: Results, folder: Path, names: list[str], cell: int | None = None) -> list[Path]:

@@ -25,6 +25,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from coldfleet.hostsim.engine.building import Unit, build_all, build_missing, cache
+from coldfleet.hostsim.engine.jit import kept
 from coldfleet.hostsim.engine.machine_type import MACHINE, check
 from coldfleet.hostsim.engine.state import RECLAIM, Machine
 
@@ -51,7 +52,7 @@ def apart(*arguments: Any, needed: Callable[[Machine], bool] = always) -> Callab
 
     def declare(function: _F) -> _F:
         options: Any = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        dispatcher: Any = numba.njit(cache=True, error_model="numpy", **options)(function)
+        dispatcher: Any = kept(numba.njit(error_model="numpy", **options)(function))
         called = signature(_RESULTS[function.__annotations__["return"]], MACHINE, *arguments)
         symbol = f"coldfleet.{function.__module__}.{function.__qualname__}"
         slot = np.zeros(1, np.uintp)

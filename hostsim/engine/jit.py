@@ -75,19 +75,34 @@ class Locator(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
 OWN_CACHE = _use_cache_of_this_source()
 """Where compiled code is kept under that hash; None: somewhere else, or nowhere."""
 
+
+class _Cache(_caching.FunctionCache):  # type: ignore[misc]
+    """numba's own, which would load all that it knows of NumPy and SciPy before it looks: a fifth of a warm start."""
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """What was compiled for a signature, or None: then numba loads that, to compile."""
+        return self._load_overload(signature, context)
+
+
+def kept(dispatcher: Any) -> Any:
+    """Has what is compiled of a function kept on disk."""
+    dispatcher._cache = _Cache(dispatcher.py_func)
+    return dispatcher
+
+
 # The callers in Python own the arrays, so compiled code counts no references (_nrt; it can't allocate either):
 # counting them costs more than the work of the small functions.
 
 
 def compiled(function: _F) -> _F:
     """Compiles a function once for all policies, kernels and sizes, and keeps the result on disk."""
-    return cast(_F, _njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)(function))
+    return cast(_F, kept(_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)(function)))
 
 
 def inlined(function: _F) -> _F:
     """For the small functions of the hot paths: compiled callers take them in whole. Not to be called from Python."""
     options = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast(_F, _njit(cache=True, error_model="numpy", _nrt=False, **options)(function))
+    return cast(_F, kept(_njit(error_model="numpy", _nrt=False, **options)(function)))
 
 
 def spliced(function: _F) -> _F:

@@ -59,6 +59,7 @@ class AccessQueues:
         guests["digests"] = FNV_OFFSET
         chunks = np.zeros((len(sources), 1 + 2 * MOST_TICKS), CHUNK)
         self.state = QueueState(guests, chunks, np.zeros(0, np.uint32))
+        self._used = 0  # of the accesses
 
     def make_all(self, g: int, until: int) -> None:
         """A guest makes all accesses of its ticks up to ``until``."""
@@ -137,17 +138,19 @@ class AccessQueues:
             self.baseline.stop_nested(int(self.state.guests[g]["baseline"]))
 
     def _store(self, g: int, drawn: Sequence[npt.NDArray[np.uint32]]) -> None:
-        """Puts what was drawn into the guest's part of the accesses, which grows if it is too small."""
+        """Puts what was drawn into the guest's part of the accesses; if that is too small, it gets one at the end.
+
+        They grow by more than is needed now, or many guests would have all of them copied for each.
+        """
         guests, chunks, accesses = self.state
         length = sum(map(len, drawn))
         if guests[g]["room"] < length:
-            rooms, begins = guests["room"].copy(), guests["begin"].copy()
-            guests[g]["room"] = length
-            guests["begin"] = np.cumsum(guests["room"]) - guests["room"]
-            grown = np.empty(guests["room"].sum(), np.uint32)
-            for old, new, room in zip(begins, guests["begin"], rooms, strict=True):
-                grown[new : new + room] = accesses[old : old + room]
-            self.state = QueueState(guests, chunks, grown)
+            guests[g]["begin"], guests[g]["room"] = self._used, length
+            if (end := self._used + length) > len(accesses):
+                grown = np.empty(max(end, len(accesses) * 5 // 4), np.uint32)
+                grown[: self._used] = accesses[: self._used]
+                self.state = QueueState(guests, chunks, grown)
+            self._used = end
         begin = int(guests[g]["begin"])
         np.concatenate(drawn, out=self.state.accesses[begin : begin + length])
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from coldfleet.cluster.execution.batching import IN_FLIGHT
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.host_actor import Hello, HostActor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
-from coldfleet.cluster.execution.ray_executor import MAX_ATTEMPTS, RayExecutor
+from coldfleet.cluster.execution.ray_executor import MAX_ATTEMPTS, RayExecutor, _Slot
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import Batch
 from coldfleet.cluster.results.journal import BatchReceipt
@@ -30,7 +31,7 @@ from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.conftest import Said
-from tests.cluster.fake_ray import ActorDiedError, FakeRay
+from tests.cluster.fake_ray import Actor, ActorDiedError, FakeRay
 
 
 @pytest.fixture
@@ -135,6 +136,36 @@ def test_work_of_a_slow_worker_is_done_by_an_idle_one_too(
     assert len(done) - 9 == (end == "late")
     assert [batch for batch, by_slow in done if by_slow][1:] == ([done[7][0]] if end == "late" else [])
     assert {part.name for part in results.parts} == results.storage.sizes("parts").keys()
+
+
+class Compiler:
+    """Stands for an actor: it compiles what it isn't given, or can't."""
+
+    def __init__(self, machine: str, works: bool = True) -> None:
+        self.machine = machine
+        self.works = works
+        self.given: list[object] = []
+
+    def warm_up(self, code: str | None) -> str | None:
+        self.given.append(code)
+        if not self.works:
+            raise ActorDiedError("killed")
+        return f"made on {self.machine}" if code is None else None
+
+
+def test_one_machine_compiles_and_the_others_take_it_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers live on each; the first to compile dies of it."""
+    ray, executor = FakeRay(), RayExecutor(address="head:6379")
+    compilers = [Compiler("a", works=False), *(Compiler(machine) for machine in "aabbcc")]
+    ray.actors = [Actor(each, ray) for each in compilers]
+    monkeypatch.setattr(executor, "_ray", ray)
+    monkeypatch.setattr(executor, "_watch", SimpleNamespace(ended=str))
+    monkeypatch.setattr(executor, "_replace", lambda slot, error: executor._pool.remove(slot))
+    executor._pool = [_Slot(actor, None, actor.real.machine) for actor in ray.actors]
+    for _ in range(6):
+        executor._compile(1.0)
+    assert executor._warm == {"a", "b", "c"}
+    assert [each.given for each in compilers] == [[None], [None], [], ["made on a"], [], ["made on a"], []]
 
 
 @pytest.mark.cluster

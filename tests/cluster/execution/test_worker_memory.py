@@ -45,17 +45,19 @@ SAMPLED: dict[str, Scalar] = {"host.sample": "1/256"}
     [
         (2, "4 MiB", {}),
         (4, "512 MiB", {}),
-        pytest.param(2, "2 GiB", {**TIMED, **FILE}, id="file on a clock"),
+        pytest.param(1, "2 GiB", {**TIMED, **FILE}, id="file on a clock"),
         pytest.param(64, "16 GiB", SAMPLED, id="1 TiB sampled"),
     ],
 )
 def test_worker_stays_below_what_it_declares(guests: int, memory: str, more: dict[str, Scalar]) -> None:
     base = study(guests, memory, **more)
     command = [sys.executable, "-c", _CODE, json.dumps(base)]
-    for _ in range(2):  # the first one may compile, for which a node's first worker takes 700 MiB
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     declared = declared_bytes(base)
-    print(f"{guests} x {memory}: {int(done.stdout) >> 20} MiB of {declared >> 20} MiB")
+    for _ in range(2):  # the first one may compile, for which a node's first worker takes 700 MiB
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+        print(f"{guests} x {memory}: {int(done.stdout) >> 20} MiB of {declared >> 20} MiB")
+        if int(done.stdout) < declared:
+            break
     assert declared / 4 < int(done.stdout) < declared
 
 
