@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,7 +40,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def kind_of(guest: GuestSpec) -> GuestSpec:
     """What all guests that do the same have in common."""
-    return replace(guest, name="", limit_pages=0)
+    return replace(guest, name="", limit_pages=0, arrives=0, leaves=0)
 
 
 def memory_of(guest: GuestSpec) -> int:
@@ -52,8 +52,9 @@ def memory_of(guest: GuestSpec) -> int:
 class DramAccount:
     """DRAM of a fleet at one load, in pages. ``promised``, ``used``: of the fleet, in each replicate.
 
-    Promised is the guests' memory, their files included, and the kernel memory that they take. ``guests``: by kind, how
-    many there are. ``means``: by kind, what a guest used. ``spread``: as above, 1 at least.
+    Promised is the guests' memory, their files included, for as long as they live, and the kernel memory that they
+    take. ``guests``: by kind, how many there are. ``means``: by kind, what a guest used while it lived. ``spread``: as
+    above, 1 at least.
     """
 
     promised: tuple[float, ...]
@@ -67,22 +68,25 @@ class DramAccount:
         """The account of replicates: each its hosts and the rows of all guests."""
         promised, used = [], []
         by_kind: dict[GuestSpec, list[float]] = {}
-        by_host: list[tuple[float, Counter[GuestSpec]]] = []
+        by_host: list[tuple[float, dict[GuestSpec, float]]] = []
         for hosts, rows in runs:
-            kinds: list[Counter[GuestSpec]] = [Counter() for _ in hosts]
+            kinds: list[dict[GuestSpec, float]] = [defaultdict(float) for _ in hosts]
             spent = [0.0] * len(hosts)
             promised.append(0.0)
             for row in rows:
                 spec = hosts[row["host"]]
                 guest = spec.guests[row["guest"]]
                 dram = sum(row[name] for name in DRAM) / spec.ticks
-                promised[-1] += memory_of(guest) + sum(row[name] for name in _KERNEL) / spec.ticks
+                there = row["lived_ticks"] / spec.ticks
+                promised[-1] += memory_of(guest) * there + sum(row[name] for name in _KERNEL) / spec.ticks
                 spent[row["host"]] += dram
-                kinds[row["host"]][kind_of(guest)] += 1
-                by_kind.setdefault(kind_of(guest), []).append(dram)
+                kinds[row["host"]][kind_of(guest)] += there
+                of_kind = by_kind.setdefault(kind_of(guest), [0.0, 0.0])
+                of_kind[0] += dram
+                of_kind[1] += there
             used.append(sum(spent))
             by_host += zip(spent, kinds, strict=True)
-        means = {kind: statistics.fmean(values) for kind, values in by_kind.items()}
+        means = {kind: dram / there if there else float(memory_of(kind)) for kind, (dram, there) in by_kind.items()}
         ratios = sorted(spent / sum(means[kind] * n for kind, n in kinds.items()) for spent, kinds in by_host if spent)
         spread = max(ratios[math.ceil(_SPREAD / 100 * len(ratios)) - 1], 1.0) if ratios else 1.0
         guests = Counter(kind_of(guest) for host in runs[0][0] for guest in host.guests)

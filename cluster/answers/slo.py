@@ -1,7 +1,8 @@
 """What a fleet's operator promises: ``promotion_rate<0.2%/min``, ``slowdown_p99 < 5%``.
 
 An SLO bounds a metric of every guest. The worst guest has to keep it, or, with an ending such as ``_p99`` or ``_mean``,
-that percentile or the mean of all guests. Whatever is promised, no guest may be killed (NO_KILLS).
+that percentile or the mean of all guests. Guests count by the time for which they live: ``_p99`` is what holds for 99 %
+of all guest-time. Whatever is promised, no guest may be killed (NO_KILLS).
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from coldfleet.cluster.results.metrics import columns, find_metric
@@ -27,8 +30,8 @@ _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 class Slo:
     """A bound on a metric of guests, or of hosts (``table``).
 
-    ``percent``: of the guests that keep it; 100: the worst does; None: their mean. ``unit``: that of the text, and
-    ``scale`` how much it is in the metric's own.
+    ``percent``: of the guests' time whose guests keep it; 100: the worst does; None: their mean. ``unit``: that of the
+    text, and ``scale`` how much it is in the metric's own.
     """
 
     text: str
@@ -42,8 +45,10 @@ class Slo:
 
     def value(self, rows: Sequence[Mapping[str, Any]]) -> float:
         """The figure that is held against the bound."""
-        values = [self.metric.value(row) for row in rows]
-        return statistics.fmean(values) if self.percent is None else values[self._place(values)]
+        values, weights = [self.metric.value(row) for row in rows], [_lived(row) for row in rows]
+        if self.percent is None:
+            return statistics.fmean(values, weights if any(weights) else None)
+        return values[self._place(values, weights)]
 
     def excess(self, rows: Sequence[Mapping[str, Any]]) -> float:
         """How far the figure is beyond the bound, in units of the bound; negative if the SLO is met."""
@@ -52,17 +57,25 @@ class Slo:
 
     def binding(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The row of the guest that decides: for a mean the worst."""
-        return rows[self._place([self.metric.value(row) for row in rows])]
+        return rows[self._place([self.metric.value(row) for row in rows], [_lived(row) for row in rows])]
 
     def show(self, value: float) -> str:
         """A figure in the SLO's unit."""
         return f"{value / self.scale:.3g}{self.unit}"
 
-    def _place(self, values: Sequence[float]) -> int:
+    def _place(self, values: Sequence[float], weights: Sequence[int]) -> int:
         """Where the value is at or under which ``percent`` of the values are, from the good side (nearest rank)."""
-        percent = 100.0 if self.percent is None else self.percent
         order = sorted(range(len(values)), key=lambda place: values[place] if self.upper else -values[place])
-        return order[max(math.ceil(percent / 100 * len(values)), 1) - 1]
+        if self.percent is None or self.percent == 100:
+            return order[-1]
+        most = max(*weights, 1)
+        shares = list(accumulate(weights[place] / most for place in order))  # whole numbers where all live as long
+        return order[min(bisect_left(shares, self.percent / 100 * shares[-1]), len(order) - 1)]
+
+
+def _lived(row: Mapping[str, Any]) -> int:
+    """For how many ticks a guest lived; hosts count alike."""
+    return int(row.get("lived_ticks", 1))
 
 
 NO_KILLS = Slo("oom_kills<=0", OOM_KILLS, "guests", 100.0, True, 0.0, "", 1.0)

@@ -26,6 +26,7 @@ from coldfleet.cluster.answers.question import (
 )
 from coldfleet.cluster.answers.question import vary as with_values
 from coldfleet.cluster.answers.sizing import DENSITY, DRAM, Binding, DramAccount, FleetSize, HostCount, binding
+from coldfleet.cluster.answers.sizing_over_time import FleetOverTime, PeakHosts
 from coldfleet.cluster.answers.slo import NO_KILLS, parse_slo
 from coldfleet.cluster.execution.executor import Executor
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
@@ -89,7 +90,9 @@ class PolicyCapacity:
     per host", "fragmentation", "one host". ``hosts_uncut``: hosts that would do if guests could be cut in pieces, with
     ``hosts_uncut_interval``; ``guests_per_host``; ``hosts_of_one_guest``: hosts that one guest a host more or less is,
     about. ``checked``: whether a host of that size stayed within its memory in a run, None: it wasn't run;
-    ``check_host_memory_pages``: what it had, ``check_free_pages``: the least that were free.
+    ``check_host_memory_pages``: what it had, ``check_free_pages``: the least that were free. Where guests come and go,
+    ``hosts`` are enough at all times in every replicate, ``hosts_least`` in the easiest; ``peak_hour``: of most memory,
+    since the start of the run; ``binding_moment``: when and why a host less isn't enough, in words.
 
     ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
     ``sentence``: the answer in words.
@@ -117,6 +120,9 @@ class PolicyCapacity:
     checked: bool | None
     check_host_memory_pages: int | None
     check_free_pages: int | None
+    hosts_least: int | None
+    peak_hour: float | None
+    binding_moment: str
     binding: Bottleneck | None
     judged: Mapping[str, str]
     sentence: str
@@ -177,10 +183,10 @@ def capacity(
     several. The worst guest has to meet it; with an ending such as ``_p95`` or ``_mean`` that percentile, or the mean,
     of all guests. ``vary``: the load, a key with numbers, from ``low`` to ``high`` in steps of ``step``; None: as is
     usual for it. ``hosts``: size the answer for a fleet that fills so many hosts; None: the study's. ``headroom``:
-    percent of a host's memory to keep free; ``spare_hosts``: hosts without guests (N+1). ``at``: keys to set to one
-    value. ``confidence``: of each answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs.
-    ``executor``, ``workers``, ``address``, ``progress``: as in :func:`sweep`. ``out``: where the runs are kept, as in
-    :func:`compare`.
+    percent of a host's memory to keep free; ``spare_hosts``: hosts without guests (N+1); where guests come and
+    go, the fullest hosts, which may fail at the peak hour. ``at``: keys to set to one value. ``confidence``: of each
+    answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs. ``executor``, ``workers``, ``address``,
+    ``progress``: as in :func:`sweep`. ``out``: where the runs are kept, as in :func:`compare`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
 
@@ -210,7 +216,12 @@ def capacity(
     only_policies(plan, [path])
     wanted_loads = _loads(plan, path, low, high, step)
     loads, placement = _placeable(plan, path, wanted_loads)
-    fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
+    if plan.cell(0).spec.fleet.over_time:
+        if hosts is not None:
+            raise UserError("hosts: guests that come and go are sized as they are in the study: leave it out")
+        fleet: FleetSize = FleetOverTime.over_time(plan, headroom / 100, spare_hosts)
+    else:
+        fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
     policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
     if limits.runs is not None and limits.runs < (pilot := LOOKS[0] * len(coarse(len(loads))) * len(policies)):
         raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more")
@@ -220,7 +231,7 @@ def capacity(
     columns: dict[str, set[str]] = {each.table: {"host"} for each in slos}
     for each in slos:
         columns[each.table].update(each.metric.needs, *(metric.needs for metric in SUMMARY))
-    columns["guests"].update(("guest", "nested", *DRAM))
+    columns["guests"].update(("guest", "nested", "lived_ticks", *DRAM))
     with Trials(plan, chosen, reporter, columns, out) as trials:
 
         def rows(policy: str, level: int, replicate: int) -> dict[str, list[dict[str, Any]]]:
@@ -383,6 +394,7 @@ class _Sized:
         saved = account.saved_interval(self.confidence)
         if best is not None and check:
             text += f". {count.text}. {check.text}"
+        peak = count if best is not None and isinstance(count, PeakHosts) else None
         scale, shares = count.fleets, account.saved_share_interval(self.confidence)
         uncut = Interval(*map(count.uncut, account.used_interval(self.confidence)))
         return PolicyCapacity(
@@ -408,6 +420,9 @@ class _Sized:
             checked=check.passed if check else None,
             check_host_memory_pages=check.memory_pages if check else None,
             check_free_pages=check.free_pages if check else None,
+            hosts_least=peak.least if peak else None,
+            peak_hour=peak.peak_hour if peak else None,
+            binding_moment=peak.moment if peak else "",
             binding=None if bound is None else _bottleneck(bound),
             judged={f"{self.loads[level]:g}": str(each) for level, each in sorted(found.statuses.items())},
             sentence=text,

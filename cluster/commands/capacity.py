@@ -27,7 +27,7 @@ def capacity(
         int | None, typer.Option(min=1, help="Reckon with a fleet that fills so many hosts.  [default: the study's]")
     ] = None,
     headroom: Annotated[float, typer.Option(min=0, max=99, help="Percent of a host's memory to keep free.")] = 0.0,
-    spare_hosts: Annotated[int, typer.Option(min=0, help="Hosts to keep empty, in case one fails (N+1: 1).")] = 0,
+    spare_hosts: Annotated[int, typer.Option(min=0, help="Hosts to keep empty, in case they fail.")] = 0,
     at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each answer, in percent.")] = 95.0,
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "10m",
@@ -44,6 +44,9 @@ def capacity(
     that is saved of what the guests are promised, and which guest stands in the way of more. A host of that size is
     then run, to see that it stays within its memory. Hosts have whole guests, so the hosts of two policies are a tie
     if they differ by one guest a host or less.
+
+    Where guests come and go, a percentile is of guest-time, and the hosts are enough at every moment: placed in the
+    order of time, with --spare-hosts of the fullest ones failing at the peak hour. It says when a host less isn't.
 
     \b
     Examples:

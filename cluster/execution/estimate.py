@@ -132,8 +132,11 @@ def _look_at(run: Run, patience_s: float, rng: np.random.Generator) -> _Sampled:
 def _host_seconds(run: Run, host: int, patience_s: float) -> tuple[float, Rows]:
     """CPU seconds of a host, and rows of it: all of its ticks if there is time, else some, which the others are like.
 
-    In the first ones it fills its memory, so the price of a tick is what some more of them cost.
+    In the first ones it fills its memory, so the price of a tick is what some more of them cost. Where guests come and
+    go, no part of the time is like the rest, and a shorter run has other hosts: then it is simulated to the end.
     """
+    if run.cell.spec.fleet.over_time:
+        return _time(run, host, run.cell.spec.ticks)
     ticks, some = run.cell.spec.ticks, 1
     before_s, rows = _time(run, host, some)
     spent_s = seconds = before_s

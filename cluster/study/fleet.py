@@ -235,6 +235,17 @@ def _placed_hosts(run: Run, hosts: slice) -> list[FleetHost]:
     return fleet
 
 
+def requested_guests(run: Run) -> list[tuple[Request, GuestSpec]]:
+    """Every guest of classes that asks for a place in a run, whether it gets one or not."""
+    nested, classes = _nested_of_classes(run), run.cell.spec.fleet.guest
+    found = []
+    for request in (each.request for each in all_lives(run) if not each.life.number):
+        kind = _with_size(classes[request.name], request)
+        runs_nested = (request.name, request.number) in nested
+        found.append((request, _guest(run.cell, kind, kind.nested, "", runs_nested)))
+    return found
+
+
 def _with_size(kind: GuestClass, request: Request) -> GuestClass:
     """A class with the memory and the vCPUs of one of its guests, which a table of guests may say."""
     accesses = kind.accesses_per_tick
@@ -254,7 +265,7 @@ def _nested_of_classes(run: Run) -> set[tuple[str, int]]:
     counts = Counter(each.request.name for each in all_lives(run) if not each.life.number)
     chosen = set()
     for name, kind in classes.items():
-        rank = partial(_rank, "nested", seed, replicate, name)
+        rank = partial(rank_of, "nested", seed, replicate, name)
         if counts[name] > kind.count:
             rank = partial(_in_turn, int.from_bytes(rank("start")))
         chosen |= {(name, number) for number in _first(counts[name], kind.nested_ratio, rank)}
@@ -297,7 +308,7 @@ def _placed(placing: _Placing) -> _Placed:
     requests = _requests(placing)
     resources = _resources(spec, sum(each.memory_pages for each in requests))
     rule = spec.fleet.placement if spec.memory_is_limited or spec.fleet.placement == "random" else "worst-fit"
-    rank = partial(_rank, "place", seed, replicate)
+    rank = partial(rank_of, "place", seed, replicate)
     outages = [
         HostOutage(each.host, each.host + each.count, each.at, each.at + each.grace, each.back)
         for each in spec.fleet.outage.values()
@@ -339,12 +350,12 @@ def _requests(placing: _Placing) -> list[Request]:
         for name, each in spec.fleet.guest.items()
         for number in range(each.count)
     ]
-    requests.sort(key=lambda each: (each.priority, _rank("arrival", seed, replicate, each.name, each.number)))
+    requests.sort(key=lambda each: (each.priority, rank_of("arrival", seed, replicate, each.name, each.number)))
     if spec.fleet.over_time:
         file = placing.cell.data[spec.fleet.arrivals].fetch() if spec.fleet.arrivals else None
 
         def random(name: str) -> np.random.Generator:
-            return np.random.default_rng(int.from_bytes(_rank("arrivals", seed, replicate, name)))
+            return np.random.default_rng(int.from_bytes(rank_of("arrivals", seed, replicate, name)))
 
         requests += arriving(spec.fleet, file, spec.ticks * spec.tick_ns, random)
     return requests
@@ -399,7 +410,9 @@ def nested_guests(spec: CellSpec, seed: int, replicate: int) -> set[tuple[int, i
     """
     per_host = spec.fleet.guests_per_host
     chosen = _first(
-        spec.fleet.hosts * per_host, spec.nested_ratio, lambda n: _rank("nested", seed, replicate, *divmod(n, per_host))
+        spec.fleet.hosts * per_host,
+        spec.nested_ratio,
+        lambda n: rank_of("nested", seed, replicate, *divmod(n, per_host)),
     )
     return {divmod(number, per_host) for number in chosen}
 
@@ -414,7 +427,8 @@ def _first(count: int, share: float, rank: Callable[[int], bytes]) -> list[int]:
     return sorted(range(count), key=rank)[: math.floor(share * count + 0.5)]
 
 
-def _rank(*who: str | int) -> bytes:
+def rank_of(*who: str | int) -> bytes:
+    """A number that is drawn for somebody: a hash of all that it depends on."""
     return hashlib.blake2b(" ".join(map(str, who)).encode(), digest_size=16).digest()
 
 

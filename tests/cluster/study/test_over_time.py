@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfleet.cluster.execution import batching
+from coldfleet.cluster.execution.estimate import estimate
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.over_time import rows_over_time
 from coldfleet.cluster.execution.ray_executor import RayExecutor
@@ -244,6 +245,14 @@ def test_shards_make_the_same_tables(
     ]
     assert set(run_query(whole, "SELECT guest_class FROM guests")["guest_class"].to_pylist()) == {"web", "db"}
     assert list(verify(cut)) == []
+
+
+def test_an_estimate_simulates_hosts_to_their_end(fake_engine: list[HostSpec]) -> None:
+    plan = read_study(STUDY)
+    found = estimate(plan, 2)
+    assert found.hosts > 0
+    hosts = [host for number in range(2) for host in build_hosts(plan.run(number))]
+    assert sum(spec in hosts for spec in fake_engine) == found.hosts
 
 
 def law(**keys: Any) -> Arrivals:

@@ -1,0 +1,244 @@
+"""How many hosts guests need that come and go: the fewest on which all of them get a place, at the peak hour, too.
+
+They are placed in the order of time, by the study's rule, on ever more hosts. What a guest needs of a host is what its
+kind really used while it lived, times the spread, as in :mod:`cluster.answers.sizing`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import cycle, islice
+from typing import NamedTuple
+
+from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, kind_of, memory_of
+from coldfleet.cluster.stats.statistics import short
+from coldfleet.cluster.study.arrivals import HOUR_NS
+from coldfleet.cluster.study.fleet import rank_of, requested_guests
+from coldfleet.cluster.study.fleet_tables import MAX_HOSTS
+from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request
+from coldfleet.cluster.study.plan import Plan, Run
+from coldfleet.cluster.study.terminal import counted
+from coldfleet.cluster.study.timeline import HostOutage, Life, place_in_time
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import GuestSpec
+from coldfleet.hostsim.spec.units import MEMORY
+
+REPLICATES = 5  # whose guests are placed
+_ROUNDING = 1e-9  # of a host
+_BEFORE_ALL_NS = -(10**18)
+_LOST = 0.05  # of the hosts: fragmentation that takes more is what binds
+
+
+@dataclass(frozen=True)
+class PeakHosts(HostCount):
+    """Hosts that a fleet needs over time.
+
+    ``hosts``: enough in each of REPLICATES, of which the easiest needs ``least`` and the hardest all of them.
+    ``peak_hour``: since the start of the run, in the hardest. ``moment``: what goes wrong there with a host less.
+    ``failures``: that the hosts survive: at the peak hour the fullest ones fail for good. ``guests`` are those of the
+    fullest host then, ``all_guests`` those of the fleet.
+    """
+
+    least: int = 0
+    peak_hour: float = 0.0
+    moment: str = ""
+    failures: int = 0
+
+    @property
+    def text(self) -> str:
+        """It in words."""
+        survive = f", of which {counted(self.failures, 'host')} may fail at the peak," if self.failures else ""
+        saved = f"for what takes {self.without:,} without overcommit" if self.saved else "and none is saved"
+        enough = f"{counted(self.hosts, 'host')}{survive} {'is' if self.hosts == 1 else 'are'} enough {saved}"
+        uncut = f"{short(self.uncut())} if guests could be cut in pieces; {self.least:,} in the easiest replicate"
+        return f"{enough} ({uncut}). The peak is at hour {self.peak_hour:.1f}; with a host less {self.moment}"
+
+
+class _Fewest(NamedTuple):
+    """The fewest hosts that were found to do, what they would be if guests could be cut, and what one less fails of."""
+
+    hosts: int
+    alone: tuple[float, float]
+    peak_ns: int
+    lives: list[Life]
+    refused: Life | None  # with a host less
+    failing: bool  # only because hosts fail
+
+
+@dataclass(frozen=True)
+class FleetOverTime(FleetSize):
+    """Hosts for guests that come and go. ``spare`` is the number of failures that they are to survive."""
+
+    runs: tuple[Run, ...] = ()
+    asked: tuple[tuple[tuple[Request, GuestSpec], ...], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def over_time(cls, plan: Plan, headroom: float = 0.0, failures: int = 0) -> FleetOverTime:
+        """The study's fleet, with the guests of some replicates."""
+        if not plan.cell(0).spec.memory_is_limited:
+            raise UserError("hosts that have as much memory as is needed are never too few: set fleet.host.NAME.memory")
+        size = FleetSize.of(plan, None, headroom, failures)
+        runs = tuple(Run(-1, plan.cell(0), replicate) for replicate in range(REPLICATES))
+        asked = tuple(tuple(requested_guests(run)) for run in runs)
+        return cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, 1.0, runs, asked)
+
+    @property
+    def hosts(self) -> int:
+        """Hosts that would do without overcommit."""
+        return max(each.hosts for each in self._without)
+
+    def hosts_needed(self, account: DramAccount, most_guests: float = 0.0) -> HostCount:
+        """Hosts for all guests, each with the memory that its kind used; never more than without overcommit."""
+        usable = [self._usable(room, math.inf).amounts for room in self.rooms for _ in range(room.count)]
+        rooms = [HostResources(pages, vcpus) for pages, vcpus, _ in usable]
+        used = []
+        for run, asked in zip(self.runs, self.asked, strict=True):
+            needs = [
+                replace(
+                    each, memory_pages=math.ceil(account.means.get(kind_of(guest), memory_of(guest)) * account.spread)
+                )
+                for each, guest in asked
+            ]
+            used.append(self._fewest(run, needs, rooms))
+        plain = self._without
+        without = max(each.hosts for each in plain)
+        found = used if max(each.hosts for each in used) < without else plain
+        hardest = max(range(len(found)), key=lambda number: found[number].hosts)
+        most, run = found[hardest], self.runs[hardest]
+        requests = [request for request, _ in self.asked[hardest]]
+        guests = [guest for _, guest in self.asked[hardest]]
+        there = [life for life in most.lives if _lives_at(life, most.peak_ns)]
+        on_hosts = Counter(life.host for life in there)
+        fullest = max(on_hosts, key=lambda host: sum(memory_of(guests[x.request]) for x in there if x.host == host))
+        on_it = Counter(kind_of(guests[life.request]) for life in there if life.host == fullest)
+        tick_ns = run.cell.spec.tick_ns
+        return PeakHosts(
+            most.hosts,
+            0,
+            without,
+            _binding(most),
+            on_it,
+            self.rooms[0].amounts[0],
+            1.0,
+            len(there),
+            (*most.alone, 0.0),
+            max(plain[hardest].alone),
+            least=min(each.hosts for each in found),
+            peak_hour=max(most.peak_ns, tick_ns) / HOUR_NS,
+            moment=_moment(most, requests),
+            failures=self.spare,
+        )
+
+    @cached_property
+    def _without(self) -> list[_Fewest]:
+        """Hosts for each replicate if every guest has all of its memory."""
+        rooms = [
+            HostResources(room.amounts[0] * (1 - self.headroom), room.amounts[1])
+            for room in self.rooms
+            for _ in range(room.count)
+        ]
+        asked = ([request for request, _ in each] for each in self.asked)
+        return [self._fewest(run, requests, rooms) for run, requests in zip(self.runs, asked, strict=True)]
+
+    def _fewest(self, run: Run, requests: Sequence[Request], rooms: Sequence[HostResources]) -> _Fewest:
+        """The fewest hosts on which all of them get a place, also if the fullest ones fail at the peak hour."""
+        spec = run.cell.spec
+        until_ns = spec.ticks * spec.tick_ns
+        peak_ns, pages, vcpus = _peak(requests, until_ns)
+        alone = pages / rooms[0].memory_pages, vcpus / rooms[0].vcpus
+        tried: dict[int, tuple[list[Life], Life | None, bool]] = {}
+
+        def fits(many: int) -> bool:
+            if many not in tried:
+                hosts = list(islice(cycle(rooms), many))
+                rule = spec.fleet.placement, partial(rank_of, "place", run.cell.seed, run.replicate)
+                lives = _placed(hosts, requests, rule, (), until_ns)
+                refused = next((life for life in lives if life.refused), None)
+                failing = refused is None and self.spare > 0
+                if failing:
+                    held = Counter[int]()
+                    for life in lives:
+                        if _lives_at(life, peak_ns):
+                            held[life.host] += requests[life.request].memory_pages
+                    fullest = [host for host, _ in held.most_common(self.spare)]
+                    outages = [HostOutage(host, host + 1, peak_ns + 1, peak_ns + 1, 0) for host in fullest]
+                    after = _placed(hosts, requests, rule, outages, until_ns)
+                    refused = next((life for life in after if life.refused), None)
+                tried[many] = lives, refused, failing
+            return tried[many][1] is None
+
+        low, step = max(math.ceil(max(alone) - _ROUNDING), 1) - 1, 1
+        while not fits(low + step):
+            low, step = low + step, 2 * step
+            if low > MAX_HOSTS:
+                raise UserError("no number of hosts is enough: a guest is larger than a host: make hosts larger")
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        less = tried.get(high - 1)
+        if less is None and high > 1:
+            fits(high - 1)
+            less = tried[high - 1]
+        refused, failing = (less[1], less[2]) if less else (None, False)
+        return _Fewest(high, alone, peak_ns, tried[high][0], refused, failing)
+
+
+def _placed(
+    hosts: Sequence[HostResources],
+    requests: Sequence[Request],
+    rule: tuple[str, Callable[..., bytes]],
+    outages: Sequence[HostOutage],
+    until_ns: int,
+) -> list[Life]:
+    """Who lives where; guests that have to be there throughout may be refused here, as those that come."""
+    coming = [
+        request if request.start_ns is not None else replace(request, start_ns=_BEFORE_ALL_NS) for request in requests
+    ]
+    return place_in_time(hosts, coming, *rule, outages, until_ns)
+
+
+def _lives_at(life: Life, time_ns: int) -> bool:
+    return not life.refused and (life.start_ns or 0) <= time_ns and (life.end_ns is None or life.end_ns > time_ns)
+
+
+def _peak(requests: Sequence[Request], until_ns: int) -> tuple[int, int, int]:
+    """When most memory is asked for at a time, how many pages that are, and the most vCPUs."""
+    events = [(max(request.start_ns or 0, 0), 1, request) for request in requests]
+    events += [(request.end_ns, -1, request) for request in requests if request.end_ns is not None]
+    events.sort(key=lambda event: event[:2])  # at one moment they leave first
+    pages = vcpus = most_pages = most_vcpus = peak_ns = 0
+    for time_ns, sign, request in events:
+        if time_ns > until_ns:
+            break
+        pages += sign * request.memory_pages
+        vcpus += sign * request.vcpus
+        most_vcpus = max(most_vcpus, vcpus)
+        if pages > most_pages:
+            most_pages, peak_ns = pages, time_ns
+    return peak_ns, most_pages, most_vcpus
+
+
+def _binding(found: _Fewest) -> str:
+    """What keeps the number of hosts from falling: a resource, fragmentation, or that hosts are to survive failures."""
+    if found.hosts == 1:
+        return "one host"
+    if found.failing:
+        return "failures"
+    if found.hosts - math.ceil(max(found.alone)) > _LOST * found.hosts:
+        return "fragmentation"
+    return RESOURCES[found.alone[1] > found.alone[0]]
+
+
+def _moment(found: _Fewest, requests: Sequence[Request]) -> str:
+    """What goes wrong with a host less, and when."""
+    if found.refused is None:
+        return "there is none"
+    request, hour = requests[found.refused.request], max(found.refused.start_ns or 0, 0) / HOUR_NS
+    guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
+    after = ", after the failure" if found.failing else ""
+    return f"{guest} gets no place at hour {hour:.1f}{after}: {REFUSALS[found.refused.refused]}"
