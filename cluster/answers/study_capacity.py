@@ -120,12 +120,12 @@ class PolicyCapacity:
     checked: bool | None
     check_host_memory_pages: int | None
     check_free_pages: int | None
-    hosts_least: int | None
-    peak_hour: float | None
-    binding_moment: str
     binding: Bottleneck | None
     judged: Mapping[str, str]
     sentence: str
+    hosts_least: int | None = None
+    peak_hour: float | None = None
+    binding_moment: str = ""
 
 
 @dataclass(frozen=True)

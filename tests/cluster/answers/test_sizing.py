@@ -57,6 +57,7 @@ def rows(hosts: list[HostSpec], resident: float, pool: float) -> Rows:
             "resident_page_ticks": round(resident * memory_of(guest) * TICKS),
             "pool_page_ticks": round(pool * memory_of(guest) * TICKS),
             "kernel_page_ticks": KERNEL * TICKS,
+            "lived_ticks": TICKS,
         }
         for h, host in enumerate(hosts)
         for g, guest in enumerate(host.guests)
