@@ -41,7 +41,7 @@ def fleet(
     Examples:
       coldfleet fleet --guests 40 --memory "512 MiB" --overcommit 1.5
       coldfleet fleet packing_trace_zone_a_v1.sqlite --machine 3 --at 2.5 --guests 200
-      coldfleet fleet packing_trace_zone_a_v1.sqlite --machine 3 --at 0 --days 7 --guests 5000 --arrivals week.parquet
+      coldfleet fleet packing_trace_zone_a_v1.sqlite --machine 3 --at 0 --arrivals week.parquet
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.study import azure
