@@ -17,8 +17,9 @@ from typing import NamedTuple
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, kind_of, memory_of
 from coldfleet.cluster.stats.statistics import short
 from coldfleet.cluster.study.arrivals import HOUR_NS
-from coldfleet.cluster.study.fleet import rank_of, requested_guests
+from coldfleet.cluster.study.fleet import requested_guests
 from coldfleet.cluster.study.fleet_tables import MAX_HOSTS
+from coldfleet.cluster.study.lives import rank_of
 from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.terminal import counted

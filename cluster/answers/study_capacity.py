@@ -33,7 +33,8 @@ from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Place, Trial, Trials, executor_for
 from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.stats.statistics import Interval
-from coldfleet.cluster.study.fleet import build_hosts, check_fleets
+from coldfleet.cluster.study.fleet import build_hosts
+from coldfleet.cluster.study.lives import check_fleets
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import telling

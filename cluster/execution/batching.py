@@ -12,7 +12,8 @@ from typing import NamedTuple
 from coldfleet.cluster.execution.work import Batch
 from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.run_status import ShardedRun
-from coldfleet.cluster.study.fleet import decides_work, host_work, most_hosts, run_work
+from coldfleet.cluster.study.fleet import decides_work, host_work, run_work
+from coldfleet.cluster.study.lives import most_hosts
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from coldfleet.cluster.results.parts import Rows
 from coldfleet.cluster.results.schemas import run_parameters
-from coldfleet.cluster.study.fleet import all_hosts, all_lives, host_resources
+from coldfleet.cluster.study.lives import all_hosts, all_lives, host_resources
 from coldfleet.cluster.study.placement import REFUSALS
 from coldfleet.cluster.study.plan import Run
 

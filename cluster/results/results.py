@@ -35,7 +35,7 @@ from coldfleet.cluster.results.run_status import RunStatus
 from coldfleet.cluster.results.schemas import SCHEMA_VERSION, SORT_KEYS, TABLES, run_parameters, schema
 from coldfleet.cluster.results.storage import Storage, open_storage
 from coldfleet.cluster.results.versions import engine_digest
-from coldfleet.cluster.study.fleet import may_have_hosts
+from coldfleet.cluster.study.lives import may_have_hosts
 from coldfleet.cluster.study.own_policy import check_installed
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan
 from coldfleet.cluster.study.terminal import visible

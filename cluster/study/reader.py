@@ -20,8 +20,8 @@ from coldfleet.cluster.study.arrivals import find_arrivals
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.data import READING_KINDS, StudyData, find_data
 from coldfleet.cluster.study.design import Bundle
-from coldfleet.cluster.study.fleet import check_fleets
 from coldfleet.cluster.study.fleet_tables import CLASSES
+from coldfleet.cluster.study.lives import check_fleets
 from coldfleet.cluster.study.model import (
     Study,
     checker_of,

@@ -15,7 +15,8 @@ from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.execution.worker_memory import worker_bytes
-from coldfleet.cluster.study.fleet import _placed, build_fleet, build_hosts
+from coldfleet.cluster.study.fleet import build_fleet, build_hosts
+from coldfleet.cluster.study.lives import _placed
 from coldfleet.cluster.study.placement import HostResources, Hosts, Request, place
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study

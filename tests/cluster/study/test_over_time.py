@@ -33,8 +33,9 @@ from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.verify import verify
 from coldfleet.cluster.study.arrivals import HOUR_NS, arriving, rate
-from coldfleet.cluster.study.fleet import all_lives, build_hosts
+from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.fleet_tables import Arrivals, Fleet, GuestClass
+from coldfleet.cluster.study.lives import all_lives
 from coldfleet.cluster.study.model import merge
 from coldfleet.cluster.study.placement import REFUSALS, HostResources, Request
 from coldfleet.cluster.study.plan import Plan

@@ -1,0 +1,226 @@
+"""Who lives on which host of a fleet, and from when to when: known before any host is simulated."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+
+from coldfleet.cluster.study.arrivals import HOUR_NS, arriving
+from coldfleet.cluster.study.model import CellSpec
+from coldfleet.cluster.study.placement import HostResources, Request
+from coldfleet.cluster.study.plan import Cell, Plan, Run
+from coldfleet.cluster.study.terminal import announced
+from coldfleet.cluster.study.timeline import REFUSED, HostOutage, Life, place_in_time
+from coldfleet.hostsim.spec.errors import UserError
+
+MAX_PLACING_S = 60.0
+
+
+class HostedLife(NamedTuple):
+    """A life on a host, as the simulation of the host sees it: from which tick, up to which (0: to the end)."""
+
+    number: int  # among all lives of the run
+    request: Request
+    life: Life
+    arrives: int
+    leaves: int
+
+    @property
+    def name(self) -> str:
+        """The guest's class and number, and which life it is, if it lost a host before."""
+        again = f".{self.life.number}" if self.life.number else ""
+        return f"{self.request.name}-{self.request.number}{again}"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it lives at the end of some tick, on a host."""
+        return self.life.host != REFUSED and (not self.leaves or self.leaves > self.arrives)
+
+    def ticks(self, of_run: int) -> int:
+        """In how many ticks of so many it makes accesses."""
+        return (self.leaves or of_run + 1) - max(self.arrives, 1)
+
+
+class PlacedHost(NamedTuple):
+    """A host that has guests: its class, its number in the fleet, and their lives in the order in which they begin."""
+
+    host_class: str
+    place: int
+    lives: list[HostedLife]
+
+
+def all_lives(run: Run) -> list[HostedLife]:
+    """Every life of the guests of classes in a run, and every refusal, in the order of time."""
+    return _placed(_Placing.of(run)).lives
+
+
+def all_hosts(run: Run) -> list[PlacedHost]:
+    """The hosts of a run whose guests are of classes, in the order of the table "hosts"."""
+    return _placed(_Placing.of(run)).hosts
+
+
+def host_resources(run: Run) -> list[HostResources]:
+    """What every host of a fleet of classes can take, those without guests included."""
+    return _placed(_Placing.of(run)).resources
+
+
+def most_hosts(spec: CellSpec) -> int:
+    """How many hosts a run has; where guests are of classes, some may stay without any and are left out."""
+    return sum(each.count for each in spec.host_classes.values()) if spec.fleet.guest else spec.fleet.hosts
+
+
+def may_have_hosts(spec: CellSpec, count: int) -> bool:
+    """Whether a run can have so many hosts."""
+    return 0 < count <= most_hosts(spec) if spec.fleet.guest else count == spec.fleet.hosts
+
+
+def check_fleets(plan: Plan) -> None:
+    """Raises :class:`UserError` with the reasons if guests of some run that have to be there don't fit on its hosts.
+
+    Fleets are placed once for each replicate, however many cells have them.
+    """
+    if not plan.cell(0).spec.fleet.guest:
+        return
+    fleets: dict[object, Cell] = {}
+    for number in announced(plan.cell_count, "cells looked at for their fleets"):
+        cell = plan.cell(number)
+        fleets.setdefault(_fleet_of(cell), cell)
+    seconds = plan.replicates * sum(map(_placing_s, fleets.values()))
+    if seconds > MAX_PLACING_S:
+        raise UserError(
+            f"placing the guests of {len(fleets)} fleets in {plan.replicates:,} replicates would take "
+            f"{seconds:,.0f} s: make do with fewer guests, hosts or replicates"
+        )
+    for replicate in announced(plan.replicates, "replicates placed"):
+        for cell in fleets.values():
+            try:
+                all_hosts(Run(-1, cell, replicate))
+            except UserError as error:
+                where = ", ".join(f"{path} = {cell.spec.value(path)}" for path in plan.varied)
+                raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
+
+
+def _fleet_of(cell: Cell) -> tuple[object, ...]:
+    """All that decides who lives where, but seed and replicate."""
+    spec, fleet = cell.spec, cell.spec.fleet
+    time = (spec.ticks, spec.tick_ns, fleet.arrivals and cell.data[fleet.arrivals].sha256) if fleet.over_time else ()
+    return spec.overcommit, spec.host.hugetlb, str(spec.host_classes), fleet.model_dump_json(), *time
+
+
+def _placing_s(cell: Cell) -> float:
+    """About how long it takes to place a fleet, in seconds; measured."""
+    fleet, spec = cell.spec.fleet, cell.spec
+    hours = spec.ticks * spec.tick_ns / HOUR_NS
+    guests = sum(
+        each.count + each.arrivals.per_hour * (hours + each.arrivals.mean_lifetime / HOUR_NS)
+        for each in fleet.guest.values()
+    )
+    guests += cell.data[fleet.arrivals].rows if fleet.arrivals else 0
+    hosts = most_hosts(spec)
+    return hosts * 1e-6 + guests * (15e-6 + hosts * 2e-9)
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """A run as far as who lives where is concerned: the cells of a fleet that differ in other things have the same."""
+
+    fleet: tuple[object, ...]
+    seed: int
+    replicate: int
+    cell: Cell = field(compare=False)
+
+    @classmethod
+    def of(cls, run: Run) -> _Placing:
+        return cls(_fleet_of(run.cell), run.cell.seed, run.replicate, run.cell)
+
+
+class _Placed(NamedTuple):
+    lives: list[HostedLife]
+    hosts: list[PlacedHost]
+    resources: list[HostResources]
+
+
+@lru_cache(maxsize=4)  # the shards of a large run ask for it one after the other
+def _placed(placing: _Placing) -> _Placed:
+    """Raises :class:`UserError` if there is no room for a guest that has to be there, or none is there at all.
+
+    Where hosts have as much memory as is needed, every guest fits on any: each then goes where the fewest pages are.
+    """
+    spec, seed, replicate = placing.cell.spec, placing.seed, placing.replicate
+    requests = _requests(placing)
+    resources = _resources(spec, sum(each.memory_pages for each in requests))
+    rule = spec.fleet.placement if spec.memory_is_limited or spec.fleet.placement == "random" else "worst-fit"
+    rank = partial(rank_of, "place", seed, replicate)
+    outages = [
+        HostOutage(each.host, each.host + each.count, each.at, each.at + each.grace, each.back)
+        for each in spec.fleet.outage.values()
+    ]
+    found = place_in_time([host for _, host in resources], requests, rule, rank, outages, spec.ticks * spec.tick_ns)
+    lives = [
+        HostedLife(number, requests[life.request], life, *_in_ticks(life, spec.ticks, spec.tick_ns))
+        for number, life in enumerate(found)
+    ]
+    of_host: list[list[HostedLife]] = [[] for _ in resources]
+    for each in filter(attrgetter("is_simulated"), lives):
+        of_host[each.life.host].append(each)
+    hosts = [
+        PlacedHost(name, place, own)
+        for place, ((name, _), own) in enumerate(zip(resources, of_host, strict=True))
+        if own
+    ]
+    if not hosts:
+        raise UserError(
+            f"in replicate {replicate} no guest has a place at the end of any tick: let more arrive, or make the run "
+            "longer"
+        )
+    return _Placed(lives, hosts, [host for _, host in resources])
+
+
+def _in_ticks(life: Life, ticks: int, tick_ns: int) -> tuple[int, int]:
+    """The first tick at whose end a life has begun, and the first at whose end it is over; 0: it lasts longer."""
+    start, end = life.start_ns, life.end_ns
+    arrives = 0 if start is None else -(-max(start, 0) // tick_ns)
+    leaves = 0 if end is None else -(-end // tick_ns)
+    return arrives, leaves if leaves <= ticks else 0
+
+
+def _requests(placing: _Placing) -> list[Request]:
+    """Every guest of a run. Those that are there throughout come in an order that only seed and replicate decide."""
+    spec, seed, replicate = placing.cell.spec, placing.seed, placing.replicate
+    requests = [
+        Request(name, number, each.memory + each.page_cache.memory, each.vcpus, priority=each.priority)
+        for name, each in spec.fleet.guest.items()
+        for number in range(each.count)
+    ]
+    requests.sort(key=lambda each: (each.priority, rank_of("arrival", seed, replicate, each.name, each.number)))
+    if spec.fleet.over_time:
+        file = placing.cell.data[spec.fleet.arrivals].fetch() if spec.fleet.arrivals else None
+
+        def random(name: str) -> np.random.Generator:
+            return np.random.default_rng(int.from_bytes(rank_of("arrivals", seed, replicate, name)))
+
+        requests += arriving(spec.fleet, file, spec.ticks * spec.tick_ns, random)
+    return requests
+
+
+def _resources(spec: CellSpec, every: int) -> list[tuple[str, HostResources]]:
+    """Every host with its class's name, and what it can take under the overcommit ratios, maybe all: ``every`` page."""
+    classes = {
+        name: HostResources(
+            (each.memory - spec.host.hugetlb) * spec.overcommit or every,
+            each.cpus * spec.fleet.vcpus_per_cpu if each.cpus else math.inf,
+        )
+        for name, each in spec.host_classes.items()
+    }
+    return [(name, classes[name]) for name, each in spec.host_classes.items() for _ in range(each.count)]
+
+
+def rank_of(*who: str | int) -> bytes:
+    """A number that is drawn for somebody: a hash of all that it depends on."""
+    return hashlib.blake2b(" ".join(map(str, who)).encode(), digest_size=16).digest()
