@@ -39,6 +39,8 @@ WORKLOADS = st.fixed_dictionaries(
         "phase_ticks": st.integers(1, 3),
         "write_share": SHARES,
         "layout": st.sampled_from(["shuffled", "ordered"]),
+        "set_ticks": st.integers(0, 4),
+        "set_phase": SHARES,
     },
 )
 PAGE_CACHES = st.fixed_dictionaries(

@@ -20,7 +20,7 @@ from coldfleet.cluster.stats.metrics import SUMMARY, Metric
 from coldfleet.cluster.stats.statistics import Interval, short, t_interval
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.placement import Amounts, Need, Packing, Room, pack
-from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.plan import Cell, Plan
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.engine.state import PTRS_PER_PTE, SHADOW_UPPER_LEVELS, UPPER_LEVELS
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
@@ -219,6 +219,10 @@ class FleetSize:
     def hosts(self) -> int:
         """Hosts that the guests fill if each has all of its memory, without spare ones."""
         return self._without_overcommit(self._scaled(self.guests, self.scale)).hosts
+
+    def at(self, cell: Cell) -> FleetSize:
+        """The same for another load: an account brings its guests with it."""
+        return self
 
     def hosts_needed(self, account: DramAccount, most_guests: float = math.inf) -> HostCount:
         """Hosts for the guests of an account, and for as many as in the study if a host has ``most_guests`` at a time.

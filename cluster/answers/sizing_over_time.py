@@ -21,7 +21,7 @@ from coldfleet.cluster.study.fleet import requested_guests
 from coldfleet.cluster.study.fleet_tables import MAX_HOSTS
 from coldfleet.cluster.study.lives import rank_of
 from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request
-from coldfleet.cluster.study.plan import Plan, Run
+from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.cluster.study.timeline import HostOutage, Life, place_in_time
 from coldfleet.hostsim.spec.errors import UserError
@@ -83,9 +83,13 @@ class FleetOverTime(FleetSize):
         if not plan.cell(0).spec.memory_is_limited:
             raise UserError("hosts that have as much memory as is needed are never too few: set fleet.host.NAME.memory")
         size = FleetSize.of(plan, None, headroom, failures)
-        runs = tuple(Run(-1, plan.cell(0), replicate) for replicate in range(REPLICATES))
-        asked = tuple(tuple(requested_guests(run)) for run in runs)
-        return cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, 1.0, runs, asked)
+        fleet = cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, 1.0)
+        return fleet.at(plan.cell(0))
+
+    def at(self, cell: Cell) -> FleetOverTime:
+        """The same with the guests that come at the load of a cell."""
+        runs = tuple(Run(-1, cell, replicate) for replicate in range(REPLICATES))
+        return replace(self, runs=runs, asked=tuple(tuple(requested_guests(run)) for run in runs))
 
     @property
     def hosts(self) -> int:
@@ -150,7 +154,14 @@ class FleetOverTime(FleetSize):
         spec = run.cell.spec
         until_ns = spec.ticks * spec.tick_ns
         peak_ns, pages, vcpus = _peak(requests, until_ns)
-        alone = pages / rooms[0].memory_pages, vcpus / rooms[0].vcpus
+        largest = HostResources(max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms))
+        alone = pages / largest.memory_pages, vcpus / largest.vcpus
+        for request in requests:
+            if not any(request.memory_pages <= room.memory_pages and request.vcpus <= room.vcpus for room in rooms):
+                raise UserError(
+                    f"no number of hosts is enough: {request.name}-{request.number} "
+                    f"({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs) is larger than a host"
+                )
         tried: dict[int, tuple[list[Life], Life | None, bool]] = {}
 
         def fits(many: int) -> bool:

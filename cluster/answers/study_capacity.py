@@ -33,7 +33,7 @@ from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Place, Trial, Trials, executor_for
 from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.stats.statistics import Interval
-from coldfleet.cluster.study.fleet import build_hosts
+from coldfleet.cluster.study.fleet import build_fleet, build_hosts
 from coldfleet.cluster.study.lives import check_fleets
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
@@ -248,12 +248,12 @@ def capacity(
             runs = [trials.plan.run(r * trials.plan.cell_count + number) for r in replicates]
             hosts_of = [(build_hosts(run), rows(policy, level, run.replicate)["guests"]) for run in runs]
             mine = DramAccount.of(hosts_of)
-            count = fleet.hosts_needed(mine, loads[level] if path == DENSITY else math.inf)
-            like, cell = hosts_of[0][0][0], runs[0].cell
+            like, cell = build_fleet(runs[0], slice(1))[0], runs[0].cell
+            count = fleet.at(cell).hosts_needed(mine, loads[level] if path == DENSITY else math.inf)
             return (
                 mine,
                 count,
-                partial(check_host, like, count.guests, fleet.checked_pages(count), cell.policy, cell.seed),
+                partial(check_host, like.spec, count.guests, fleet.checked_pages(count), like.policy, cell.seed),
             )
 
         def evaluate(wanted: Mapping[Probe, range]) -> dict[Probe, list[Sequence[float]]]:

@@ -141,6 +141,8 @@ def search(
     columns: dict[str, set[str]] = {"cells": set(chosen.needs)}
     for each in slos:
         columns.setdefault(each.table, set()).update(each.metric.needs)
+        if each.table == "guests":  # which count for as long as they live
+            columns["guests"].add("lived_ticks")
     sign = -1 if highest else 1
     with Trials(plan, where, reporter, columns, out) as trials:
 

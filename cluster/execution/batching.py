@@ -12,7 +12,7 @@ from typing import NamedTuple
 from coldfleet.cluster.execution.work import Batch
 from coldfleet.cluster.results.journal import BatchReceipt
 from coldfleet.cluster.results.run_status import ShardedRun
-from coldfleet.cluster.study.fleet import decides_work, host_work, run_work
+from coldfleet.cluster.study.fleet import decides_work, host_work, run_work, varies_over_time
 from coldfleet.cluster.study.lives import most_hosts
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.values import Scalar
@@ -74,7 +74,7 @@ class Batches(Iterator[Batch]):
         self._audit = audit
         self._sharded = sharded or {}
         self._deciding = [path for path in plan.varied if decides_work(path)]
-        self._over_time = plan.cell(0).spec.fleet.over_time
+        self._over_time = varies_over_time(plan)
         self._sizes: dict[tuple[Scalar, ...], _Size] = {}
         self._cut = -1  # the run that is being cut, the work of each of its hosts, and those that are left of them
         self._work: list[float] = []

@@ -78,11 +78,12 @@ def _fleet(run: Run, epochs: Callable[[str], Sequence[int]]) -> Iterable[dict[st
         return np.diff(np.cumsum(found)[ticks], prepend=0)
 
     again = [each.life.number > 0 for each in housed]
+    come = [each.arrives > 0 for each in housed]  # others are there when the run starts
     columns: dict[str, Any] = {
         "tick": ticks,
         "time_s": ticks * spec.tick_ns / _SECOND_NS,
         "guests": np.cumsum(since(begin) - since(end)),
-        "arrived": since(begin),
+        "arrived": since(begin, come),
         "departed": since(end),
         "moved": since(begin, again),
     }

@@ -26,6 +26,7 @@ from coldfleet.cluster.study.terminal import counted, telling
 from coldfleet.hostsim.spec.errors import UserError
 
 AUTO = "auto"  # the name of the executor that suits the work
+_SHORT = ": it is a few seconds of work (executor ray uses all cores)"
 MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
 
 
@@ -81,7 +82,7 @@ def sweep(
         chosen = SerialExecutor() if is_short else chosen
         with StopRequest() as stop, chosen:
             reporter.say(plan.size)
-            get_ready(chosen, plan, reporter, stop, ": a few seconds of work (--executor ray: on all cores)" * is_short)
+            get_ready(chosen, plan, reporter, stop, _SHORT if is_short else "")
             create(storage, plan)
             stop.last_words = f"continue with: coldfleet resume {storage}"
             with Journal(storage) as journal:

@@ -78,8 +78,8 @@ def simulate_hosts(run: Run, chosen: slice, audit: bool) -> tuple[Rows, npt.NDAr
     who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
     parameters = run_parameters(run)
     latencies = np.zeros(BUCKETS, np.int64)
-    for number, (host_class, spec) in enumerate(build_fleet(run, chosen), chosen.start or 0):
-        result = simulate(spec, run.cell.policy, seed=run.cell.seed, replicate=run.replicate, host=number)
+    for number, (host_class, spec, policy) in enumerate(build_fleet(run, chosen), chosen.start or 0):
+        result = simulate(spec, policy, seed=run.cell.seed, replicate=run.replicate, host=number)
         for guest in result.guests:
             if guest.latencies:
                 latencies += guest.latencies

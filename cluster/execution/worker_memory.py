@@ -6,6 +6,9 @@ Where the simulator has not been compiled before, the first worker takes 700 MiB
 
 from __future__ import annotations
 
+import math
+
+from coldfleet.cluster.study.lives import all_hosts
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.units import MEMORY
 
@@ -23,6 +26,9 @@ RANK_BYTES = 16
 
 KEPT_TRACES, ROW_BYTES = 4, 4
 """Traces that a process keeps (hostsim.workload.trace_data), and what each of their accesses takes."""
+
+OTHER_REPLICATES = 1.5
+"""Guests that come and go in another replicate, over those of the first: assumed."""
 
 READING_BYTES = 24
 """For each access of the longest trace, while it is read: times, reuse distances and their places."""
@@ -43,6 +49,8 @@ def worker_bytes(plan: Plan) -> int:
         guests = sum(counts)
         pages = float(sum(count * size for count, size in zip(counts, sizes, strict=True)))
         pages = _most_on_a_host(plan, pages, max(sizes))
+        if plan.cell(0).spec.fleet.over_time:
+            guests, pages = _lives_of_a_host(plan)
     else:
         guests = int(_most(plan, "fleet.guests_per_host"))
         pages = guests * sizes[0]
@@ -57,6 +65,14 @@ def worker_bytes(plan: Plan) -> int:
     rows = sorted((each.rows for each in plan.data.values()), reverse=True)
     data_bytes = sum(rows[:KEPT_TRACES]) * ROW_BYTES + max(rows, default=0) * READING_BYTES
     return BASE_BYTES + round(pages) * page_bytes + ranks * RANK_BYTES + data_bytes
+
+
+def _lives_of_a_host(plan: Plan) -> tuple[int, float]:
+    """The most guests that a host has in all of a run, and their pages, as far as the first and the last cell tell."""
+    hosts = [host.lives for number in {0, plan.cell_count - 1} for host in all_hosts(plan.run(number))]
+    guests = max(map(len, hosts))
+    pages = max(sum(each.request.memory_pages for each in lives) for lives in hosts)
+    return math.ceil(guests * OTHER_REPLICATES), pages * OTHER_REPLICATES
 
 
 def _most_on_a_host(plan: Plan, of_all: float, of_one: int) -> float:

@@ -28,7 +28,7 @@ from coldfleet.cluster.inspection.judgement import (
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import schema
 from coldfleet.cluster.stats.metrics import SUMMARY
-from coldfleet.cluster.study.fleet import build_hosts
+from coldfleet.cluster.study.fleet import build_fleet, build_hosts
 from coldfleet.cluster.study.plan import Run
 from coldfleet.cluster.study.terminal import announced
 from coldfleet.hostsim.memory.host_memory import HostMemory
@@ -189,7 +189,7 @@ def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[...,
     """
     from coldfleet.hostsim.host import simulate_host
 
-    spec = build_hosts(run)[host]
+    _, spec, policy = build_fleet(run)[host]
     made: list[_Memory] = []
 
     def keep(*arguments: Any, **options: Any) -> _Memory:
@@ -197,7 +197,7 @@ def rerun_host(results: Results, run: Run, host: int, make_memory: Callable[...,
         return made[-1]
 
     seed, replicate = run.cell.seed, run.replicate
-    result = simulate_host(spec, run.cell.policy, seed=seed, replicate=replicate, host=host, make_memory=keep)
+    result = simulate_host(spec, policy, seed=seed, replicate=replicate, host=host, make_memory=keep)
     for stored, again in zip(stored_guests(results, run, host), guest_rows(host, spec, result), strict=True):
         for name, value in again.items():
             if stored[name] != value:

@@ -65,8 +65,8 @@ def _means(rows: Rows) -> Broken:
 
 def _over_time(rows: Rows) -> Broken:
     """Each tick of a fleet has the guests of the tick before, and those that arrived, but not those that departed."""
-    guests = promised = 0
     lives = [row for row in rows["lives"] if not row["refused"]]
+    guests = sum(life["start_s"] <= 0 for life in lives)
     for row in rows["fleet"]:
         guests += row["arrived"] - row["departed"]
         time_s = row["time_s"]

@@ -40,9 +40,11 @@ _WHAT = {
     "cells": "one row for each run: counters summed over the fleet",
     "hosts": "one row for each host of a run: counters summed over its guests",
     "guests": "one row for each guest of a run",
-    "epochs": "with output.epochs on, a row for each tick of each host: its counters from the start to its end",
+    "epochs": "with output.epochs on, a row every output.every_ticks ticks of each host: its counters from the start "
+    "to the end of that tick",
     "lives": "where guests come and go, one row for each time that a guest lives on a host, and for each refusal",
-    "fleet": "where guests come and go, with output.epochs on, a row for each tick of a run: how the fleet stands",
+    "fleet": "where guests come and go, with output.epochs on, a row every output.every_ticks ticks of a run: how the "
+    "fleet stands",
     "failures": "one row for each run that failed, with all parameters that are needed to repeat it",
 }
 
@@ -214,7 +216,7 @@ def _fleet() -> list[pa.Field]:
         ),
         _field("time_s", share, "s", "the end of the tick, since the start of the run"),
         _field("guests", whole, "guests", "guests that live then"),
-        _field("arrived", whole, "guests", "lives that began"),
+        _field("arrived", whole, "guests", "lives that began, without those that were there when the run started"),
         _field("departed", whole, "guests", "lives that ended, of guests that lost their host, too"),
         _field("moved", whole, "guests", "of those that began, guests that had lost their host"),
         *(_field(f"refused_{name}", whole, "guests", f"refused: {why}") for name, why in REFUSALS.items()),

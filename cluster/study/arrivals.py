@@ -54,10 +54,11 @@ def find_arrivals(name: str, folder: Path) -> StudyData:
     from coldfleet.hostsim.workload.trace_data import sha256_of
 
     path, where = find_file(name, folder, "coldfleet fleet --arrivals")
-    found = read_guests(path)
+    sha256 = sha256_of(path)
+    found = read_guests(path, sha256)
     kind = "arrivals" if _is_parquet(path) else CSV
     classes = tuple(sorted(pc.unique(found["class"]).to_pylist()))
-    return StudyData(sha256_of(path), kind, found.num_rows, 0, (), classes, where)
+    return StudyData(sha256, kind, found.num_rows, 0, (), classes, where)
 
 
 def check_arrivals(fleet: Fleet, data: Mapping[str, StudyData]) -> None:
@@ -74,7 +75,7 @@ def check_arrivals(fleet: Fleet, data: Mapping[str, StudyData]) -> None:
 
 
 @lru_cache(maxsize=4)
-def read_guests(path: Path, sha256: str = "") -> pa.Table:
+def read_guests(path: Path, sha256: str) -> pa.Table:
     """A table of guests in Parquet or CSV, checked, with all COLUMNS; ``sha256``: of what is there, for the cache."""
     open_input(path).close()
     try:
@@ -89,7 +90,13 @@ def read_guests(path: Path, sha256: str = "") -> pa.Table:
 
 
 def write_guests(path: Path, guests: Sequence[tuple[str, float, float | None, int]]) -> None:
-    """Writes a table of guests: the class of each, from when to when it lives (s), and its priority."""
+    """Writes a table of guests: the class of each, from when to when it lives (s), and its priority.
+
+    Raises :class:`UserError` if there is something of that name already: pyarrow would remove it if it can't write.
+    """
+    from coldfleet.hostsim.trace.table import check_new
+
+    check_new(path)
     columns = zip(("class", "start_s", "end_s", "priority"), zip(*guests, strict=True), strict=True)
     table = pa.table({name: pa.array(values, COLUMNS[name][0]) for name, values in columns})
     try:

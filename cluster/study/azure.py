@@ -28,7 +28,7 @@ DAY_S = 86_400
 MAX_DAYS = 1e4  # a start may be that long before the trace begins
 TABLE_PAGES = 512  # guests get whole page tables: 2 MiB
 _COLUMNS = {
-    "vm": {"vmId", "vmTypeId", "priority", "starttime", "endtime"},
+    "vm": {"vmId", "vmTypeId", "starttime", "endtime"},
     "vmType": {"vmTypeId", "machineId", "core", "memory"},
 }
 

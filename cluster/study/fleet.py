@@ -10,13 +10,13 @@ from functools import partial
 from typing import NamedTuple
 
 from coldfleet.cluster.study.data import READING_KINDS, StudyData
-from coldfleet.cluster.study.fleet_tables import GuestClass
+from coldfleet.cluster.study.fleet_tables import GuestClass, HostClass
 from coldfleet.cluster.study.lives import all_hosts, all_lives, rank_of
 from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import Request
-from coldfleet.cluster.study.plan import Cell, Run
+from coldfleet.cluster.study.plan import Cell, Plan, Run, policy_of
 from coldfleet.cluster.study.tables import Guest, Nested, PageCache, Workload
-from coldfleet.cluster.study.values import parse_heat
+from coldfleet.cluster.study.values import KERNELS_OWN, parse_heat, parse_load
 from coldfleet.hostsim.spec.calibration import parse_calibration
 from coldfleet.hostsim.spec.host_spec import (
     ClockSpec,
@@ -30,13 +30,15 @@ from coldfleet.hostsim.spec.host_spec import (
     WorkloadSpec,
 )
 from coldfleet.hostsim.spec.huge_spec import HugePageSpec
+from coldfleet.policies import Policy
 
 
 class FleetHost(NamedTuple):
-    """A host of a fleet, and the name of its class: "" where all are alike."""
+    """A host of a fleet, the name of its class ("" where all are alike), and how its kernel asks KVM."""
 
     host_class: str
     spec: HostSpec
+    policy: Policy
 
 
 def build_fleet(run: Run, hosts: slice = slice(None)) -> list[FleetHost]:
@@ -44,7 +46,7 @@ def build_fleet(run: Run, hosts: slice = slice(None)) -> list[FleetHost]:
     spec = run.cell.spec
     numbers = range(spec.fleet.hosts)[hosts]
     if spec.scenario:
-        return [FleetHost("", _scenario_host(spec))] * len(numbers)
+        return [FleetHost("", _scenario_host(spec), run.cell.policy)] * len(numbers)
     if spec.fleet.guest:
         return _placed_hosts(run, hosts)
     nested = nested_guests(spec, run.cell.seed, run.replicate)
@@ -58,6 +60,7 @@ def build_fleet(run: Run, hosts: slice = slice(None)) -> list[FleetHost]:
                     for guest in range(spec.fleet.guests_per_host)
                 ],
             ),
+            run.cell.policy,
         )
         for host in numbers
     ]
@@ -101,6 +104,11 @@ def sample_of(spec: CellSpec) -> int:
     return int(spec.host.sample.rpartition("/")[2])
 
 
+def varies_over_time(plan: Plan) -> bool:
+    """Whether guests come and go in some cell of a plan."""
+    return plan.cell(0).spec.fleet.over_time or any("arrivals" in path or "outage" in path for path in plan.varied)
+
+
 def decides_work(path: str) -> bool:
     """Whether the work or the number of hosts may depend on a key."""
     return path in ("ticks", "host.sample") or path.startswith(("fleet.", "guest."))
@@ -118,7 +126,9 @@ def _placed_hosts(run: Run, hosts: slice) -> list[FleetHost]:
             kind = _with_size(spec.fleet.guest[name], each.request)
             guest = _guest(cell, kind, kind.nested, each.name, (name, number) in nested)
             chosen.append(replace(guest, arrives=each.arrives, leaves=each.leaves))
-        fleet.append(FleetHost(host_class, _host(spec, chosen, spec.host_classes[host_class].memory)))
+        node = spec.host_classes[host_class]
+        policy = policy_of(spec, {}, node.kernel) if spec.policy == KERNELS_OWN else cell.policy
+        fleet.append(FleetHost(host_class, _host(spec, chosen, node), policy))
     return fleet
 
 
@@ -242,7 +252,8 @@ def _workload(load: Workload, data: Mapping[str, StudyData]) -> WorkloadSpec:
     """What a guest does; the file that it follows is on this machine then, and has its hash."""
     heat = parse_heat(load.heat) if load.heat and load.kind == "profile" else ()
     file = data[load.file].fetch() if load.file and load.kind in READING_KINDS else None
-    return WorkloadSpec(**load.model_dump(exclude={"heat", "file"}), heat=heat, file=file)
+    own = load.model_dump(exclude={"heat", "file", "load_table"})
+    return WorkloadSpec(**own, heat=heat, file=file, load_table=parse_load(load.load_table))
 
 
 def _vm(spec: CellSpec, nested: Nested) -> VmSpec:
@@ -272,15 +283,15 @@ def _page_cache(cache: PageCache) -> PageCacheSpec | None:
     )
 
 
-def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> HostSpec:
-    """A host with these guests; ``class_pages``: its memory, if it is of a class."""
+def _host(spec: CellSpec, guests: Sequence[GuestSpec], kind: HostClass | None = None) -> HostSpec:
+    """A host with these guests; ``kind``: its class, if it is of one."""
     reclaim = spec.reclaim
     pages = spec.host.memory
     if reclaim.mode == "host" and not pages:
-        pages = class_pages or sum(guest.limit_pages for guest in guests)
+        pages = (kind and kind.memory) or _most_at_once(guests, spec.ticks)
     every_ticks, samples = spec.monitor.intervals(spec.clock)
     return HostSpec(
-        kernel=spec.kernel,
+        kernel=kind.kernel if kind else spec.kernel,
         guests=tuple(guests),
         ticks=spec.ticks,
         mode=reclaim.mode,
@@ -309,6 +320,12 @@ def _host(spec: CellSpec, guests: Sequence[GuestSpec], class_pages: int = 0) -> 
         epochs=spec.output.every_ticks if spec.output.epochs == "on" else 0,
         huge_pages=HugePageSpec(**spec.huge_pages.model_dump() | {"khugepaged": spec.huge_pages.khugepaged == "on"}),
     )
+
+
+def _most_at_once(guests: Sequence[GuestSpec], ticks: int) -> int:
+    """The most pages that the guests which are there in some tick may keep."""
+    come = {0, *(guest.arrives for guest in guests)}
+    return max(sum(guest.limit_pages for guest in guests if tick in guest.life(ticks)) for tick in come)
 
 
 def _compression(spec: CellSpec) -> CompressionSpec:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from coldfleet.cluster.study.tables import Guest, Nested, Table, table_key
-from coldfleet.cluster.study.values import AnyMemory, ClassName, Count, FileName, Share, Span, Tick
+from coldfleet.cluster.study.values import AnyMemory, ClassName, Count, FileName, KernelName, Share, Span, Tick
 from coldfleet.hostsim.spec.checks import MAX_CPUS
 from coldfleet.hostsim.spec.errors import UserError
 
@@ -23,6 +23,7 @@ class HostClass(Table):
         'memory of such a host, such as "256 MiB"; "0 pages": as much as its guests need', "pages", 0
     )
     cpus: int = table_key("CPUs of such a host; 0: as many as its guests need", "CPUs", 0, ge=0, lt=2**31)
+    kernel: KernelName = table_key("kernel whose MGLRU such a host runs", default="6.12")
 
 
 class Arrivals(Table):

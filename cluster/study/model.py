@@ -121,7 +121,8 @@ class CellSpec(Table):
         if self.reclaim.swappiness > MAX_SWAPPINESS:
             from coldfleet.hostsim.engine.hybrids import get_kernel
 
-            if not get_kernel(self.kernel).swappiness_anon_only:
+            kernels = [self.kernel, *(each.kernel for each in self.fleet.host.values())]
+            if not all(get_kernel(name).swappiness_anon_only for name in kernels):
                 raise UserError(f"reclaim.swappiness {self.reclaim.swappiness} is only known since 6.14: at most 200")
         return self
 
@@ -268,7 +269,7 @@ class CellSpec(Table):
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, data: Any) -> Any:
-        """What a class doesn't say is as [guest], [nested], nested_ratio, host.memory and clock.pcpus say."""
+        """What a class doesn't say is as [guest], [nested], nested_ratio, kernel, host.memory and clock.pcpus say."""
         fleet = data.get("fleet") if isinstance(data, dict) else None
         tables = [data.get(name, {}) for name in ("guest", "host", "clock")] if isinstance(fleet, dict) else []
         if not isinstance(fleet, dict) or not all(isinstance(table, dict) for table in tables):
@@ -276,7 +277,11 @@ class CellSpec(Table):
         guest, host, clock = tables
         alike = {
             "guest": {**guest, "nested": data.get("nested", {}), **_renamed(data, nested_ratio="nested_ratio")},
-            "host": {**_renamed(host, memory="memory"), **_renamed(clock, pcpus="cpus")},
+            "host": {
+                **_renamed(data, kernel="kernel"),
+                **_renamed(host, memory="memory"),
+                **_renamed(clock, pcpus="cpus"),
+            },
         }
         merged = {
             kind: {name: _with_own(shared, own) for name, own in fleet[kind].items()}
@@ -315,7 +320,7 @@ class CellSpec(Table):
     def host_classes(self) -> Mapping[str, HostClass]:
         """The classes of hosts by name; hosts that are all alike are one without a name."""
         alike: dict[str, Any] = {"count": self.fleet.hosts, "memory": self.host.memory, "cpus": self.clock.pcpus}
-        return self.fleet.host or {"": HostClass.model_construct(**alike)}
+        return self.fleet.host or {"": HostClass.model_construct(**alike, kernel=self.kernel)}
 
     def parameters(self) -> dict[str, Scalar]:
         """Every key by its dotted name, in the order of the file; without those of classes."""

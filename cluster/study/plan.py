@@ -375,13 +375,13 @@ class Plan:
         return ""
 
 
-def policy_of(spec: CellSpec, own: Mapping[str, Policy]) -> Policy:
-    """The aging policy of a cell, maybe one of the study's own."""
+def policy_of(spec: CellSpec, own: Mapping[str, Policy], kernel: str = "") -> Policy:
+    """The aging policy of a cell, maybe one of the study's own; ``kernel``: of the host, if it isn't the cell's."""
     if spec.policy != KERNELS_OWN:
         return find_policy(spec.policy, own)
     from coldfleet.hostsim.engine.hybrids import get_kernel
 
-    return get_policy(get_kernel(spec.kernel).policy)
+    return get_policy(get_kernel(kernel or spec.kernel).policy)
 
 
 def _digests(own: Mapping[str, Policy]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from coldfleet.cluster.study.values import (
     Count,
     FileName,
     HeatText,
+    LoadText,
     Memory,
     Probability,
     SampleShare,
@@ -24,6 +25,7 @@ from coldfleet.cluster.study.values import (
     Thousandth,
     Tick,
     Time,
+    parse_load,
 )
 from coldfleet.hostsim.spec.checks import MAX_ACCESSES_PER_TICK, MAX_CPUS, MAX_PAGE_CLUSTER, check_burst
 from coldfleet.hostsim.spec.damon_spec import LEAST_REGIONS, DamonSpec, PageoutSpec
@@ -93,17 +95,29 @@ class Workload(Table):
         ge=-1,
         lt=2**63,
     )
-    load: Literal["steady", "bursts", "diurnal"] = table_key(
+    load: Literal["steady", "bursts", "diurnal", "table"] = table_key(
         "in which ticks a guest makes its accesses. steady: in all alike; bursts: many of them in one tick of each "
-        "load_ticks, drawn for each guest; diurnal: more by day than by night, all guests alike",
+        "load_ticks, drawn for each guest; diurnal: more by day than by night, all guests alike; table: as load_table "
+        "says, all guests alike",
         default="steady",
     )
-    load_ticks: Count = table_key("bursts: from one to the next, on average; diurnal: length of a day", "ticks", 12)
+    load_ticks: Count = table_key(
+        "bursts: from one to the next, on average; diurnal: length of a day; table: time for all of load_table, again "
+        "and again",
+        "ticks",
+        12,
+    )
     load_swing: Share = table_key(
         "bursts: share of the accesses that waits for the bursts (1: there are none between them); "
         "diurnal: how much more than the mean there is at noon, and less at night",
         "share",
         0.8,
+    )
+    load_phase: Share = table_key(
+        "diurnal, table: where in load_ticks a run begins; 0: at midnight, the first number", "share", 0.0
+    )
+    load_table: LoadText = table_key(
+        "table: list of numbers, how much is accessed in equal parts of load_ticks, one after the other", default=""
     )
     set_ticks: int = table_key(
         "time in which the memory that is accessed shrinks from all of it to set_least and grows again; 0: it stays "
@@ -114,6 +128,7 @@ class Workload(Table):
         lt=2**31,
     )
     set_least: Share = table_key("share of the memory that is accessed when that is least", "share", 0.25)
+    set_phase: Share = table_key("where in set_ticks a run begins; 0: with all of the memory", "share", 0.0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -123,6 +138,8 @@ class Workload(Table):
             raise UserError(f'kind = "{self.kind}" reads a file: set file = "NAME.parquet" beside it')
         if self.kind == "profile" and bool(self.file) == bool(self.heat):
             raise UserError('kind = "profile" reads heat = [[share, weight], ...] or a file: give one of the two')
+        if (self.load == "table") != bool(self.load_table):
+            raise UserError('load = "table" reads load_table = [0.2, 1, 1.5], no other load does: give both or none')
         return self
 
 
@@ -235,7 +252,7 @@ class Guest(Table):
                 f"accesses_per_page {self.accesses_per_page:g} and accesses_per_tick {self.accesses_per_tick} say "
                 "different things: give one of the two"
             )
-        check_burst(self.workload, self.accesses_per_tick)
+        check_burst(self.workload, parse_load(self.workload.load_table), self.accesses_per_tick)
         return self
 
 

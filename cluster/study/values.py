@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from coldfleet.hostsim.spec.calibration import parse_calibration
-from coldfleet.hostsim.spec.checks import MAX_SAMPLE, MAX_TIME_NS, check_heat
+from coldfleet.hostsim.spec.checks import MAX_SAMPLE, MAX_TIME_NS, check_heat, check_loads
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.host_spec import Heat
 from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
@@ -24,6 +24,7 @@ KERNELS_OWN = "kernel"
 
 _PERCENT = r"^\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*$"
 MAX_HEAT = 1_000  # parts of a profile
+MAX_LOADS = 10_000  # numbers of a table of loads: a week of minutes
 MAX_SPAN_NS = 1000 * 24 * 3600 * 10**9  # of a fleet's life; sums of some fit 64 bits
 CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
@@ -112,6 +113,31 @@ def _known_heat(text: str) -> str:
     return text and _heat_text(parse_heat(text))  # type: ignore[return-value]
 
 
+def parse_load(text: str) -> tuple[float, ...]:
+    """Reads a table of loads as results have it: "0.2, 1.0, 1.5"; raises :class:`UserError`."""
+    try:
+        return tuple(map(float, text.split(",") if text else ()))
+    except ValueError:
+        raise UserError(f"{text!r:.80} is no table of loads: write for example [0.2, 1, 1.5]") from None
+
+
+def _load_text(value: object) -> object:
+    """A table of loads as a text, which a key's value has to be: in a study it is a list of numbers."""
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) > MAX_LOADS:
+        raise UserError(f"{len(value):,} numbers; at most {MAX_LOADS:,} are read")
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in value):
+        raise UserError(f"{value!r:.80} is no table of loads: write for example [0.2, 1, 1.5]")
+    return ", ".join(repr(float(each)) for each in value)
+
+
+def _known_load(text: str) -> str:
+    loads = parse_load(text)
+    check_loads(loads)
+    return str(_load_text(loads))
+
+
 @lru_cache
 def _known_calibration(text: str) -> str:
     return parse_calibration(text).as_text()
@@ -127,6 +153,12 @@ HeatText = Annotated[
     BeforeValidator(_heat_text),
     AfterValidator(_known_heat),
     WithJsonSchema({"type": ["array", "string"], "items": {"type": "array", "items": {"type": "number"}}}),
+]
+LoadText = Annotated[
+    str,
+    BeforeValidator(_load_text),
+    AfterValidator(_known_load),
+    WithJsonSchema({"type": ["array", "string"], "items": {"type": "number"}}),
 ]
 Share = Annotated[
     float,

@@ -61,7 +61,7 @@ class Locator(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
     @classmethod
     def get_suitable_cache_subpath(cls, file: str) -> str:
         """The name of the folder."""
-        return Path(file).parent.name
+        return "_".join(Path(file).relative_to(_ROOT).parent.parts)
 
     def ensure_cache_path(self) -> None:
         """Makes the folder."""

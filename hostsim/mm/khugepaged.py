@@ -81,11 +81,11 @@ def _read_swapped(m: Machine, g: int, table: int) -> bool:
     events = m.events[g]
     for page in range(first, first + PTRS_PER_PTE):
         if not m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) and _is_swapped(m, page):
-            faults = events.pgfault
+            faults, refaults = events.pgfault, events.refaults
             fault_in_process(m, g, page, False)
             if m.mms[g].oom_reason:
                 return False
-            events.pgfault, events.refaults = faults, events.refaults - 1
+            events.pgfault, events.refaults = faults, refaults
             events.khugepaged_swpin += 1
     drain(m, m.mms[g].cpu)
     for page in range(first, first + PTRS_PER_PTE):

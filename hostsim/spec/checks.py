@@ -5,7 +5,7 @@ The engine would run with anything, and do something else, never end, or read wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -42,23 +42,31 @@ def check_ranges(spec: object, **ranges: tuple[float, float]) -> None:
             raise UserError(f"{type(spec).__name__}: {name} is {value!r:.80}, not a {what} from {least} to {most}")
 
 
-def check_load_table(load: Any) -> None:
-    """Raises UserError unless a workload with the load "table" has one, of numbers of which some are above 0."""
-    table = load.load_table
+def check_loads(table: Any) -> None:
+    """Raises UserError unless a table of loads is of numbers of which some are above 0."""
     numbers = isinstance(table, tuple) and all(isinstance(n, Real) and not isinstance(n, bool) for n in table)
     if not numbers or not all(0 <= n <= MAX_LOAD for n in table) or (table and not any(table)):
         raise UserError(f"load_table is {table!r:.80}, not numbers from 0 to {MAX_LOAD:,}, at least one above 0")
+
+
+def check_load_table(load: Any) -> None:
+    """Raises UserError unless a workload has a table of loads if, and only if, its load is "table"."""
+    table = load.load_table
+    check_loads(table)
     if bool(table) != (load.load == "table"):
         raise UserError("load 'table' takes load_table, and no other load does: give both or neither")
 
 
-def check_burst(load: Any, accesses: int) -> None:
-    """Raises UserError if a workload's busiest tick has more accesses than one may; ``accesses``: its mean."""
+def check_burst(load: Any, table: Sequence[float], accesses: int) -> None:
+    """Raises UserError if a workload's busiest tick has more accesses than one may.
+
+    ``table``: its load_table, of numbers; ``accesses``: the mean of its ticks.
+    """
     most = float(accesses)
     if load.load == "bursts":
         most *= 1 + load.load_swing * (load.load_ticks - 1)
     elif load.load == "table":
-        most *= max(load.load_table) * len(load.load_table) / sum(load.load_table)
+        most *= max(table) * len(table) / sum(table)
     if most > MAX_ACCESSES_PER_TICK:
         raise UserError(
             f"a tick with a burst has {most:,.0f} accesses; at most {MAX_ACCESSES_PER_TICK:,} are simulated: make "

@@ -324,7 +324,7 @@ class GuestSpec:
         none = type(None)
         check_kinds(self, name=str, workload=WorkloadSpec, vm=VmSpec, recorded=(RecordedWorkload, none))
         check_kinds(self, nested=(NestedSpec, none), page_cache=(PageCacheSpec, none), sample=(SampleOf, none))
-        check_burst(self.workload, self.accesses_per_tick)
+        check_burst(self.workload, self.workload.load_table, self.accesses_per_tick)
 
     def life(self, ticks: int) -> range:
         """The ticks in which it lives, of a host that runs from tick 0 to ``ticks``."""

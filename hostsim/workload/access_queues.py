@@ -145,8 +145,9 @@ class AccessQueues:
         guests, chunks, accesses = self.state
         length = sum(map(len, drawn))
         if guests[g]["room"] < length:
-            guests[g]["begin"], guests[g]["room"] = self._used, length
-            if (end := self._used + length) > len(accesses):
+            room = max(length, int(guests[g]["room"]) * 3 // 2)  # a load that rises all morning wants few moves
+            guests[g]["begin"], guests[g]["room"] = self._used, room
+            if (end := self._used + room) > len(accesses):
                 grown = np.empty(max(end, len(accesses) * 5 // 4), np.uint32)
                 grown[: self._used] = accesses[: self._used]
                 self.state = QueueState(guests, chunks, grown)

@@ -47,9 +47,9 @@ def collapse(host: ReferenceHost, table: PageTable, max_ptes_none: int, max_ptes
         return False
     for folio in table.folios:
         if swapped(folio):
+            before = {name: host.counters[name] for name in ("pgfault", "refaults")}
             host.fault(folio, write=False)
-            host.counters["pgfault"] -= 1
-            host.counters["refaults"] -= 1
+            host.counters.update(before)
             host.counters["khugepaged_swpin"] += 1
     host.drain()
     if any(swapped(folio) or folio.busy or folio.writeback for folio in table.folios):

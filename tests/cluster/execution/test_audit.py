@@ -69,7 +69,7 @@ def run_with_turnover(study: dict[str, Any], lives: list[tuple[int, int]]) -> No
     """The hosts of a study, whose guests come and go at these times, as far as it has as many ticks."""
     try:
         run = read_study(study).run(0)
-        for number, (_, spec) in enumerate(build_fleet(run, slice(None))):
+        for number, (_, spec, _) in enumerate(build_fleet(run, slice(None))):
             ends = [(min(come, spec.ticks), min(come + stay, spec.ticks)) for come, stay in lives]
             guests = tuple(
                 replace(guest, arrives=come, leaves=gone if gone > come else 0)

@@ -53,7 +53,7 @@ def test_a_few_seconds_of_work_are_done_without_ray(
 ) -> None:
     said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
     assert said.code == 0
-    assert "\non serial, 1 worker: a few seconds of work (--executor ray: on all cores)\n" in said.err
+    assert "\non serial, 1 worker: it is a few seconds of work (executor ray uses all cores)\n" in said.err
 
 
 def test_work_is_guessed_by_the_accesses(plan: Plan) -> None:

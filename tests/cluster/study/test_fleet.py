@@ -20,6 +20,7 @@ from coldfleet.cluster.study.lives import _placed
 from coldfleet.cluster.study.placement import HostResources, Hosts, Request, place
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
+from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
 
@@ -107,11 +108,21 @@ def test_guest_inherits_what_its_class_does_not_say(read: Callable[..., Plan]) -
     assert db.limit_pages == int(8192 / 1.5)
 
 
+@pytest.mark.parametrize("policy", ["kernel", "six-steps"])
+def test_a_class_of_hosts_has_a_kernel_of_its_own(policy: str, read: Callable[..., Plan]) -> None:
+    own = ("[fleet.host.small]\n", '[fleet.host.small]\nkernel = "6.18"\n')
+    hosts = build_fleet(read(own, ('["evict-only", "six-steps"]', f'["{policy}"]')).run(0))
+    kernels = {"big": "6.12", "small": "6.18"}
+    assert {each.host_class: each.spec.kernel for each in hosts} == kernels
+    for each in hosts:
+        assert each.policy.name == (KERNELS[kernels[each.host_class]].policy if policy == "kernel" else policy)
+
+
 def test_a_host_has_the_memory_of_its_class_where_kswapd_reclaims(read: Callable[..., Plan]) -> None:
     by_host = ("[guest]\n", '[reclaim]\nmode = "host"\n\n[guest]\n')
     memory = ("[guest]\n", '[host]\nmemory = "20 MiB"\nwatermark_scale_factor = 50\n\n[guest]\n')
     run = read(by_host).run(0)
-    classes = dict(build_fleet(run))
+    classes = {each.host_class: each.spec for each in build_fleet(run)}
     assert {name: host.memory_pages for name, host in classes.items()} == {"big": 64 * 256, "small": 16 * 256}
     assert {host.memory_pages for host in build_hosts(read(by_host, memory).run(0))} == {20 * 256}
     beside = build_hosts(read(memory).run(0))[0]

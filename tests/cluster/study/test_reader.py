@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.toml import find_line, key_lines
@@ -274,3 +275,32 @@ def test_a_host_has_room_for_the_kernel_memory_of_a_scenario(overcommit: float, 
         return
     with pytest.raises(UserError, match=r"a host of 512 KiB has no room for the 1016 KiB of kernel memory"):
         read_study(path)
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        ("load = 'table'", 'load = "table" reads load_table'),
+        ("load_table = [1]", 'load = "table" reads load_table'),
+        ("load = 'table'\nload_table = [1, -1]", "not numbers from 0 to"),
+        ("load = 'table'\nload_table = [0, 0]", "at least one above 0"),
+        ("load = 'table'\nload_table = ['a']", "is no table of loads: write for example"),
+        ("load = 'table'\nload_table = 'a, b'", "is no table of loads: write for example"),
+        ("load = 'table'\nload_table = [nan]", "not numbers from 0 to"),
+    ],
+)
+def test_a_table_of_loads_is_checked(load: str, said: str, study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(study_text.replace('kind = "zipf"', f'kind = "zipf"\n{load}'))
+    with pytest.raises(UserError, match=said):
+        read_study(path)
+
+
+def test_a_table_of_loads_reaches_the_guests(study_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    own = "load = 'table'\nload_table = [0.2, 1, 1.5]\nload_phase = 0.5\nload_ticks = 24"
+    path.write_text(study_text.replace('kind = "zipf"', f'kind = "zipf"\n{own}'))
+    plan = read_study(path)
+    assert plan.cell(0).spec.guest.workload.load_table == "0.2, 1.0, 1.5"
+    workload = build_hosts(plan.run(0))[0].guests[0].workload
+    assert (workload.load_table, workload.load_phase, workload.load_ticks) == ((0.2, 1.0, 1.5), 0.5, 24)

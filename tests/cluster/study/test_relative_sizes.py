@@ -128,7 +128,7 @@ def of_hosts(plan: Plan) -> list[tuple[str, int, int, int]]:
     hosts = build_fleet(plan.run(0))
     return [
         (name, spec.memory_pages, len(spec.guests), sum(guest.memory_pages for guest in spec.guests))
-        for name, spec in hosts
+        for name, spec, _ in hosts
     ]
 
 
