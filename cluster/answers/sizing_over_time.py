@@ -165,6 +165,8 @@ class FleetOverTime(FleetSize):
         tried: dict[int, tuple[list[Life], Life | None, bool]] = {}
 
         def fits(many: int) -> bool:
+            if many <= self.spare:  # all of them might fail
+                return False
             if many not in tried:
                 hosts = list(islice(cycle(rooms), many))
                 rule = spec.fleet.placement, partial(rank_of, "place", run.cell.seed, run.replicate)
@@ -183,7 +185,7 @@ class FleetOverTime(FleetSize):
                 tried[many] = lives, refused, failing
             return tried[many][1] is None
 
-        low, step = max(math.ceil(max(alone) - _ROUNDING), 1) - 1, 1
+        low, step = max(math.ceil(max(alone) - _ROUNDING), 1, self.spare + 1) - 1, 1
         while not fits(low + step):
             low, step = low + step, 2 * step
             if low > MAX_HOSTS:
@@ -192,10 +194,9 @@ class FleetOverTime(FleetSize):
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if fits(middle) else (middle, high)
-        less = tried.get(high - 1)
-        if less is None and high > 1:
+        if high - 1 > self.spare:
             fits(high - 1)
-            less = tried[high - 1]
+        less = tried.get(high - 1)
         refused, failing = (less[1], less[2]) if less else (None, False)
         return _Fewest(high, alone, peak_ns, tried[high][0], refused, failing)
 

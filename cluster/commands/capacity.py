@@ -27,7 +27,7 @@ def capacity(
         int | None, typer.Option(min=1, help="Reckon with a fleet that fills so many hosts.  [default: the study's]")
     ] = None,
     headroom: Annotated[float, typer.Option(min=0, max=99, help="Percent of a host's memory to keep free.")] = 0.0,
-    spare_hosts: Annotated[int, typer.Option(min=0, help="Hosts to keep empty, in case others fail.")] = 0,
+    spare_hosts: Annotated[int, typer.Option(min=0, max=100_000, help="Hosts to keep empty, in case others fail.")] = 0,
     at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each answer, in percent.")] = 95.0,
     budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "10m",

@@ -19,7 +19,7 @@ def fleet(
     cpus: Annotated[int, typer.Option(min=1, help="CPUs of a host.")] = 32,
     overcommit: Annotated[float, typer.Option(min=1, help="Guests' memory over the hosts'.")] = 1.0,
     vcpus_per_cpu: Annotated[float, typer.Option(min=0.01, help="vCPUs over CPUs.")] = 4.0,
-    machine: Annotated[int, typer.Option(help="TRACE: kind of machine (machineId).")] = 0,
+    machine: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="TRACE: kind of machine (machineId).")] = 0,
     at: Annotated[float, typer.Option(help="TRACE: time at which VMs are counted, in days.")] = 7.0,
     arrivals: Annotated[
         Path | None,
@@ -51,6 +51,8 @@ def fleet(
     from coldfleet.hostsim.spec.units import MEMORY
 
     host_pages = MEMORY.parse(memory)
+    if not host_pages:
+        raise UserError(f"--memory {memory!r:.40}: a host has some memory")
     room = host_pages * overcommit, cpus * vcpus_per_cpu
     if arrivals is not None:
         if trace is None:

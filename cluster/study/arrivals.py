@@ -10,6 +10,7 @@ A table has a row for each guest, with the columns below; a missing end means th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,8 @@ SECOND_NS = 10**9
 MAX_TIME_S = 1e9  # of a guest, before or after the start of a run
 WORKDAYS, WEEK = 5, 7  # days
 PAGES_OF_MIB = 256
+MAX_CSV_BYTES = 256 << 20  # of a table of guests, which is read at once
+MAX_PRIORITY = 2**31 - 1
 COLUMNS = {
     "class": (pa.string(), "name of a class of the study, [fleet.guest.NAME], which says all else of the guest"),
     "start_s": (pa.float64(), "when it arrives, in seconds since the start of the run; negative: it is there then"),
@@ -80,13 +83,22 @@ def read_guests(path: Path, sha256: str) -> pa.Table:
     open_input(path).close()
     try:
         if _is_parquet(path):
+            _check_rows(path, pq.read_metadata(path).num_rows)
             table = pq.read_table(path)
         else:
             types = {name: kind for name, (kind, _) in COLUMNS.items()}
-            table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
+            with path.open("rb") as file:  # not by its name, by which Arrow would unpack it
+                if os.fstat(file.fileno()).st_size > MAX_CSV_BYTES:
+                    raise UserError(f"{path}: a CSV of more than {MAX_CSV_BYTES >> 20} MiB: make a Parquet file of it")
+                table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=types))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: no table of guests in Parquet or CSV: {str(error).splitlines()[0]:.200}") from None
     return _checked(table, path)
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    if not 0 < rows <= MAX_GUESTS:
+        raise UserError(f"{path}: has {rows:,} guests: from 1 to {MAX_GUESTS:,} are read")
 
 
 def write_guests(path: Path, guests: Sequence[tuple[str, float, float | None, int]]) -> None:
@@ -113,8 +125,10 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
     for name in _NEEDED:
         if name not in table.column_names:
             raise UserError(f"{path}: has no column {name!r}: it takes {', '.join(COLUMNS)}")
-    if not 0 < table.num_rows <= MAX_GUESTS:
-        raise UserError(f"{path}: has {table.num_rows:,} guests: from 1 to {MAX_GUESTS:,} are read")
+    if len(set(table.column_names)) < table.num_columns:
+        twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
+        raise UserError(f"{path}: has the column {twice!r:.60} twice")
+    _check_rows(path, table.num_rows)
     columns = {}
     for name, (kind, _) in COLUMNS.items():
         column = table[name] if name in table.column_names else pa.nulls(table.num_rows, kind)
@@ -134,7 +148,8 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
          "memory_mib isn't a multiple of 2 MiB, up to 4 TiB"),
         (pc.invert(pc.fill_null(pc.and_(pc.greater(table["vcpus"], 0), pc.less_equal(table["vcpus"], MAX_CPUS)), True)),
          f"vcpus are 1 to {MAX_CPUS}"),
-        (pc.less(table["priority"], 0), "priority is 0 or more"),
+        (pc.or_(pc.less(table["priority"], 0), pc.greater(table["priority"], MAX_PRIORITY)),
+         f"priority is 0 to {MAX_PRIORITY:,}"),
     ):  # fmt: skip
         if found := pc.index(pc.fill_null(wrong, False), True).as_py() + 1:
             raise UserError(f"{path}: guest {found} of {table.num_rows:,}: {why}")

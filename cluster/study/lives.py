@@ -15,7 +15,7 @@ from coldfleet.cluster.study.arrivals import HOUR_NS, arriving
 from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import HostResources, Request
 from coldfleet.cluster.study.plan import Cell, Plan, Run
-from coldfleet.cluster.study.terminal import announced
+from coldfleet.cluster.study.terminal import SAY_AFTER_S, announce, announced, counted
 from coldfleet.cluster.study.timeline import REFUSED, HostOutage, Life, place_in_time
 from coldfleet.hostsim.spec.errors import UserError
 
@@ -92,11 +92,11 @@ def check_fleets(plan: Plan) -> None:
         cell = plan.cell(number)
         fleets.setdefault(_fleet_of(cell), cell)
     seconds = plan.replicates * sum(map(_placing_s, fleets.values()))
+    placing = f"placing the guests of {counted(len(fleets), 'fleet')} in {counted(plan.replicates, 'replicate')}"
     if seconds > MAX_PLACING_S:
-        raise UserError(
-            f"placing the guests of {len(fleets)} fleets in {plan.replicates:,} replicates would take "
-            f"{seconds:,.0f} s: make do with fewer guests, hosts or replicates"
-        )
+        raise UserError(f"{placing} would take {seconds:,.0f} s: make do with fewer guests, hosts or replicates")
+    if seconds > SAY_AFTER_S:
+        announce(f"{placing}, about {seconds:,.0f} s ...")
     for replicate in announced(plan.replicates, "replicates placed"):
         for cell in fleets.values():
             try:

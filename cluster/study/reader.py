@@ -56,6 +56,9 @@ MAX_CONSTRAINTS = 100  # each is asked of every combination
 StudySource = Plan | Path | str | Mapping[str, Any]
 """A study: its file, a mapping of the same form, or its plan."""
 
+_CELL = re.compile(r"^(the cell|the fleet doesn't fit in the cell) .*?: ")
+"""How a message says in which cell something is wrong: the keys that vary, not the one at fault."""
+
 _TYPES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -493,8 +496,9 @@ class _StudyReader:
         print(visible(f"coldfleet: {self.place(path, message)}"), file=sys.stderr)
 
     def place(self, path: tuple[str, ...], message: str) -> str:
-        """A message with where its cause stands: at ``path``, or where the first key that it names is set."""
-        line, key = find_line(self.lines, path or self.named_in(message)), ".".join(path)
+        """A message with where its cause stands: at ``path``, or where the first key below it that it names is set."""
+        named, key = self.named_in(_CELL.sub("", message)), ".".join(path)
+        line = find_line(self.lines, named if named[: len(path)] == path else path)
         at = line or ("" if message.startswith(key) else key)
         return f"{self.where}:{at}: {message}" if at else f"{self.where}: {message}"
 

@@ -43,12 +43,17 @@ def telling(tell: Callable[[str], None]) -> Iterator[None]:
         _tell.reset(token)
 
 
+def announce(text: str) -> None:
+    """Tells it to whoever wants to know what takes long."""
+    if tell := _tell.get():
+        tell(text)
+
+
 def announced(count: int, what: str) -> Iterator[int]:
     """The numbers below ``count``; tells how many it gave after :data:`SAY_AFTER_S`, then every :data:`SAY_AGAIN_S`."""
     say_at = time.monotonic() + SAY_AFTER_S
     for number in range(count):
         if time.monotonic() >= say_at:
-            if tell := _tell.get():
-                tell(f"{number:,} of {count:,} {what} ...")
+            announce(f"{number:,} of {count:,} {what} ...")
             say_at = time.monotonic() + SAY_AGAIN_S
         yield number

@@ -85,8 +85,8 @@ def _read_swapped(m: Machine, g: int, table: int) -> bool:
             fault_in_process(m, g, page, False)
             if m.mms[g].oom_reason:
                 return False
+            events.khugepaged_swpin += events.refaults - refaults  # one, unless it was in the swap cache
             events.pgfault, events.refaults = faults, refaults
-            events.khugepaged_swpin += 1
     drain(m, m.mms[g].cpu)
     for page in range(first, first + PTRS_PER_PTE):
         present = m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1)

@@ -13,6 +13,7 @@ from coldfleet.cluster.answers.sizing_over_time import FleetOverTime
 from coldfleet.cluster.answers.slo import parse_slo
 from coldfleet.cluster.answers.study_capacity import CapacityAnswer
 from coldfleet.cluster.study.fleet import requested_guests
+from coldfleet.cluster.study.model import merge
 from coldfleet.cluster.study.placement import HostResources
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.cluster.study.timeline import place_in_time
@@ -106,6 +107,28 @@ def test_an_answer_has_its_peak_and_its_moment(monkeypatch: pytest.MonkeyPatch) 
     assert "gets no place at hour" in policy.binding_moment
     assert policy.binding_moment in policy.sentence
     assert policy.checked
+
+
+def test_more_hosts_are_needed_than_may_fail() -> None:
+    plan = read_study({**STUDY, "overcommit": 1.5})
+    few, many = (max(each.hosts for each in FleetOverTime.over_time(plan, failures=n)._without) for n in (0, 20))
+    assert few < 20 < many
+
+
+def test_another_load_has_other_guests() -> None:
+    plan = read_study(STUDY)
+    fleet = FleetOverTime.over_time(plan)
+    busy = read_study(merge(STUDY, {"fleet": {"guest": {"web": {"arrivals": {"per_hour": 20.0}}}}}))
+    assert fleet.at(busy.cell(0)).hosts > 3 * fleet.hosts
+
+
+def test_the_largest_host_bounds_the_fewest() -> None:
+    small = {
+        "small": {"count": 1, "memory": "8 MiB", "cpus": 8},
+        "large": {"count": 1, "memory": "256 MiB", "cpus": 99},
+    }
+    plan = read_study(merge(STUDY, {"fleet": {"host": {**small, "node": {"count": 1, "memory": "8 MiB", "cpus": 8}}}}))
+    assert FleetOverTime.over_time(plan).hosts <= 3
 
 
 def test_a_percentile_is_of_guest_time() -> None:

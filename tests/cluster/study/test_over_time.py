@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 import re
@@ -32,7 +33,7 @@ from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.verify import verify
-from coldfleet.cluster.study.arrivals import HOUR_NS, arriving, rate
+from coldfleet.cluster.study.arrivals import HOUR_NS, arriving, rate, read_guests, write_guests
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.fleet_tables import Arrivals, Fleet, GuestClass
 from coldfleet.cluster.study.lives import all_lives
@@ -421,13 +422,15 @@ def test_what_cannot_be_is_said_in_one_line(change: dict[str, Any], said: str) -
     [
         ("class,start_s\nweb,1\n", "has no column 'end_s'"),
         ("class,start_s,end_s,sort\nweb,1,,x\n", "unknown column 'sort'"),
+        ("class,start_s,end_s,end_s\nweb,1,,2\n", "has the column 'end_s' twice"),
+        ("class,start_s,end_s,priority\nweb,1,,2147483648\n", "priority is 0 to 2,147,483,647"),
         ("class,start_s,end_s\n", "has 0 guests"),
         ("class,start_s,end_s\nweb,1,1\n", "guest 1 of 1: it doesn't end after its start"),
         ("class,start_s,end_s\nweb,1,\nweb,nan,\n", "guest 2 of 2: start_s isn't a time"),
         ("class,start_s,end_s\nweb,soon,\n", "no table of guests in Parquet or CSV"),
         ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib isn't a multiple of 2 MiB"),
         ("class,start_s,end_s,vcpus\nweb,1,,0\n", "vcpus are 1 to"),
-        ("class,start_s,end_s,priority\nweb,1,,-1\n", "priority is 0 or more"),
+        ("class,start_s,end_s,priority\nweb,1,,-1\n", "priority is 0 to"),
         ("class,start_s,end_s\nweb,1,\nwob,1,\n", "guests of the class 'wob': add [fleet.guest.wob]"),
     ],
 )
@@ -436,6 +439,19 @@ def test_a_table_that_is_wrong_is_said_in_one_line(text: str, said: str, tmp_pat
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         read_study(merge(STUDY, {"fleet": {"arrivals": "guests.csv"}}), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_packed_table_is_refused_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "guests.csv.gz").write_bytes(gzip.compress(b"class,start_s,end_s\nweb,1,\n"))
+    with pytest.raises(UserError, match="no table of guests in Parquet or CSV"):
+        read_guests(tmp_path / "guests.csv.gz", "")
+
+
+def test_a_table_replaces_no_file(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("precious")
+    with pytest.raises(UserError, match="exists already"):
+        write_guests(tmp_path / "there", [("web", 0.0, None, 0)])
+    assert (tmp_path / "there").read_text() == "precious"
 
 
 def test_a_table_says_of_each_guest_what_its_class_does_not(tmp_path: Path) -> None:

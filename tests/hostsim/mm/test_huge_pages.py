@@ -79,10 +79,14 @@ def test_engine_equals_reference_with_huge_pages_over_many_sequences(kernel: str
     check_many(kernel, examples=250)
 
 
-def guest(max_pages: int = 0, huge_reclaims: bool = False, swap_pages: int | None = None) -> HostMemory:
+def guest(
+    max_pages: int = 0, huge_reclaims: bool = False, swap_pages: int | None = None, async_swap: bool = False
+) -> HostMemory:
     """Four huge pages of a guest under 6.12, all touched."""
     slot = Memslot(4 * PTRS_PER_PTE, max_pages=max_pages, huge_pages=True, huge_reclaims=huge_reclaims)
-    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"), swap_pages=swap_pages)
+    memory = HostMemory(
+        [slot], KERNELS["6.12"], get_policy("locked-6.12"), swap_pages=swap_pages, async_swap=async_swap
+    )
     memory.touch(0, np.arange(4 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
     return memory
 
@@ -149,9 +153,7 @@ def test_without_512_slots_in_a_row_a_huge_page_is_split_and_its_pages_go_one_by
 
 
 def test_a_huge_page_stays_in_memory_until_a_device_that_takes_time_has_written_it() -> None:
-    slot = Memslot(4 * PTRS_PER_PTE, huge_pages=True)
-    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"), async_swap=True)
-    memory.touch(0, np.arange(4 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    memory = guest(async_swap=True)
     memory.age(0)
     memory.age(0)
     seq = int(memory.lruvec(0)["max_seq"]) - 2
@@ -182,6 +184,20 @@ def test_khugepaged_makes_a_huge_page_of_small_ones_and_reads_a_few_from_swap() 
     check_memory(memory)
     memory.touch(0, np.arange(PTRS_PER_PTE, dtype=np.uint32))
     assert int(events["tdp_faults"]) == faults + 1  # one SPTE of 2 MiB in place of those that were zapped
+
+
+def test_khugepaged_reads_nothing_that_the_swap_cache_has() -> None:
+    memory = guest(async_swap=True)
+    memory.age(0)
+    memory.age(0)
+    memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, 200, PTRS_PER_PTE)
+    memory.touch(0, np.arange(40, PTRS_PER_PTE, dtype=np.uint32))
+    memory.complete_io()
+    memory.drain()
+    events, refaults = memory.events(0), int(memory.events(0)["refaults"])
+    collapse(memory.machine, 0, 0, 511, 40)
+    assert (int(events["khugepaged_swpin"]), int(events["refaults"])) == (0, refaults)
+    check_memory(memory)
 
 
 def test_bloat_is_what_nobody_touches_in_a_huge_page_that_is_touched() -> None:
