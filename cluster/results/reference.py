@@ -14,8 +14,10 @@ from pydantic.fields import FieldInfo
 
 from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES, schema
+from coldfleet.cluster.study.fleet_tables import CLASSES
 from coldfleet.cluster.study.json_schema import study_schema
 from coldfleet.cluster.study.model import CellSpec, Study, followed_by, quantity_of, scalar_type, unit_of, walk_keys
+from coldfleet.cluster.study.tables import Guest, Nested
 from coldfleet.hostsim.memory.audit import MEMORY_LAWS
 from coldfleet.hostsim.memory.result_laws import GUEST_LAWS, HOST_LAWS
 from coldfleet.hostsim.spec.laws import statement
@@ -56,10 +58,23 @@ def keys_page() -> str:
     lines += ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
     cell_keys = dict(walk_keys(CellSpec))
     head = {path: key for path, key in walk_keys(Study) if path not in cell_keys}
-    for path, key in {**head, **cell_keys}.items():
-        lines.append(f"| `{path}` | {_values(key)} | {_default(key)} | {_meaning(key)} |")
+    lines += [_key_row(path, key) for path, key in {**head, **cell_keys}.items()]
+    lines += ["", "## Keys of classes and outages", ""]
+    lines += [
+        "NAME is one of your own. A class of hosts inherits `host.memory`, `clock.pcpus` and `kernel`; a class of"
+    ]
+    lines += ["guests has every key of `guest` and `nested`, too, and inherits these and `nested_ratio`.", ""]
+    lines += ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+    above = {path for path, _ in walk_keys(Guest)} | {f"nested.{path}" for path, _ in walk_keys(Nested)}
+    for kind, model in CLASSES.items():
+        own = [(path, key) for path, key in walk_keys(model) if kind != "guest" or path not in above]
+        lines += [_key_row(f"fleet.{kind}.NAME.{path}", key) for path, key in own]
     lines.append("")
     return "\n".join(lines)
+
+
+def _key_row(path: str, key: FieldInfo) -> str:
+    return f"| `{path}` | {_values(key)} | {_default(key)} | {_meaning(key)} |"
 
 
 def laws_page() -> str:
