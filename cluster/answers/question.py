@@ -50,12 +50,17 @@ class Budget:
             return cls(runs=int(matched[1]))
         raise UserError(f"budget {str(text)[:80]}: write a time, such as 5m, or a number of runs, such as 600")
 
-    def runs_left(self, runs: int, seconds: float, rate: float | None) -> int | None:
-        """How many runs are left after so many and so long, at so many runs a second; None: not known yet."""
+    def runs_left(self, runs: int, seconds: float, rate: float | None, kept: int) -> int | None:
+        """How many runs are left after so many and so long, at so many runs a second; None: not known yet.
+
+        ``kept``: runs that are there and were not asked for yet, which take no time.
+        """
         if self.runs is not None:
             return max(self.runs - runs, 0)
         assert self.seconds is not None
-        return None if rate is None else max(int((self.seconds - seconds) * rate), 0)
+        if rate is None:
+            return None
+        return int((self.seconds - seconds) * rate) + kept if seconds < self.seconds else 0
 
 
 def find_path(name: str, plan: Plan) -> str:

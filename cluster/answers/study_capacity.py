@@ -266,7 +266,7 @@ def capacity(
             return found
 
         def left() -> int | None:
-            return limits.runs_left(trials.runs, trials.seconds, trials.rate)
+            return limits.runs_left(trials.runs, trials.seconds, trials.rate, trials.kept)
 
         found = find_capacities(policies, len(loads), evaluate, confidence=confidence, runs_left=left)
         bound: dict[str, Binding | None] = dict.fromkeys(policies)

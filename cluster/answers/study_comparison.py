@@ -152,7 +152,7 @@ def compare(
             draw,
             confidence=confidence,
             precision=narrow,
-            runs_left=lambda: limits.runs_left(trials.runs, trials.seconds, trials.rate) or 0,
+            runs_left=lambda: limits.runs_left(trials.runs, trials.seconds, trials.rate, trials.kept) or 0,
         )
         runs = trials.runs
         trials.say_thrift()

@@ -173,7 +173,7 @@ def policy_map(
             }
 
         def left() -> int | None:
-            return limits.runs_left(trials.runs, trials.seconds, trials.rate)
+            return limits.runs_left(trials.runs, trials.seconds, trials.rate, trials.kept)
 
         found = draw_map(possible, depth, evaluate, confidence=confidence, runs_left=left)
         runs = trials.runs

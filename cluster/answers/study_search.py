@@ -155,7 +155,7 @@ def search(
             return sign * chosen.value(rows["cells"][0]), [each.excess(rows[each.table]) for each in slos]
 
         def left() -> int | None:
-            return limits.runs_left(trials.runs, trials.seconds, trials.rate)
+            return limits.runs_left(trials.runs, trials.seconds, trials.rate, trials.kept)
 
         racers = race(len(cells), replicates, evaluate, confidence=confidence, runs_left=left)
         runs = trials.runs

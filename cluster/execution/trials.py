@@ -119,6 +119,11 @@ class Trials:
         status = self._growing.results.status if self._growing.results else None
         return status.done / status.wall_s if status and status.wall_s else None
 
+    @property
+    def kept(self) -> int:
+        """Runs that are there and were not asked for yet."""
+        return sum(trial not in self._asked for trial in self._rows)
+
     def say_thrift(self) -> None:
         """Says how many of the runs were there before, if they are kept."""
         if self._out is not None:

@@ -234,8 +234,8 @@ def test_a_budget_is_time_or_runs(text: str, budget: Budget) -> None:
 
 
 def test_what_is_left_of_a_budget() -> None:
-    assert Budget(runs=60).runs_left(50, 1e9, 1.0) == 10
-    assert Budget(runs=60).runs_left(70, 1e9, None) == 0
-    assert Budget(seconds=100).runs_left(50, 25, 2.0) == 150
-    assert Budget(seconds=100).runs_left(50, 200, 2.0) == 0
-    assert Budget(seconds=100).runs_left(0, 0, None) is None
+    assert Budget(runs=60).runs_left(50, 1e9, 1.0, 7) == 10
+    assert Budget(runs=60).runs_left(70, 1e9, None, 7) == 0
+    assert Budget(seconds=100).runs_left(50, 25, 2.0, 7) == 157
+    assert Budget(seconds=100).runs_left(50, 200, 2.0, 7) == 0
+    assert Budget(seconds=100).runs_left(0, 0, None, 0) is None

@@ -75,7 +75,7 @@ def read_study_with(changes: dict[str, Any]) -> Plan:
 def read_budget(text: str) -> None:
     budget = Budget.parse(text)
     for runs, seconds in ((0, 0.0), (10, 0.5), (10**6, 1e6)):
-        left = budget.runs_left(runs, seconds, runs / seconds if runs else None)
+        left = budget.runs_left(runs, seconds, runs / seconds if runs else None, 3)
         assert left is None if budget.runs is None and not runs else left is not None and left >= 0
 
 
