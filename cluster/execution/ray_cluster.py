@@ -241,7 +241,7 @@ def shut_down(ray: Any) -> None:
     Ray first takes away all handlers of SIGTERM, so that it would end this process, and then waits for its own
     processes: from there on our handlers are back.
     """
-    node = ray._private.worker._global_node
+    node = importlib.import_module("ray._private.worker")._global_node
     if node is not None:
         kill = node.kill_all_processes
 
