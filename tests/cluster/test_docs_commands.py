@@ -20,6 +20,7 @@ from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster import test_docs
+from tests.cluster.commands.test_examples import examples
 from tests.cluster.conftest import STUDY, Said
 from tests.cluster.execution.test_submit import FakeDashboard
 from tests.hostsim.trace.files import damon, oracle_general, packed
@@ -32,6 +33,7 @@ FAKE = ("sweep", "plan", "run", "compare", "capacity", "map", "search")  # the e
 CLUSTER = ("submit", "job")
 TRACES = ("trace",)
 MINUTES = ("ablate", "argue", "calibrate")  # of calibrate and validate CI runs one, in validation/test_published.py
+HELPED = ("fleet",)  # as in its help
 USAGE = re.compile(r"COMMAND|\[--|\bSTUDY\b")  # says how a command is written
 
 
@@ -52,9 +54,12 @@ SHOWN = shown()
 
 
 def test_every_command_has_a_test() -> None:
-    kinds = (*test_docs.ANSWERED, *DIRECTORY, *QUICK, *FAKE, *CLUSTER, *MINUTES, *TRACES)
+    kinds = (*test_docs.ANSWERED, *DIRECTORY, *QUICK, *FAKE, *CLUSTER, *MINUTES, *TRACES, *HELPED)
     assert {line.split()[0] for line in SHOWN} <= set(kinds)
     assert len(SHOWN) > 50
+    assert {f"coldfleet {line}" for line in of(*HELPED)} <= set(examples()), (
+        "tests/cluster/commands/test_examples.py runs those of the help"
+    )
     answered = {line.removeprefix("coldfleet ") for line in test_docs.commands_in_the_texts()}
     cut = [line for line in of(*test_docs.ANSWERED) if line not in answered]
     assert all(line.startswith("query results/answer") for line in cut), "tests/cluster/test_answer_page.py runs that"

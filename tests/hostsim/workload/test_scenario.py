@@ -28,8 +28,12 @@ from coldfleet.hostsim.workload.scenario import (
 )
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
-SCENES = [path for path in sorted(RECORDINGS.glob("*.gz")) if not re.search("_thost|_tvm|duolow|min[0-9]", path.name)]
-"""Those that a scenario can say: without huge pages and without protection."""
+SCENES = [
+    path
+    for path in sorted(RECORDINGS.glob("*.gz"))
+    if not re.search("_thost|_tvm|_vm_.*_limit|duolow|min[0-9]", path.name)
+]
+"""Those that a scenario can say: no huge pages, no protection, nothing that KVM's caches are charged late."""
 KINDS_OF = {"host": "process", "mix": "nested"}  # our names for the recordings' kinds
 MODES = {"reclaim": "proactive", "debugfs": "debugfs"}
 
