@@ -20,7 +20,7 @@ from coldfleet.cluster.study.arrivals import HOUR_NS
 from coldfleet.cluster.study.fleet import requested_guests
 from coldfleet.cluster.study.fleet_tables import MAX_HOSTS
 from coldfleet.cluster.study.lives import rank_of
-from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request
+from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request, most_at_once
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.cluster.study.timeline import HostOutage, Life, place_in_time
@@ -153,7 +153,10 @@ class FleetOverTime(FleetSize):
         """The fewest hosts on which all of them get a place, also if the fullest ones fail at the peak hour."""
         spec = run.cell.spec
         until_ns = spec.ticks * spec.tick_ns
-        peak_ns, pages, vcpus = _peak(requests, until_ns)
+        peak, pages, vcpus = most_at_once(
+            ((each.start_ns or 0, each.end_ns, each.memory_pages, each.vcpus) for each in requests), until_ns
+        )
+        peak_ns = int(peak)
         largest = HostResources(max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms))
         alone = pages / largest.memory_pages, vcpus / largest.vcpus
         for request in requests:
@@ -217,23 +220,6 @@ def _placed(
 
 def _lives_at(life: Life, time_ns: int) -> bool:
     return not life.refused and (life.start_ns or 0) <= time_ns and (life.end_ns is None or life.end_ns > time_ns)
-
-
-def _peak(requests: Sequence[Request], until_ns: int) -> tuple[int, int, int]:
-    """When most memory is asked for at a time, how many pages that are, and the most vCPUs."""
-    events = [(max(request.start_ns or 0, 0), 1, request) for request in requests]
-    events += [(request.end_ns, -1, request) for request in requests if request.end_ns is not None]
-    events.sort(key=lambda event: event[:2])  # at one moment they leave first
-    pages = vcpus = most_pages = most_vcpus = peak_ns = 0
-    for time_ns, sign, request in events:
-        if time_ns > until_ns:
-            break
-        pages += sign * request.memory_pages
-        vcpus += sign * request.vcpus
-        most_vcpus = max(most_vcpus, vcpus)
-        if pages > most_pages:
-            most_pages, peak_ns = pages, time_ns
-    return peak_ns, most_pages, most_vcpus
 
 
 def _binding(found: _Fewest) -> str:

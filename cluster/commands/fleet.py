@@ -46,7 +46,7 @@ def fleet(
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.study import azure
     from coldfleet.cluster.study.arrivals import write_guests
-    from coldfleet.cluster.study.placement import hosts_needed
+    from coldfleet.cluster.study.placement import hosts_needed, most_at_once
     from coldfleet.hostsim.spec.errors import UserError
     from coldfleet.hostsim.spec.units import MEMORY
 
@@ -59,7 +59,8 @@ def fleet(
             raise UserError("--arrivals takes a TRACE, which says when VMs come and go")
         vms = azure.draw_vms(azure.read_vms(trace, at, days, machine, cpus), guests, seed)
         drawn = dict.fromkeys(sorted({vm.size for vm in vms}, key=lambda size: size.name), 0)
-        most = azure.most_at_once(vms, host_pages)
+        asked_for = ((vm.start_s, vm.end_s, azure.guest_pages(vm.size, host_pages), vm.size.vcpus) for vm in vms)
+        _, *most = most_at_once(asked_for)
         hosts = max(math.ceil(asked / each) for asked, each in zip(most, room, strict=True))
         write_guests(arrivals, [(vm.size.name, vm.start_s, vm.end_s, vm.priority) for vm in vms])
     else:

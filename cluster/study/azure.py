@@ -177,16 +177,6 @@ def draw_vms(vms: list[Vm], guests: int, seed: int) -> list[Vm]:
     return [vms[number] for number in np.sort(chosen).tolist()]
 
 
-def most_at_once(vms: list[Vm], host_pages: int) -> tuple[int, int]:
-    """The most pages and the most vCPUs that VMs ask for at one time, from the begin on."""
-    events = [(max(vm.start_s, 0.0), 1, vm) for vm in vms]
-    events += [(vm.end_s, -1, vm) for vm in vms if vm.end_s is not None]
-    events.sort(key=lambda event: event[:2])  # at one time they leave first
-    pages = np.cumsum([sign * guest_pages(vm.size, host_pages) for _, sign, vm in events])
-    vcpus = np.cumsum([sign * vm.size.vcpus for _, sign, vm in events])
-    return int(pages.max()), int(vcpus.max())
-
-
 def guest_pages(size: Size, host_pages: int) -> int:
     """A guest's memory on a host of so many pages: whole page tables, at least one."""
     return max(round(size.memory_share * host_pages / TABLE_PAGES), 1) * TABLE_PAGES

@@ -8,7 +8,7 @@ known.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,6 +116,32 @@ def place(hosts: Hosts, requests: Sequence[Request]) -> list[int]:
         if places[-1] < 0:
             raise UserError(_why_not(request, hosts.pages, hosts.vcpus, placed, len(requests)))
     return places
+
+
+def most_at_once(
+    lives: Iterable[tuple[float, float | None, int, int]], until: float = math.inf
+) -> tuple[float, int, int]:
+    """When most memory is asked for at a time, how many pages that are, and the most vCPUs, up to a time.
+
+    ``lives``: from when to when (None: it stays), pages and vCPUs. What begins before time 0 is there then.
+    """
+    events = []
+    for start, end, pages, vcpus in lives:
+        events.append((max(start, 0), 1, pages, vcpus))
+        if end is not None:
+            events.append((end, -1, pages, vcpus))
+    events.sort(key=lambda event: event[:2])  # at one moment they leave first
+    pages = vcpus = most_pages = most_vcpus = 0
+    peak: float = 0
+    for time, sign, more_pages, more_vcpus in events:
+        if time > until:
+            break
+        pages += sign * more_pages
+        vcpus += sign * more_vcpus
+        most_vcpus = max(most_vcpus, vcpus)
+        if pages > most_pages:
+            most_pages, peak = pages, time
+    return peak, most_pages, most_vcpus
 
 
 def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: float) -> int:

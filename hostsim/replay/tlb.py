@@ -27,6 +27,9 @@ class Tlb:
     """A direct-mapped TLB of so many ``entries``, a power of two, and those that were replaced last."""
 
     def __init__(self, entries: int = USUAL_ENTRIES) -> None:
+        self._make_empty(entries)
+
+    def _make_empty(self, entries: int) -> None:
         self._pages = np.full(entries, _FREE, np.int64)
         self._victims = np.full(VICTIMS, _FREE, np.int64)
 
@@ -46,7 +49,7 @@ class Tlb:
             entries = 1 << max(used - 1, 0).bit_length()
             if used * 100 > FULL * entries:
                 entries *= 2
-        self.__init__(max(entries, LEAST_ENTRIES))  # type: ignore[misc]
+        self._make_empty(max(entries, LEAST_ENTRIES))
 
     def look_up(self, pages: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """For each access to a page, in order, whether it is found; else it replaces what is in its place."""
