@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # how long an example takes depends on the machine
+settings.load_profile("no deadline")
 
 AUDITED = ("clock", "memory", "mm", "monitors", "swap", "workload")
 """Folders of tests/hostsim whose hosts are small."""

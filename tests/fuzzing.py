@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.policies import PolicyError
 
-SECONDS = 10.0  # of CPU time that an input may take
+SECONDS = 30.0  # of CPU time that an input may take: several times what any takes on an idle machine
 MAX_BYTES = 1 << 30  # that it may take of memory
 BOUNDED = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 LONG = settings(BOUNDED, max_examples=int(os.environ.get("FUZZ", "2000")), database=None)
