@@ -19,6 +19,7 @@ from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.journal import read_journal
 from coldfleet.cluster.results.storage import open_storage
+from tests.benchmarks.machine import machine
 from tests.cluster.execution.test_network import PORT, Cable
 from tests.cluster.ray_node import ROOT, Node, environment, wait_for
 
@@ -86,7 +87,7 @@ def wall_s(place: Path, cable: Cable, cold: bool) -> tuple[float, int]:
 
 def main() -> None:
     cable = Cable(f"cf{os.getpid() % 10000}")
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    print(machine())
     try:
         with tempfile.TemporaryDirectory() as directory:
             root = Path(directory)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.benchmarks.machine import machine
 from tests.cluster.ray_node import ROOT
 
 _CODE = """\
@@ -28,7 +29,7 @@ print(used.ru_utime + used.ru_stime)
 
 def main() -> None:
     study = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "configs/quickstart.toml")
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    print(machine())
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "XDG_CACHE_HOME": cache}
         begun = time.monotonic()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import os
 import resource
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.policies import POLICIES
 from tests.benchmarks.bench_sweep import _SMALL, plan_of
+from tests.benchmarks.machine import machine
 
 DRIVER_RUN_S = 0.0003  # CPU time of the driver for a run: 31.7 s for 100,000, measured on 2026-11-29
 ROUNDS = 3
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two sizes each, and what takes seconds only")
     options = parser.parse_args()
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    print(machine())
     print("\n| what grows, and its cost | by size |\n| --- | --- |")
     for what, curve in rows(options.quick):
         print(f"| {what} | {', '.join(f'{size:,}: {cost:.3g}' for size, cost in curve)} |", flush=True)

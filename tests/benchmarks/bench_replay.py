@@ -1,11 +1,12 @@
-"""Requests per second of one trace: coldfleet's full MGLRU engine beside libCacheSim's LRU, both on one core.
+"""Requests per second of one trace: coldfleet's full MGLRU engine beside caches that only count misses, on one core.
 
     pip install '.[benchmark]' && python tests/benchmarks/bench_replay.py
 
 The trace: 20 million accesses, Zipf(0.9) over 262,144 pages in random order; the memory holds 30 % of them.
 libCacheSim reads it in C from a binary file in its oracleGeneral format, coldfleet from an array. The runs of both
 alternate, so that the machine's other work disturbs them alike. Compilation and construction are not timed.
-Ratios are to libCacheSim as it comes; it is faster with a hash table of the cache's size, which is shown too.
+Ratios are to libCacheSim's LRU as it comes; it is faster with a hash table of the cache's size, which is shown too. The
+dense LRU is a linked list in arrays indexed by page, compiled by numba: the least that an exact LRU has to do.
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the checkout that this file belongs to
 
+from coldfleet.hostsim.engine.jit import compiled
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.policies import get_policy
+from tests.benchmarks.machine import machine
 
 PAGES = 262_144
 SKEW = 0.9
 RESIDENT_SHARE = 0.3
 KERNEL = "6.12"
 ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next_access", "<i8")])
+PEERS = ("Clock", "S3FIFO", "Sieve")
 UNKNOWN = -2  # next_access of a trace that doesn't say
 DEFAULT_HASHPOWER = 24  # libCacheSim's hash table: 2^24 buckets, far more than the capacity needs
 FITTING_HASHPOWER = 17  # the power of two above the capacity
 Run = Callable[[], tuple[float, float]]
-"""One replay: (seconds, miss ratio)."""
+"""One replay: (CPU seconds, miss ratio)."""
 
 
 def zipf_trace(accesses: int, seed: int = 1) -> npt.NDArray[np.uint32]:
@@ -65,16 +69,16 @@ def load_libcachesim() -> Any:
     return libcachesim
 
 
-def libcachesim_run(library: Any, file: Path, hashpower: int) -> Run:
-    """One replay of a trace file through libCacheSim's LRU."""
+def libcachesim_run(library: Any, file: Path, hashpower: int, policy: str = "LRU") -> Run:
+    """One replay of a trace file through a cache of libCacheSim."""
 
     def run() -> tuple[float, float]:
         parameters = library.ReaderInitParam(ignore_obj_size=True)
         reader = library.TraceReader(str(file), library.TraceType.ORACLE_GENERAL_TRACE, parameters)
-        cache = library.LRU(cache_size=capacity(), hashpower=hashpower)
-        start = time.perf_counter()
+        cache = getattr(library, policy)(cache_size=capacity(), hashpower=hashpower)
+        start = time.process_time()
         missed, _ = cache.process_trace(reader)
-        return time.perf_counter() - start, float(missed)
+        return time.process_time() - start, float(missed)
 
     return run
 
@@ -86,12 +90,44 @@ def coldfleet_run(trace: npt.NDArray[np.uint32], *, kvm: bool) -> Run:
 
     def run() -> tuple[float, float]:
         memory = HostMemory([slot], kernel, get_policy(kernel.policy))
-        start = time.perf_counter()
+        start = time.process_time()
         memory.touch(0, trace)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         return seconds, int(memory.events(0)["pgfault"]) / len(trace)
 
     HostMemory([slot], kernel, get_policy(kernel.policy)).touch(0, trace[:1])  # compiles, or loads from the cache
+    return run
+
+
+@compiled
+def dense_lru(trace: npt.NDArray[np.uint32], pages: int, room: int) -> int:
+    """Misses of an LRU that is a ring of pages with a head at ``pages``."""
+    newer, older = np.full(pages + 1, -1, np.int32), np.full(pages + 1, -1, np.int32)
+    newer[pages] = older[pages] = pages
+    held = missed = 0
+    for page in trace:
+        if newer[page] >= 0:
+            newer[older[page]], older[newer[page]] = newer[page], older[page]
+        else:
+            missed += 1
+            held += 1
+            if held > room:
+                last = newer[pages]
+                newer[pages], older[newer[last]] = newer[last], pages
+                newer[last] = -1
+                held -= 1
+        first = older[pages]
+        newer[first], older[page], newer[page], older[pages] = page, first, pages, page
+    return missed
+
+
+def dense_lru_run(trace: npt.NDArray[np.uint32]) -> Run:
+    def run() -> tuple[float, float]:
+        start = time.process_time()
+        missed = dense_lru(trace, PAGES, capacity())
+        return time.process_time() - start, missed / len(trace)
+
+    dense_lru(trace[:1], PAGES, capacity())
     return run
 
 
@@ -111,6 +147,8 @@ def main() -> None:
         contestants = {
             "libcachesim LRU": libcachesim_run(library, file, DEFAULT_HASHPOWER),
             "  with a fitting table": libcachesim_run(library, file, FITTING_HASHPOWER),
+            **{f"libcachesim {name}": libcachesim_run(library, file, DEFAULT_HASHPOWER, name) for name in PEERS},
+            "dense LRU": dense_lru_run(trace),
             "coldfleet, process": coldfleet_run(trace, kvm=False),
             "coldfleet, vm": coldfleet_run(trace, kvm=True),
         }
@@ -119,6 +157,7 @@ def main() -> None:
         for _ in range(arguments.runs):
             for name, run in contestants.items():
                 runs[name].append(run())
+    print(machine())
     print(f"{len(trace):,} accesses, Zipf({SKEW}) over {PAGES:,} pages, {capacity():,} resident; M requests/s")
     print(f"{'':22} {'median':>8} {'min':>8} {'max':>8} {'ratio':>7} {'misses':>7}")
     baseline = 0.0

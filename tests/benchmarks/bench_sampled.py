@@ -16,6 +16,7 @@ from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
 from coldfleet.policies import Policy, get_policy
+from tests.benchmarks.machine import machine
 from tests.hostsim.varied_hosts import varied_hosts
 
 SAMPLES = (16, 64)
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    print(machine())
     speed_ups: dict[int, list[float]] = {sample: [] for sample in SAMPLES}
     widths: dict[int, list[float]] = {sample: [] for sample in SAMPLES}
     held = dict.fromkeys(SAMPLES, 0)

@@ -22,6 +22,7 @@ from coldfleet.cluster.execution.ray_executor import RayExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.execution.work import simulate_run, warm_up
 from coldfleet.cluster.study.plan import Plan
+from tests.benchmarks.machine import machine
 
 WORKERS = 2
 _BASE: dict[str, str | int | float] = {
@@ -96,6 +97,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(measure(CASES[sys.argv[1]]())))
         return
+    print(machine())
     found = {}
     for name in CASES:
         command = [sys.executable, "-m", "tests.benchmarks.bench_sweep", name]
