@@ -100,10 +100,13 @@ def coldfleet_run(trace: npt.NDArray[np.uint32], *, kvm: bool) -> Run:
 
 
 @compiled
-def dense_lru(trace: npt.NDArray[np.uint32], pages: int, room: int) -> int:
-    """Misses of an LRU that is a ring of pages with a head at ``pages``."""
-    newer, older = np.full(pages + 1, -1, np.int32), np.full(pages + 1, -1, np.int32)
-    newer[pages] = older[pages] = pages
+def dense_lru(
+    trace: npt.NDArray[np.uint32], newer: npt.NDArray[np.int32], older: npt.NDArray[np.int32], room: int
+) -> int:
+    """Misses of an LRU: a ring of pages whose head is the last of the arrays; -1: a page isn't there."""
+    head = len(newer) - 1
+    newer[:], older[:] = -1, -1
+    newer[head] = older[head] = head
     held = missed = 0
     for page in trace:
         if newer[page] >= 0:
@@ -112,22 +115,24 @@ def dense_lru(trace: npt.NDArray[np.uint32], pages: int, room: int) -> int:
             missed += 1
             held += 1
             if held > room:
-                last = newer[pages]
-                newer[pages], older[newer[last]] = newer[last], pages
+                last = newer[head]
+                newer[head], older[newer[last]] = newer[last], head
                 newer[last] = -1
                 held -= 1
-        first = older[pages]
-        newer[first], older[page], newer[page], older[pages] = page, first, pages, page
+        first = older[head]
+        newer[first], older[page], newer[page], older[head] = page, first, head, page
     return missed
 
 
 def dense_lru_run(trace: npt.NDArray[np.uint32]) -> Run:
+    newer, older = np.zeros(PAGES + 1, np.int32), np.zeros(PAGES + 1, np.int32)
+
     def run() -> tuple[float, float]:
         start = time.process_time()
-        missed = dense_lru(trace, PAGES, capacity())
+        missed = dense_lru(trace, newer, older, capacity())
         return time.process_time() - start, missed / len(trace)
 
-    dense_lru(trace[:1], PAGES, capacity())
+    dense_lru(trace[:1], newer, older, capacity())
     return run
 
 
