@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -277,7 +278,7 @@ def _baseline(spec: HostSpec, guest: GuestSpec) -> Memslot:
     )
 
 
-def _huge_pages(spec: HostSpec, guest: GuestSpec) -> dict[str, bool]:
+def _huge_pages(spec: HostSpec, guest: GuestSpec) -> dict[str, Any]:
     """What a guest's Memslot says of huge pages."""
     if guest.huge_pages == "never":
         return {}
@@ -286,6 +287,7 @@ def _huge_pages(spec: HostSpec, guest: GuestSpec) -> dict[str, bool]:
         "huge_reclaims": spec.huge_pages.reclaims(guest.huge_pages),
         "huge_wakes": spec.huge_pages.wakes_kswapd(guest.huge_pages),
         "l1_huge": guest.vm.l1_huge_pages,
+        "split_share": guest.vm.split_share,
     }
 
 
@@ -310,7 +312,7 @@ def _check_huge_pages(spec: HostSpec) -> None:
         (not spec.lru_gen, "the classic LRU has none"),
         (spec.sample > 1, "reclaim takes 2 MiB at a time, which a sample can't scale: sample = 1"),
         (bool(spec.monitor), "an access monitor sees pages of 4 KiB only"),
-        (any(guest.vm.extras for guest in spec.guests), "only plain VMs have them: leave vm as it is, but for tdp"),
+        (any(guest.vm.extras for guest in spec.guests), "of vm they know tdp and split_share only"),
     ):
         if wrong:
             raise UserError(f"huge pages are not modelled here: {why}")

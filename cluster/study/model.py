@@ -221,7 +221,8 @@ class CellSpec(Table):
         classes = {f"fleet.guest.{name}": each for name, each in self.fleet.guest.items()}
         guests: dict[str, Guest] = {**classes} or {"guest": self.guest}
         where = next((name for name, guest in guests.items() if guest.huge_pages != "never"), "")
-        odd = self.vm.model_dump(exclude={"tdp", "shared_by"}) != Vm().model_dump(exclude={"tdp", "shared_by"})
+        plain = {"tdp", "shared_by", "split_share"}
+        odd = self.vm.model_dump(exclude=plain) != Vm().model_dump(exclude=plain)
         shadowed = [self.nested, *(each.nested for each in self.fleet.guest.values())]
         for wrong, why in (
             (self.reclaim.lru != "mglru", 'reclaim.lru = "classic" has none'),
@@ -232,7 +233,7 @@ class CellSpec(Table):
             (self.monitor.kind != "none", f'monitor.kind = "{self.monitor.kind}" sees pages of 4 KiB only'),
             (
                 odd or any(each.l1_paging == "shadow" for each in shadowed),
-                "[vm] may only set tdp, [nested] no l1_paging",
+                "[vm] may only set tdp and split_share, [nested] no l1_paging",
             ),
             (self.truth == "on", "truth is of pages of 4 KiB"),
         ):

@@ -314,6 +314,12 @@ class Vm(Table):
     race: Probability = table_key("probability that a racing writer undoes what happened to an Accessed bit", "", 0.0)
     lock_contended: Probability = table_key("probability that mmu_lock is taken as somebody tries it", "", 0.0)
     numa_zap_share: Share = table_key("share of a guest's page tables that NUMA balancing zaps in a tick", "share", 0.0)
+    split_share: Share = table_key(
+        "share of a guest's 2 MiB that KVM maps by SPTEs of 4 KiB even where the host has huge pages: those with code, "
+        "where kvm.nx_huge_pages is on; 1: all, while dirty logging is on",
+        "share",
+        0.0,
+    )
 
 
 class Reclaim(Table):

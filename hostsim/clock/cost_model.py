@@ -53,6 +53,7 @@ _EVENT_NS = {
         "thp_split_page": constants.THP_SPLIT_NS,
         "thp_collapse_alloc": constants.COLLAPSE_NS,
         "khugepaged_ptes": constants.PTE_NS,
+        "split_sptes": constants.PTE_NS,
         "high_delay_ns": 1.0,
     },
 }

@@ -12,7 +12,7 @@ from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.costs.scalability import contended_ns
 from coldfleet.hostsim.counters.timing import RESOURCES, Cause
 from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import LOCKS, MONITOR, PTRS_PER_PTE, Machine, Record
+from coldfleet.hostsim.engine.state import LOCKS, MONITOR, PTRS_PER_PTE, SPLIT_SPTES, Machine, Record
 from coldfleet.hostsim.memory.ground_truth import count_memory
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.swap import queue as swap_queue
@@ -34,8 +34,11 @@ def start(m: Machine, v: VCpus) -> None:
         _count_locks(m, v, g)
         _add_swap_traffic(v.queue[0], m.events[g])
         if m.mms[g].huge_pages:
-            pages = m.mms[g].pages
-            v.guests[g].whole_share = v.guests[g].huge_share = (pages - pages % PTRS_PER_PTE) / pages
+            first, tables = m.mms[g].first // PTRS_PER_PTE, m.mms[g].pages // PTRS_PER_PTE
+            whole = 0
+            for table in range(first, first + tables):
+                whole += m.huge[table] & SPLIT_SPTES == 0
+            v.guests[g].whole_share = v.guests[g].huge_share = whole * PTRS_PER_PTE / m.mms[g].pages
     _end_requests(v.queue[0])
     _end_file_queues(m, v)
     for queue in v.file_queues:
@@ -64,10 +67,10 @@ def end_tick(m: Machine, v: VCpus) -> None:
         _add_swap_traffic(queue, events)
         _count_locks(m, v, g)
         times.mmu_lock_hold_ns += int(np.rint(guest.new_locks[2] * rules.aging_hold_ns * rules.scale))
-        huge_page_ticks = events.huge_page_ticks
+        of_tlb = events.huge_page_ticks - events.split_page_ticks
         resident = count_memory(m, g)
         times.resident_page_ms += resident * tick_ns // MS_NS
-        guest.huge_share = (events.huge_page_ticks - huge_page_ticks) / max(resident, 1)
+        guest.huge_share = (events.huge_page_ticks - events.split_page_ticks - of_tlb) / max(resident, 1)
         swapped = 0 if m.mms[g].exited else events.pgsteal - events.pgsteal_file + events.damos_applied - events.pswpin
         in_pool = m.mms[g].pool_units / POOL_UNIT
         times.pool_page_ms += int(np.rint(in_pool)) * tick_ns // MS_NS

@@ -56,6 +56,9 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("anon_huge_pages", "pages", "of resident_pages, those that are part of huge pages (AnonHugePages)"),
     Counter("huge_page_ticks", "page ticks", "of resident_page_ticks, those of pages that were part of huge pages"),
     Counter(
+        "split_page_ticks", "page ticks", "of these, those of pages that KVM maps by SPTEs of 4 KiB (vm.split_share)"
+    ),
+    Counter(
         "bloat_page_ticks",
         "page ticks",
         "of these, pages that nobody touched in the tick, in huge pages of which another page was touched: these stay "
@@ -186,6 +189,9 @@ COUNTERS: tuple[Counter, ...] = (
         "of these, pages that were not young in the shadow MMU alone: a look at the TDP MMU would have said the same",
     ),
     Counter("rmap_sptes", "SPTEs", "shadow SPTEs that aging looked at"),
+    Counter(
+        "split_sptes", "SPTEs", "SPTEs of the TDP MMU that aging looked at beyond the one that a huge page can have"
+    ),
     Counter("rcu_walks", "acquisitions", "walks under RCU"),
     Counter("rmap_lock_acquisitions", "acquisitions", "locks of one rmap"),
     Counter("mmu_lock_read_acquisitions", "acquisitions", "kvm->mmu_lock taken for read by aging"),

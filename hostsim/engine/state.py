@@ -86,6 +86,7 @@ PMD_POPULATED = 2
 # --- 2 MiB of a guest that may have huge pages: bits of Machine.huge -----------------------------------
 MAPS_HUGE = 1  # the PMD maps a huge page, and its PTE table is not in use
 SMALL_SPTES = 2  # the TDP MMU has a table for small pages
+SPLIT_SPTES = 4  # KVM never maps these 2 MiB by one SPTE (nx_huge_pages, dirty logging)
 
 # --- constants of mm/vmscan.c, include/linux/mmzone.h, swap.h and memcontrol.h ------------------------
 MIN_NR_GENS = 2
@@ -386,8 +387,8 @@ class Machine:
     ``sites``: int64 (guests, sites and access monitor, SITE_COLUMNS), what each asked and was told.
     ``step_pages``: int64 (guests, steps), pages that each step of the policy acted on.
     ``pmds``, ``shadow_tables``: uint8 a page table: PMD_YOUNG and PMD_POPULATED; the shadow MMU has a table.
-    ``huge``: uint8 a page table: MAPS_HUGE and SMALL_SPTES (hostsim.mm.huge_pmd); ``huge_touched``: uint64 (words), the
-    pages of huge pages that were touched in this tick, as far as it was noted; both empty: nobody has huge pages.
+    ``huge``: uint8 a page table: MAPS_HUGE, SMALL_SPTES and SPLIT_SPTES (hostsim.mm.huge_pmd); ``huge_touched``: uint64
+    (words), the pages of huge pages that were touched in this tick, as far as it was noted; both empty: nobody has any.
     ``extra_bits``: uint64 (words, EXTRA_COLUMNS), ``last_touch``: int32 (pages), the tick in which each page was last
     touched; both empty unless some guest has ``extras``.
     ``classic``: CLASSIC records of the guests' memcgs, and of the one above as the last.

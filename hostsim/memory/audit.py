@@ -28,6 +28,7 @@ from coldfleet.hostsim.engine.state import (
     PTRS_PER_PTE,
     SHADOW,
     SHADOW_MAPPED,
+    SPLIT_SPTES,
     SWAP_CLUSTER_MAX,
     SWAPCACHE,
     TDP,
@@ -278,7 +279,7 @@ def _mappings(memory: HostMemory, census: list[Census]) -> Broken:
 
 def _huge_pages(memory: HostMemory, census: list[Census]) -> Broken:
     """A PMD maps a huge page if and only if its first page stands for 512, all of which are mapped then, by the TDP MMU
-    all or none; and a living guest has those that came and were not written or split."""
+    all or none unless it has to map small pages; a living guest has those that came and were not written or split."""
     m = memory.machine
     orders = m.pages["flags"][: len(m.bits) * 64] >> ORDER_SHIFT
     heads = np.flatnonzero(orders)
@@ -286,7 +287,8 @@ def _huge_pages(memory: HostMemory, census: list[Census]) -> Broken:
     if heads.tolist() != (huge * PTRS_PER_PTE).tolist() or (orders[heads] != HPAGE_PMD_ORDER).any():
         yield f"pages {heads.tolist()} begin a huge page, and PMDs {huge.tolist()} map one"
     mapped = np.bitwise_count(m.bits[:, [PRESENT, TDP_MAPPED]]).reshape(-1, WORDS_PER_TABLE, 2).sum(axis=1)[huge]
-    if (mapped[:, 0] != PTRS_PER_PTE).any() or not np.isin(mapped[:, 1], (0, PTRS_PER_PTE)).all():
+    whole = np.isin(mapped[:, 1], (0, PTRS_PER_PTE)) | (m.huge[huge] & SPLIT_SPTES != 0)
+    if (mapped[:, 0] != PTRS_PER_PTE).any() or not whole.all():
         yield f"of the pages of PMDs {huge.tolist()}, which map huge pages, {mapped.tolist()} are mapped (MMU, KVM)"
     for g in range(len(census) if len(m.huge) else 0):
         events = memory.events(g)

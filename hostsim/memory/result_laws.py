@@ -24,6 +24,7 @@ PARTS_OF = (
     ("anon_huge_pages", "resident_pages"),
     ("huge_page_ticks", "resident_page_ticks"),
     ("bloat_page_ticks", "huge_page_ticks"),
+    ("split_page_ticks", "huge_page_ticks"),
     ("thp_fault_alloc", "pgfault"),
     ("thp_fault_fallback", "pgfault"),
     ("thp_swpout_fallback", "thp_split_page"),

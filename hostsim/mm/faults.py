@@ -26,6 +26,7 @@ from coldfleet.hostsim.engine.state import (
     SHADOW_MAPPED,
     SHADOW_UPPER_LEVELS,
     SMALL_SPTES,
+    SPLIT_SPTES,
     SWAPCACHE,
     TDP,
     TDP_MAPPED,
@@ -40,7 +41,7 @@ from coldfleet.hostsim.kvm.age_gfn import ALL
 from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.mm.huge_memory import add_huge, alloc_for_huge
-from coldfleet.hostsim.mm.huge_pmd import folio_of, is_huge
+from coldfleet.hostsim.mm.huge_pmd import folio_of, is_huge, splits
 from coldfleet.hostsim.mm.memcontrol import handle_over_high
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.page_alloc import alloc_page
@@ -203,8 +204,9 @@ def _make_tdp_table(m: Machine, g: int, table: int) -> None:
 def _map_huge(m: Machine, g: int, page: int, new: bool, again: bool, shadow: bool) -> None:
     """The rest of a KVM fault on a page of a huge page, which the slow GUP does not mark if it is new.
 
-    The TDP MMU gets one SPTE of 2 MiB, instead of the table that it may have had. The shadow MMU gets one if the page
-    tables that it shadows map 2 MiB at a time, too, or else small ones, as for small pages.
+    The TDP MMU gets one SPTE of 2 MiB, instead of the table that it may have had, unless KVM has to map small pages
+    there. The shadow MMU gets one if the page tables that it shadows map 2 MiB at a time, too, or else small ones, as
+    for small pages.
     """
     mm = m.mms[g]
     table = page // PTRS_PER_PTE
@@ -214,15 +216,21 @@ def _map_huge(m: Machine, g: int, page: int, new: bool, again: bool, shadow: boo
     if again:
         _mark_by_fast_gup(m, g, head)
     words = slice(table * WORDS_PER_TABLE, (table + 1) * WORDS_PER_TABLE)
+    bit = np.uint64(1) << np.uint64(page & 63)
     if not shadow:
+        m.events[g].tdp_faults += 1
+        if m.huge[table] & SPLIT_SPTES:
+            m.bits[page >> 6, TDP_MAPPED] |= bit
+            if not m.huge[table] & SMALL_SPTES:
+                _make_tdp_table(m, g, table)
+            return
         m.bits[words, TDP_MAPPED] = ALL
         m.huge[table] &= ~SMALL_SPTES
-        m.events[g].tdp_faults += 1
         return
     had_table = m.shadow_tables[table]
-    m.bits[page >> 6, SHADOW_MAPPED] |= np.uint64(1) << np.uint64(page & 63)
+    m.bits[page >> 6, SHADOW_MAPPED] |= bit
     map_shadow(m, g, page)
-    if not mm.l1_huge:
+    if splits(m, g, table):
         _prefetch_shadow(m, g, page)
         return
     m.bits[words, SHADOW_MAPPED] = ALL

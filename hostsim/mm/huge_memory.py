@@ -64,5 +64,5 @@ def map_huge(m: Machine, g: int, table: int) -> None:
     page = table * PTRS_PER_PTE
     page_row(m, page).flags = HPAGE_PMD_ORDER << ORDER_SHIFT | WRITABLE
     add_page(m, g, page, ANON)
-    m.huge[table] = MAPS_HUGE
+    m.huge[table] |= MAPS_HUGE
     m.bits[table * WORDS_PER_TABLE : (table + 1) * WORDS_PER_TABLE, PRESENT] = ALL

@@ -2,7 +2,7 @@
 
 Each of the 512 pages keeps its own bits in Machine.bits, so that an access does the same whatever maps its page. The
 one Accessed bit of the PMD, or of a 2 MiB SPTE, is set if any of theirs is: whoever asks gathers them first, in the
-first page's. SPTEs of the shadow MMU may be small even so, each with an Accessed bit of its own: KVM looks at all.
+first page's. SPTEs may be small even so, each with an Accessed bit of its own: KVM looks at all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numba import int64
 from coldfleet.hostsim.engine.far_calls import apart
 from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, popcount
 from coldfleet.hostsim.engine.state import (
+    CALLS,
     LOCKS,
     MAPS_HUGE,
     ORDER_SHIFT,
@@ -23,7 +24,7 @@ from coldfleet.hostsim.engine.state import (
     PTRS_PER_PTE,
     SHADOW,
     SHADOW_MAPPED,
-    SMALL_SPTES,
+    SPLIT_SPTES,
     SWAPCACHE,
     TDP,
     TDP_MAPPED,
@@ -75,17 +76,26 @@ def gather_touched(m: Machine, table: int) -> None:
     _gather(m, table, TOUCHED)
 
 
-@apart(int64, int64, int64, needed=lambda m: len(m.huge) != 0)
-def ask_huge(m: Machine, g: int, table: int, site: int) -> bool:
-    """Is a huge page young: one call for all of it, with what KVM's SPTEs say, however small they are."""
-    _gather(m, table, PRIMARY)
-    _gather(m, table, TDP)
-    gather_touched(m, table)
-    first = table * WORDS_PER_TABLE
+@inlined
+def splits(m: Machine, g: int, table: int) -> bool:
+    """Whether the shadow MMU maps a huge page by small SPTEs: KVM has to, or the page tables that it shadows do."""
+    return m.huge[table] & SPLIT_SPTES != 0 or not m.mms[g].l1_huge
+
+
+@compiled
+def _mapped(m: Machine, table: int, column: int) -> int:
+    """How many of a table's pages have an SPTE."""
     mapped = 0
-    if m.mms[g].had_rmaps or not m.mms[g].tdp:
-        for word in range(first, first + WORDS_PER_TABLE):
-            mapped += popcount(m.bits[word, SHADOW_MAPPED])
+    for word in range(table * WORDS_PER_TABLE, (table + 1) * WORDS_PER_TABLE):
+        mapped += popcount(m.bits[word, column])
+    return mapped
+
+
+@compiled
+def _ask_head(m: Machine, g: int, table: int, site: int) -> bool:
+    """The call, about the first page; for that it gets what the shadow SPTEs of any page say."""
+    first = table * WORDS_PER_TABLE
+    mapped = _mapped(m, table, SHADOW_MAPPED) if m.mms[g].had_rmaps or not m.mms[g].tdp else 0
     if not mapped:
         return ask(m, g, first, HEAD, site)[0] != _NONE
     accessed, own_mapped = m.bits[first, SHADOW], m.bits[first, SHADOW_MAPPED]
@@ -96,7 +106,7 @@ def ask_huge(m: Machine, g: int, table: int, site: int) -> bool:
     m.bits[first, SHADOW_MAPPED] = HEAD
     looked, locked = m.events[g].rmap_sptes, m.sites[g, site, _RMAP]
     young = ask(m, g, first, HEAD, site)[0] != _NONE
-    if not m.mms[g].l1_huge:
+    if splits(m, g, table):
         m.events[g].rmap_sptes += (m.events[g].rmap_sptes - looked) * (mapped - 1)
         m.sites[g, site, _RMAP] += (m.sites[g, site, _RMAP] - locked) * (mapped - 1)
     if found and not m.bits[first, SHADOW]:
@@ -104,6 +114,20 @@ def ask_huge(m: Machine, g: int, table: int, site: int) -> bool:
     else:
         m.bits[first, SHADOW] = accessed
     m.bits[first, SHADOW_MAPPED] = own_mapped
+    return young
+
+
+@apart(int64, int64, int64, needed=lambda m: len(m.huge) != 0)
+def ask_huge(m: Machine, g: int, table: int, site: int) -> bool:
+    """Is a huge page young: one call for all of it, with what KVM's SPTEs say, however small they are."""
+    _gather(m, table, PRIMARY)
+    _gather(m, table, TDP)
+    gather_touched(m, table)
+    calls = m.sites[g, site, CALLS]
+    young = _ask_head(m, g, table, site)
+    if m.huge[table] & SPLIT_SPTES:
+        more = max(_mapped(m, table, TDP_MAPPED) - 1, 0)
+        m.events[g].split_sptes += (m.sites[g, site, CALLS] - calls) * more
     return young
 
 
@@ -118,7 +142,7 @@ def zap_sptes(m: Machine, table: int) -> None:
 @inlined
 def _install_table(m: Machine, table: int) -> None:
     """The page table that was made with a huge page takes its place: from now on faults get small pages there."""
-    m.huge[table] &= SMALL_SPTES
+    m.huge[table] &= ~MAPS_HUGE
     m.pmds[table] = PMD_YOUNG | PMD_POPULATED
 
 
@@ -201,5 +225,7 @@ def count_huge(m: Machine, g: int) -> None:
             touched += popcount(m.huge_touched[word] & ~HEAD if word == first else m.huge_touched[word])
             m.huge_touched[word] = _NONE
         events.huge_page_ticks += PTRS_PER_PTE
+        if m.huge[table] & SPLIT_SPTES:
+            events.split_page_ticks += PTRS_PER_PTE
         if touched:
             events.bloat_page_ticks += PTRS_PER_PTE - 1 - touched

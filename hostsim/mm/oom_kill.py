@@ -17,6 +17,7 @@ from coldfleet.hostsim.engine.state import (
     LRU,
     PARENT_MEMCG,
     PTRS_PER_PTE,
+    SPLIT_SPTES,
     SWAPCACHE,
     UPPER_LEVELS,
     WRITABLE,
@@ -68,8 +69,8 @@ def exit_mmap(m: Machine, g: int) -> None:
     tables = mm.first // PTRS_PER_PTE, (end + PTRS_PER_PTE - 1) // PTRS_PER_PTE
     m.pmds[tables[0] : tables[1]] = 0
     m.shadow_tables[tables[0] : tables[1]] = 0
-    if len(m.huge):
-        m.huge[tables[0] : tables[1]] = 0
+    for table in range(tables[0], tables[1] if len(m.huge) else 0):
+        m.huge[table] &= SPLIT_SPTES
     cached = m.events[g].cached_pages
     m.parent[0].charged -= mm.charged - cached
     mm.charged = cached

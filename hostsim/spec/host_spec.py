@@ -7,7 +7,7 @@ as it is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from coldfleet.hostsim.counters.columns import no_ci95
 from coldfleet.hostsim.counters.timing import no_gauges
@@ -197,6 +197,7 @@ class VmSpec:
     undoes what has just been done to the Accessed bit. ``lock_contended``: somebody else holds mmu_lock. All three are
     probabilities. ``numa_zap_share`` of the guest's page tables are zapped by NUMA balancing in every tick.
     ``l1_huge_pages``: the page tables that the shadow MMU shadows map 2 MiB at a time where the host does.
+    ``split_share``: share of the guest's 2 MiB, evenly spread, that KVM maps by SPTEs of 4 KiB even if they are huge.
     ``truth``: writes down when every page was touched, and measures ages, evictions and cold pages against that.
     """
 
@@ -214,6 +215,7 @@ class VmSpec:
     numa_zap_share: float = 0.0
     truth: bool = False
     l1_huge_pages: bool = True
+    split_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_kinds(self, subscribers=(tuple, list))
@@ -228,12 +230,14 @@ class VmSpec:
             race=SHARE,
             lock_contended=SHARE,
             numa_zap_share=SHARE,
+            split_share=SHARE,
         )
 
     @property
     def extras(self) -> bool:
         """Whether the guest needs more than the plain kernels: all that a plain VM may have is tdp on or off."""
-        return self != VmSpec(tdp=self.tdp, shared_by=self.shared_by, l1_huge_pages=self.l1_huge_pages)
+        plain = VmSpec(shared_by=self.shared_by, l1_huge_pages=self.l1_huge_pages, split_share=self.split_share)
+        return self != replace(plain, tdp=self.tdp)
 
 
 @dataclass(frozen=True)

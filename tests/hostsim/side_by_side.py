@@ -101,6 +101,7 @@ class Shape(NamedTuple):
     huge_pages: bool = False
     huge_reclaims: bool = False
     l1_huge: bool = True
+    split_share: float = 0.0
 
 
 def with_device(draw: st.DrawFn, shape: Shape) -> Shape:
@@ -133,6 +134,7 @@ class SideBySide:
             huge_pages=shape.huge_pages,
             huge_reclaims=shape.huge_reclaims,
             l1_huge=shape.l1_huge,
+            split_share=shape.split_share,
         )
         kernel = replace(KERNELS[shape.kernel], lru_gen=self.lru_gen)
         self.engine = HostMemory(
@@ -161,6 +163,7 @@ class SideBySide:
             huge_pages=shape.huge_pages,
             huge_reclaims=shape.huge_reclaims,
             l1_huge=shape.l1_huge,
+            split_share=shape.split_share,
         )
         self.reference.swappiness = shape.swappiness
         self.reference.min_ttl_ms = shape.min_ttl_ms

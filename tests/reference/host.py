@@ -64,12 +64,15 @@ class ReferenceHost:
         huge_pages: bool = False,
         huge_reclaims: bool = False,
         l1_huge: bool = True,
+        split_share: float = 0.0,
     ) -> None:
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.policy = POLICIES[policy or self.kernel.default_policy]
         self.kind = kind
         self.mm = Mm(n_pages, kind, tdp, extra_pages, file_pages)
         self.mm.l1_huge = l1_huge
+        for number, table in enumerate(self.mm.tables[: -(-n_pages // PTRS_PER_PTE)]):
+            table.split = int((number + 1) * split_share) > int(number * split_share)
         self.device = Device(self, async_swap, swap_pages, rotating or (huge_pages and swap_pages is not None))
         self.swap_readahead = SwapReadahead(self, page_cluster, rotating)
         self.huge_pages = huge_pages
@@ -132,7 +135,7 @@ class ReferenceHost:
         elif via == "l1":
             if not folio.t_mapped:
                 self.kvm_fault(folio, write)
-                for each in folio.table.folios if folio.table.huge else [folio]:
+                for each in folio.table.folios if folio.table.huge and not folio.table.split else [folio]:
                     each.t_mapped = True
             folio.table.owner(folio).t = True
             folio.pte_dirty |= write
@@ -140,7 +143,7 @@ class ReferenceHost:
             if not folio.s_mapped:
                 self.kvm_fault(folio, write)
                 self.mm.map_shadow(folio)
-                if not (folio.table.huge and self.mm.l1_huge):
+                if not self.mm.maps_whole(folio):
                     self.prefetch_shadow(folio)
             folio.s = True
             folio.pte_dirty |= write

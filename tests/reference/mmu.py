@@ -28,6 +28,8 @@ class PageTable:
         self.populated = False
         self.huge = False
         """The PMD maps a huge page: one Accessed bit, that of the first folio, and no page table."""
+        self.split = False
+        """KVM maps it by small SPTEs even so."""
         for folio in folios:
             folio.table = self
 
@@ -78,9 +80,13 @@ class Mm:
         """Shadow SPTEs may exist right now (not sticky)."""
         return not self.tdp or bool(self.shadow_pages)
 
+    def maps_whole(self, folio: Folio) -> bool:
+        """The shadow MMU maps the huge page that a page is part of by one SPTE."""
+        return folio.table.huge and self.l1_huge and not folio.table.split
+
     def map_shadow(self, folio: Folio) -> None:
         """First L2 touch: an rmap entry, and the shadow pages down from one root; an SPTE of 2 MiB needs no leaf."""
-        whole = folio.table.huge and self.l1_huge
+        whole = self.maps_whole(folio)
         for each in folio.table.folios if whole else [folio]:
             each.s_mapped = True
         self.shadow_root_ever = True
@@ -93,7 +99,7 @@ class Mm:
     def rmaps(self, folio: Folio) -> int:
         """SPTEs that KVM finds by the rmaps of a folio."""
         found = sum(each.s_mapped for each in folio.pages)
-        return min(found, 1) if self.l1_huge else found
+        return min(found, 1) if self.maps_whole(folio) else found
 
     def stop_l2(self) -> None:
         """L2 is gone: shadow pages are freed; that they once existed is not forgotten."""

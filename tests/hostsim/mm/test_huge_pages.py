@@ -52,6 +52,7 @@ def shapes(draw: st.DrawFn, kernel: str) -> Shape:
         huge_reclaims=draw(st.booleans()),
         swap_pages=draw(st.sampled_from([None, 700, 1300, 2600])),
         l1_huge=draw(st.booleans()),
+        split_share=draw(st.sampled_from([0.0, 0.5, 1.0])),
     )
     return with_device(draw, shape)
 
@@ -223,6 +224,30 @@ def test_the_shadow_mmu_maps_by_the_page_size_of_l1(l1_huge: bool, faults: int, 
     assert int(memory.events(0)["rmap_sptes"]) == sptes
     assert int(memory.machine.sites[0, Site.WALK, CALLS]) == 1
     assert not memory.machine.bits[:, SHADOW].any()
+    check_memory(memory)
+
+
+@pytest.mark.parametrize(
+    ("share", "faults", "sptes"), [(0, 4, 0), (0.5, 2 + 2 * 512, 2 * 511), (1.0, 4 * 512, 4 * 511)]
+)
+def test_kvm_maps_what_it_has_to_split_by_small_sptes_and_one_call_looks_at_all(
+    share: float, faults: int, sptes: int
+) -> None:
+    slot = Memslot(4 * PTRS_PER_PTE, huge_pages=True, split_share=share)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"))
+    memory.touch(0, np.arange(4 * PTRS_PER_PTE, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
+    assert memory.anon_huge_pages(0) == 4 * PTRS_PER_PTE
+    memory.age(0)
+    memory.count_tick()
+    events = memory.events(0)
+    assert int(events["tdp_faults"]) == faults
+    assert int(memory.machine.sites[0, Site.WALK, CALLS]) == 4
+    assert int(events["split_sptes"]) == sptes
+    assert int(events["split_page_ticks"]) == share * int(events["huge_page_ticks"])
+    memory.touch(0, np.array([PTRS_PER_PTE + 77], np.uint32))
+    memory.age(0)
+    memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, 200, 4 * PTRS_PER_PTE)
+    assert np.flatnonzero(memory.machine.huge & MAPS_HUGE).tolist() == [1]  # one small SPTE speaks for all
     check_memory(memory)
 
 
