@@ -79,6 +79,7 @@ VMS = st.fixed_dictionaries(
         "race": MAYBE,
         "lock_contended": MAYBE,
         "numa_zap_share": MAYBE,
+        "split_share": MAYBE,
     },
 )
 CLOCKS = st.fixed_dictionaries(
@@ -208,7 +209,7 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
 def huge_studies(draw: st.DrawFn) -> dict[str, Any]:
     """The same with huge pages, without what these are refused beside."""
     study = draw(studies()) | {"truth": "off", "monitor": {}}
-    study["vm"] = {key: value for key, value in study["vm"].items() if key == "tdp"}
+    study["vm"] = {key: value for key, value in study["vm"].items() if key in ("tdp", "split_share")}
     study["reclaim"] = {key: value for key, value in study["reclaim"].items() if key != "lru"}
     study["host"] = {key: value for key, value in study.get("host", {}).items() if key != "sample"}
     for nested in (study.get("nested", {}), *(each.get("nested", {}) for each in _classes(study).values())):

@@ -55,7 +55,7 @@ def site_ns(site_counters: npt.NDArray[np.int64], calibration: Calibration) -> f
 
 def cpu_ns(counters: Mapping[str, int], sites: npt.NDArray[np.int64], calibration: Calibration) -> dict[str, int]:
     """CPU time by cause, ns, from a guest's counters and its (3 sites, SITE_COLUMNS) of Machine.sites."""
-    aging = counters["walk_ptes"] * PTE_NS + site_ns(sites[Site.WALK], calibration)
+    aging = (counters["walk_ptes"] + counters["split_sptes"]) * PTE_NS + site_ns(sites[Site.WALK], calibration)
     evicting = (
         (counters["pgscan"] + counters["damos_applied"]) * SCAN_NS
         + (counters["pgrefill"] + counters["pgactivate"]) * SORT_NS

@@ -159,7 +159,8 @@ def _memory(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
 
 
 def _huge_pages(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:
-    """Huge pages come only to a guest that may have some; a living one has those that were not written or split."""
+    """Huge pages come only to a guest that may have some; a living one has those that were not written or split; a call
+    looks at no more SPTEs than a huge page has."""
     lives = not (result.oom_reason or guest.leaves)
     counters = result.counters
     came = counters["thp_fault_alloc"] + counters["thp_collapse_alloc"]
@@ -168,6 +169,9 @@ def _huge_pages(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken
         yield f"{came} huge pages came, and it may have none"
     if left * lives * PTRS_PER_PTE != counters["anon_huge_pages"]:
         yield f"anon_huge_pages is {counters['anon_huge_pages']}, and {left} huge pages are left"
+    most = (PTRS_PER_PTE - 1) * sum(counters[f"notifier_calls_{site}"] for site in ("walk", "evict"))
+    if counters["split_sptes"] > most:
+        yield f"split_sptes is {counters['split_sptes']}, and a call of the walk or at eviction looks at 511: {most}"
 
 
 def _protection(spec: HostSpec, guest: GuestSpec, result: GuestResult) -> Broken:

@@ -83,7 +83,7 @@ def test_classes_of_guests_have_the_key_of_their_own() -> None:
         ({"reclaim": {"lru": "classic"}}, 'reclaim.lru = "classic"'),
         ({"host": {"sample": "1/4"}}, "host.sample 1/4"),
         ({"monitor": {"kind": "idle"}}, 'monitor.kind = "idle"'),
-        ({"vm": {"tlb_hit": 0.5}}, "may only set tdp"),
+        ({"vm": {"tlb_hit": 0.5}}, "may only set tdp and split_share"),
         ({"truth": "on"}, "truth"),
     ],
 )
@@ -92,6 +92,15 @@ def test_what_is_not_modelled_is_refused_in_a_line(change: dict[str, Any], said:
         read_study(SMALL | change)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_small_sptes_for_huge_pages_cost_faults_and_aging() -> None:
+    asked = merge(UNLIMITED, {"reclaim": {"aging_every_ticks": 2}})
+    rows = [cell(**asked, vm={"split_share": share}) for share in (0, 0.5, 1)]
+    for name in ("tdp_faults", "split_sptes", "split_page_ticks"):
+        assert rows[0][name] < rows[1][name] < rows[2][name], name
+    assert rows[0]["split_page_ticks"] == 0
+    assert rows[2]["split_page_ticks"] == rows[2]["huge_page_ticks"]
 
 
 def first_touch_ns(huge_pages: str, nested_ratio: int) -> int:
