@@ -47,7 +47,7 @@ def ablate(
     Examples:
       coldfleet ablate configs/findings/guest-beside-process.toml --from 6.12 --to 6.18
       coldfleet ablate configs/findings/blind-aging.toml --from 6.12 --to 6.1 --metric pgscan
-      coldfleet ablate configs/quickstart.toml --cell bd62f5 --from 6.1 --to 6.12 --metric pgmajfault --executor ray
+      coldfleet ablate configs/quickstart.toml --cell 872b28 --from 6.1 --to 6.12 --metric pgmajfault --executor ray
     """
     from functools import partial
 

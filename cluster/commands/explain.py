@@ -53,10 +53,10 @@ def explain(
 
     \b
     Examples:
-      coldfleet explain results/quickstart bd62f5
+      coldfleet explain results/quickstart 872b28
       coldfleet explain results/quickstart --at policy=fast-only-v5 --at nested_ratio=1
-      coldfleet explain results/quickstart bd62f5 --against lockless-6.15
-      coldfleet explain results/quickstart bd62f5 --guest 3 --page 0x4d2 --trace trace.json
+      coldfleet explain results/quickstart 872b28 --against lockless-6.15
+      coldfleet explain results/quickstart 872b28 --guest 3 --page 0x4d2 --trace trace.json
     """
     import json as encoder
 

@@ -38,7 +38,7 @@ def report(
     \b
     Examples:
       coldfleet report results/quickstart
-      coldfleet report results/quickstart --out quickstart.html --observe bd62f5
+      coldfleet report results/quickstart --out quickstart.html --observe 872b28
       coldfleet report results/quickstart --export docs/pictures --picture map
       coldfleet report results/before results/after --out before-after.html
     """

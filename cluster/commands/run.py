@@ -33,9 +33,9 @@ def run(
 
     \b
     Examples:
-      coldfleet run configs/quickstart.toml --cell bd62f5
+      coldfleet run configs/quickstart.toml --cell 872b28
       coldfleet run configs/quickstart.toml --at policy=was-fast --at nested_ratio=0.25
-      coldfleet run results/quickstart --cell bd62f5 --replicate 2 --json
+      coldfleet run results/quickstart --cell 872b28 --replicate 2 --json
     """
     from coldfleet.cluster.answers.cell_choice import find_cell
     from coldfleet.cluster.commands import output

@@ -19,7 +19,7 @@ from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.counters.timing import GAUGES
 
-SCHEMA_VERSION = 11  # of the tables and the journal; raise it with a column that changes or goes, and with a new key
+SCHEMA_VERSION = 12  # of the tables and the journal; raise it with a column that changes or goes, and with a new key
 
 TABLES = ("cells", "hosts", "guests", "epochs", "lives", "fleet")
 RUN_TABLES = ("cells", "lives", "fleet")

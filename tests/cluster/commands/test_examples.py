@@ -172,13 +172,13 @@ def test_whatever_prints_a_table_prints_json(command: Callable[..., Any]) -> Non
 TABLES = (
     "plan configs/quickstart.toml", "sweep configs/quickstart.toml", "status results/quickstart",
     "resume results/quickstart", "retry results/quickstart --failed", "verify results/quickstart",
-    "run results/quickstart --cell bd62f5", "query results/quickstart 'SELECT * FROM cells LIMIT 2'",
+    "run results/quickstart --cell 872b28", "query results/quickstart 'SELECT * FROM cells LIMIT 2'",
     "query results/quickstart 'SELECT policy, nested_ratio, refaults FROM cells LIMIT 9'", "columns", "columns cells",
     "policies", "policies was-fast", "policies --steps",
     "compare kernel=6.12 kernel=6.18 configs/quickstart.toml --at nested_ratio=1",
     "capacity configs/quickstart.toml --at nested_ratio=1 --slo 'fault_rate<10%' --hosts 1000",
     "map configs/quickstart.toml --x nested_ratio --y exposed_share",
-    "explain results/quickstart bd62f5", "explain results/quickstart bd62f5 --against lockless-6.15",
+    "explain results/quickstart 872b28", "explain results/quickstart 872b28 --against lockless-6.15",
     "replay tests/recordings/k6.12_host_hotcold_debugfs_r1.jsonl.gz", "argue C5 --quick", "calibrate published",
     "validate", "ablate configs/findings/blind-aging.toml --from 6.12 --to 6.1",
 )  # fmt: skip
