@@ -112,18 +112,23 @@ class Kernel:
     kswapd_ages_first: bool = False
     """kswapd ages every lruvec that needs it before it evicts; from any other only eviction itself asks for aging."""
     sorts_unwritten: bool = False
-    """sort_folio passes over a page that has to be written first; eviction does not even isolate it."""
+    """sort_folio passes over a page that has to be written first; eviction does not even isolate it. Since 7.2 the page
+    is isolated, and activated with its references (75d4c3f5fb98)."""
     wakes_flusher: bool = True
     """A visit that met nothing but dirty file pages wakes the flusher threads ..."""
     sorted_wake_flusher: bool = False
     """... and those that sort_folio passed over count."""
     batch_wakes_flusher: bool = False
-    """A batch in which all file pages have to be written first wakes the flusher at once."""
+    """A batch in which all file pages have to be written first wakes the flusher at once (f37d3708b676)."""
     scan_goal_fixed: bool = False
     """A visit takes its goal once, from the sizes it begins with; an aging is a step on the way and costs none of it.
-    At the default priority only a lack of generations calls for an aging."""
+    At the default priority only a lack of generations calls for an aging. In reclaim of the whole host the batch after
+    an aging is the visit's last (12316f7902f8)."""
     batch_counts_sorted: bool = False
     """A batch looks at 64 pages at most, and counts as progress if it looked at any, isolated or not."""
+    batch_looks_twice: bool = False
+    """A batch that looked at pages and isolated none looks at as many again, of the same type, if both types may be
+    evicted (16b475d2ac3c, "avoid reclaim type fall back when isolation makes no progress")."""
     aging_ends_visit: bool = True
     """A successful aging ends the visit to this lruvec instead of going on to evict."""
     stops_once_swapped_enough: bool = False
@@ -273,6 +278,7 @@ _7_3 = replace(
     activate_counted_with_workingset=True,
     scan_goal_fixed=True,
     batch_counts_sorted=True,
+    batch_looks_twice=True,
     sorts_unwritten=False,
     sorted_wake_flusher=False,
     batch_wakes_flusher=True,

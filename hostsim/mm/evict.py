@@ -196,22 +196,24 @@ def try_to_inc_min_seq(m: Machine, g: int, swappiness: int) -> bool:
 
 @spliced
 def isolate_pages(m: Machine, g: int, swappiness: int, nr_to_scan: int, reclaim: Record) -> tuple[int, int, int]:
-    """isolate_folios: the chosen type first, the other one if that yields nothing; (scanned, isolated, type)."""
+    """isolate_folios: the chosen type, the other one if it has nothing to look at; (scanned, isolated, type)."""
     f = m.features[0]
     lruvec = m.lruvecs[g]
     budget = min(nr_to_scan, f.max_lru_batch) if f.scan_budget else f.max_lru_batch
     kind, limit = get_type_to_scan(f, lruvec, swappiness)
-    scanned = isolated = 0
+    total = scanned = isolated = 0
     for attempt in range(2):
         if attempt:
-            kind = 1 - kind
-            limit = get_tier_idx(f, lruvec, kind)
-            if not is_evictable(kind, swappiness):
+            if not is_evictable(1 - kind, swappiness):
                 break
+            if not scanned:
+                kind = 1 - kind
+            limit = get_tier_idx(f, lruvec, kind)
         scanned, isolated = scan_pages(m, g, kind, limit, budget, reclaim)
-        if scanned:
+        total += scanned
+        if isolated or (scanned and not f.batch_looks_twice):
             break
-    return scanned, isolated, kind
+    return total, isolated, kind
 
 
 @inlined

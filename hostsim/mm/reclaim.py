@@ -89,13 +89,15 @@ def _shrink_by_goal(m: Machine, g: int, reclaim: Record) -> None:
     lruvec = m.lruvecs[g]
     _, total = should_run_aging(f, lruvec, reclaim.swappiness)
     left = share_to_scan(f, unprotected_part(m, g, total, reclaim), reclaim)
+    aged = False
     while left > 0:
         aging, _ = should_run_aging(f, lruvec, reclaim.swappiness)
         two_left = oldest_evictable(f, lruvec, reclaim.swappiness) + MIN_NR_GENS > lruvec.max_seq
         if two_left or (aging and reclaim.priority < DEF_PRIORITY):
             _age(m, g, reclaim)
+            aged = True
         progress = evict_pages(m, g, reclaim, reclaim.swappiness, min(left, f.min_lru_batch))
-        if not progress:
+        if not progress or (aged and reclaim.root):
             break
         left -= progress
         if reclaim.nr_reclaimed >= reclaim.nr_to_reclaim or is_protected_by_now(m, g, reclaim):

@@ -134,10 +134,13 @@ def isolate_folios(host: ReferenceHost, swappiness: int, nr_to_scan: int) -> tup
     budget = min(nr_to_scan, MAX_LRU_BATCH) if host.kernel.scan_budget else MAX_LRU_BATCH
     kind, limit = type_and_tier(host, swappiness)
     scanned, isolated = scan_folios(host, kind, limit, budget)
-    other = 1 - kind
-    if not scanned and evictable(other, swappiness):
-        scanned, isolated = scan_folios(host, other, get_tier_idx(host, other), budget)
-    return scanned, isolated
+    again = not isolated if host.kernel.batch_looks_twice else not scanned
+    if not again or not evictable(1 - kind, swappiness):
+        return scanned, isolated
+    if not scanned:
+        kind = 1 - kind
+    more, isolated = scan_folios(host, kind, get_tier_idx(host, kind), budget)
+    return scanned + more, isolated
 
 
 def activate(host: ReferenceHost, folio: Folio) -> None:

@@ -87,6 +87,8 @@ class Kernel:
     batch_wakes_flusher: bool = False
     scan_goal_fixed: bool = False
     batch_counts_sorted: bool = False
+    batch_looks_twice: bool = False
+    """A batch that isolated none of the pages it looked at looks at more of the same type."""
 
     # When the scheduler switches to the process again.
     switch_after_faults: int = 128
@@ -154,6 +156,7 @@ D = replace(
     activate_counted_with_workingset=True,
     scan_goal_fixed=True,
     batch_counts_sorted=True,
+    batch_looks_twice=True,
     sorts_unwritten=False,
     sorted_wake_flusher=False,
     batch_wakes_flusher=True,

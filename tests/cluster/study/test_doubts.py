@@ -34,6 +34,9 @@ guest.memory = "4 MiB"
         ('grid.kernel = ["6.12", "6.18"]\nscenario = "process scan, process zipf"', []),
         ('scenario = "vm zipf, process zipf"', ["a process beside a guest"]),
         ('kernel = "6.18"\nscenario = "process zipf, vm zipf"', ["kernel 6.18", "a process beside a guest"]),
+        ('kernel = "7.3"\nguest.page_cache.memory = "4 MiB"', []),
+        ('kernel = "7.3"\nguest.page_cache = {memory = "4 MiB", write_share = 0.1}', ["kernel 7.3"]),
+        ('kernel = "6.12"\nguest.page_cache = {memory = "4 MiB", write_share = 0.1}', []),
     ],
 )
 def test_each_weak_combination_has_a_line(lines: str, words: list[str], tmp_path: Path) -> None:

@@ -252,6 +252,26 @@ def test_7_3_does_not_pass_over_dirty_file_pages(kernel: str, moved: int) -> Non
     assert pgscan >= 128 - moved
 
 
+@pytest.mark.parametrize(("swappiness", "stolen"), [(60, 30 + 60), (0, 63)])
+def test_a_batch_that_isolated_nothing_looks_at_as_many_again_since_7_3(swappiness: int, stolen: int) -> None:
+    """Of 512 pages in the oldest of four generations the first 64 were promoted. Priorities 9 to 5 look at 1 to 16
+    pages, each twice, which makes 62. Priority 4 looks once, at 2 more of them and 30 others, and priority 3 at an
+    eighth of the 482 that are left.
+
+    If only one type may be evicted, a batch looks once: 63 pages at priorities 9 to 4, then one more and 63 others.
+    """
+    memory = process("7.3", 512)
+    memory.lruvec(0)["swappiness"] = swappiness
+    access(memory, 0, 512, MMAP)
+    memory.age(0)
+    memory.age(0)
+    access(memory, 448, 512, MMAP)  # they are met first: agings have turned the list round
+    memory.age(0)
+    assert counts(memory) == {3: 448, 5: 64}
+    assert memory.memory_reclaim(0, 63) == stolen
+    assert events(memory, "pgrefill", "pgsteal_file") == (64, stolen)
+
+
 @pytest.mark.parametrize(("kernel", "counted"), [("6.1", [1, 0, 0]), ("6.12", [1, 1, 0]), ("6.18", [1, 0, 0])])
 def test_a_refault_by_read_restores_nothing_unless_it_was_in_the_working_set(kernel: str, counted: list[int]) -> None:
     memory = process(kernel, 8)

@@ -124,3 +124,18 @@ def test_kswapd_waits_for_writes_where_a_pass_frees_nothing(kernel: str) -> None
     assert free_pages(memory) >= MARKS.low
     assert memory.events(0)["reclaim_write_waits"] > 0
     assert memory.events(0)["pgscan"] < 10 * memory.events(0)["pgsteal"]
+
+
+def test_the_batch_after_an_aging_ends_a_visit_of_kswapd_since_7_3() -> None:
+    """From priority 5 on a visit looks at 1/32 of 3,800 pages or more, in batches of 64."""
+    memory = host("7.3")
+    memory.let_kswapd_take_time()
+    write(memory, 0, 0, 3800)
+    looked_at, agings = [0], [0]
+    for _ in memory.balance_in_parts():
+        events = memory.events(0)
+        looked_at.append(int(events["pgscan"] + events["pgrefill"]))
+        agings.append(int(events["agings"]))
+    visits = np.diff([looked_at, agings])
+    assert visits[0, visits[1] > 0].tolist() == [64, 64]
+    assert visits[0].max() > 64
