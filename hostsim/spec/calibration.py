@@ -1,8 +1,9 @@
 """The figures of the time model that belong to a machine, most from a fit, and the files that hold others.
 
-The defaults are the fit to the rows of v4_access_tracking.csv (v4 cover letter, 29 May 2024, Message-ID
-20240529180510.2295118-1-jthoughton@google.com) with 1, 16 and 64 vCPUs, made on 2026-11-23 by
-``coldfleet calibrate published``; a test makes it again. hostsim.costs.constants has the constants that are not fitted.
+The defaults are what studies charge: a fit of 2026-11-23 to the rows of v4_access_tracking.csv (v4 cover letter, 29 May
+2024, Message-ID 20240529180510.2295118-1-jthoughton@google.com) with 1, 16 and 64 vCPUs. It took each aging pass to be
+over all of the memory, while it was being populated: its ``aging_page_ns`` is a lower bound. hostsim.published.fit has
+the fit of today, docs/time.md what it changes. hostsim.costs.constants has the constants that are not fitted.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Calibration:
 
     fault_ns: float = _fitted(3484.0, "ns", "a TDP fault of a lone vCPU, with the host's fault that zeroes the page")
     zone_lock_ns: float = _fitted(227.6, "ns", "of a fault: its page's part of the time under the zone's lock")
-    coherency_ns: float = _fitted(61.24, "ns", "each other fault costs so much more if it is in another socket")
+    coherency_ns: float = _given(61.24, "ns", "each other fault costs so much more if it is in another socket")
     read_hold_ns: float = _fitted(158.7, "ns", "a TDP fault holds mmu_lock for read, alone")
     lock_transfer_ns: float = _fitted(423.3, "ns", "so much longer for each other holder: cache lines travel")
     aging_page_ns: float = _fitted(27.07, "ns", "walking to one page and asking KVM about it, without mmu_lock")
-    remote_page_ns: float = _fitted(89.61, "ns", "more, if the page's lines are in another socket")
+    pass_start_ns: float = _fitted(78200.0, "ns", "of an aging pass: asking for it by lru_gen's debugfs file")
     zero_bytes_per_s: float = _given(60e9, "bytes/s", "a socket zeroes pages, all of its CPUs together")
     charge_ns: float = _given(150.0, "ns", "charging a batch of pages to a memcg and all above it")
     tlb_saving: float = _given(0.11, "share", "of the time of an access, if a 2 MiB entry of a TLB has its page")
@@ -113,7 +114,7 @@ def _check(values: dict[str, Any], where: str) -> Calibration:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_FIGURE:
             raise UserError(f"{where}{name} = {value!r} is not a number from 0 to {MAX_FIGURE:g}")
     calibration = Calibration(**{name: float(value) for name, value in values.items()})
-    for name in ("fault_ns", "read_hold_ns", "aging_page_ns", "zero_bytes_per_s"):
+    for name in ("fault_ns", "read_hold_ns", "aging_page_ns", "pass_start_ns", "zero_bytes_per_s"):
         if not getattr(calibration, name):
             raise UserError(f"{where}{name} = 0: it must be above 0")
     if calibration.tlb_saving >= 1:

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim.costs.scalability import serial_ns
-from coldfleet.hostsim.published.access_tracking import PAGES_PER_VCPU, Measured, run_benchmark
-from coldfleet.hostsim.published.fit import fit, log_errors
+from coldfleet.hostsim.published.access_tracking import PAGES_PER_VCPU, Measured, count_passes, run_benchmark
+from coldfleet.hostsim.published.fit import V4_FIT, fit, log_errors
 from coldfleet.hostsim.published.rows import PublishedRow, find_policy, read_rows
-from coldfleet.hostsim.spec.calibration import DEFAULT
 from coldfleet.hostsim.spec.errors import UserError
 
 VCPUS = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 48, 64, 96, 128]
@@ -23,7 +22,7 @@ NAMES = ("no-aging", "locked-6.12", "lockless-6.15")
 
 
 def run(vcpus: int, policy: str, *, tdp: bool = True) -> Measured:
-    return run_benchmark(vcpus, find_policy(policy), DEFAULT, tdp=tdp)
+    return run_benchmark(vcpus, find_policy(policy), V4_FIT, tdp=tdp)
 
 
 def pass_s(vcpus: int, policy: str, *, tdp: bool = True) -> float:
@@ -34,21 +33,63 @@ def pass_s(vcpus: int, policy: str, *, tdp: bool = True) -> float:
 
 @pytest.mark.parametrize("row", read_rows(), ids=lambda row: f"{row.vcpus}-{row.policy_name}")
 def test_published_rows_come_out_near_what_was_measured(row: PublishedRow) -> None:
-    wall, *aging_pass = map(math.exp, log_errors(row, DEFAULT))
-    assert 0.75 <= wall <= 1.25
-    assert all(1 / 1.5 <= ratio <= 1.5 for ratio in aging_pass)
+    wall, *aging_pass = map(math.exp, log_errors(row, V4_FIT))
+    assert 0.85 <= wall <= 1.15
+    assert all(0.85 <= ratio <= 1.15 for ratio in aging_pass)
 
 
 def test_the_fit_gives_the_figures_that_come_along() -> None:
     """Fitted to the rows with 1, 16 and 64 vCPUs; those with 4 take no part."""
     found = fit(read_rows(), hold_out=[4])
     for name, value in vars(found).items():
-        assert value == pytest.approx(getattr(DEFAULT, name), rel=0.02), name
+        assert value == pytest.approx(getattr(V4_FIT, name), rel=0.02), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vcpus", [1, 16, 64])
+def test_rows_held_out_come_out_near_what_was_measured(vcpus: int) -> None:
+    """The rows with 64 vCPUs from those with up to 16, too: nothing in the model is there for them alone."""
+    found = fit(read_rows(), hold_out=[vcpus])
+    for row in read_rows():
+        if row.vcpus == vcpus:
+            wall, *aging_pass = map(math.exp, log_errors(row, found))
+            assert 0.8 <= wall <= 1.2
+            assert all(1 / 1.4 <= ratio <= 1.4 for ratio in aging_pass)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 64), st.floats(0.01, 0.9), st.floats(1, 20), st.floats(1000, 1e5))
+def test_passes_are_those_of_a_walk_from_vcpu_to_vcpu(vcpus: int, known: float, dearer: float, starts: float) -> None:
+    new = min(known * dearer, 0.95)
+    found = count_passes(vcpus, starts, known / vcpus, new / vcpus)
+    assert found == pytest.approx(walk_vcpus(vcpus, starts, known / vcpus, new / vcpus), rel=0.15, abs=1)
+
+
+def walk_vcpus(vcpus: int, starts: float, known: float, new: float) -> float:
+    """The same, pass by pass: when it is at each vCPU, and how much of its memory there is by then and was before."""
+    seen, start, now, passes = [0.0] * vcpus, 1 / starts, 0.0, 0
+    while True:
+        now += start
+        for vcpu, before in enumerate(seen):
+            took = (known * before + new * (now - before)) / (1 - new)
+            if now + took >= 1:
+                return passes + (vcpu + max(1 - now, 0) / took) / vcpus
+            now += took
+            seen[vcpu] = now
+        passes += 1
+
+
+def test_a_pass_that_is_slower_than_the_faults_never_catches_up() -> None:
+    assert count_passes(8, 1e4, 0.5, 1.0) == 0.0
+    assert count_passes(8, 1e4, 0.5, 0.999999) < 0.1
+    one = run(64, "locked-6.12")
+    assert one.aging_pass_s is not None
+    assert one.aging_pass_s > one.vcpu_wall_s
 
 
 def test_a_fit_finds_the_figures_that_made_the_rows() -> None:
     """Rows made by the model itself, with other figures."""
-    truth = replace(DEFAULT, fault_ns=5000.0, zone_lock_ns=100.0, aging_page_ns=40.0)
+    truth = replace(V4_FIT, fault_ns=5000.0, zone_lock_ns=100.0, aging_page_ns=100.0)
     rows = []
     for vcpus in (1, 4, 16, 48):
         for name in ("no-aging", "locked", "lockless"):
@@ -57,12 +98,12 @@ def test_a_fit_finds_the_figures_that_made_the_rows() -> None:
     found = fit(rows)
     assert found.fault_ns == pytest.approx(5000, rel=0.02)
     assert found.zone_lock_ns == pytest.approx(100, rel=0.05)
-    assert found.aging_page_ns == pytest.approx(40, rel=0.05)
+    assert found.aging_page_ns == pytest.approx(100, rel=0.05)
     assert max(abs(error) for row in rows for error in log_errors(row, found)) < 0.05
 
 
 def test_too_few_rows_determine_nothing() -> None:
-    with pytest.raises(UserError, match="7 figures"):
+    with pytest.raises(UserError, match="6 figures"):
         fit(read_rows()[:3])
 
 
@@ -79,12 +120,10 @@ def test_more_vcpus_take_longer_without_jumps(name: str, tdp: bool) -> None:
 
 def test_faults_reach_the_hosts_limit_and_no_more() -> None:
     """One part of each fault keeps all others out, so no number of vCPUs faults faster than those parts allow."""
-    sigma = sum(serial_ns(DEFAULT).values()) / DEFAULT.fault_ns  # sigma and kappa of the scalability law
-    kappa = DEFAULT.coherency_ns / DEFAULT.fault_ns
-    limit = 1e9 / (DEFAULT.fault_ns * sigma)
+    limit = 1e9 / sum(serial_ns(V4_FIT).values())
     rates = [vcpus * PAGES_PER_VCPU / run(vcpus, "no-aging").vcpu_wall_s for vcpus in (24, 64, 256, 1024)]
     assert rates == sorted(rates)
-    assert 0.95 * sigma / (sigma + kappa) * limit < rates[-1] < limit
+    assert 0.95 * limit < rates[-1] < limit
 
 
 def test_waiting_for_the_lock_is_what_locked_aging_costs() -> None:
@@ -108,7 +147,7 @@ def test_without_the_tdp_mmu_faults_write_and_lockless_aging_gains_most() -> Non
 @given(st.integers(1, 96), st.sampled_from(NAMES), st.booleans())
 def test_a_pass_ends_at_most_an_undisturbed_pass_after_the_vcpus(vcpus: int, name: str, tdp: bool) -> None:
     found = run(vcpus, name, tdp=tdp)
-    assert found.vcpu_wall_s >= PAGES_PER_VCPU * DEFAULT.fault_ns / 1e9
+    assert found.vcpu_wall_s >= PAGES_PER_VCPU * V4_FIT.fault_ns / 1e9
     assert (found.aging_pass_s is None) == (name == "no-aging")
     if found.aging_pass_s is not None:
         alone = PAGES_PER_VCPU * vcpus * 300 / 1e9
