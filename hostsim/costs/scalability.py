@@ -3,11 +3,11 @@
 Gunther's scalability law, with the machine's sockets in it. In a part of it a fault keeps all others out, so beside
 n - 1 others it takes n - 1 such parts more (sigma): its page is zeroed with the bandwidth that a socket has, comes out
 of the buddy allocator under the zone's lock, and is charged to a memcg. The cache lines that all of these faults write
-travel between their CPUs (kappa, coherency). The published rows don't show that within a socket; from the second one
-on each of those parts is longer, by the share of the CPUs that aren't in the first.
+travel between their CPUs (kappa, coherency): from the second socket on each of those parts is longer, by the share of
+the CPUs that aren't in the first. The published rows don't show that, and today's fit leaves it out.
 
-:class:`hostsim.spec.calibration.Calibration` has the figures. The zone's lock and the coherency are fitted; the
-published rows don't tell zeroing and charging from the zone's lock, so those are given.
+:class:`hostsim.spec.calibration.Calibration` has the figures. The zone's lock is fitted; the published rows don't tell
+zeroing and charging from it, so those are given.
 """
 
 from __future__ import annotations

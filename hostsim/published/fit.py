@@ -43,7 +43,7 @@ V4_FIT = replace(
 _FITTED = tuple(each.name for each in fields(Calibration) if each.metadata["fitted"])
 _RANGE = 20.0  # each figure may become so many times larger or smaller
 _ENOUGH = 1e-5  # relative change of the errors or figures at which the search ends
-_MAX_TRIALS = 100  # the published rows take 16
+_MAX_TRIALS = 100  # the published rows take 7
 MAX_FIT_S = 300.0
 _STEP = 1e-3  # relative: the model is solved by iteration, a smaller one would measure that
 

@@ -32,12 +32,13 @@ def _given(value: float, unit: str, meaning: str) -> Any:
 class Calibration:
     """The figures of a machine; each field's metadata has its unit, its meaning, and whether a fit sets it.
 
-    Those that are given are assumed: for zeroing, a third of what 8 channels of DDR4-3200 have (each line is read
-    before it is written); for charging, an atomic addition at each of three levels (slice, scope, root); for a
-    nested fault, 1.05 times ``fault_ns``: a loop that touches fresh 4 KiB pages takes 2.05 times as long in a nested VM
-    (github.com/coproduct-opensource/nucleus, pull request 2898). What else the loop does makes that a lower bound. For
-    TLBs, the middle of the 3 % to 22 % by which guests are faster if the hypervisor uses large pages (Bhargava et al.,
-    "Accelerating Two-Dimensional Page Walks for Virtualized Systems", ASPLOS 2008).
+    Those that are given are assumed, but for the coherency, which a fit of 2026-11-23 gave: for zeroing, a third of
+    what 8 channels of DDR4-3200 have (each line is read before it is written); for charging, an atomic addition at each
+    of three levels (slice, scope, root); for a nested fault, 1.05 times ``fault_ns``: a loop that touches fresh 4 KiB
+    pages takes 2.05 times as long in a nested VM (github.com/coproduct-opensource/nucleus, pull request 2898). What
+    else the loop does makes that a lower bound. For TLBs, the middle of the 3 % to 22 % by which guests are faster if
+    the hypervisor uses large pages (Bhargava et al., "Accelerating Two-Dimensional Page Walks for Virtualized Systems",
+    ASPLOS 2008).
     """
 
     fault_ns: float = _fitted(3484.0, "ns", "a TDP fault of a lone vCPU, with the host's fault that zeroes the page")
