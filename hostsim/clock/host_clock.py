@@ -4,10 +4,9 @@ The host's time moves in ticks. In each, a thread gets at most a tick of CPU tim
 CPUs have: equal shares, and what one leaves goes to those that want more. Work that doesn't fit is done in the next
 tick, so the thread falls behind; a thread with nothing to do is idle. If nothing costs time, a run is a replay.
 
-What guests do is compiled (hostsim.clock.vcpus); kernel threads work here, in the ticks in which there is something to
-do. Guests run one after the other, each as far as it may in a tick. Where kswapd has to keep up with them the tick is
-cut into time slices, so short that twice the faults of the last tick can't use up the pages between the low watermark
-and the min one within a slice.
+What guests do is compiled (hostsim.clock.vcpus), and so is kswapd (hostsim.clock.slices). The other kernel threads
+work here, in the ticks in which there is something to do. Guests run one after the other, each as far as it may in a
+tick, or in a time slice of it where kswapd has to keep up with them.
 """
 
 from __future__ import annotations
@@ -25,19 +24,11 @@ from coldfleet.hostsim.clock.cost_model import new_cost_model, read_costs
 from coldfleet.hostsim.clock.kernel_threads import KernelThread, Worker
 from coldfleet.hostsim.clock.latency import latency_gauges
 from coldfleet.hostsim.clock.psi import Psi
+from coldfleet.hostsim.clock.slices import VISIT, begin_tick, run_kswapd, run_slice, run_slices, run_ticks
 from coldfleet.hostsim.clock.tick_end import MS_NS, end_tick, start
 from coldfleet.hostsim.clock.time_account import Thread
 from coldfleet.hostsim.clock.vcpu_state import new_vcpus
-from coldfleet.hostsim.clock.vcpus import (
-    BUT_THE_FIRST,
-    EVERY_GUEST,
-    NO_GUEST,
-    World,
-    charge_kernel_thread,
-    count_runnable,
-    run_guests,
-    run_ticks,
-)
+from coldfleet.hostsim.clock.vcpus import World, charge_kernel_thread, count_runnable, run_guests
 from coldfleet.hostsim.costs.mmu_lock import LockRates, aging_hold_ns
 from coldfleet.hostsim.costs.scalability import serial_ns
 from coldfleet.hostsim.counters.timing import CAUSES, KINDS, RESOURCES, WINDOWS, no_time
@@ -50,9 +41,6 @@ from coldfleet.hostsim.swap.queue import end_writes
 from coldfleet.hostsim.workload.access_queues import AccessQueues
 from coldfleet.hostsim.workload.batches import DRAW, NONE_LEFT
 from coldfleet.hostsim.workload.guest_extras import GuestExtras
-
-MAX_SLICES = 250  # in a tick: shorter ones cost more than they are worth
-MARGIN = 2  # a tick may have so many times the faults of the last one
 
 
 @dataclass(frozen=True)
@@ -113,6 +101,7 @@ class HostClock:
         no_faults = spec.free or queues.baseline is None  # without reclaim: all is mapped in tick 0
         self.baseline_cost_model = model(queues.baseline or memory, write_cpu_ns=0.0, free=no_faults)
         serial = sum(serial_ns(calibration).values())
+        has_kswapd = memory.has_watermarks and not spec.free
         limits = calibration.fault_ns, serial, calibration.coherency_ns
         rules = (
             spec.tick_ns,
@@ -123,8 +112,8 @@ class HostClock:
             *limits,
             device.asynchronous,
             calibration.tlb_saving,
+            sum(vcpus) + 1 if has_kswapd else 0,
         )
-        has_kswapd = memory.has_watermarks and not spec.free
         workers = workers or {}
         threads = 1 + has_kswapd + len(workers)
         guests, fault_ps = (list(vcpus), list(arrives)), self.cost_model.fault_ps
@@ -132,18 +121,17 @@ class HostClock:
         self.vcpus.guests["file_queue"] = file_queue_of
         records = iter(self.vcpus.threads[sum(vcpus) :])
         self.aging_thread = AgingThread(Thread(next(records)))
-        self.kswapd = KernelThread(Thread(next(records)), len(vcpus)) if has_kswapd else None
+        if has_kswapd:
+            next(records)
+            memory.let_kswapd_take_time()
         self._workers = workers
         self._threads = {name: KernelThread(Thread(next(records)), len(vcpus)) for name in workers}
-        self._kernel: list[AgingThread | KernelThread] = [self.aging_thread, *self._threads.values()]
-        if self.kswapd:
-            self._kernel.append(self.kswapd)
-            memory.let_kswapd_take_time()
-        self._faults = int(memory.machine.events["pgfault"].sum())  # of all guests, when the last tick began
+        self._others: list[AgingThread | KernelThread] = [self.aging_thread, *self._threads.values()]
+        self._progress = self.vcpus.progress[0]
+        self._progress["faults"] = memory.machine.events["pgfault"].sum()
         self.psis, self.io_psis = (  # of the guests' memcgs, then of the host
             [Psi(record) for record in records] for records in self.vcpus.psis.T
         )
-        self.now_ns = 0
         self._has_extras = any(each.extras for each in guest_ticks)
         self._pass_began: dict[int, int] = {}
         everybody = range(len(vcpus))
@@ -154,8 +142,7 @@ class HostClock:
         for writer in self._writers:
             writer.read = self._count_reads(writer)
         self._due = 0  # a tick in which user space does something: none of those between now and then is one
-        self._online: list[int] = []  # the guests that are there, ...
-        self._newcomers = 0  # ... and vCPUs of those that weren't in the last tick
+        self._online: list[int] = []  # the guests that are there
         self.turn_over()
         start(memory.machine, self.vcpus)
 
@@ -164,7 +151,7 @@ class HostClock:
         guests, before = self.vcpus.guests, self._online
         self._online = np.flatnonzero(self.memory.machine.mms["online"]).tolist()
         read_costs(self.cost_model)
-        self._newcomers += sum(int(guests[g]["vcpus"]) for g in self._online if g not in before)
+        self._progress["newcomers"] += sum(int(guests[g]["vcpus"]) for g in self._online if g not in before)
         for g in before:
             if g not in self._online:
                 self._stop(g)
@@ -184,21 +171,21 @@ class HostClock:
         self._pass_began.pop(g, None)
 
     def run_ticks(self, tick: int, last: int) -> int:
-        """Runs a tick, and those up to ``last`` in which only guests work; returns the last one that it ran."""
+        """Runs a tick, and those up to ``last`` in which only guests and kswapd work; returns the last one that it
+        ran."""
         tick_ns = self.spec.tick_ns
         capacity_ns = (self.spec.pcpus or self._sharing) * tick_ns
         level_ns = min(tick_ns, capacity_ns // self._sharing)
-        in_slices = self._has_extras or self._threads or self.kswapd or level_ns < tick_ns or self.aging_thread.runnable
-        if in_slices or self._next_due(tick, last) == tick:
-            self._run_in_slices(tick, level_ns, capacity_ns)
+        begin_tick(self._world(), tick)
+        others = self._has_extras or self._threads or level_ns < tick_ns or self.aging_thread.runnable
+        if others or self._next_due(tick, last) == tick:
+            self._run_beside_others(level_ns, capacity_ns)
             end_tick(self.memory.machine, self.vcpus)
-            done = tick
         else:
-            done = self._run_guests_alone(tick, min(last, self._due - 1))
-        self.now_ns += (done - tick + 1) * tick_ns
+            self._run(run_ticks, min(last, self._due - 1))
         for g in self.vcpus.guests["locks_changed"].nonzero()[0].tolist():
             self._set_lock_waits(g)
-        return done
+        return int(self._progress["tick"])
 
     def _next_due(self, tick: int, last: int) -> int:
         """The next tick in which user space does something; one after ``last`` if it isn't among those up to it."""
@@ -232,57 +219,35 @@ class HostClock:
         requests = int(events["file_read_requests"].sum())
         return requests, int(events["file_reads"].sum()) - requests
 
-    def _run_in_slices(self, tick: int, level_ns: int, capacity_ns: int) -> None:
+    def _run_beside_others(self, level_ns: int, capacity_ns: int) -> None:
         """The guests in their order, as far as equal shares of the CPUs reach; then whoever wants more of the rest."""
-        tick_ns = self.spec.tick_ns
-        slices = self._count_slices() if self.kswapd else 1
-        self.memory.set_time((self.now_ns + level_ns // slices) // MS_NS)
+        tick_ns, p = self.spec.tick_ns, self._progress
+        tick, slices = int(p["tick"]), int(p["slices"])
+        self.memory.set_time((int(p["began_ns"]) + level_ns // slices) // MS_NS)
         for g in self._online:
             self._run_guest_tick(g, tick, level_ns // slices)
         for name, thread in self._threads.items():
             if tick % self._workers[name].every_ticks == 0 and not thread.busy:
                 thread.begin(self._workers[name].begin())
             thread.run(level_ns // slices, self._charge)
-        for number in range(2, slices + 1):
-            self._run_all(tick, level_ns * number // slices)
+        p["slice"], p["guest"] = 2, 0
+        while (number := int(p["slice"])) <= slices:
+            until = number if any(each.runnable for each in self._others) else slices
+            self._run(run_slices, level_ns, until)
+            self._run_others(level_ns * until // slices)
         while level_ns < tick_ns and (runnable := self._count_runnable(tick_ns)):
             more_ns = (capacity_ns - int(self.vcpus.threads["used"].sum())) // runnable
             if more_ns <= 0:  # a thread's last piece of work may have reached beyond its share
                 break
             level_ns = min(tick_ns, level_ns + more_ns)
-            self._run_all(tick, level_ns)
+            self._run(run_slice, level_ns)
+            self._run_others(level_ns)
 
-    def _count_slices(self) -> int:
-        """Into how many time slices the tick that begins is cut: by the faults that it may have."""
-        faults = int(self.memory.machine.events["pgfault"].sum())
-        may_come = (
-            self.spec.tick_ns * self._newcomers / self.calibration.fault_ns / self.scale
-        )  # if they do nothing else
-        may_come += MARGIN * (faults - self._faults)
-        self._faults, self._newcomers = faults, 0
-        return 1 + int(min(may_come / self.memory.pages_above_min, MAX_SLICES - 1))
-
-    def _run_all(self, tick: int, level_ns: int) -> None:
-        """Everybody works until this point of the tick.
-
-        kswapd has no time left up to it when it has run beside the first guest: the others can only wake it.
-        """
-        self.memory.set_time((self.now_ns + level_ns) // MS_NS)
-        second = min(self._online, default=0) + 1
-        for first, last in ((0, second), (second, len(self.guest_ticks))):
-            self._run_guests(first, last, tick, level_ns, NO_GUEST)
-            self._run_kswapd(level_ns)
+    def _run_others(self, level_ns: int) -> None:
+        """The aging thread and the workers work until this point of the tick."""
         self._run_aging_thread(level_ns)
         for thread in self._threads.values():
             thread.run(level_ns, self._charge)
-
-    def _run_kswapd(self, level_ns: int) -> None:
-        """kswapd works until this point of the tick, if it is awake or somebody has woken it."""
-        if not self.kswapd:
-            return
-        if not self.kswapd.busy and self.memory.kswapd_woken:
-            self.kswapd.begin(self.memory.balance_in_parts())
-        self.kswapd.run(level_ns, self._charge)
 
     def _charge(self, thread: Thread, g: int, level_ns: int) -> int:
         """As hostsim.clock.vcpus.charge_kernel_thread; returns the CPU time."""
@@ -293,8 +258,9 @@ class HostClock:
         own = self.guest_ticks[g]
         if own.extras is not None:
             own.extras.begin(tick)
-        self._run_guests(g, g + 1, tick, level_ns, EVERY_GUEST)
-        self._run_kswapd(level_ns)
+        self._progress["guest"] = g
+        self._run(run_guests, g + 1, level_ns)
+        self._run(run_kswapd, level_ns)
         if own.extras is not None:
             own.extras.after_accesses(tick)
             read_costs(self.cost_model)
@@ -303,24 +269,16 @@ class HostClock:
         if own.extras is not None:
             own.extras.end(tick)
 
-    def _run_guests(self, first: int, last: int, tick: int, level_ns: int, starting: int) -> None:
-        """As hostsim.clock.vcpus.run_guests, with all that it needs."""
-        while True:
-            first, needs = run_guests(self._world(), first, last, tick, level_ns, starting)
-            if needs == NONE_LEFT:
-                break
-            self._give(first, needs)
-            starting = min(starting, BUT_THE_FIRST)
-
-    def _run_guests_alone(self, tick: int, last: int) -> int:
-        """As hostsim.clock.vcpus.run_ticks, with all that it needs; returns the last tick."""
-        first, starting = 0, EVERY_GUEST
-        while True:
-            tick, first, needs = run_ticks(self._world(), first, tick, last, starting)
-            if needs == NONE_LEFT:
-                return int(tick)
-            self._give(first, needs)
-            starting = BUT_THE_FIRST
+    def _run(self, work: Callable[..., int], *arguments: int) -> None:
+        """Compiled work, with all that it needs meanwhile."""
+        while (needs := work(self._world(), *arguments)) != NONE_LEFT:
+            g = int(self._progress["guest"])
+            if needs == DRAW:
+                self.queues.draw(g)
+            elif needs == VISIT:
+                self._progress["visit"] = self.memory.balance_part()
+            else:
+                self.queues.access(g)
 
     def _world(self) -> World:
         memory, queues = self.memory, self.queues
@@ -335,19 +293,13 @@ class HostClock:
             memory.watched,
         )
 
-    def _give(self, g: int, needs: int) -> None:
-        if needs == DRAW:
-            self.queues.draw(g)
-        else:
-            self.queues.access(g)
-
     def _run_aging_thread(self, level_ns: int) -> None:
         """User space ages and reclaims until its thread has used ``level_ns`` of this tick, or all is done."""
         thread = self.aging_thread.thread
         if thread.backlog_ns:
             thread.work_off(level_ns)
         while thread.used < level_ns and not thread.backlog_ns:
-            began_ns = self.now_ns + thread.used
+            began_ns = int(self._progress["began_ns"]) + thread.used
             done = self.aging_thread.work()
             if done is None:
                 break
@@ -366,7 +318,7 @@ class HostClock:
     def _count_runnable(self, tick_ns: int) -> int:
         """Threads that would use more of this tick."""
         runnable = int(count_runnable(self.vcpus, tick_ns))
-        return runnable + sum(each.runnable and each.thread.used < tick_ns for each in self._kernel)
+        return runnable + sum(each.runnable and each.thread.used < tick_ns for each in self._others)
 
     def _set_lock_waits(self, g: int) -> None:
         """The rates of the tick that ends are those of the next."""
@@ -388,7 +340,6 @@ class HostClock:
             spent = self.vcpus.threads["spent"][guest["first"] : guest["first"] + guest["vcpus"]].sum(axis=0)
             own.update({name: int(spent[cause]) for cause, (name, _) in CAUSES.items()})
             own["behind_ticks"] = tick - int(self.queues.state.guests[g]["tick"]) if self.memory.is_alive(g) else 0
-            own["kswapd_cpu_ns"] = self.kswapd.spent_ns[g] if self.kswapd else 0
             own.update({name: thread.spent_ns[g] for name, thread in self._threads.items()})
             found.append(own)
         return found

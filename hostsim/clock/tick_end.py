@@ -50,6 +50,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
     """A tick has passed for the vCPUs."""
     rules = v.rules[0]
     tick_ns = rules.tick_ns
+    v.progress[0].began_ns += tick_ns
     faulting_ns = 0
     vcpus = 0
     queue = v.queue[0]

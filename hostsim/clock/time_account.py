@@ -28,6 +28,7 @@ THREAD = np.dtype(
         ("slept", np.int64),  # ns of it that a kernel thread slept through
         ("working", np.int64),  # a vCPU's batch of accesses is under way; a kernel thread has jobs
         ("began", np.int64),  # when, in the thread's own time, that batch began
+        ("guest", np.int64),  # whom kswapd's last visit was to
     ],
     align=True,
 )

@@ -24,10 +24,28 @@ RULES = np.dtype(
         ("coherency_ns", np.float64),  # ... and what that takes longer from another socket (hostsim.costs.scalability)
         ("swap_io", np.int64),  # who reads from swap waits for a device: it isn't zram
         ("tlb_saving", np.float64),  # share of the time of an access that it saves in a huge page
+        ("kswapd", np.int64),  # the number of kswapd's thread; 0: there is none
     ],
     align=True,
 )
 """What stays as it is; hostsim.spec.host_spec.ClockSpec has most of it."""
+
+PROGRESS = np.dtype(
+    [
+        ("tick", np.int64),
+        ("began_ns", np.int64),  # when the tick began
+        ("slice", np.int64),  # its present time slice, the first is 1 ...
+        ("slices", np.int64),  # ... of so many
+        ("guest", np.int64),  # the next guest in it ...
+        ("resumed", np.int64),  # ... which has worked in it, until it needed something
+        ("visit", np.int64),  # kswapd's visit that was made under the eyes of Python, or NOT_MADE
+        ("faults", np.int64),  # of all guests (pgfault), when the last tick began
+        ("newcomers", np.int64),  # vCPUs of guests that were not there in the last tick
+    ],
+    align=True,
+)
+"""How far the host's time has come."""
+NOT_MADE = -2
 
 GUEST = np.dtype(
     [
@@ -61,7 +79,8 @@ GUEST = np.dtype(
 class VCpus(NamedTuple):
     """All guests of a host on a clock.
 
-    ``rules``: RULES (1,). ``guests``: GUEST. ``threads``: time_account.THREAD, the vCPUs, then the kernel threads.
+    ``rules``: RULES (1,). ``progress``: PROGRESS (1,). ``guests``: GUEST. ``threads``: time_account.THREAD, the vCPUs,
+    then the kernel threads.
     ``tasks``: int64 (RESOURCES, vCPUs, 3), what each did in the last tick, for PSI; ``cpus``: int64 (vCPUs,), on which
     CPU; ``seen``: int64 (vCPUs, causes), what they had done before. ``times``: TIME of each guest. ``latencies``: int64
     (guests, latency.BUCKETS). ``psis``: psi.PSI (guests + 1, RESOURCES) of the guests' memcgs, then of the host.
@@ -72,6 +91,7 @@ class VCpus(NamedTuple):
     """
 
     rules: npt.NDArray[Any]
+    progress: npt.NDArray[Any]
     guests: npt.NDArray[Any]
     threads: npt.NDArray[Any]
     tasks: npt.NDArray[np.int64]
@@ -99,11 +119,14 @@ def new_vcpus(
     """The guests' ``vcpus``, of those who come in the ticks ``arrives``, and so many kernel threads, that have done
     nothing yet; ``pcpus`` 0: one for each vCPU."""
     count = sum(vcpus)
+    progress = np.zeros(1, PROGRESS)
+    progress["visit"] = NOT_MADE
     guests = np.zeros(len(vcpus), GUEST)
     guests["vcpus"], guests["arrives"] = vcpus, arrives
     guests["first"] = np.cumsum(vcpus) - vcpus
     return VCpus(
         np.array([rules], RULES),
+        progress,
         guests,
         np.zeros(count + workers, time_account.THREAD),
         np.zeros((len(RESOURCES), count, 3), np.int64),

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from coldfleet.hostsim.clock import cost_model, time_account
 from coldfleet.hostsim.clock.cost_model import CostModel
 from coldfleet.hostsim.clock.latency import bucket_of
-from coldfleet.hostsim.clock.tick_end import end_tick
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.counters.timing import Cause
 from coldfleet.hostsim.engine.jit import compiled
@@ -27,10 +26,6 @@ from coldfleet.hostsim.workload.batches import NONE_LEFT, READY, WATCHED, QueueS
 _RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM, _FILE_READ = (
     int(cause) for cause in (Cause.RUN, Cause.FAULT, Cause.SWAP_IN, Cause.LOCK, Cause.RECLAIM, Cause.FILE_READ)
 )
-
-
-EVERY_GUEST, BUT_THE_FIRST, NO_GUEST = 2, 1, 0
-"""For whom the first time slice of a tick begins: a CPU switches to the guest, which goes on with what it had left."""
 
 
 @of_one_type
@@ -52,66 +47,37 @@ class World(NamedTuple):
 
 
 @compiled
-def run_guests(
-    w: World,
-    first: int,
-    last: int,
-    tick: int,
-    level_ns: int,
-    starting: int,
-) -> tuple[int, int]:
-    """Guests ``first`` to ``last`` - 1 work until each vCPU has used ``level_ns`` of this tick, or nothing is left.
+def run_guests(w: World, end: int, level_ns: int) -> int:
+    """Guests from ``progress.guest`` to before ``end`` work until each vCPU has used ``level_ns`` of this tick, or
+    nothing is left: NONE_LEFT, or else what the guest needs.
 
-    ``starting``: EVERY_GUEST, BUT_THE_FIRST or NO_GUEST. Returns ``last`` and NONE_LEFT, or else the guest that needs
-    more, and what.
+    In the first time slice of a tick a CPU switches to each guest, which goes on with what it had left.
     """
-    w.m.node[0].tick = tick
-    for g in range(first, last):
-        if not w.m.mms[g].online:
-            continue
-        if w.v.guests[g].has_work and (starting == EVERY_GUEST or (starting == BUT_THE_FIRST and g > first)):
-            w.m.mms[g].used = 1
-        needs = _run_guest(w, g, tick, level_ns)
-        if needs != NONE_LEFT:
-            return g, needs
-        if starting != NO_GUEST and not w.m.features[0].lru_gen:
-            classic.flush_stats(w.m)
-    return last, NONE_LEFT
+    p = w.v.progress[0]
+    while p.guest < end:
+        g = p.guest
+        if w.m.mms[g].online:
+            if p.slice == 1 and w.v.guests[g].has_work and not p.resumed:
+                w.m.mms[g].used = 1
+            needs = _run_guest(w, g, level_ns)
+            p.resumed = needs != NONE_LEFT
+            if p.resumed:
+                return needs
+            if p.slice == 1:
+                flush_stats(w.m)
+        p.guest += 1
+    return NONE_LEFT
 
 
 @compiled
-def run_ticks(
-    w: World,
-    first: int,
-    tick: int,
-    last_tick: int,
-    starting: int,
-) -> tuple[int, int, int]:
-    """Whole ticks in which only guests work, each with a CPU for each vCPU, up to ``last_tick``.
-
-    Stops earlier if the waits for a lock may change. Returns the tick in which it stopped, and as run_guests.
-    """
-    while True:
-        g, needs = run_guests(w, first, len(w.v.guests), tick, w.v.rules[0].tick_ns, starting)
-        if needs != NONE_LEFT:
-            return tick, g, needs
-        end_tick(w.m, w.v)
-        changed = 0
-        for guest in w.v.guests:
-            changed += guest.locks_changed
-        if tick == last_tick or changed:
-            return tick, g, NONE_LEFT
-        tick += 1
-        first, starting = 0, EVERY_GUEST
+def flush_stats(m: Machine) -> None:
+    """In each tick of a guest somebody reads its memory.stat, which only the classic LRU minds."""
+    if not m.features[0].lru_gen:
+        classic.flush_stats(m)
 
 
 @compiled
-def _run_guest(
-    w: World,
-    g: int,
-    tick: int,
-    level_ns: int,
-) -> int:
+def _run_guest(w: World, g: int, level_ns: int) -> int:
     v, guest = w.v, w.v.guests[g]
     for number in range(guest.first, guest.first + guest.vcpus):
         _work_off(v, g, number, level_ns)
@@ -119,7 +85,7 @@ def _run_guest(
         free = _next_free(v, guest, level_ns)
         if free < 0:
             return NONE_LEFT
-        needs = find_batch(w.m, w.queues, g, tick)
+        needs = find_batch(w.m, w.queues, g, v.progress[0].tick)
         guest.has_work = needs == READY
         if needs != READY:
             return needs
@@ -245,8 +211,11 @@ def _work_off(v: VCpus, g: int, number: int, level_ns: int) -> None:
 
 @compiled
 def count_runnable(v: VCpus, tick_ns: int) -> int:
-    """vCPUs that would use more of this tick."""
+    """vCPUs that would use more of this tick, and kswapd if it would."""
     runnable = 0
+    if v.rules[0].kswapd:
+        kswapd = v.threads[v.rules[0].kswapd]
+        runnable += (kswapd.working or kswapd.backlog_ns) and kswapd.used < tick_ns
     for g in range(len(v.guests)):
         guest = v.guests[g]
         for number in range(guest.first, guest.first + guest.vcpus):

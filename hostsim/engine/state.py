@@ -342,7 +342,8 @@ NODE = np.dtype(
         ("low_pages", np.int64),  # kswapd is woken below the low one, and reclaims up to the high one;
         ("high_pages", np.int64),  # 0: the host's memory is not limited
         ("kswapd_takes_time", np.int64),  # it runs on a clock, in time slices of its own
-        ("kswapd_woken", np.int64),  # by guest n - 1; 0: it sleeps
+        ("kswapd_woken", np.int64),  # by guest n - 1; 0: it sleeps ...
+        ("kswapd_runs", np.int64),  # ... and it has begun since
         ("kswapd_failures", np.int64),  # runs without any success, since anybody reclaimed a page
         ("goal_pages", np.int64),  # what kswapd sets out to reclaim in one pass
         ("memcgs_need_aging", np.int64),  # kswapd ages before it evicts (6.1)

@@ -431,14 +431,8 @@ class HostMemory:
         """The host's memory is limited, and kswapd keeps some of it free."""
         return bool(self.machine.node[0]["high_pages"])
 
-    @property
-    def pages_above_min(self) -> int:
-        """Pages between the low watermark and the min one: what can be allocated while kswapd wakes up."""
-        node = self.machine.node[0]
-        return max(int(node["low_pages"] - node["min_pages"]), 1)
-
     def let_kswapd_take_time(self) -> None:
-        """From now on kswapd is only woken, and runs as :meth:`balance_in_parts`."""
+        """From now on kswapd is only woken, and makes a visit with each :meth:`balance_part`."""
         self.machine.node[0]["kswapd_takes_time"] = 1
 
     @property
@@ -446,13 +440,9 @@ class HostMemory:
         """Somebody woke kswapd, and it has not run to its end since; only where it takes time."""
         return bool(self.machine.node[0]["kswapd_woken"])
 
-    def balance_in_parts(self) -> Iterator[int]:
-        """kswapd, from its waking until it sleeps; yields after each visit the guest that it was to."""
-        node = self.machine.node[0]
-        kswapd.begin_balance(self.machine, int(node["kswapd_woken"]) - 1)
-        while (guest := int(kswapd.balance_part(self.machine))) != kswapd.NOBODY:
-            yield guest
-        node["kswapd_woken"] = 0
+    def balance_part(self) -> int:
+        """kswapd's next visit since it was woken; returns the guest that it was to. kswapd.NOBODY: it goes to sleep."""
+        return int(kswapd.balance_for_watch(self.machine))
 
     def age_node(self, priority: int) -> bool:
         """What kswapd does at a priority before it evicts; True if it called the OOM killer (min_ttl_ms)."""

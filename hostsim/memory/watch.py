@@ -247,8 +247,9 @@ class Watch(HostMemory):
         with self._operation(-1, "the end of I/O"):
             super().complete_io(pages, kind, guests)
 
-    def balance_in_parts(self) -> Iterator[int]:
-        yield from self._in_operations(super().balance_in_parts(), "a visit of kswapd's", -1)
+    def balance_part(self) -> int:
+        with self._operation(-1, "a visit of kswapd's"):
+            return super().balance_part()
 
     def drain(self) -> None:
         with self._operation(-1, "lru_add_drain_all"):

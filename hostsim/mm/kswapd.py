@@ -38,6 +38,26 @@ def balance_pgdat(m: Machine, task: int) -> None:
         pass
 
 
+@apart(needed=lambda m: bool(m.node[0]["high_pages"]))
+def balance_on_clock(m: Machine) -> int:
+    """Where kswapd takes time: its next visit since it was woken; returns the guest that it was to. NOBODY: it goes to
+    sleep."""
+    node = m.node[0]
+    if not node.kswapd_runs:
+        begin_balance(m, node.kswapd_woken - 1)
+        node.kswapd_runs = 1
+    guest = balance_part(m)
+    if guest == NOBODY:
+        node.kswapd_woken = node.kswapd_runs = 0
+    return guest
+
+
+@compiled
+def balance_for_watch(m: Machine) -> int:
+    """:func:`balance_on_clock` for callers in Python."""
+    return balance_on_clock(m)
+
+
 @compiled
 def begin_balance(m: Machine, task: int) -> None:
     """kswapd wakes up. The CPU switches back to the process that woke it, that of guest ``task``, afterwards."""

@@ -1,7 +1,9 @@
-"""How fast a host on a clock is: ``python -m tests.benchmarks.bench_clock [full|sampled] [--profile]``.
+"""How fast a host on a clock is: ``python -m tests.benchmarks.bench_clock [full|sampled|turnover] [--profile]``.
 
 * full: a host of 64 GiB at full scale, 16 guests of which 15 % run a nested VM, a million touches a second by each;
-* sampled: hosts at 1/256 and 1/512 of their page tables, a day each in ticks of a minute; scaled to 1,000 hosts.
+* sampled: hosts at 1/256 and 1/512 of their page tables, a day each in ticks of a minute; scaled to 1,000 hosts;
+* turnover: two hours of a host at 1/256 whose guests come and go, and want half as much again as its memory: so kswapd
+  has to keep up all the time.
 
 Times are CPU seconds of one process, populating included where it says so; the first run compiles the engine.
 """
@@ -13,6 +15,10 @@ import pstats
 import resource
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
 
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.spec.host_spec import ClockSpec, GuestSpec, HostResult, HostSpec, NestedSpec, WorkloadSpec
@@ -54,6 +60,23 @@ def sampled_host(ticks: int, sample: int = 256) -> HostSpec:
     return HostSpec("6.12", specs, ticks, aging_every_ticks=10, clock=clock, sample=sample)
 
 
+def turnover_host(ticks: int) -> HostSpec:
+    """140 GiB for 210 GiB of guests of 2 to 16 GiB, each of whom stays some hours, and is followed by others."""
+    random = np.random.default_rng(1)
+    guests: list[GuestSpec] = []
+    load = replace(HOT, hot_share=0.4)
+    for tick in range(ticks):
+        room = 210 * GIB_PAGES - sum(guest.memory_pages for guest in guests if not guest.leaves or guest.leaves > tick)
+        while room > 2 * GIB_PAGES:
+            pages = min(int(random.integers(2, 17)) * GIB_PAGES, room)
+            leaves = tick + 1 + int(random.exponential(210))
+            guest = GuestSpec(f"g{len(guests)}", pages, accesses_per_tick=1_400_000, workload=load, vcpus=2)
+            guests.append(replace(guest, arrives=tick, leaves=leaves if leaves <= ticks else 0))
+            room -= pages
+    clock = ClockSpec(60 * SECOND_NS, access_ns=1000, batch=1 << 20)
+    return HostSpec("6.12", tuple(guests), ticks, mode="host", memory_pages=140 * GIB_PAGES, clock=clock, sample=256)
+
+
 def timed(spec: HostSpec, host: int = 0) -> tuple[float, HostResult]:
     """CPU seconds of a run, and its result."""
     start = time.process_time()
@@ -81,16 +104,26 @@ def bench_sampled(ticks: int = 1440, hosts: int = 12) -> None:
         print(f"       {mean * 1000 / 60:.1f} core-minutes for 1,000 hosts")
 
 
+def bench_turnover(ticks: int = 120) -> None:
+    """CPU seconds of a host whose guests come and go."""
+    timed(turnover_host(2))
+    spec = turnover_host(ticks)
+    seconds, result = timed(spec)
+    totals = result.totals()
+    print(f"turnover: {seconds:.2f} CPU s for {ticks} ticks, {len(spec.guests)} guests")
+    print(f"       {totals['pgmajfault']:,} refaults, {totals['kswapd_runs']:,} runs of kswapd")
+
+
 def main(what: list[str]) -> None:
     """Warms up, then runs what is asked for."""
     timed(sampled_host(20))
     profile = cProfile.Profile()
     if "--profile" in what:
         profile.enable()
-    if "sampled" not in what:
-        bench_full()
-    if "full" not in what:
-        bench_sampled()
+    named: dict[str, Callable[[], None]] = {"full": bench_full, "sampled": bench_sampled, "turnover": bench_turnover}
+    for name, bench in named.items():
+        if name in what or not named.keys() & set(what):
+            bench()
     if "--profile" in what:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)

@@ -27,6 +27,7 @@ from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.mm.classic import PARENT
 from coldfleet.hostsim.mm.classic_reclaim import age_active_anon, prepare_pass, shrink_lruvec
+from coldfleet.hostsim.mm.kswapd import NOBODY
 from coldfleet.hostsim.replay.observe import page_states
 from coldfleet.policies import get_policy
 from tests.hostsim.classic_side_by_side import ClassicSideBySide
@@ -410,7 +411,7 @@ def test_kswapd_keeps_a_host_above_its_watermarks(timed: bool) -> None:
             for part in range(0, PAGES, 64):
                 memory.touch(guest, np.arange(part, part + 64, dtype=np.uint32) | np.uint32(ACCESS_WRITE))
                 if timed and memory.kswapd_woken:
-                    list(memory.balance_in_parts())
+                    list(iter(memory.balance_part, NOBODY))
             memory.access_file(guest, np.arange(FILE_PAGES, dtype=np.uint32))
             memory.complete_io()
             check_memory(memory)

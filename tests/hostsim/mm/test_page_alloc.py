@@ -7,6 +7,7 @@ import pytest
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.memory.host_memory import HostMemory, Watermarks
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
+from coldfleet.hostsim.mm.kswapd import NOBODY
 from tests.hostsim.mm.test_kswapd import FREE, free_pages, host, write
 
 MARKS = Watermarks(low=200, high=260, goal=320, min=150)
@@ -49,7 +50,7 @@ def test_kswapd_in_parts_comes_as_far_as_at_once(kernel: str) -> None:
         for guest in range(3):
             for each in (memory, other):
                 write(each, guest, first, first + 8)
-            visited = list(memory.balance_in_parts()) if memory.kswapd_woken else []
+            visited = list(iter(memory.balance_part, NOBODY)) if memory.kswapd_woken else []
             assert all(0 <= number < 3 for number in visited)
             assert not memory.kswapd_woken
             assert free_pages(memory) >= MARKS.min
@@ -69,13 +70,12 @@ def test_a_task_may_reclaim_between_two_visits_of_kswapd(kernel: str) -> None:
     while not memory.kswapd_woken:
         first = next(pages)
         write(memory, 1, first, first + 16)
-    parts = memory.balance_in_parts()
-    next(parts)
+    memory.balance_part()
     while not memory.events(1)["allocstall"]:
         first = next(pages)
         write(memory, 1, first, first + 16)
     stalls = int(memory.events(1)["allocstall"])
-    for _ in parts:
+    while memory.balance_part() != NOBODY:
         pass
     assert free_pages(memory) >= MARKS.high
     assert memory.events(1)["allocstall"] == stalls
