@@ -16,9 +16,10 @@ import numpy.typing as npt
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.workload import batches
 from coldfleet.hostsim.workload.batches import CHUNK, DRAW, NONE_LEFT, QUEUE, QueueState, batch_length, make_batch
+from coldfleet.hostsim.workload.drawing import hash_accesses
 from coldfleet.hostsim.workload.scenario import RecordedStream
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET
-from coldfleet.hostsim.workload.streams import FileStream, GuestStream, MemoryStream, hash_accesses
+from coldfleet.hostsim.workload.streams import FileStream, GuestStream, MemoryStream
 
 Stream = MemoryStream | RecordedStream
 

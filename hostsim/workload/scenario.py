@@ -16,9 +16,10 @@ import numpy.typing as npt
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import MIX_WORKLOADS, RECORDED_WORKLOADS, GuestSpec, RecordedWorkload
+from coldfleet.hostsim.workload.drawing import hash_accesses
 from coldfleet.hostsim.workload.mix_schedule import PREFIX, MixSchedule
 from coldfleet.hostsim.workload.schedule import FNV_OFFSET, Schedule
-from coldfleet.hostsim.workload.streams import NEVER, Drawn, hash_accesses
+from coldfleet.hostsim.workload.streams import NEVER, Drawn
 
 WORKLOADS = (*RECORDED_WORKLOADS, *MIX_WORKLOADS)
 OPTIONS = ("write", "ident")

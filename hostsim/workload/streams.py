@@ -10,29 +10,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.philox import random_blocks, random_words, study_key
+from coldfleet.hostsim.engine.philox import random_words, study_key
 from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_MMAP, ACCESS_PAGE, ACCESS_WRITE
 from coldfleet.hostsim.engine.streams import Purpose, Source
 from coldfleet.hostsim.spec.host_spec import DRAWN_KINDS, GuestSpec, PageCacheSpec
 from coldfleet.hostsim.workload.alias import alias_table
+from coldfleet.hostsim.workload.drawing import BLOCK, LEVEL, SCALE, ZIPF, draw_ticks, hash_accesses
 from coldfleet.hostsim.workload.heat_law import law_of
 from coldfleet.hostsim.workload.levels import L2_ONLY
 from coldfleet.hostsim.workload.load import load_before, set_share
-from coldfleet.hostsim.workload.schedule import FNV_OFFSET, FNV_PRIME
+from coldfleet.hostsim.workload.schedule import FNV_OFFSET
 from coldfleet.hostsim.workload.thinning import Ranking, Thinned, thin
 
-_UNIFORM, _ZIPF, _HOTCOLD, _SCAN, _PHASES, _HOTSCAN = range(len(DRAWN_KINDS))
-_SCALE = 1 << 32  # shares are compared with 32-bit random numbers
-_ONE = np.uint64(1)
-BLOCK = 1024  # accesses, a power of two, whose random numbers are made at a time
-_ONE_RANK = Ranking(1, 1, 0.0, False)
-_32 = np.uint64(32)
 NEVER = 1 << 62  # a tick
 
 
@@ -138,15 +132,19 @@ class GuestStream(MemoryStream):
         exposed, l2_only = _exposure(spec)
         order = self.page_order()
         # L1 touches all but the first l2_only pages of the order, L2 the first exposed ones
-        self.l1_pages = self._layout(order[l2_only:])
-        self.l2_pages = self._layout(order[:exposed])
+        self.pages = np.concatenate([self._layout(order[l2_only:]), self._layout(order[:exposed])])
+        self.l1_pages, self.l2_pages = np.split(self.pages, [len(order) - l2_only])
         self.l2_only_pages = np.sort(order[:l2_only])
-        self.cursors = np.zeros(2, np.int64)
+        self.levels = np.zeros(2, LEVEL)
+        self.levels["pages"] = len(self.l1_pages), len(self.l2_pages)
+        self.levels["offset"][1] = len(self.l1_pages)
         self.full = spec.sample.of if spec.sample else spec
         self.rankings = self._rankings(exposed, l2_only)
         self.law = law_of(spec.workload)
-        l1, l2 = (ranking if self.law is not None and ranking.sampled else _ONE_RANK for ranking in self.rankings)
-        self.l1_alias, self.l2_alias = alias_table(l1, self.law or 0.0), alias_table(l2, self.law or 0.0)
+        self.alias = np.zeros(0, np.uint64)
+        if self.law is not None:
+            tables = [alias_table(ranking, self.law) for ranking in self.rankings if ranking.sampled]
+            self.alias = tables[0] if len(tables) == 1 else np.concatenate(tables)
 
     def draw_ticks(self, first: int, ticks: int) -> Drawn:
         """The accesses of so many ticks; L2 runs in all of them or in none."""
@@ -157,24 +155,26 @@ class GuestStream(MemoryStream):
         if spec.sample is not None:
             thinned = self.thinned(first)
             l2_share, each = thinned.l2_share, thinned.accesses
+        if not len(self.l2_pages):
+            l2_share = 0.0
+        elif not len(self.l1_pages):
+            l2_share = 1.0
         before = self.accesses_before(first, ticks + 1, each).astype(np.int64)
         ends = before[1:] - before[0]
         drawn = Drawn(np.empty(ends[-1], np.uint32), ends, np.empty(ticks, np.uint64))
-        _draw_ticks(
+        draw_ticks(
             *drawn,
             self.digest,
             self.key,
             self.counter,
             first,
-            _ZIPF if self.law is not None else DRAWN_KINDS.index(load.kind),
-            self.l1_pages,
-            self.l2_pages,
-            self.l1_alias,
-            self.l2_alias,
-            self.cursors,
-            int(l2_share * _SCALE),
-            int(load.write_share * _SCALE),
-            int(load.hot_access_share * _SCALE),
+            ZIPF if self.law is not None else DRAWN_KINDS.index(load.kind),
+            self.levels,
+            self.pages,
+            self.alias,
+            int(l2_share * SCALE),
+            int(load.write_share * SCALE),
+            int(load.hot_access_share * SCALE),
             load.hot_share,
             load.phase_ticks,
             set_share(load, spec.arrives + np.arange(first, first + ticks)),
@@ -246,91 +246,3 @@ def _exposure(spec: GuestSpec) -> tuple[int, int]:
     if spec.nested is None:
         return 0, 0
     return round(spec.nested.exposed_share * spec.memory_pages), round(spec.nested.l2_only_share * spec.memory_pages)
-
-
-@compiled
-def _scaled(number: np.uint64, bound: int) -> Any:
-    """A 32-bit random number scaled to 0 .. bound-1."""
-    return np.int64((number * np.uint64(bound)) >> _32)
-
-
-@compiled
-def hash_accesses(digest: np.uint64, accesses: npt.NDArray[np.uint32]) -> np.uint64:
-    """FNV-1a over the accesses, going on from an earlier digest."""
-    for access in accesses:
-        digest = (digest ^ np.uint64(access)) * FNV_PRIME
-    return digest
-
-
-@compiled
-def _draw_ticks(
-    out: npt.NDArray[np.uint32],
-    ends: npt.NDArray[np.int64],
-    digests: npt.NDArray[np.uint64],
-    digest: np.uint64,
-    key: np.uint64,
-    counter: tuple[np.uint64, np.uint64],
-    first: int,
-    kind: int,
-    l1_pages: npt.NDArray[np.uint32],
-    l2_pages: npt.NDArray[np.uint32],
-    l1_alias: npt.NDArray[np.uint64],
-    l2_alias: npt.NDArray[np.uint64],
-    cursors: npt.NDArray[np.int64],
-    l2_share: int,
-    write_share: int,
-    hot_access_share: int,
-    hot_share: float,
-    phase_ticks: int,
-    set_shares: npt.NDArray[np.float64],
-    numbers: npt.NDArray[np.uint32],
-) -> None:
-    """Fills ``out`` and ``digests`` for the ticks from ``first`` on, of which each has its share of the pages.
-
-    ``numbers``: uint32 (4, BLOCK), scratch for random numbers. They are made ahead, so that the CPU can look up the
-    pages of many accesses at a time.
-    """
-    begin = 0
-    for t in range(len(ends)):
-        tick = first + t
-        number_of = ends[t] - begin
-        for i in range(number_of):
-            place = i & (BLOCK - 1)
-            if place == 0:
-                random_blocks(numbers, min(number_of - i, BLOCK), key, i, tick, counter)
-            who, how = np.uint64(numbers[0, place]), np.uint64(numbers[1, place])
-            choice, number = np.uint64(numbers[2, place]), np.uint64(numbers[3, place])
-            by_l2 = (who < np.uint64(l2_share) and len(l2_pages) > 0) or len(l1_pages) == 0
-            pages = l2_pages if by_l2 else l1_pages
-            n = max(int(set_shares[t] * len(pages)), 1)
-            hot = min(max(int(hot_share * n), 1), n)
-            if kind == _UNIFORM:
-                rank = _scaled(number, n)
-            elif kind == _ZIPF:
-                column = _scaled(number, len(pages))
-                entry = l2_alias[column] if by_l2 else l1_alias[column]
-                alias = np.int64(entry & np.uint64(0xFFFFFFFF))
-                rank = column if choice < entry >> _32 else alias
-                if n < len(pages):
-                    rank = rank * n // len(pages)
-            elif kind == _SCAN or (kind == _HOTSCAN and choice >= np.uint64(hot_access_share)):
-                start = 0 if kind == _SCAN or hot == n else hot
-                rank = start + cursors[np.int64(by_l2)] % (n - start)
-                cursors[np.int64(by_l2)] += 1
-            elif choice >= np.uint64(hot_access_share):  # the rest of hotcold and phases
-                start = 0 if kind == _PHASES or hot == n else hot
-                rank = start + _scaled(number, n - start)
-            elif kind == _PHASES:
-                base = (tick - 1) // phase_ticks * hot
-                rank = (base + _scaled(number, hot)) % n
-            else:
-                rank = _scaled(number, hot)
-            access = pages[rank]
-            if by_l2:
-                access |= np.uint32(ACCESS_L2)
-            if how < np.uint64(write_share):
-                access |= np.uint32(ACCESS_WRITE)
-            out[begin + i] = access
-            digest = (digest ^ np.uint64(access)) * FNV_PRIME
-        digests[t] = digest
-        begin = ends[t]

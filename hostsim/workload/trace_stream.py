@@ -11,9 +11,10 @@ from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_PAGE, ACCESS_WRITE
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestSpec
 from coldfleet.hostsim.spec.units import whole_mib
+from coldfleet.hostsim.workload.drawing import BLOCK
 from coldfleet.hostsim.workload.levels import L2_ONLY, SHARED, find_levels
 from coldfleet.hostsim.workload.schedule import FNV_PRIME
-from coldfleet.hostsim.workload.streams import BLOCK, Drawn, MemoryStream, memory_accesses
+from coldfleet.hostsim.workload.streams import Drawn, MemoryStream, memory_accesses
 from coldfleet.hostsim.workload.stretch import first_pages, scale_of
 from coldfleet.hostsim.workload.trace_data import SLOTS, WRITE_UNKNOWN, load_trace
 
