@@ -81,7 +81,8 @@ _PGFAULT, _TDP, _SHADOW = (_NAMES.index(name) for name in ("pgfault", "tdp_fault
 class CostModel(NamedTuple):
     """Reads the counters of all guests of a memory: how much they rose since the last reading is what was done.
 
-    ``events``: int64 (guests, EVENTS), ``sites``: int64 (guests, sites x their columns): the memory's own.
+    ``events``: int64 (guests, EVENTS), ``sites``: int64 (guests, sites x their columns): the memory's own. ``online``:
+    int64 (guests,), whose counters may rise; ``absent``: int64 (COSTS,), the totals of the others.
     ``event_costs``, ``site_costs``: int64 (n, 3), rows of a column there, a column of the costs, and ps or a count for
     each. ``fault_ps``: int64 (2,), what a fault costs now, and the rest below a ns of the last reading. ``totals``:
     int64 (COSTS,), ps and counts at the last reading; ``latest``: int64 (COSTS,), ns and counts since the one before.
@@ -89,6 +90,8 @@ class CostModel(NamedTuple):
 
     events: npt.NDArray[np.int64]
     sites: npt.NDArray[np.int64]
+    online: npt.NDArray[np.int64]
+    absent: npt.NDArray[np.int64]
     event_costs: npt.NDArray[np.int64]
     site_costs: npt.NDArray[np.int64]
     fault_ps: npt.NDArray[np.int64]
@@ -110,6 +113,8 @@ def new_cost_model(
     model = CostModel(
         machine.events.view(np.int64).reshape(len(machine.events), -1),
         machine.sites.reshape(len(machine.sites), -1),
+        np.ones(len(machine.events), np.int64),
+        np.zeros(COSTS, np.int64),
         _rows(events),
         _rows(sites),
         np.array([0 if free else round(calibration.fault_ns * scale * PS), 0]),
@@ -126,21 +131,38 @@ def read_costs(model: CostModel) -> None:
     totals, costs = model.totals, model.latest
     for column in range(COSTS):
         costs[column] = -(totals[column] // PS if column <= RECLAIM else totals[column])
-        totals[column] = 0
+        totals[column] = model.absent[column]
     for g in range(len(model.events)):
-        events, sites = model.events[g], model.sites[g]
-        totals[FAULTS] += max(events[_TDP] + events[_SHADOW], events[_PGFAULT])
-        for i in range(len(model.event_costs)):
-            row = model.event_costs[i]
-            totals[row[1]] += events[row[0]] * row[2]
-        for i in range(len(model.site_costs)):
-            row = model.site_costs[i]
-            totals[row[1]] += sites[row[0]] * row[2]
+        if model.online[g]:
+            _add_costs(model, g, totals)
     for column in range(COSTS):
         costs[column] += totals[column] // PS if column <= RECLAIM else totals[column]
     fault_ps = costs[FAULTS] * model.fault_ps[0] + model.fault_ps[1]
     costs[FAULT] += fault_ps // PS
     model.fault_ps[1] = fault_ps % PS
+
+
+@compiled
+def _add_costs(model: CostModel, g: int, totals: npt.NDArray[np.int64]) -> None:
+    events, sites = model.events[g], model.sites[g]
+    totals[FAULTS] += max(events[_TDP] + events[_SHADOW], events[_PGFAULT])
+    for i in range(len(model.event_costs)):
+        row = model.event_costs[i]
+        totals[row[1]] += events[row[0]] * row[2]
+    for i in range(len(model.site_costs)):
+        row = model.site_costs[i]
+        totals[row[1]] += sites[row[0]] * row[2]
+
+
+@compiled
+def turn_over(model: CostModel, online: npt.NDArray[np.int64]) -> None:
+    """Guests have come or gone, and what was done for that is left out."""
+    model.absent[:] = 0
+    for g in range(len(online)):
+        model.online[g] = online[g]
+        if not online[g]:
+            _add_costs(model, g, model.absent)
+    read_costs(model)
 
 
 def _cost_tables(

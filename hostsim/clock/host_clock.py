@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.clock.aging_thread import AgingThread, Job, Piece
-from coldfleet.hostsim.clock.cost_model import new_cost_model, read_costs
+from coldfleet.hostsim.clock.cost_model import new_cost_model, read_costs, turn_over
 from coldfleet.hostsim.clock.kernel_threads import KernelThread, Worker
 from coldfleet.hostsim.clock.latency import latency_gauges
 from coldfleet.hostsim.clock.psi import Psi
@@ -149,8 +149,9 @@ class HostClock:
     def turn_over(self) -> None:
         """Guests have come or gone, which was done in no time; the others share the CPUs from now on."""
         guests, before = self.vcpus.guests, self._online
-        self._online = np.flatnonzero(self.memory.machine.mms["online"]).tolist()
-        read_costs(self.cost_model)
+        online = self.memory.machine.mms["online"]
+        self._online = np.flatnonzero(online).tolist()
+        turn_over(self.cost_model, online.copy())
         self._progress["newcomers"] += sum(int(guests[g]["vcpus"]) for g in self._online if g not in before)
         for g in before:
             if g not in self._online:

@@ -97,7 +97,7 @@ def _run_guest(w: World, g: int, level_ns: int) -> int:
         thread = v.threads[free]
         populates = w.queues.guests[g].tick == guest.arrives
         thread.working, thread.began = not populates, time_account.own_time(thread)
-        _accrue(w, guest, v.times[g], thread, accesses, populates and w.queues.guests[g].baseline < 0)
+        _accrue(w, g, thread, accesses, populates)
         _work_off(v, g, free, level_ns)
 
 
@@ -113,10 +113,10 @@ def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
 
 
 @compiled
-def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: float, all_new: bool) -> None:
+def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool) -> None:
     """The cost of the batch that a vCPU has just made becomes its backlog. ``all_new``: each page was touched for the
     first time, so that its faults are those that there are without reclaim, too."""
-    v, rules = w.v, w.v.rules[0]
+    v, rules, guest, times = w.v, w.v.rules[0], w.v.guests[g], w.v.times[g]
     costs = w.cost_model.latest
     cost_model.read_costs(w.cost_model)
     guest.swapped_in += costs[cost_model.SWAPPED_IN]
@@ -125,13 +125,16 @@ def _accrue(w: World, guest: Record, times: Record, thread: Record, accesses: fl
     guest.thrashing += costs[cost_model.THRASHING]
     if rules.free:
         return
-    cost_model.read_costs(w.baseline_cost_model)
     full_ns = accesses * rules.access_ns
     run_ns = int(np.rint(full_ns * (1 - rules.tlb_saving * guest.huge_share)))
     unreclaimed_ns = int(np.rint(full_ns * (1 - rules.tlb_saving * guest.whole_share)))
-    of_baseline = w.baseline_cost_model.latest
-    first_ns = costs[cost_model.FAULT] if all_new else of_baseline[cost_model.FAULT]
-    times.unreclaimed_ns += unreclaimed_ns + first_ns + _read_files(v, guest, of_baseline, False)
+    times.unreclaimed_ns += unreclaimed_ns
+    if w.queues.guests[g].baseline >= 0:
+        of_baseline = w.baseline_cost_model.latest
+        cost_model.read_costs(w.baseline_cost_model)
+        times.unreclaimed_ns += of_baseline[cost_model.FAULT] + _read_files(v, guest, of_baseline, False)
+    elif all_new:
+        times.unreclaimed_ns += costs[cost_model.FAULT]
     lock_ns = costs[cost_model.READS] * guest.tdp_wait_ns + costs[cost_model.WRITES] * guest.shadow_wait_ns
     lock_ns += costs[cost_model.AGING_WRITES] * guest.aging_wait_ns
     time_account.accrue(thread, _RUN, run_ns)
