@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.counters.timing import KINDS, WINDOWS
-from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.jit import compiled, inlined
 from coldfleet.hostsim.engine.state import Record
 
 PSI_FREQ_NS = 2_000_000_000  # 2 s: how often the averages move (the kernel's 2*HZ+1 jiffies)
@@ -39,6 +39,15 @@ PSI = np.dtype(
 """One group: /proc/pressure/memory or io of the host, memory.pressure or io.pressure of a guest's memcg."""
 
 
+@inlined
+def span_of(cpus: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The least of some CPUs, and the one after the greatest."""
+    first, last = cpus[0], cpus[0]
+    for cpu in cpus:
+        first, last = min(first, cpu), max(last, cpu)
+    return first, last + 1
+
+
 @compiled
 def pressure_of_cpus(
     pressure: npt.NDArray[np.float64], tasks: npt.NDArray[np.int64], cpus: npt.NDArray[np.int64], tick_ns: int
@@ -46,11 +55,12 @@ def pressure_of_cpus(
     """What tasks do to their CPUs in a tick: fills ``pressure``, float64 (CPUs, 4), columns SOME, FULL and NONIDLE.
 
     ``tasks``: int64 (tasks, 3), the ns for which each was stalled, for which it ran productively or waited for its CPU,
-    and for which it did anything but sleep. ``cpus``: int64, the CPU of each.
+    and for which it did anything but sleep. ``cpus``: int64, the CPU of each; the least is the first of ``pressure``.
     """
     pressure[:] = 1.0
+    first, _ = span_of(cpus)
     for task in range(len(tasks)):
-        none = pressure[cpus[task]]  # for now: the shares in which none is stalled, runs, does anything
+        none = pressure[cpus[task] - first]  # for now: the shares in which none is stalled, runs, does anything
         stalled, running = tasks[task, 0] / tick_ns, tasks[task, 1] / tick_ns
         none[SOME] *= 1 - stalled
         none[FULL] *= 1 - running

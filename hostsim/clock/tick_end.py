@@ -178,5 +178,8 @@ def _add_pressure(v: VCpus, tick_ns: int) -> None:
         for g in range(host):
             guest = v.guests[g]
             end = guest.first + guest.vcpus
-            psi.pressure_of_cpus(v.pressure, all_tasks[guest.first : end], v.cpus[guest.first : end], tick_ns)
-            psi.add_pressure(v.psis[g, resource], v.pressure, tick_ns)
+            cpus = v.cpus[guest.first : end]
+            least, above = psi.span_of(cpus)
+            pressure = v.pressure[least:above]  # on other CPUs it does nothing
+            psi.pressure_of_cpus(pressure, all_tasks[guest.first : end], cpus, tick_ns)
+            psi.add_pressure(v.psis[g, resource], pressure, tick_ns)

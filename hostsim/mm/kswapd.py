@@ -127,6 +127,8 @@ def initial_priority(m: Machine, nr_to_reclaim: int) -> int:
     """set_initial_priority: the more inactive pages there are against the goal, the fewer of them at a time."""
     inactive = 0
     for g in range(len(m.mms)):
+        if not m.mms[g].online:
+            continue
         lruvec = m.lruvecs[g]
         swappiness = get_swappiness(m, g)
         for kind in range(2):
