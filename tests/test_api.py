@@ -214,7 +214,7 @@ def test_a_sweep_is_that_of_the_command(
     theirs = coldfleet.Results.open(tmp_path / "theirs")
     for table in ("cells", "hosts", "guests"):
         assert results.table(table) == theirs.table(table)
-    with pytest.raises(coldfleet.UserError, match="unknown executor 'threads': it should be 'ray' or 'serial'"):
+    with pytest.raises(coldfleet.UserError, match="unknown executor 'threads': it should be 'auto', 'ray' or 'serial'"):
         coldfleet.sweep(STUDY, tmp_path / "other", executor="threads")
     with pytest.raises(coldfleet.UserError, match="workers and address are for ray"):
         coldfleet.sweep(STUDY, tmp_path / "other", executor="serial", workers=2)
@@ -334,7 +334,7 @@ def test_a_question_that_can_t_be_asked_is_one_line(ask: Callable[[], object], m
         ({"out": "/dev/null"}, "/dev/null can't be a directory for results: Not a directory"),
         ({"out": "/dev/null/x"}, "/dev/null/x can't be a directory for results: Not a directory"),
         ({"out": "x" * 300}, "File name too long"),
-        ({"executor": 5}, "unknown executor 5: it should be 'ray' or 'serial'"),
+        ({"executor": 5}, "unknown executor 5: it should be 'auto', 'ray' or 'serial'"),
         ({"workers": 0}, "workers = 0: it should be a whole number from 1, or None"),
         ({"progress": 5}, "progress = 5: it should be True, False, or have the methods of Reporter"),
     ],

@@ -1,23 +1,37 @@
-"""A run that checks an answer: a host of the size that it states, with the guests that it puts there, under kswapd."""
+"""A run that checks an answer: hosts of the size that it states, with the guests that it puts there, under kswapd."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
+from coldfleet.cluster.answers.slo import Slo
+from coldfleet.cluster.execution.work import guest_rows, host_row
+from coldfleet.cluster.results.parts import Rows
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.errors import UserError
-from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec
+from coldfleet.hostsim.spec.host_spec import HostSpec
 from coldfleet.policies import Policy
+
+
+class CheckedHost(NamedTuple):
+    """A host to run, by which number its random numbers are drawn, and how its kernel asks KVM."""
+
+    number: int
+    spec: HostSpec
+    policy: Policy
 
 
 @dataclass(frozen=True)
 class HostCheck:
     """What came of it.
 
-    ``passed``: the host stayed within its memory and nobody was killed; None: such a host can't be simulated, and
-    ``why`` says why. ``memory_pages``: what it had. ``free_pages``: the least that were free at the end of a tick.
-    ``guests``, ``killed``: on it.
+    ``passed``: every host stayed within its memory and nobody was killed; None: such a host can't be simulated, and
+    ``why`` says why. ``memory_pages``: what the host had that came nearest to its end. ``free_pages``: the least that
+    were free there at the end of a tick. ``guests``, ``killed``: on all that were run, which are ``hosts`` of ``of``.
+    ``slos``: if all were run, what became of each SLO that was asked for, in words.
     """
 
     passed: bool | None
@@ -26,37 +40,55 @@ class HostCheck:
     guests: int = 0
     killed: int = 0
     why: str = ""
+    hosts: int = 1
+    of: int = 1
+    slos: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """It in words."""
         if self.passed is None:
             return f"Not checked by a run: {self.why}"
-        if self.passed:
-            return f"Checked by a run: a host of {counted(self.guests, 'guest')} keeps {self.free_pages} pages free"
-        return f"a host of {counted(self.guests, 'guest')} ran out of memory: {self.killed} of them killed"
+        guests = counted(self.guests, "guest")
+        if not self.passed:
+            return f"a host of {guests} ran out of memory: {self.killed} of them killed"
+        if self.of == 1:
+            return f"Checked by a run: a host of {guests} keeps {self.free_pages} pages free"
+        rest = ", the fullest at the peak, as the budget is too small for more" if self.hosts < self.of else ""
+        which = f"{self.hosts:,} of its {self.of:,}" if rest else f"all its {self.of:,}"
+        return (
+            f"Checked by a run of {which} hosts{rest}: of {guests} none is killed, and each host keeps "
+            f"{self.free_pages:,} pages free{''.join(f'; {slo}' for slo in self.slos)}"
+        )
 
 
-def check_host(like: HostSpec, guests: Mapping[GuestSpec, int], pages: int, policy: Policy, seed: int) -> HostCheck:
-    """Runs a host with so many guests of each kind in so much memory, which it shares out by itself.
+def check_hosts(
+    hosts: Iterable[CheckedHost], of: int, seed: int, replicate: int, seconds: float, slos: Sequence[Slo] = ()
+) -> HostCheck:
+    """Runs hosts one after the other until one fails, all have passed, or so many seconds are over; at least one.
 
-    ``like``: a host of the study, from which it has everything else.
+    ``of``: how many there are. ``slos``: are judged by all of them.
     """
     from coldfleet.hostsim.host import simulate_host  # compiled code, and slow to import
 
-    kinds = [kind for kind, count in guests.items() for _ in range(count)]
-    spec = replace(
-        like,
-        guests=tuple(replace(kind, name=f"guest-{n}") for n, kind in enumerate(kinds)),
-        mode="host",
-        memory_pages=max(pages, 1),
-        parent_pages=0,
-        epochs=1,
-    )
-    try:
-        result = simulate_host(spec, policy, seed=seed, replicate=0, host=0)
-    except UserError as error:
-        return HostCheck(None, pages, guests=len(kinds), why=str(error))
-    killed = sum(bool(guest.oom_reason) for guest in result.guests)
-    free = min(epoch.free_pages for epoch in result.epochs)
-    return HostCheck(not killed and free >= 0, pages, free, len(kinds), killed)
+    end = time.monotonic() + seconds
+    least, memory, guests, done = 0, 0, 0, 0
+    rows: Rows = {"guests": [], "hosts": []}
+    for number, spec, policy in hosts:
+        if done and time.monotonic() >= end:
+            break
+        try:
+            result = simulate_host(spec, policy, seed=seed, replicate=replicate, host=number)
+        except UserError as error:
+            return HostCheck(None, spec.memory_pages, guests=len(spec.guests), why=str(error), hosts=done, of=of)
+        killed = sum(bool(guest.oom_reason) for guest in result.guests)
+        free = min(epoch.free_pages for epoch in result.epochs)
+        if killed or free < 0:
+            return HostCheck(False, spec.memory_pages, free, len(spec.guests), killed, hosts=done + 1, of=of)
+        if not done or free < least:
+            least, memory = free, spec.memory_pages
+        guests, done = guests + len(spec.guests), done + 1
+        rows["guests"] += guest_rows(number, spec, result)
+        rows["hosts"].append(host_row(result))
+    told = tuple(each.judged(rows[each.table]) for each in slos if done == of)
+    return HostCheck(True, memory, least, guests, hosts=done, of=of, slos=told)

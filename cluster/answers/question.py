@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -61,6 +62,10 @@ class Budget:
         if rate is None:
             return None
         return int((self.seconds - seconds) * rate) + kept if seconds < self.seconds else 0
+
+    def seconds_left(self, seconds: float) -> float:
+        """How long a check may take after so long; a number of runs doesn't bound it."""
+        return math.inf if self.seconds is None else max(self.seconds - seconds, 0.0)
 
 
 def find_path(name: str, plan: Plan) -> str:

@@ -11,16 +11,17 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from coldfleet.cluster.answers.host_check import CheckedHost, HostCheck, check_hosts
 from coldfleet.cluster.answers.slo import NO_KILLS, Slo
 from coldfleet.cluster.stats.metrics import SUMMARY, Metric
 from coldfleet.cluster.stats.statistics import Interval, short, t_interval
-from coldfleet.cluster.study.fleet import build_hosts
-from coldfleet.cluster.study.placement import Amounts, Need, Packing, Room, pack
-from coldfleet.cluster.study.plan import Cell, Plan
+from coldfleet.cluster.study.fleet import FleetHost, build_fleet, build_hosts
+from coldfleet.cluster.study.placement import Amounts, Need, Packing, Room, most_at_once, pack
+from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.engine.state import PTRS_PER_PTE, SHADOW_UPPER_LEVELS, UPPER_LEVELS
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
@@ -253,20 +254,31 @@ class FleetSize:
             max(plain.alone),
         )
 
-    def checked_pages(self, count: HostCount) -> int:
-        """Memory of the host that is run as a check: less headroom, and less what the engine gives KVM for nothing.
+    def check(self, run: Run, count: HostCount, seconds: float, slos: Sequence[Slo]) -> HostCheck:
+        """Runs a host of the size that is answered, with the guests of one of which there are most."""
+        like = build_fleet(run, slice(1))[0]
+        kinds = (kind for kind, many in count.guests.items() for _ in range(many))
+        guests = tuple(replace(kind, name=f"guest-{number}") for number, kind in enumerate(kinds))
+        host = self._checked(0, like._replace(spec=replace(like.spec, guests=guests)), count.host_pages, count.saved)
+        return check_hosts([host], 1, run.cell.seed, 0, seconds)
+
+    def _checked(self, number: int, host: FleetHost, pages: float, saved: int) -> CheckedHost:
+        """A host with so much memory that it shares out by itself: less headroom, and less what KVM has for nothing.
 
         That are KVM's page tables. Without overcommit kernel memory and what kswapd keeps free come on top.
         """
-        tables = {
-            kind: UPPER_LEVELS + SHADOW_UPPER_LEVELS * bool(kind.nested) + -(-memory_of(kind) // PTRS_PER_PTE)
-            for kind in count.guests
-        }
-        kvm = sum((1 + bool(kind.nested)) * tables[kind] * n for kind, n in count.guests.items())
-        if not count.saved:
-            own = sum((tables[kind] + kind.kernel_pages + kind.own_pages) * n for kind, n in count.guests.items())
-            return round(count.host_pages) + own + 2 * self._high_watermark(count.host_pages)
-        return round(count.host_pages * (1 - self.headroom)) - kvm
+
+        def most(pages_of: Callable[[GuestSpec], int]) -> int:
+            return most_at_once((g.arrives, g.leaves or None, pages_of(g), 0) for g in host.spec.guests)[1]
+
+        if saved:
+            kvm = most(lambda guest: (1 + bool(guest.nested)) * _tables(guest))
+            memory = round(pages * (1 - self.headroom)) - kvm
+        else:
+            own = most(lambda guest: _tables(guest) + guest.kernel_pages + guest.own_pages)
+            memory = round(pages) + own + 2 * self._high_watermark(pages)
+        spec = replace(host.spec, mode="host", memory_pages=max(memory, 1), parent_pages=0, epochs=1)
+        return CheckedHost(number, spec, host.policy)
 
     def _without_overcommit(self, guests: Mapping[GuestSpec, int]) -> Packing:
         needs = [Need((memory_of(kind), kind.vcpus, 1.0), count) for kind, count in guests.items()]
@@ -284,6 +296,11 @@ class FleetSize:
     @staticmethod
     def _scaled(guests: Mapping[GuestSpec, int], scale: float) -> dict[GuestSpec, int]:
         return {kind: max(round(count * scale), 1) for kind, count in guests.items()}
+
+
+def _tables(guest: GuestSpec) -> int:
+    """Page tables of a guest, of one MMU."""
+    return UPPER_LEVELS + SHADOW_UPPER_LEVELS * bool(guest.nested) + -(-memory_of(guest) // PTRS_PER_PTE)
 
 
 def _binding(packed: Packing, plain: Packing) -> str:

@@ -1,25 +1,29 @@
 """How many hosts guests need that come and go: the fewest on which all of them get a place, at the peak hour, too.
 
-They are placed in the order of time, by the study's rule, on ever more hosts. What a guest needs of a host is what its
-kind really used while it lived, times the spread, as in :mod:`cluster.answers.sizing`.
+They are placed in the order of time, by the study's rule, on ever more hosts, of which as many are out of service as
+the study says. What a guest needs of a host is what its kind really used while it lived, times the spread, as in
+:mod:`cluster.answers.sizing`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import cycle, islice
 from typing import NamedTuple
 
+from coldfleet.cluster.answers.host_check import HostCheck, check_hosts
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, kind_of, memory_of
+from coldfleet.cluster.answers.slo import Slo
 from coldfleet.cluster.stats.statistics import short
 from coldfleet.cluster.study.arrivals import HOUR_NS
-from coldfleet.cluster.study.fleet import requested_guests
-from coldfleet.cluster.study.fleet_tables import MAX_HOSTS
-from coldfleet.cluster.study.lives import rank_of
+from coldfleet.cluster.study.fleet import build_placed, requested_guests
+from coldfleet.cluster.study.fleet_tables import MAX_HOSTS, Fleet
+from coldfleet.cluster.study.lives import PlacedHost, hosted_lives, hosts_of, outages_of, rank_of
+from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request, most_at_once
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
@@ -41,13 +45,16 @@ class PeakHosts(HostCount):
     ``hosts``: enough in each of REPLICATES, of which the easiest needs ``least`` and the hardest all of them.
     ``peak_hour``: since the start of the run, in the hardest. ``moment``: what goes wrong there with a host less.
     ``failures``: that the hosts survive: at the peak hour the fullest ones fail for good. ``guests`` are those of the
-    fullest host then, ``all_guests`` those of the fleet.
+    fullest host then, ``all_guests`` those of the fleet. ``placed``: who lives where in the hardest replicate, which is
+    ``run``, the fullest host of the peak first.
     """
 
     least: int = 0
     peak_hour: float = 0.0
     moment: str = ""
     failures: int = 0
+    run: Run | None = None
+    placed: tuple[PlacedHost, ...] = field(default=(), repr=False)
 
     @property
     def text(self) -> str:
@@ -67,7 +74,18 @@ class _Fewest(NamedTuple):
     peak_ns: int
     lives: list[Life]
     refused: Life | None  # with a host less
-    failing: bool  # only because hosts fail
+    because: str  # "failures" or "outages": without them a host less would do
+
+
+class _Try(NamedTuple):
+    """Who lives where on so many hosts, and whether that is so because the fullest of them fail at the peak."""
+
+    lives: list[Life]
+    failing: bool
+
+    @property
+    def refused(self) -> Life | None:
+        return next((life for life in self.lives if life.refused), None)
 
 
 @dataclass(frozen=True)
@@ -117,10 +135,11 @@ class FleetOverTime(FleetSize):
         requests = [request for request, _ in self.asked[hardest]]
         guests = [guest for _, guest in self.asked[hardest]]
         there = [life for life in most.lives if _lives_at(life, most.peak_ns)]
-        on_hosts = Counter(life.host for life in there)
-        fullest = max(on_hosts, key=lambda host: sum(memory_of(guests[x.request]) for x in there if x.host == host))
-        on_it = Counter(kind_of(guests[life.request]) for life in there if life.host == fullest)
-        tick_ns = run.cell.spec.tick_ns
+        held = _held(there, [memory_of(guest) for guest in guests])
+        on_it = Counter(kind_of(guests[life.request]) for life in there if life.host == max(held, key=held.__getitem__))
+        spec = run.cell.spec
+        classes = [name for name, each in spec.host_classes.items() for _ in range(each.count)]
+        placed = hosts_of(hosted_lives(spec, most.lives, requests), list(islice(cycle(classes), most.hosts)))
         return PeakHosts(
             most.hosts,
             0,
@@ -133,10 +152,23 @@ class FleetOverTime(FleetSize):
             (*most.alone, 0.0),
             max(plain[hardest].alone),
             least=min(each.hosts for each in found),
-            peak_hour=max(most.peak_ns, tick_ns) / HOUR_NS,
-            moment=_moment(most, requests),
+            peak_hour=max(most.peak_ns, spec.tick_ns) / HOUR_NS,
+            moment=_moment(most, requests, spec),
             failures=self.spare,
+            run=run,
+            placed=tuple(sorted(placed, key=lambda host: -held[host.place])),
         )
+
+    def check(self, run: Run, count: HostCount, seconds: float, slos: Sequence[Slo]) -> HostCheck:
+        """Runs the fleet that is answered, failures and outages included, from the start to the end."""
+        assert isinstance(count, PeakHosts)
+        assert count.run is not None
+        pages = [room.amounts[0] for room in self.rooms for _ in range(room.count)]
+        hosts = (
+            self._checked(each.place, build_placed(count.run, [each])[0], pages[each.place % len(pages)], count.saved)
+            for each in count.placed
+        )
+        return check_hosts(hosts, len(count.placed), count.run.cell.seed, count.run.replicate, seconds, slos)
 
     @cached_property
     def _without(self) -> list[_Fewest]:
@@ -165,28 +197,25 @@ class FleetOverTime(FleetSize):
                     f"no number of hosts is enough: {request.name}-{request.number} "
                     f"({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs) is larger than a host"
                 )
-        tried: dict[int, tuple[list[Life], Life | None, bool]] = {}
+        rule = spec.fleet.placement, partial(rank_of, "place", run.cell.seed, run.replicate)
+
+        def placed(many: int, outages: Sequence[HostOutage]) -> list[Life]:
+            return _placed(list(islice(cycle(rooms), many)), requests, rule, outages, until_ns)
+
+        @cache
+        def tried(many: int) -> _Try:
+            outages = _outages(spec.fleet, many)
+            found = _Try(placed(many, outages), failing=False)
+            if found.refused or not self.spare:
+                return found
+            there = [life for life in found.lives if _lives_at(life, peak_ns)]
+            held = _held(there, [request.memory_pages for request in requests])
+            fullest = [host for host, _ in held.most_common(self.spare)]
+            failures = [HostOutage(host, host + 1, peak_ns + 1, peak_ns + 1, 0) for host in fullest]
+            return _Try(placed(many, [*outages, *failures]), failing=True)
 
         def fits(many: int) -> bool:
-            if many <= self.spare:  # all of them might fail
-                return False
-            if many not in tried:
-                hosts = list(islice(cycle(rooms), many))
-                rule = spec.fleet.placement, partial(rank_of, "place", run.cell.seed, run.replicate)
-                lives = _placed(hosts, requests, rule, (), until_ns)
-                refused = next((life for life in lives if life.refused), None)
-                failing = refused is None and self.spare > 0
-                if failing:
-                    held = Counter[int]()
-                    for life in lives:
-                        if _lives_at(life, peak_ns):
-                            held[life.host] += requests[life.request].memory_pages
-                    fullest = [host for host, _ in held.most_common(self.spare)]
-                    outages = [HostOutage(host, host + 1, peak_ns + 1, peak_ns + 1, 0) for host in fullest]
-                    after = _placed(hosts, requests, rule, outages, until_ns)
-                    refused = next((life for life in after if life.refused), None)
-                tried[many] = lives, refused, failing
-            return tried[many][1] is None
+            return many > self.spare and tried(many).refused is None  # else all of them might fail
 
         low, step = max(math.ceil(max(alone) - _ROUNDING), 1, self.spare + 1) - 1, 1
         while not fits(low + step):
@@ -197,11 +226,11 @@ class FleetOverTime(FleetSize):
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if fits(middle) else (middle, high)
-        if high - 1 > self.spare:
-            fits(high - 1)
-        less = tried.get(high - 1)
-        refused, failing = (less[1], less[2]) if less else (None, False)
-        return _Fewest(high, alone, peak_ns, tried[high][0], refused, failing)
+        less = tried(high - 1) if high - 1 > self.spare else _Try([], failing=self.spare > 0)
+        because = "failures" if less.failing else ""
+        if less.refused and not because and spec.fleet.outage and not _Try(placed(high - 1, ()), False).refused:
+            because = "outages"
+        return _Fewest(high, alone, peak_ns, tried(high).lives, less.refused, because)
 
 
 def _placed(
@@ -218,26 +247,55 @@ def _placed(
     return place_in_time(hosts, coming, *rule, outages, until_ns)
 
 
+def _outages(fleet: Fleet, hosts: int) -> list[HostOutage]:
+    """The study's outages on so many hosts, of which as many are out at a time as it says.
+
+    Where there are fewer than the study has, each is the next one, from the first on again, that is in service.
+    """
+    wanted = outages_of(fleet)
+    if all(each.end <= hosts for each in wanted):
+        return wanted
+    found: list[HostOutage] = []
+    for each in sorted(wanted, key=lambda outage: outage.at_ns):
+        out = {other.first for other in found if not other.back_ns or other.back_ns > each.at_ns}
+        for number in range(each.first, each.end):
+            turns = ((number + more) % hosts for more in range(hosts))
+            host = next((turn for turn in turns if turn not in out), number % hosts)
+            out.add(host)
+            found.append(replace(each, first=host, end=host + 1))
+    return found
+
+
+def _held(lives: Iterable[Life], pages: Sequence[int]) -> Counter[int]:
+    """Pages that lives have on each host; ``pages``: of the guest of each request."""
+    held = Counter[int]()
+    for life in lives:
+        held[life.host] += pages[life.request]
+    return held
+
+
 def _lives_at(life: Life, time_ns: int) -> bool:
     return not life.refused and (life.start_ns or 0) <= time_ns and (life.end_ns is None or life.end_ns > time_ns)
 
 
 def _binding(found: _Fewest) -> str:
-    """What keeps the number of hosts from falling: a resource, fragmentation, or that hosts are to survive failures."""
+    """What keeps the number of hosts from falling: a resource, fragmentation, failures to survive, or outages."""
     if found.hosts == 1:
         return "one host"
-    if found.failing:
-        return "failures"
+    if found.because:
+        return found.because
     if found.hosts - math.ceil(max(found.alone)) > _LOST * found.hosts:
         return "fragmentation"
     return RESOURCES[found.alone[1] > found.alone[0]]
 
 
-def _moment(found: _Fewest, requests: Sequence[Request]) -> str:
+def _moment(found: _Fewest, requests: Sequence[Request], spec: CellSpec) -> str:
     """What goes wrong with a host less, and when."""
     if found.refused is None:
         return "there is none"
-    request, hour = requests[found.refused.request], max(found.refused.start_ns or 0, 0) / HOUR_NS
+    request, now = requests[found.refused.request], max(found.refused.start_ns or 0, 0)
     guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
-    after = ", after the failure" if found.failing else ""
-    return f"{guest} gets no place at hour {hour:.1f}{after}: {REFUSALS[found.refused.refused]}"
+    after = ", after the failure" if found.because == "failures" else ""
+    out = [name for name, each in spec.fleet.outage.items() if each.at <= now and not 0 < each.back <= now]
+    during = f", during fleet.outage.{' and fleet.outage.'.join(out)}" if out else ""
+    return f"{guest} gets no place at hour {now / HOUR_NS:.1f}{after}{during}: {REFUSALS[found.refused.refused]}"

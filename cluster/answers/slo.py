@@ -55,6 +55,11 @@ class Slo:
         beyond = self.value(rows) - self.bound if self.upper else self.bound - self.value(rows)
         return beyond / (abs(self.bound) or 1.0)
 
+    def judged(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """Whether it is met, in words."""
+        is_met = "met" if self.excess(rows) <= 0 else "broken"
+        return f"{self.text} is {is_met} there, with {self.show(self.value(rows))}"
+
     def binding(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The row of the guest that decides: for a mean the worst."""
         return rows[self._place([self.metric.value(row) for row in rows], [_lived(row) for row in rows])]

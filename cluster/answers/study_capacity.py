@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
 from coldfleet.cluster.answers.capacity import LOOKS, Capacity, Probe, coarse, find_capacities
-from coldfleet.cluster.answers.host_check import HostCheck, check_host
+from coldfleet.cluster.answers.host_check import HostCheck
 from coldfleet.cluster.answers.question import (
     Budget,
     check_clock,
@@ -33,7 +33,7 @@ from coldfleet.cluster.execution.progress import Reporter, make_reporter
 from coldfleet.cluster.execution.trials import Place, Trial, Trials, executor_for
 from coldfleet.cluster.stats.metrics import SUMMARY
 from coldfleet.cluster.stats.statistics import Interval
-from coldfleet.cluster.study.fleet import build_fleet, build_hosts
+from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.lives import check_fleets
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import StudySource, read_study
@@ -93,7 +93,8 @@ class PolicyCapacity:
     about. ``checked``: whether a host of that size stayed within its memory in a run, None: it wasn't run;
     ``check_host_memory_pages``: what it had, ``check_free_pages``: the least that were free. Where guests come and go,
     ``hosts`` are enough at all times in every replicate, ``hosts_least`` in the easiest; ``peak_hour``: of most memory,
-    since the start of the run; ``binding_moment``: when and why a host less isn't enough, in words.
+    since the start of the run; ``binding_moment``: when and why a host less isn't enough, in words; and all hosts are
+    run as a check, from the start to the end, or as many as the budget is enough for: ``checked_hosts``.
 
     ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
     ``sentence``: the answer in words.
@@ -124,6 +125,7 @@ class PolicyCapacity:
     binding: Bottleneck | None
     judged: Mapping[str, str]
     sentence: str
+    checked_hosts: int = 0
     hosts_least: int | None = None
     peak_hour: float | None = None
     binding_moment: str = ""
@@ -248,13 +250,13 @@ def capacity(
             runs = [trials.plan.run(r * trials.plan.cell_count + number) for r in replicates]
             hosts_of = [(build_hosts(run), rows(policy, level, run.replicate)["guests"]) for run in runs]
             mine = DramAccount.of(hosts_of)
-            like, cell = build_fleet(runs[0], slice(1))[0], runs[0].cell
-            count = fleet.at(cell).hosts_needed(mine, loads[level] if path == DENSITY else math.inf)
-            return (
-                mine,
-                count,
-                partial(check_host, like.spec, count.guests, fleet.checked_pages(count), like.policy, cell.seed),
-            )
+            count = fleet.at(runs[0].cell).hosts_needed(mine, loads[level] if path == DENSITY else math.inf)
+            return mine, count, lambda: fleet.check(runs[0], count, patience(policy), slos[:-1])
+
+        def patience(policy: str) -> float:
+            """How long the check of a policy's answer may take: those that come later have as much."""
+            spent_s = searched_s + time.monotonic() - searched_at
+            return limits.seconds_left(spent_s) / (len(policies) - policies.index(policy))
 
         def evaluate(wanted: Mapping[Probe, range]) -> dict[Probe, list[Sequence[float]]]:
             trials.run(Trial(cells[str(p.who), loads[p.level]], r) for p, some in wanted.items() for r in some)
@@ -275,7 +277,7 @@ def capacity(
             level = mine.broken if mine.broken is not None else mine.best
             if level is not None:
                 bound[policy] = binding(slos, [rows(policy, level, r) for r in range(_SHOWN)])
-        spent = trials.runs
+        spent, searched_s, searched_at = trials.runs, trials.seconds, time.monotonic()
         sized = _Sized(path, loads, confidence, placed_up_to=loads[-1] < wanted_loads[-1])
         answers = tuple(sized.answer(each, found[each], bound[each], size) for each in policies)
         trials.say_thrift()
@@ -421,6 +423,7 @@ class _Sized:
             checked=check.passed if check else None,
             check_host_memory_pages=check.memory_pages if check else None,
             check_free_pages=check.free_pages if check else None,
+            checked_hosts=check.hosts if check else 0,
             hosts_least=peak.least if peak else None,
             peak_hour=peak.peak_hour if peak else None,
             binding_moment=peak.moment if peak else "",

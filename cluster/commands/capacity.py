@@ -41,12 +41,13 @@ def capacity(
 
     The worst guest has to meet it; with an ending such as _p95 or _mean that percentile, or the mean, of all guests.
     Prints the load and where its true border lies, the hosts that the fleet then needs and why not fewer, the DRAM
-    that is saved of what the guests are promised, and which guest stands in the way of more. A host of that size is
-    then run, to see that it stays within its memory. Hosts have whole guests, so the hosts of two policies are a tie
-    if they differ by one guest a host or less.
+    that guests use and that is saved of what they are promised, and which guest stands in the way of more. A host of
+    that size is then run, to see that it stays within its memory. Hosts have whole guests, so the hosts of two policies
+    are a tie if they differ by one guest a host or less.
 
     Where guests come and go, a percentile is of guest-time, and the hosts are enough at every moment: placed in the
-    order of time, with --spare-hosts of the fullest ones failing at the peak hour. It says when a host less isn't.
+    order of time, with the study's outages and --spare-hosts of the fullest ones failing at the peak hour. It says when
+    a host less isn't. All hosts are then run, or the fullest if --budget is too small for all.
 
     \b
     Examples:
@@ -87,11 +88,13 @@ def capacity(
 def _print(answer: CapacityAnswer) -> None:
     """A table, and a sentence for each policy."""
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.stats.amounts import memory_text
 
     output.print_paragraph(answer.title or answer.study)
     output.print_paragraph(f"the largest {answer.vary} at which {' and '.join(answer.slos)}")
     output.print_text("")
-    numbers = (answer.vary, "border", "hosts", "DRAM saved")
+    peak = ("peak",) if any(each.peak_hour is not None for each in answer.policies) else ()
+    numbers = (answer.vary, "border", "hosts", *peak, "DRAM used", "DRAM saved")
     table = output.make_table("policy", *numbers, "limited by", numbers=numbers)
     for each in answer.policies:
         table.add_row(
@@ -101,6 +104,8 @@ def _print(answer: CapacityAnswer) -> None:
             if each.interval == (None, None)
             else " to ".join("?" if e is None else f"{e:g}" for e in each.interval),
             "-" if each.hosts is None else str(each.hosts),
+            *("-" if each.peak_hour is None else f"hour {each.peak_hour:.1f}" for _ in peak),
+            "-" if each.capacity is None else memory_text(each.dram_used_pages),
             "-" if each.capacity is None else _saved(each),
             f"{each.binding.slo}: {each.binding.who}" if each.binding else "",
         )

@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 class ExecutorName(StrEnum):
     """Where the runs are simulated."""
 
-    RAY = "ray"
-    SERIAL = "serial"
-
-
-class SweepExecutor(StrEnum):
-    """The same for a sweep, whose work is known."""
-
     AUTO = "auto"
     RAY = "ray"
     SERIAL = "serial"
@@ -34,13 +27,10 @@ Directory = Annotated[
     str, typer.Argument(help="The results: a directory, or a URI.", metavar="DIR", show_default=False)
 ]
 ExecutorOption = Annotated[
-    ExecutorName, typer.Option("--executor", help="ray: in parallel; serial: in this process, without Ray.")
-]
-SweepExecutorOption = Annotated[
-    SweepExecutor,
+    ExecutorName,
     typer.Option(
         "--executor",
-        help="ray: in parallel; serial: in this process, without Ray; auto: serial for a few seconds of work.",
+        help="ray: in parallel; serial: in this process, without Ray; auto: ray, but serial for a sweep of seconds.",
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time.  [default: all CPUs]")]

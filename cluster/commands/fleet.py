@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from coldfleet.hostsim.spec.checks import MAX_CPUS
+
 
 def fleet(
     trace: Annotated[
@@ -16,9 +18,9 @@ def fleet(
     ] = None,
     guests: Annotated[int, typer.Option(min=1, max=1_000_000, help="Guests to draw.")] = 100,
     memory: Annotated[str, typer.Option(help="Memory of a host.")] = "1 GiB",
-    cpus: Annotated[int, typer.Option(min=1, help="CPUs of a host.")] = 32,
-    overcommit: Annotated[float, typer.Option(min=1, help="Guests' memory over the hosts'.")] = 1.0,
-    vcpus_per_cpu: Annotated[float, typer.Option(min=0.01, help="vCPUs over CPUs.")] = 4.0,
+    cpus: Annotated[int, typer.Option(min=1, max=MAX_CPUS, help="CPUs of a host.")] = 32,
+    overcommit: Annotated[float, typer.Option(min=1, max=100, help="Guests' memory over the hosts'.")] = 1.0,
+    vcpus_per_cpu: Annotated[float, typer.Option(min=0.01, max=1000, help="vCPUs over CPUs.")] = 4.0,
     machine: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="TRACE: kind of machine (machineId).")] = 0,
     at: Annotated[float, typer.Option(help="TRACE: time at which VMs are counted, in days.")] = 7.0,
     arrivals: Annotated[
@@ -46,13 +48,17 @@ def fleet(
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.study import azure
     from coldfleet.cluster.study.arrivals import write_guests
+    from coldfleet.cluster.study.fleet_tables import MAX_HOSTS
     from coldfleet.cluster.study.placement import hosts_needed, most_at_once
     from coldfleet.hostsim.spec.errors import UserError
     from coldfleet.hostsim.spec.units import MEMORY
 
     host_pages = MEMORY.parse(memory)
-    if not host_pages:
-        raise UserError(f"--memory {memory!r:.40}: a host has some memory")
+    if not 512 <= host_pages < 1 << 31:
+        raise UserError(f"--memory {memory!r:.40}: a host has from 2 MiB to less than 8 TiB")
+    for name, value in (("overcommit", overcommit), ("vcpus-per-cpu", vcpus_per_cpu), ("at", at), ("days", days)):
+        if not math.isfinite(value):
+            raise UserError(f"--{name} {value}: it should be a number")
     room = host_pages * overcommit, cpus * vcpus_per_cpu
     if arrivals is not None:
         if trace is None:
@@ -62,18 +68,25 @@ def fleet(
         asked_for = ((vm.start_s, vm.end_s, azure.guest_pages(vm.size, host_pages), vm.size.vcpus) for vm in vms)
         _, *most = most_at_once(asked_for)
         hosts = max(math.ceil(asked / each) for asked, each in zip(most, room, strict=True))
-        write_guests(arrivals, [(vm.size.name, vm.start_s, vm.end_s, vm.priority) for vm in vms])
     else:
         sizes = azure.read_trace(trace, at, machine, cpus) if trace is not None else list(azure.A_SERIES)
         drawn = azure.draw(sizes, guests, seed)
         hosts = hosts_needed(
             [(azure.guest_pages(size, host_pages), size.vcpus, count) for size, count in drawn.items()], *room
         )
+    if hosts > MAX_HOSTS:
+        raise UserError(f"the guests need {hosts:,} hosts; at most {MAX_HOSTS:,} are simulated: draw fewer guests")
+    if arrivals is not None:
+        write_guests(arrivals, [(vm.size.name, vm.start_s, vm.end_s, vm.priority, vm.name) for vm in vms])
     lines = [
         f"overcommit = {overcommit:g}",
         "",
         "[fleet]",
-        *([f"arrivals = {json.dumps(arrivals.name)}", 'tick = "15 min"'] if arrivals is not None else []),
+        *(
+            [f"arrivals = {json.dumps(arrivals.name, ensure_ascii=False)}", 'tick = "15 min"']
+            if arrivals is not None
+            else []
+        ),
         'placement = "best-fit"',
         f"vcpus_per_cpu = {vcpus_per_cpu:g}",
         "",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def query(
     directory: Directory,
-    sql: Annotated[str, typer.Argument(help="One SELECT. The tables are views: cells, hosts, guests.")],
+    sql: Annotated[str, typer.Argument(help="One SELECT over cells, hosts, guests, epochs, lives, fleet.")],
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON: NULL is null.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
     parquet: Annotated[
@@ -40,7 +40,8 @@ def query(
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import say_if_partial
-    from coldfleet.cluster.results.query import run_query
+    from coldfleet.cluster.execution.progress import say_on_stderr
+    from coldfleet.cluster.results.query import empty_tables, run_query
     from coldfleet.cluster.results.results import Results
     from coldfleet.hostsim.spec.errors import UserError
 
@@ -51,6 +52,8 @@ def query(
     if parquet:
         _check_place(parquet, results)
     table = run_query(results, sql)
+    for line in empty_tables(results, sql):
+        say_on_stderr(f"coldfleet: {line}")
     if parquet:
         _write_parquet(table, parquet)
     elif json:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from coldfleet.cluster.commands.execution import (
     Address,
     Directory,
+    ExecutorName,
+    ExecutorOption,
     FailFast,
     Json,
-    SweepExecutor,
-    SweepExecutorOption,
     Workers,
 )
 
 
 def resume(
     directory: Directory,
-    executor: SweepExecutorOption = SweepExecutor.AUTO,
+    executor: ExecutorOption = ExecutorName.AUTO,
     workers: Workers = None,
     address: Address = None,
     fail_fast: FailFast = False,

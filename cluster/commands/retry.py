@@ -9,10 +9,10 @@ import typer
 from coldfleet.cluster.commands.execution import (
     Address,
     Directory,
+    ExecutorName,
+    ExecutorOption,
     FailFast,
     Json,
-    SweepExecutor,
-    SweepExecutorOption,
     Workers,
 )
 
@@ -20,7 +20,7 @@ from coldfleet.cluster.commands.execution import (
 def retry(
     directory: Directory,
     failed: Annotated[bool, typer.Option("--failed", help="The runs that failed: so far the only choice.")],
-    executor: SweepExecutorOption = SweepExecutor.AUTO,
+    executor: ExecutorOption = ExecutorName.AUTO,
     workers: Workers = None,
     address: Address = None,
     fail_fast: FailFast = False,

@@ -37,12 +37,15 @@ def run(
       coldfleet run configs/quickstart.toml --at policy=was-fast --at nested_ratio=0.25
       coldfleet run results/quickstart --cell 872b28 --replicate 2 --json
     """
+    import pyarrow as pa
+
     from coldfleet.cluster.answers.cell_choice import find_cell
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.commands.execution import settings
     from coldfleet.cluster.execution.compiling import compiling_is_said
     from coldfleet.cluster.execution.progress import say_on_stderr
     from coldfleet.cluster.execution.work import simulate_run
+    from coldfleet.cluster.results.fleet_summary import FleetSummary
     from coldfleet.cluster.results.results import Results
     from coldfleet.cluster.study.plan import Run
     from coldfleet.cluster.study.reader import read_study
@@ -59,6 +62,9 @@ def run(
         output.print_json(rows)
     else:
         _print(rows)
+        lives = pa.Table.from_pylist(rows["lives"]) if rows["lives"] else pa.table({})
+        if fleet := FleetSummary.of(lives, {chosen.cell_id: chosen.spec}):
+            output.print_paragraph(f"\n{fleet.text}")
     return 0
 
 

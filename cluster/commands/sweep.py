@@ -10,10 +10,10 @@ import typer
 from coldfleet.cluster.commands.execution import (
     Address,
     Audit,
+    ExecutorName,
+    ExecutorOption,
     FailFast,
     Json,
-    SweepExecutor,
-    SweepExecutorOption,
     Workers,
 )
 
@@ -23,7 +23,7 @@ def sweep(
     out: Annotated[
         str | None, typer.Option(help="Directory or URI for the results.  [default: results/<name of the study>]")
     ] = None,
-    executor: SweepExecutorOption = SweepExecutor.AUTO,
+    executor: ExecutorOption = ExecutorName.AUTO,
     workers: Workers = None,
     address: Address = None,
     fail_fast: FailFast = False,

@@ -14,6 +14,8 @@ from coldfleet.cluster.results.storage import Storage
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.hostsim.spec.errors import UserError
 
+AUTO = "auto"  # the name of the executor that suits the work: a sweep of a few seconds is not worth starting Ray for
+
 
 class Executor(Protocol):
     """Runs batches. It is entered and started before anything is written, and left in any case.
@@ -75,13 +77,13 @@ class SerialExecutor:
 
 
 def make_executor(executor: Executor | str, workers: int | None = None, address: str | None = None) -> Executor:
-    """The executor of a name: "ray", in parallel, or "serial", in this process; one that was made before as it is.
+    """The executor of a name: "ray" or "auto", in parallel, or "serial", in this process; one that was made as it is.
     ``workers``: processes; None: as many as there are CPUs. ``address``: HOST:PORT of a Ray cluster to join; None:
     a Ray is started here, and stopped at the end. Raises UserError if these don't go together, or are something else.
     """
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise UserError(f"workers = {workers!r:.80}: it should be a whole number from 1, or None")
-    if executor == "ray":
+    if executor in ("ray", AUTO):
         from coldfleet.cluster.execution.ray_executor import RayExecutor  # slow to import
 
         return RayExecutor(workers, address)
@@ -90,5 +92,5 @@ def make_executor(executor: Executor | str, workers: int | None = None, address:
     if executor == "serial":
         return SerialExecutor()
     if isinstance(executor, str) or not all(hasattr(executor, name) for name in ("__enter__", "start", "run")):
-        raise UserError(f"unknown executor {executor!r:.80}: it should be 'ray' or 'serial'")
+        raise UserError(f"unknown executor {executor!r:.80}: it should be 'auto', 'ray' or 'serial'")
     return executor

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from coldfleet.cluster.results.parts import Rows
 from coldfleet.cluster.results.schemas import run_parameters
-from coldfleet.cluster.study.lives import all_hosts, all_lives, host_resources
+from coldfleet.cluster.study.lives import all_hosts, all_lives, most_hosts, room_of
 from coldfleet.cluster.study.placement import REFUSALS
 from coldfleet.cluster.study.plan import Run
 
@@ -48,6 +48,7 @@ def _lives(run: Run) -> Iterable[dict[str, Any]]:
         yield {
             "life": each.number,
             "name": each.name,
+            "own_name": request.own_name,
             "guest_class": request.name,
             "again": life.number,
             "priority": request.priority,
@@ -89,11 +90,10 @@ def _fleet(run: Run, epochs: Callable[[str], Sequence[int]]) -> Iterable[dict[st
     }
     for why in REFUSALS:
         columns[f"refused_{why}"] = since([max(each.arrives, 1) for each in lives if each.life.refused == why])
-    resources = host_resources(run)
-    pages = sum(each.memory_pages for each in resources) if spec.memory_is_limited else 0
+    room = room_of(spec)
     for name, share, asked, most in (
-        ("promised_pages", "memory_share", [each.request.memory_pages for each in housed], pages),
-        ("vcpus", "vcpu_share", [each.request.vcpus for each in housed], sum(each.vcpus for each in resources)),
+        ("promised_pages", "memory_share", [each.request.memory_pages for each in housed], room.memory_pages),
+        ("vcpus", "vcpu_share", [each.request.vcpus for each in housed], room.vcpus),
     ):
         columns[name] = np.cumsum(since(begin, asked) - since(end, asked))
         columns[share] = columns[name] / most if most else np.zeros(len(ticks))
@@ -115,7 +115,7 @@ def _fleet(run: Run, epochs: Callable[[str], Sequence[int]]) -> Iterable[dict[st
 
 def _hosts_out(run: Run, ends: _Ints) -> _Ints:
     """Hosts that are out of service at each of these times, ns."""
-    out = np.zeros((len(host_resources(run)), len(ends)), bool)
+    out = np.zeros((most_hosts(run.cell.spec), len(ends)), bool)
     for each in run.cell.spec.fleet.outage.values():
         during = (each.at <= ends) & ((ends < each.back) | (each.back == 0))
         out[each.host : each.host + each.count] |= during

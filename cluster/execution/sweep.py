@@ -12,7 +12,7 @@ import numpy as np
 from coldfleet.cluster.execution.batching import Batches
 from coldfleet.cluster.execution.compiling import compiling_is_said
 from coldfleet.cluster.execution.estimate import FEW_S, guess_s
-from coldfleet.cluster.execution.executor import Executor, SerialExecutor, make_executor
+from coldfleet.cluster.execution.executor import AUTO, Executor, SerialExecutor, make_executor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.merging import with_merged
 from coldfleet.cluster.execution.progress import Reporter, make_reporter
@@ -25,7 +25,6 @@ from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import counted, telling
 from coldfleet.hostsim.spec.errors import UserError
 
-AUTO = "auto"  # the name of the executor that suits the work
 _SHORT = ": it is a few seconds of work (executor ray uses all cores)"
 MAX_PASSES = 5  # of doing what is missing, and looking whether it is there
 
@@ -62,7 +61,7 @@ def sweep(
         print(results.table("cells").num_rows, "runs")
     """
     is_free, reporter = executor == AUTO and workers is None and address is None, make_reporter(progress)
-    chosen = make_executor("ray" if executor == AUTO else executor, workers, address)
+    chosen = make_executor(executor, workers, address)
     with telling(reporter.say):
         plan = read_study(study)
         found: Results | None

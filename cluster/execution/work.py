@@ -84,7 +84,7 @@ def simulate_hosts(run: Run, chosen: slice, audit: bool) -> tuple[Rows, npt.NDAr
             if guest.latencies:
                 latencies += guest.latencies
         rows["guests"] += [{**parameters, **who, **row} for row in guest_rows(number, spec, result)]
-        rows["hosts"].append({**parameters, **who, "host": number, "host_class": host_class, **_summed(result)})
+        rows["hosts"].append({**parameters, **who, "host": number, "host_class": host_class, **host_row(result)})
         rows["epochs"] += [
             {
                 **parameters,
@@ -301,7 +301,8 @@ def guest_rows(host: int, spec: HostSpec, result: HostResult) -> list[dict[str, 
     ]
 
 
-def _summed(result: HostResult) -> dict[str, Any]:
+def host_row(result: HostResult) -> dict[str, Any]:
+    """The row of a host, without the columns that all rows of the run share, and without who it is."""
     return {
         "guests": len(result.guests),
         "nested_guests": sum(guest.nested for guest in result.guests),

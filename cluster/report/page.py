@@ -21,7 +21,7 @@ from coldfleet.cluster.report.host import HostStory, watch_host
 from coldfleet.cluster.report.panels import Scaled, colour_of
 from coldfleet.cluster.results.design_summary import SHARES, DesignSummary, captions, effect_rows, quantile_rows
 from coldfleet.cluster.results.results import Results
-from coldfleet.cluster.results.summary import design_of, kills_line
+from coldfleet.cluster.results.summary import design_of, fleet_line, kills_line
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.stats.metrics import SUMMARY, Metric
 from coldfleet.cluster.stats.statistics import grouped_means
@@ -68,6 +68,7 @@ def page(results: Results, cell: int | None = None) -> str:
         differences=[],
         no_story=why,
         kills=kills_line(results),
+        fleet=fleet_line(results),
         partial=results.partial,
         design=_tables_of(design_of(results)),
         facts=_provenance(results),
@@ -94,6 +95,7 @@ def page_of_two(a: Results, b: Results) -> str:
         differences=told(found),
         no_story="",
         kills="",
+        fleet="",
         partial="; ".join(filter(None, (a.partial, b.partial))),
         design=[],
         facts=[(f"{side}: {name}", text) for side, each in (("A", a), ("B", b)) for name, text in _provenance(each)],

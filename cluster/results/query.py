@@ -64,6 +64,20 @@ def run_query(results: Results, sql: str) -> pa.Table:
             raise UserError(_in_one_line(str(error), sql, results.plan)) from None
 
 
+def empty_tables(results: Results, sql: str) -> list[str]:
+    """Of the tables that a query names, why those are empty that are so although runs are done."""
+    over_time = "guests come and go: [fleet.guest.NAME.arrivals], fleet.arrivals or [fleet.outage.NAME]"
+    epochs = 'epochs = "on" in [output]'
+    needed = {
+        "epochs": epochs,
+        "lives": f"a study whose {over_time}",
+        "fleet": f"{epochs}, and a study whose {over_time}",
+    }
+    named = (table for table in needed if re.search(rf"\b{table}\b", sql, re.IGNORECASE))
+    empty = (table for table in named if results.status.done and not results.dataset(table).count_rows())
+    return [f"the table {table} is empty: it takes {needed[table]}" for table in empty]
+
+
 def _view(table: str, plan: Plan) -> str:
     """The statement that makes a table's view: its columns, its named figures, and what only other tables say.
 

@@ -190,6 +190,7 @@ def _life() -> list[pa.Field]:
     return [
         _field("life", pa.int32(), "", "the life, from 0, in the order of time"),
         _field("name", pa.string(), "", "name of the guest: class and number, and which life it is, if not the first"),
+        _field("own_name", pa.string(), "", "the name that the study's table of guests gives it; empty: none"),
         _field("guest_class", pa.string(), "", "class of the guest"),
         _field("again", pa.int32(), "", "0: it arrives; 1 and more: it starts anew, because it lost its host"),
         _field("priority", pa.int32(), "", "its priority; 0: the highest"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from coldfleet.cluster.results import design_summary
 from coldfleet.cluster.results.design_summary import DesignSummary, summarise_design
+from coldfleet.cluster.results.fleet_summary import fleet_summary
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.stats.metrics import OOM_KILLS, SUMMARY
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
@@ -88,7 +89,7 @@ def design_of(results: Results) -> DesignSummary | None:
 
 def as_json(results: Results) -> dict[str, Any]:
     """The summary as plain data; "design" is null where there are few cells."""
-    plan, design = results.plan, design_of(results)
+    plan, design, fleet = results.plan, design_of(results), fleet_summary(results)
     return {
         "study": plan.name,
         "title": plan.title,
@@ -101,6 +102,7 @@ def as_json(results: Results) -> dict[str, Any]:
         ],
         "missing": len(results.missing),
         "design": design and design_summary.as_json(design),
+        "fleet": fleet and asdict(fleet),
         "summary": [
             {
                 **{column_of(path): value for path, value in row.axes.items()},
@@ -151,8 +153,14 @@ def as_table(results: Results) -> RenderableType:
 def _below(results: Results) -> list[Text]:
     from rich.text import Text
 
-    line = kills_line(results)
-    return [Text(f"\n{line}", style="bold")] if line else []
+    lines = kills_line(results), fleet_line(results)
+    return [Text(f"\n{line}", style="bold") for line in lines if line]
+
+
+def fleet_line(results: Results) -> str:
+    """A sentence about guests that come and go; empty: they don't."""
+    found = fleet_summary(results)
+    return found.text if found else ""
 
 
 def kills_line(results: Results) -> str:

@@ -16,6 +16,7 @@ _ENGINE = (
     "hostsim",
     "cluster/study/arrivals.py",
     "cluster/study/fleet.py",
+    "cluster/study/lives.py",
     "cluster/study/placement.py",
     "cluster/study/timeline.py",
     "cluster/execution/over_time.py",

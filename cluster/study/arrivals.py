@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from csv import reader
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,9 +24,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from coldfleet.cluster.study.data import CSV, StudyData, find_file
+from coldfleet.cluster.study.data import CSV, StudyData, find_file, named_by
 from coldfleet.cluster.study.fleet_tables import MAX_GUESTS, Arrivals, Fleet, GuestClass
 from coldfleet.cluster.study.placement import Request
+from coldfleet.cluster.study.values import CLASS_NAME
 from coldfleet.hostsim.spec.checks import MAX_CPUS
 from coldfleet.hostsim.spec.errors import UserError, nearest
 from coldfleet.hostsim.spec.host_spec import DataFile
@@ -39,16 +42,18 @@ PAGES_OF_MIB = 256
 MAX_CSV_BYTES = 256 << 20  # of a table of guests, which is read at once
 MAX_PRIORITY = 2**31 - 1
 COLUMNS = {
-    "class": (pa.string(), "name of a class of the study, [fleet.guest.NAME], which says all else of the guest"),
-    "start_s": (pa.float64(), "when it arrives, in seconds since the start of the run; negative: it is there then"),
-    "end_s": (pa.float64(), "when it leaves; empty: it stays"),
-    "memory_mib": (pa.float64(), "its memory in MiB, if it isn't that of its class; whole page tables, of 2 MiB"),
-    "vcpus": (pa.int64(), "its vCPUs, if they aren't those of its class"),
-    "priority": (pa.int64(), "its priority, if it isn't that of its class; 0: the highest"),
+    "class": (pa.string(), "text"),
+    "start_s": (pa.float64(), "number of seconds since the start of the run, such as 28800"),
+    "end_s": (pa.float64(), "number of seconds since the start of the run, such as 28800"),
+    "memory_mib": (pa.float64(), "number of MiB, such as 4096"),
+    "vcpus": (pa.int64(), "whole number"),
+    "priority": (pa.int64(), "whole number"),
+    "name": (pa.string(), "text"),
 }
-"""Of a table of guests: each with its type and meaning. The first three have to be there."""
+"""Of a table of guests (docs/fleets.md): each with its type, and that in words. The first three have to be there."""
 
 _NEEDED = ("class", "start_s", "end_s")
+_NO_NUMBER = re.compile(r"CSV column #(?P<column>\d+): .*invalid value '(?P<value>.*)'")
 _Ints = npt.NDArray[np.int64]
 
 
@@ -57,8 +62,9 @@ def find_arrivals(name: str, folder: Path) -> StudyData:
     from coldfleet.hostsim.workload.trace_data import sha256_of
 
     path, where = find_file(name, folder, "coldfleet fleet --arrivals")
-    sha256 = sha256_of(path)
-    found = read_guests(path, sha256)
+    with named_by(where, path):
+        sha256 = sha256_of(path)
+        found = read_guests(path, sha256)
     kind = "arrivals" if _is_parquet(path) else CSV
     classes = tuple(sorted(pc.unique(found["class"]).to_pylist()))
     return StudyData(sha256, kind, found.num_rows, 0, (), classes, where)
@@ -92,7 +98,12 @@ def read_guests(path: Path, sha256: str) -> pa.Table:
                     raise UserError(f"{path}: a CSV of more than {MAX_CSV_BYTES >> 20} MiB: make a Parquet file of it")
                 table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=types))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no table of guests in Parquet or CSV: {str(error).splitlines()[0]:.200}") from None
+        said = str(error).splitlines()[0]
+        if found := _NO_NUMBER.search(said):
+            with path.open() as file:
+                name = next(reader(file))[int(found["column"])]
+            raise UserError(f"{path}: {name} has {found['value']!r:.40}, not a {COLUMNS[name][1]}") from None
+        raise UserError(f"{path}: no table of guests in Parquet or CSV: {said:.200}") from None
     return _checked(table, path)
 
 
@@ -101,18 +112,27 @@ def _check_rows(path: Path, rows: int) -> None:
         raise UserError(f"{path}: has {rows:,} guests: from 1 to {MAX_GUESTS:,} are read")
 
 
-def write_guests(path: Path, guests: Sequence[tuple[str, float, float | None, int]]) -> None:
-    """Writes a table of guests: the class of each, from when to when it lives (s), and its priority.
+def guests_outside(file: DataFile, until_ns: int) -> int:
+    """How many guests of a table don't live in a run."""
+    table = read_guests(Path(file.path), file.sha256)
+    late = pc.greater(table["start_s"], until_ns / SECOND_NS)
+    early = pc.fill_null(pc.less_equal(table["end_s"], 0.0), False)
+    return int(pc.sum(pc.or_(late, early)).as_py())
+
+
+def write_guests(path: Path, guests: Sequence[tuple[str, float, float | None, int, str]]) -> None:
+    """Writes a table of guests: the class of each, from when to when it lives (s), its priority and its own name.
 
     Raises :class:`UserError` if there is something of that name already: pyarrow would remove it if it can't write.
     """
     from coldfleet.hostsim.trace.table import check_new
 
     check_new(path)
-    columns = zip(("class", "start_s", "end_s", "priority"), zip(*guests, strict=True), strict=True)
+    names = ["class", "start_s", "end_s", "priority", "name"]
+    columns = zip(names, zip(*guests, strict=True), strict=True)
     table = pa.table({name: pa.array(values, COLUMNS[name][0]) for name, values in columns})
     try:
-        pq.write_table(_checked(table, path).select(["class", "start_s", "end_s", "priority"]), path)
+        pq.write_table(_checked(table, path).select(names), path)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}") from None
 
@@ -120,6 +140,8 @@ def write_guests(path: Path, guests: Sequence[tuple[str, float, float | None, in
 def _checked(table: pa.Table, path: Path) -> pa.Table:
     """The table with all columns in their types; raises :class:`UserError` if it isn't one of guests."""
     for name in table.column_names:
+        if ";" in name or "\t" in name:
+            raise UserError(f"{path}: its columns are separated by semicolons or tabs: separate them by commas")
         if name not in COLUMNS:
             raise UserError(f"{path}: unknown column {name!r:.60}{nearest(name, COLUMNS)}")
     for name in _NEEDED:
@@ -141,11 +163,13 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
     most = MAX_TIME_S
     for wrong, why in (
         (pc.is_null(table["class"]), "has no class"),
+        (pc.invert(pc.match_substring_regex(table["class"], CLASS_NAME)),
+         "its class can't name a table: it has up to 41 letters, digits, _ and -"),
         (pc.invert(pc.fill_null(pc.less(pc.abs(start), most), False)), f"start_s isn't a time of less than {most:g} s"),
         (pc.invert(pc.fill_null(pc.less(pc.abs(end), most), True)), f"end_s isn't a time of less than {most:g} s"),
         (pc.less_equal(end, start), "it doesn't end after its start"),
         (pc.invert(pc.is_in(pc.fill_null(_part(table["memory_mib"]), 0.0), pa.array([0.0]))),
-         "memory_mib isn't a multiple of 2 MiB, up to 4 TiB"),
+         "memory_mib isn't a multiple of 2, up to 4,194,302"),
         (pc.invert(pc.fill_null(pc.and_(pc.greater(table["vcpus"], 0), pc.less_equal(table["vcpus"], MAX_CPUS)), True)),
          f"vcpus are 1 to {MAX_CPUS}"),
         (pc.or_(pc.less(table["priority"], 0), pc.greater(table["priority"], MAX_PRIORITY)),
@@ -182,21 +206,21 @@ def arriving(
     found.sort(key=lambda each: each[1])
     numbers = {name: each.count for name, each in fleet.guest.items()}
     requests = []
-    for name, start, end, pages, vcpus, priority in found:
+    for name, start, end, pages, vcpus, priority, own_name in found:
         cache = fleet.guest[name].page_cache.memory
-        requests.append(Request(name, numbers[name], pages + cache, vcpus, start, end, priority))
+        requests.append(Request(name, numbers[name], pages + cache, vcpus, start, end, priority, own_name))
         numbers[name] += 1
     return requests
 
 
-_Guest = tuple[int, int | None, int, int, int]  # start and end in ns, pages, vCPUs, priority
+_Guest = tuple[int, int | None, int, int, int, str]  # start and end in ns, pages, vCPUs, priority, its own name
 
 
-def _read(fleet: Fleet, file: DataFile, until_ns: int) -> Iterator[tuple[str, int, int | None, int, int, int]]:
+def _read(fleet: Fleet, file: DataFile, until_ns: int) -> Iterator[tuple[str, int, int | None, int, int, int, str]]:
     """The guests of a table that live in a run. A warm-up knows of no file, and has one guest of each class."""
     if not file.path:
         for name, each in fleet.guest.items():
-            yield name, 1, until_ns, each.memory, each.vcpus, each.priority
+            yield name, 1, until_ns, each.memory, each.vcpus, each.priority, ""
         return
     for row in read_guests(Path(file.path), file.sha256).to_pylist():
         own = fleet.guest[row["class"]]
@@ -205,7 +229,8 @@ def _read(fleet: Fleet, file: DataFile, until_ns: int) -> Iterator[tuple[str, in
         if start <= until_ns and (end is None or end > 0):
             pages = own.memory if row["memory_mib"] is None else int(row["memory_mib"] * PAGES_OF_MIB)
             vcpus = own.vcpus if row["vcpus"] is None else row["vcpus"]
-            yield row["class"], start, end, pages, vcpus, own.priority if row["priority"] is None else row["priority"]
+            priority = own.priority if row["priority"] is None else row["priority"]
+            yield row["class"], start, end, pages, vcpus, priority, row["name"] or ""
 
 
 def _drawn(
@@ -231,7 +256,7 @@ def _drawn(
     starts = np.floor(start[kept]).astype(np.int64)
     ends = np.maximum(np.ceil(end[kept]).astype(np.int64), starts + 1)
     for number in np.argsort(starts, kind="stable").tolist():
-        yield int(starts[number]), int(ends[number]), kind.memory, kind.vcpus, kind.priority
+        yield int(starts[number]), int(ends[number]), kind.memory, kind.vcpus, kind.priority, ""
 
 
 def rate(law: Arrivals, time_ns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

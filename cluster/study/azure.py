@@ -82,12 +82,16 @@ def read_trace(path: Path, at_day: float, machine: int, cpus: int) -> list[Size]
 
 @dataclass(frozen=True)
 class Vm:
-    """A VM of a trace. ``start_s``, ``end_s``: since the begin of the time that is read, s; None: it stays."""
+    """A VM of a trace. ``start_s``, ``end_s``: since the begin of the time that is read, s; None: it stays.
+
+    ``name``: its vmId.
+    """
 
     size: Size
     start_s: float
     end_s: float | None
     priority: int
+    name: str
 
 
 def read_vms(path: Path, from_day: float, days: float, machine: int, cpus: int) -> list[Vm]:
@@ -98,7 +102,7 @@ def read_vms(path: Path, from_day: float, days: float, machine: int, cpus: int) 
     rows = _ask(
         path,
         machine,
-        "SELECT t.vmTypeId, t.memory, t.core, v.starttime, v.endtime, v.priority "
+        "SELECT t.vmTypeId, t.memory, t.core, v.starttime, v.endtime, v.priority, v.vmId "
         "FROM vm v JOIN vmType t ON v.vmTypeId = t.vmTypeId "
         "WHERE t.machineId = ? AND v.starttime < ? AND (v.endtime IS NULL OR v.endtime > max(?, v.starttime)) "
         "ORDER BY v.starttime, v.vmId",
@@ -113,8 +117,9 @@ def read_vms(path: Path, from_day: float, days: float, machine: int, cpus: int) 
             (_number(path, "starttime", start) - from_day) * DAY_S,
             None if end is None else (_number(path, "endtime", end) - from_day) * DAY_S,
             int(_number(path, "priority", priority)),
+            f"{name!s:.100}",
         )
-        for kind, memory, core, start, end, priority in rows
+        for kind, memory, core, start, end, priority, name in rows
     ]
 
 
@@ -139,6 +144,9 @@ def _ask(path: Path, machine: int, query: str, days: tuple[float, ...]) -> list[
                 found = {row[1] for row in trace.execute(f"PRAGMA table_info({table})")}
                 if missing := sorted(wanted - found):
                     raise UserError(f"{path}: not a packing trace: table {table} has no column {missing[0]}")
+            twice = "SELECT vmTypeId FROM vmType WHERE machineId = ? GROUP BY vmTypeId HAVING count(*) > 1"
+            if doubled := trace.execute(twice, (machine,)).fetchone():
+                raise UserError(f"{path}: table vmType has vmTypeId {doubled[0]!r:.40} twice for machine {machine}")
             rows = trace.execute(query, (machine, *days)).fetchall()
             machines = [row[0] for row in trace.execute("SELECT DISTINCT machineId FROM vmType ORDER BY 1")]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its messages cite what is in the file

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -94,7 +94,17 @@ class StudyData:
 def find_data(name: str, folder: Path) -> StudyData:
     """The trace of a name that a study in ``folder`` gives, read through; raises :class:`UserError`."""
     path, where = find_file(name, folder)
-    return replace(_inspected(path, _version(path)), where=where)
+    with named_by(where, path):
+        return replace(_inspected(path, _version(path)), where=where)
+
+
+@contextmanager
+def named_by(where: str, path: Path) -> Iterator[None]:
+    """Inside, what is wrong with the copy of a file is said of the URI from which it is."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), where) if "://" in where else str(error)) from None
 
 
 def find_file(name: str, folder: Path, made_by: str = "coldfleet trace import") -> tuple[Path, str]:
@@ -109,7 +119,10 @@ def find_file(name: str, folder: Path, made_by: str = "coldfleet trace import") 
     places = [folder / name]
     if os.environ.get(DATA_DIRECTORY):
         places.append(Path(os.environ[DATA_DIRECTORY]) / name)
-    found = [place for place in places if place.exists()]
+    try:
+        found = [place for place in places if place.exists()]
+    except OSError as error:
+        raise UserError(f"{name!r:.80}...: {error.strerror}") from None
     if not found:
         tried = " and ".join(str(place.parent) for place in places)
         raise UserError(

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
-from coldfleet.cluster.study.data import READING_KINDS, StudyData
+from coldfleet.cluster.study.arrivals import PAGES_OF_MIB, read_guests
+from coldfleet.cluster.study.data import READING_KINDS, StudyData, check_workload
 from coldfleet.cluster.study.fleet_tables import GuestClass, HostClass
-from coldfleet.cluster.study.lives import all_hosts, all_lives, rank_of
+from coldfleet.cluster.study.lives import PlacedHost, all_hosts, all_lives, rank_of
 from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import Request
 from coldfleet.cluster.study.plan import Cell, Plan, Run, policy_of
 from coldfleet.cluster.study.tables import Guest, Nested, PageCache, Workload
 from coldfleet.cluster.study.values import KERNELS_OWN, parse_heat, parse_load
 from coldfleet.hostsim.spec.calibration import parse_calibration
+from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import (
     ClockSpec,
     CompressionSpec,
@@ -30,6 +33,7 @@ from coldfleet.hostsim.spec.host_spec import (
     WorkloadSpec,
 )
 from coldfleet.hostsim.spec.huge_spec import HugePageSpec
+from coldfleet.hostsim.spec.units import MEMORY
 from coldfleet.policies import Policy
 
 
@@ -48,7 +52,7 @@ def build_fleet(run: Run, hosts: slice = slice(None)) -> list[FleetHost]:
     if spec.scenario:
         return [FleetHost("", _scenario_host(spec), run.cell.policy)] * len(numbers)
     if spec.fleet.guest:
-        return _placed_hosts(run, hosts)
+        return build_placed(run, all_hosts(run)[hosts])  # the classes in the order of the study
     nested = nested_guests(spec, run.cell.seed, run.replicate)
     return [
         FleetHost(
@@ -76,13 +80,11 @@ def host_work(run: Run) -> list[float]:
     spec = run.cell.spec
     if not spec.fleet.guest:
         return [run_work(run) / spec.fleet.hosts] * spec.fleet.hosts
-    work = []
+    work, sizes = [], _Sizes(spec)
     for host in all_hosts(run):
         accesses = 0
         for each in host.lives:
-            accesses += _with_size(spec.fleet.guest[each.request.name], each.request).accesses_per_tick * each.ticks(
-                spec.ticks
-            )
+            accesses += sizes.of(each.request).accesses_per_tick * each.ticks(spec.ticks)
             accesses += each.request.memory_pages if each.arrives else 0  # which it touches as it arrives
         work.append(float(accesses))
     return [each / sample_of(spec) for each in work]
@@ -114,16 +116,16 @@ def decides_work(path: str) -> bool:
     return path in ("ticks", "host.sample") or path.startswith(("fleet.", "guest."))
 
 
-def _placed_hosts(run: Run, hosts: slice) -> list[FleetHost]:
-    """Of the hosts that have guests, the classes in the order of the study, the chosen ones."""
+def build_placed(run: Run, hosts: Iterable[PlacedHost]) -> list[FleetHost]:
+    """Hosts of a run with the guests that live on them."""
     spec, cell = run.cell.spec, run.cell
-    nested = _nested_of_classes(run)
+    nested, sizes = _nested_of_classes(run), _Sizes(spec)
     fleet = []
-    for host_class, _, lives in all_hosts(run)[hosts]:
+    for host_class, _, lives in hosts:
         chosen = []
         for each in lives:
             name, number = each.request.name, each.request.number
-            kind = _with_size(spec.fleet.guest[name], each.request)
+            kind = sizes.of(each.request)
             guest = _guest(cell, kind, kind.nested, each.name, (name, number) in nested)
             chosen.append(replace(guest, arrives=each.arrives, leaves=each.leaves))
         node = spec.host_classes[host_class]
@@ -134,24 +136,60 @@ def _placed_hosts(run: Run, hosts: slice) -> list[FleetHost]:
 
 def requested_guests(run: Run) -> list[tuple[Request, GuestSpec]]:
     """Every guest of classes that asks for a place in a run, whether it gets one or not."""
-    nested, classes = _nested_of_classes(run), run.cell.spec.fleet.guest
+    nested, sizes = _nested_of_classes(run), _Sizes(run.cell.spec)
     found = []
     for request in (each.request for each in all_lives(run) if not each.life.number):
-        kind = _with_size(classes[request.name], request)
+        kind = sizes.of(request)
         runs_nested = (request.name, request.number) in nested
         found.append((request, _guest(run.cell, kind, kind.nested, "", runs_nested)))
     return found
 
 
-def _with_size(kind: GuestClass, request: Request) -> GuestClass:
-    """A class with the memory and the vCPUs of one of its guests, which a table of guests may say."""
-    accesses = kind.accesses_per_tick
-    if "accesses_per_tick" not in kind.model_fields_set:
-        accesses = max(round(kind.accesses_per_page * request.memory_pages), 1)
-    pages = request.memory_pages - kind.page_cache.memory
-    return kind.model_copy(update={"memory": pages, "vcpus": request.vcpus, "accesses_per_tick": accesses})
+class _Sizes:
+    """The classes of a cell with the memory and the vCPUs of their guests, which a table of guests may say."""
+
+    def __init__(self, spec: CellSpec) -> None:
+        self._classes = spec.fleet.guest
+        self._found: dict[tuple[str, int, int], GuestClass] = {}
+
+    def of(self, request: Request) -> GuestClass:
+        """Raises :class:`UserError` if such a guest can't be."""
+        key = request.name, request.memory_pages, request.vcpus
+        if key not in self._found:
+            kind = self._classes[request.name]
+            pages = request.memory_pages - kind.page_cache.memory
+            self._found[key] = kind.model_copy(update={"memory": pages, "vcpus": request.vcpus}).sized()
+        return self._found[key]
 
 
+def check_sizes(plan: Plan) -> None:
+    """Raises :class:`UserError` if a guest of a table can't have the memory that its row says."""
+    checked: set[tuple[str, str]] = set()
+    for number in range(plan.cell_count if any(each.classes for each in plan.data.values()) else 0):
+        cell = plan.cell(number)
+        fleet, spec = cell.spec.fleet, cell.spec
+        if not fleet.arrivals or (fleet.arrivals, str(fleet.guest)) in checked:
+            continue
+        checked.add((fleet.arrivals, str(fleet.guest)))
+        file, sizes = cell.data[fleet.arrivals].fetch(), _Sizes(spec)
+        table = read_guests(Path(file.path), file.sha256)
+        rows = zip(table["class"].to_pylist(), table["memory_mib"].to_pylist(), strict=True)
+        first: dict[tuple[str, float | None], int] = {}
+        for row, what in enumerate(rows, 1):
+            first.setdefault(what, row)
+        for (name, mib), row in first.items():
+            if mib is not None:
+                kind = fleet.guest[name]
+                pages = int(mib * PAGES_OF_MIB)
+                try:
+                    sizes.of(Request(name, 0, pages + kind.page_cache.memory, kind.vcpus))
+                    check_workload(kind.workload, pages, cell.data)
+                except UserError as error:
+                    where = f"{fleet.arrivals}: guest {row} of {table.num_rows:,}, of fleet.guest.{name}"
+                    raise UserError(f"{where} with {MEMORY.format(pages)}: {error}") from None
+
+
+@lru_cache(maxsize=4)  # every host of a run asks for it
 def _nested_of_classes(run: Run) -> set[tuple[str, int]]:
     """The (class, number) of guests that run a nested VM: of each class its share of all guests.
 

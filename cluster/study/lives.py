@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -12,11 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from coldfleet.cluster.study.arrivals import HOUR_NS, arriving
+from coldfleet.cluster.study.fleet_tables import Fleet
 from coldfleet.cluster.study.model import CellSpec
-from coldfleet.cluster.study.placement import HostResources, Request
+from coldfleet.cluster.study.placement import REFUSALS, HostResources, Request
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import SAY_AFTER_S, announce, announced, counted
 from coldfleet.cluster.study.timeline import REFUSED, HostOutage, Life, place_in_time
+from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES
 from coldfleet.hostsim.spec.errors import UserError
 
 MAX_PLACING_S = 60.0
@@ -65,11 +69,6 @@ def all_hosts(run: Run) -> list[PlacedHost]:
     return _placed(_Placing.of(run)).hosts
 
 
-def host_resources(run: Run) -> list[HostResources]:
-    """What every host of a fleet of classes can take, those without guests included."""
-    return _placed(_Placing.of(run)).resources
-
-
 def most_hosts(spec: CellSpec) -> int:
     """How many hosts a run has; where guests are of classes, some may stay without any and are left out."""
     return sum(each.count for each in spec.host_classes.values()) if spec.fleet.guest else spec.fleet.hosts
@@ -97,13 +96,24 @@ def check_fleets(plan: Plan) -> None:
         raise UserError(f"{placing} would take {seconds:,.0f} s: make do with fewer guests, hosts or replicates")
     if seconds > SAY_AFTER_S:
         announce(f"{placing}, about {seconds:,.0f} s ...")
+    sample = min(int(str(share).rpartition("/")[2]) for share in plan.values("host.sample"))
     for replicate in announced(plan.replicates, "replicates placed"):
         for cell in fleets.values():
             try:
-                all_hosts(Run(-1, cell, replicate))
+                _check_pages(all_hosts(Run(-1, cell, replicate)), sample)
             except UserError as error:
                 where = ", ".join(f"{path} = {cell.spec.value(path)}" for path in plan.varied)
                 raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
+
+
+def _check_pages(hosts: Sequence[PlacedHost], sample: int) -> None:
+    """Pages of all guests that live on a host in the course of a run are numbered by 31 bits."""
+    for host in hosts:
+        if (pages := sum(each.request.memory_pages for each in host.lives)) / sample >= MAX_HOST_PAGES:
+            raise UserError(
+                f"the {len(host.lives):,} guests that live on host {host.place} in the course of a run have "
+                f"{pages:,} pages; at most {MAX_HOST_PAGES:,} are simulated: let fewer come, or add hosts"
+            )
 
 
 def _fleet_of(cell: Cell) -> tuple[object, ...]:
@@ -143,7 +153,6 @@ class _Placing:
 class _Placed(NamedTuple):
     lives: list[HostedLife]
     hosts: list[PlacedHost]
-    resources: list[HostResources]
 
 
 @lru_cache(maxsize=4)  # the shards of a large run ask for it one after the other
@@ -157,29 +166,42 @@ def _placed(placing: _Placing) -> _Placed:
     resources = _resources(spec, sum(each.memory_pages for each in requests))
     rule = spec.fleet.placement if spec.memory_is_limited or spec.fleet.placement == "random" else "worst-fit"
     rank = partial(rank_of, "place", seed, replicate)
-    outages = [
+    until_ns = spec.ticks * spec.tick_ns
+    found = place_in_time([host for _, host in resources], requests, rule, rank, outages_of(spec.fleet), until_ns)
+    lives = hosted_lives(spec, found, requests)
+    hosts = hosts_of(lives, [name for name, _ in resources])
+    if not hosts:
+        refused = Counter(each.life.refused for each in lives if each.life.refused)
+        told = "; ".join(f"{counted(many, 'guest')} refused, as {REFUSALS[why]}" for why, many in refused.items())
+        raise UserError(
+            f"in replicate {replicate} no guest has a place at the end of any tick ({told or 'too few come'}): "
+            + ("make hosts larger, or add some" if told else "let more arrive, or make the run longer")
+        )
+    return _Placed(lives, hosts)
+
+
+def outages_of(fleet: Fleet) -> list[HostOutage]:
+    """The outages that a study says."""
+    return [
         HostOutage(each.host, each.host + each.count, each.at, each.at + each.grace, each.back)
-        for each in spec.fleet.outage.values()
+        for each in fleet.outage.values()
     ]
-    found = place_in_time([host for _, host in resources], requests, rule, rank, outages, spec.ticks * spec.tick_ns)
-    lives = [
+
+
+def hosted_lives(spec: CellSpec, found: Sequence[Life], requests: Sequence[Request]) -> list[HostedLife]:
+    """The lives of a run as the simulation sees them; each says by its number whose request it is."""
+    return [
         HostedLife(number, requests[life.request], life, *_in_ticks(life, spec.ticks, spec.tick_ns))
         for number, life in enumerate(found)
     ]
-    of_host: list[list[HostedLife]] = [[] for _ in resources]
+
+
+def hosts_of(lives: Iterable[HostedLife], classes: Sequence[str]) -> list[PlacedHost]:
+    """The hosts of a fleet that have guests at the end of some tick; ``classes``: that of every host."""
+    of_host: list[list[HostedLife]] = [[] for _ in classes]
     for each in filter(attrgetter("is_simulated"), lives):
         of_host[each.life.host].append(each)
-    hosts = [
-        PlacedHost(name, place, own)
-        for place, ((name, _), own) in enumerate(zip(resources, of_host, strict=True))
-        if own
-    ]
-    if not hosts:
-        raise UserError(
-            f"in replicate {replicate} no guest has a place at the end of any tick: let more arrive, or make the run "
-            "longer"
-        )
-    return _Placed(lives, hosts, [host for _, host in resources])
+    return [PlacedHost(name, place, own) for place, (name, own) in enumerate(zip(classes, of_host, strict=True)) if own]
 
 
 def _in_ticks(life: Life, ticks: int, tick_ns: int) -> tuple[int, int]:
@@ -207,6 +229,13 @@ def _requests(placing: _Placing) -> list[Request]:
 
         requests += arriving(spec.fleet, file, spec.ticks * spec.tick_ns, random)
     return requests
+
+
+def room_of(spec: CellSpec) -> HostResources:
+    """What all hosts together can take; 0 pages, or infinitely many vCPUs: that isn't limited."""
+    rooms = [host for _, host in _resources(spec, 0)]
+    pages = sum(host.memory_pages for host in rooms) if spec.memory_is_limited else 0
+    return HostResources(pages, sum(host.vcpus for host in rooms))
 
 
 def _resources(spec: CellSpec, every: int) -> list[tuple[str, HostResources]]:

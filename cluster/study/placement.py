@@ -38,7 +38,7 @@ class Request:
     """A guest that wants a place: guest ``number`` of the class ``name``.
 
     ``start_ns``, ``end_ns``: from when to when it lives, since the start of the run, ns; None: from before it, and on
-    after its end. ``priority``: 0 is the highest.
+    after its end. ``priority``: 0 is the highest. ``own_name``: that a table of guests gives it, or "".
     """
 
     name: str
@@ -48,6 +48,7 @@ class Request:
     start_ns: int | None = None
     end_ns: int | None = None
     priority: int = 0
+    own_name: str = ""
 
 
 class Hosts:

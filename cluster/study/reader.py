@@ -16,10 +16,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from coldfleet.cluster.study.argument import Argument, Check
-from coldfleet.cluster.study.arrivals import find_arrivals
+from coldfleet.cluster.study.arrivals import find_arrivals, guests_outside
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.data import READING_KINDS, StudyData, find_data
 from coldfleet.cluster.study.design import Bundle
+from coldfleet.cluster.study.fleet import check_sizes
 from coldfleet.cluster.study.fleet_tables import CLASSES
 from coldfleet.cluster.study.lives import check_fleets
 from coldfleet.cluster.study.model import (
@@ -36,12 +37,13 @@ from coldfleet.cluster.study.own_policy import PolicyTable, texts_of
 from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
 from coldfleet.cluster.study.tables import Table
-from coldfleet.cluster.study.terminal import announced, visible
+from coldfleet.cluster.study.terminal import announced, counted, visible
 from coldfleet.cluster.study.values import Scalar
 from coldfleet.hostsim.spec.calibration import read_calibration
 from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.toml import check_values, find_line, key_lines, read_toml
+from coldfleet.hostsim.spec.units import TIME
 from coldfleet.policies import POLICIES, Policy, PolicyError
 from coldfleet.policies.installed import installed, make
 
@@ -188,9 +190,11 @@ class _StudyReader:
         plan = Plan(**head, base=base, axes=axes, name=self.name, **made)
         try:
             _ = plan.cell_ids
+            check_sizes(plan)
             check_fleets(plan)
         except UserError as error:
             self.refuse(("where",) if where else (), str(error))
+        self.note_what_is_late(plan)
         if argument is not None:
             try:
                 counts = announced(plan.cell_count, "cells compared with the argument")
@@ -218,6 +222,19 @@ class _StudyReader:
         for name in filter(None, _as_list(values.get("fleet.arrivals"))):
             named[name] = self.find_data(name, "fleet.arrivals", find_arrivals)
         return named
+
+    def note_what_is_late(self, plan: Plan) -> None:
+        """Says which guests of a table and which outages no run sees."""
+        spec = plan.cell(0).spec
+        until_ns = max(map(int, plan.values("ticks"))) * spec.tick_ns
+        run = f"the run of {TIME.format(until_ns)}"
+        for name, each in plan.data.items():
+            if each.classes and (missed := guests_outside(each.fetch(), until_ns)):
+                told = f"{missed:,} of {counted(each.rows, 'guest')} of {name}"
+                self.note(self.place_of("fleet.arrivals"), f"{told} start after the end of {run} or end before it")
+        for name, out in spec.fleet.outage.items():
+            if out.at > until_ns and (path := f"fleet.outage.{name}.at") not in plan.varied:
+                self.note(self.place_of(path), f"this outage begins at {TIME.format(out.at)}, after the end of {run}")
 
     def find_data(self, name: str, path: str, find: Callable[[str, Path], StudyData]) -> StudyData:
         """The file that a key names."""
@@ -470,7 +487,7 @@ class _StudyReader:
             return f": add a table [{path[0]}]"
         if path[0] in _OTHER_TABLES and len(path) > 1:
             return f": set it in [{'.'.join(path[:-1])}]"
-        table = f"in [{path[0]}]" if len(path) > 1 else "at the top of the file"
+        table = f"in [{'.'.join(path[:-1])}]" if len(path) > 1 else "at the top of the file"
         return f": set it {table} or in [grid]"
 
     def suggest(self, name: str, known: list[str]) -> str:

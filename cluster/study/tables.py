@@ -212,7 +212,16 @@ class Guest(Table):
     page_cache: PageCache = PageCache()
 
     @model_validator(mode="after")
-    def _check_protection(self) -> Self:
+    def _check_size(self) -> Self:
+        return self.sized()
+
+    def sized(self) -> Self:
+        """The same once all is checked and reckoned that its size decides; raises :class:`UserError`."""
+        self._check_protection()
+        self._count_accesses()
+        return self
+
+    def _check_protection(self) -> None:
         pages = self.memory + self.page_cache.memory
         for key in ("memory_min", "memory_low", "memory_high"):
             if getattr(self, key) > pages:
@@ -225,10 +234,8 @@ class Guest(Table):
                     f"memory_high {MEMORY.format(self.memory_high)} is not above {key} "
                     f"{MEMORY.format(getattr(self, key))}: a guest would reclaim what is to be left to it"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _count_accesses(self) -> Self:
+    def _count_accesses(self) -> None:
         """Either of the two keys for accesses decides the other."""
         pages = self.memory + self.page_cache.memory
         accesses = round(self.accesses_per_page * pages)
@@ -253,7 +260,6 @@ class Guest(Table):
                 "different things: give one of the two"
             )
         check_burst(self.workload, parse_load(self.workload.load_table), self.accesses_per_tick)
-        return self
 
 
 class Nested(Table):

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import Any
 
 import numpy as np
 import pytest
 
 import coldfleet
-from coldfleet.cluster.answers.sizing_over_time import FleetOverTime
+from coldfleet.cluster.answers.sizing import DramAccount, kind_of, memory_of
+from coldfleet.cluster.answers.sizing_over_time import FleetOverTime, PeakHosts, _outages
 from coldfleet.cluster.answers.slo import parse_slo
 from coldfleet.cluster.answers.study_capacity import CapacityAnswer
+from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.study.fleet import requested_guests
 from coldfleet.cluster.study.model import merge
 from coldfleet.cluster.study.placement import HostResources
 from coldfleet.cluster.study.reader import read_study
-from coldfleet.cluster.study.timeline import place_in_time
+from coldfleet.cluster.study.timeline import HostOutage, place_in_time
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import Epoch, GuestResult, HostResult, HostSpec
 from coldfleet.policies import Policy
+from tests.reference.fleet import Fleet as PlainFleet
+from tests.reference.fleet import Out, Vm
 
 HOUR = 3600 * 10**9
 STUDY: dict[str, Any] = {
@@ -107,6 +112,25 @@ def test_an_answer_has_its_peak_and_its_moment(monkeypatch: pytest.MonkeyPatch) 
     assert "gets no place at hour" in policy.binding_moment
     assert policy.binding_moment in policy.sentence
     assert policy.checked
+    assert 1 < policy.checked_hosts <= policy.hosts
+    assert f"Checked by a run of all its {policy.checked_hosts} hosts" in policy.sentence
+    assert "fault_rate_p99<10% is met there, with" in policy.sentence
+
+
+def test_a_budget_that_is_too_small_for_all_hosts_checks_the_fullest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", SyntheticHost(1.5, 0.0))
+    plan = read_study(STUDY)
+    fleet = FleetOverTime.over_time(plan)
+    count = fleet.hosts_needed(DramAccount((1.0,), (1.0,), {}, {}, 1.0))
+    assert isinstance(count, PeakHosts)
+    assert count.hosts > 2
+    slos = [parse_slo("fault_rate<10%")]
+    all_of_it, first = (fleet.check(plan.run(0), count, seconds, slos) for seconds in (math.inf, 0.0))
+    assert all_of_it.hosts == all_of_it.of == len(count.placed) > 1
+    assert all_of_it.slos == ("fault_rate<10% is met there, with 5%",)
+    assert (first.hosts, first.of, first.slos) == (1, all_of_it.of, ())
+    assert "1 of its 3 hosts, the fullest at the peak, as the budget is too small for more" in first.text
+    assert first.guests == len(count.placed[0].lives)
 
 
 def test_more_hosts_are_needed_than_may_fail() -> None:
@@ -137,22 +161,106 @@ def test_a_percentile_is_of_guest_time() -> None:
     assert parse_slo("refaults_mean<1").value(rows) == pytest.approx((98 + 5 + 9) / 100)
 
 
+@pytest.mark.parametrize("outages", [[], [(0, 2, 11, 13)], [(0, 1, 8, 0), (1, 1, 12, 14)]])
 @pytest.mark.parametrize("failures", [0, 1])
-def test_hosts_are_the_fewest_on_which_nobody_is_refused(failures: int) -> None:
-    plan = read_study({**STUDY, "overcommit": 1.5})
+def test_hosts_are_the_fewest_on_which_nobody_is_refused(
+    failures: int, outages: list[tuple[int, int, int, int]]
+) -> None:
+    out = {
+        f"o{n}": {"host": host, "count": count, "at": f"{at} h", "back": f"{back} h"}
+        for n, (host, count, at, back) in enumerate(outages)
+    }
+    plan = read_study(merge(STUDY, {"overcommit": 1.5, "fleet": {"outage": out}}))
     fleet = FleetOverTime.over_time(plan, failures=failures)
     for run, found in zip(fleet.runs, fleet._without, strict=True):
         requests = [request for request, _ in requested_guests(run)]
 
         def refused(hosts: int, requests: Any = requests, run: Any = run) -> int:
             rooms = [HostResources(8192, 32)] * hosts
-            lives = place_in_time(rooms, requests, "best-fit", lambda *who: b"", (), 24 * HOUR)
+            out = [HostOutage(h, h + count, at * HOUR, at * HOUR, back * HOUR) for h, count, at, back in outages]
+            lives = place_in_time(rooms, requests, "best-fit", lambda *who: b"", out, 24 * HOUR)
             return sum(bool(life.refused) for life in lives)
 
-        fewest = next(hosts for hosts in range(1, 100) if not refused(hosts))
+        fewest = next(hosts for hosts in range(2, 100) if not refused(hosts))
         assert fewest <= found.hosts <= fewest + failures + 1
         assert failures or found.hosts == fewest
         assert found.hosts >= math.ceil(max(found.alone))
+
+
+def test_outages_ask_for_hosts_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = merge(STUDY, {"fleet": {"outage": {"update": {"count": 2, "at": "10 h", "back": "16 h"}}}})
+    counts = [FleetOverTime.over_time(read_study(each)).hosts for each in (STUDY, study)]
+    assert counts[0] < counts[1] <= counts[0] + 2
+    count = FleetOverTime.over_time(read_study(study)).hosts_needed(DramAccount((1.0,), (1.0,), {}, {}, 1.0))
+    assert isinstance(count, PeakHosts)
+    assert count.binding == "outages"
+    assert "during fleet.outage.update" in count.moment
+
+
+def test_as_many_hosts_are_out_on_fewer_hosts() -> None:
+    outages = {"a": {"host": 4, "count": 2, "at": "1 h", "back": "5 h"}, "b": {"host": 1, "at": "2 h"}}
+    hosts = {"node": {"count": 6, "memory": "32 MiB", "cpus": 8}}
+    fleet = read_study(merge(STUDY, {"fleet": {"host": hosts, "outage": outages}})).cell(0).spec.fleet
+    for many in range(1, 8):
+        for hour, wanted in ((0, 0), (1, 2), (3, 3), (6, 1)):
+            out = {
+                host
+                for each in _outages(fleet, many)
+                for host in range(each.first, each.end)
+                if each.at_ns <= hour * HOUR and (not each.back_ns or hour * HOUR < each.back_ns)
+            }
+            assert len(out) == min(wanted, many)
+            assert out <= set(range(many))
+
+
+@pytest.mark.slow
+def test_a_real_answer_is_confirmed_at_the_answer_and_broken_one_step_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load by runs of other seeds; the hosts by the run that is the check, and by a plain simulation of events."""
+    asked: list[tuple[FleetOverTime, DramAccount, PeakHosts]] = []
+    needed = FleetOverTime.hosts_needed
+
+    def noted(self: FleetOverTime, account: DramAccount, most_guests: float = 0.0) -> Any:
+        count = needed(self, account, most_guests)
+        assert isinstance(count, PeakHosts)
+        asked.append((self, account, count))
+        return count
+
+    monkeypatch.setattr(FleetOverTime, "hosts_needed", noted)
+    outage = {"power": {"host": 1, "at": "11 h", "back": "15 h"}}
+    more = {"host": {"node": {"count": 7}}, "guest": {"web": {"arrivals": {"per_hour": 5.0}}}}
+    study = merge(STUDY, {"nested_ratio": 0.25, "fleet": {"outage": outage, **more}})
+    text = "fault_rate_mean<20%"
+    answer = coldfleet.capacity(study, text, low=2.0, high=4.0, step=0.1, executor="serial", budget=100_000)
+    (policy,) = answer.policies
+    best, broken = policy.interval
+    assert best is not None
+    assert broken is not None
+    assert broken - best <= 0.2 + 1e-9
+    slo = parse_slo(text)
+    for load, is_met in ((best, True), (broken, False)):
+        plan = read_study({**study, "overcommit": load, "seed": 99, "replicates": 20})
+        rates = [slo.value(simulate_run(run)["guests"]) for run in plan.runs()]
+        assert (statistics.fmean(rates) <= slo.bound) is is_met, (load, rates)
+    assert policy.checked
+    assert policy.checked_hosts == len(asked[-1][2].placed)
+    fleet, account, count = asked[-1]
+    assert count.hosts == policy.hosts
+    assert count.saved > 0
+    assert count.run is not None
+    room = fleet._usable(fleet.rooms[0], math.inf).amounts
+    requests = fleet.asked[count.run.replicate]
+    pages = [math.ceil(account.means.get(kind_of(guest), memory_of(guest)) * account.spread) for _, guest in requests]
+
+    def refusals(hosts: int) -> int:
+        guests = [
+            Vm(str(n), need, each.vcpus, each.start_ns or 0, each.end_ns, each.priority)
+            for n, ((each, _), need) in enumerate(zip(requests, pages, strict=True))
+        ]
+        out = Out(range(1 % hosts, 1 % hosts + 1), 11 * HOUR, 11 * HOUR, 15 * HOUR)
+        return len(PlainFleet([(room[0], room[1])] * hosts, guests, [out], "best-fit").run(24 * HOUR).refusals)
+
+    assert refusals(count.hosts) == 0
+    assert refusals(count.hosts - 1) > 0
 
 
 def test_a_fleet_over_time_needs_hosts_of_a_size_and_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

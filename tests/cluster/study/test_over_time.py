@@ -409,6 +409,8 @@ def test_nested_guests_are_the_same_share_of_those_that_are_there_at_any_time() 
         ({"fleet": {"guest": {"web": {"arrivals": {"mean_lifetime": "0 ns"}}}}}, "mean_lifetime is 0"),
         ({"fleet": {"arrivals": "gone.csv"}}, "no file 'gone.csv'"),
         ({"fleet": {"arrivals": "builtin:sqlite"}}, "unknown column"),
+        ({"fleet": {"arrivals": "x" * 300}}, "File name too long"),
+        ({"fleet": {"outage": {"a": {"host": 0}}}}, "fleet.outage.a.at is missing: set it in [fleet.outage.a]"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(change: dict[str, Any], said: str) -> None:
@@ -427,8 +429,11 @@ def test_what_cannot_be_is_said_in_one_line(change: dict[str, Any], said: str) -
         ("class,start_s,end_s\n", "has 0 guests"),
         ("class,start_s,end_s\nweb,1,1\n", "guest 1 of 1: it doesn't end after its start"),
         ("class,start_s,end_s\nweb,1,\nweb,nan,\n", "guest 2 of 2: start_s isn't a time"),
-        ("class,start_s,end_s\nweb,soon,\n", "no table of guests in Parquet or CSV"),
-        ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib isn't a multiple of 2 MiB"),
+        ("class,start_s,end_s\nweb,08:00,\n", "start_s has '08:00', not a number of seconds since the start"),
+        ("class,start_s,end_s,vcpus\nweb,1,,1.5\n", "vcpus has '1.5', not a whole number"),
+        ("class;start_s;end_s\nweb;1;\n", "separate them by commas"),
+        ("class,start_s,end_s\nweb front,1,\n", "guest 1 of 1: its class can't name a table"),
+        ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib isn't a multiple of 2, up to 4,194,302"),
         ("class,start_s,end_s,vcpus\nweb,1,,0\n", "vcpus are 1 to"),
         ("class,start_s,end_s,priority\nweb,1,,-1\n", "priority is 0 to"),
         ("class,start_s,end_s\nweb,1,\nwob,1,\n", "guests of the class 'wob': add [fleet.guest.wob]"),
@@ -441,6 +446,57 @@ def test_a_table_that_is_wrong_is_said_in_one_line(text: str, said: str, tmp_pat
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "of_class", "said"),
+    [
+        ("web,1,,2", {"memory_min": "4 MiB"}, "guest 2 of 2, of fleet.guest.web with 2 MiB: memory_min 4 MiB is more"),
+        ("web,1,,4194302", {}, "accesses in a tick; at most"),
+        ("web,1,,2", {"workload": {"kind": "trace", "file": "builtin:numpy"}}, "distinct pages, a guest 512"),
+    ],
+)
+def test_a_row_has_to_be_a_guest_that_its_class_allows(
+    row: str, of_class: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "guests.csv").write_text(f"class,start_s,end_s,memory_mib\nweb,1,,\n{row}\n")
+    classes = {"web": {"memory": "64 MiB", **of_class}, "db": {"count": 1}}
+    study = {**STUDY, "fleet": {**STUDY["fleet"], "arrivals": "guests.csv", "guest": classes}}
+    if "file" not in str(of_class):
+        study = {**study, "reclaim": {"mode": "host"}, "guest": {"memory": "2 MiB"}}
+    with pytest.raises(UserError, match=re.escape(said)):
+        read_study(study, tmp_path)
+
+
+def test_what_no_run_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "guests.csv").write_text("class,start_s,end_s\nweb,1,\nweb,86401,\nweb,-9,-1\n")
+    late = {"arrivals": "guests.csv", "outage": {"a": {"at": "30 h"}, "b": {"at": "3 h", "back": "4 h"}}}
+    read_study(merge(STUDY, {"fleet": late}), tmp_path)
+    assert capsys.readouterr().err.splitlines() == [
+        "coldfleet: study:fleet.arrivals: 2 of 3 guests of guests.csv start after the end of the run of 1 d or end "
+        "before it",
+        "coldfleet: study:fleet.outage.a.at: this outage begins at 30 h, after the end of the run of 1 d",
+    ]
+
+
+def test_a_file_is_called_as_the_study_calls_it(tmp_path: Path) -> None:
+    (tmp_path / "guests.csv").write_text("class,start_s,end_s\nweb,1,1\n")
+    uri = (tmp_path / "guests.csv").as_uri()
+    with pytest.raises(UserError, match=re.escape(f"fleet.arrivals: {uri}: guest 1 of 1")):
+        read_study(merge(STUDY, {"fleet": {"arrivals": uri}}))
+
+
+def test_it_says_why_nobody_has_a_place() -> None:
+    guests = {"web": {"memory": "64 MiB", "arrivals": {"per_hour": 1.0}}}
+    study = {**STUDY, "fleet": {**STUDY["fleet"], "guest": guests}, "replicates": 1}
+    with pytest.raises(UserError, match="guests refused, as no host had enough memory left"):
+        read_study(study)
+
+
+def test_guests_that_come_one_after_the_other_have_all_their_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coldfleet.cluster.study.lives.MAX_HOST_PAGES", 16_384)
+    with pytest.raises(UserError, match="guests that live on host 0 in the course of a run have 32,768"):
+        read_study(STUDY)
+
+
 def test_a_packed_table_is_refused_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "guests.csv.gz").write_bytes(gzip.compress(b"class,start_s,end_s\nweb,1,\n"))
     with pytest.raises(UserError, match="no table of guests in Parquet or CSV"):
@@ -450,12 +506,13 @@ def test_a_packed_table_is_refused_by_its_content(tmp_path: Path) -> None:
 def test_a_table_replaces_no_file(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("precious")
     with pytest.raises(UserError, match="exists already"):
-        write_guests(tmp_path / "there", [("web", 0.0, None, 0)])
+        write_guests(tmp_path / "there", [("web", 0.0, None, 0, "")])
     assert (tmp_path / "there").read_text() == "precious"
 
 
 def test_a_table_says_of_each_guest_what_its_class_does_not(tmp_path: Path) -> None:
-    rows = ["class,start_s,end_s,memory_mib,vcpus,priority", "web,-60,7200,,,", "web,1800,,8,4,2", "web,1801,1802,2,,"]
+    rows = ["class,start_s,end_s,memory_mib,vcpus,priority,name", "web,-60,7200,,,,", "web,1800,,8,4,2,vm-17"]
+    rows += ["web,1801,1802,2,,,"]
     (tmp_path / "guests.csv").write_text("\n".join(rows) + "\n")
     fleet = {"arrivals": "guests.csv", "guest": {"web": {"arrivals": {"per_hour": 0.0}}, "db": {"count": 1}}}
     study = merge({**STUDY, "guest": {"memory": "2 MiB", "accesses_per_page": 2.0}}, {"fleet": fleet})
@@ -466,5 +523,7 @@ def test_a_table_says_of_each_guest_what_its_class_does_not(tmp_path: Path) -> N
     }  # fmt: skip
     assert (guests["web-1"].memory_pages, guests["web-1"].vcpus, guests["web-1"].accesses_per_tick) == (2048, 4, 4096)
     assert (guests["web-0"].memory_pages, guests["web-0"].vcpus, guests["web-0"].accesses_per_tick) == (1024, 2, 2048)
+    lives = [row for row in rows_over_time(plan.run(0), lambda name: [])["lives"] if row["guest_class"] == "web"]
+    assert [row["own_name"] for row in lives] == ["", "vm-17", ""]
     last = all_lives(plan.run(0))[-1]
     assert (last.name, last.is_simulated, last.request.priority) == ("web-2", False, 0)
