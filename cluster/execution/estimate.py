@@ -11,13 +11,15 @@ import numpy as np
 
 from coldfleet.cluster.execution.batching import IN_FLIGHT, TARGET_S, count_batches, looks_long
 from coldfleet.cluster.execution.compiling import compiling_is_said
+from coldfleet.cluster.execution.over_time import rows_over_time
 from coldfleet.cluster.execution.progress import Reporter, Silent
 from coldfleet.cluster.execution.work import simulate_hosts, warm_up
 from coldfleet.cluster.execution.worker_memory import worker_bytes
 from coldfleet.cluster.results.parts import Rows, parquet_bytes
-from coldfleet.cluster.results.schemas import TABLES
+from coldfleet.cluster.results.schemas import RUN_TABLES, TABLES
 from coldfleet.cluster.stats.statistics import Mean, mean_interval
 from coldfleet.cluster.study.fleet import host_work, run_work
+from coldfleet.cluster.study.lives import all_lives
 from coldfleet.cluster.study.plan import Plan, Run
 
 SAMPLE_S = 20.0  # about, for all that is run
@@ -26,6 +28,7 @@ FEW_S = 5.0  # of work that Ray isn't worth starting for
 _RUN_S = 0.002  # of a run without accesses, about
 _ACCESS_S = 1 / 20e6  # of one more access, about
 _LOOKED_AT = 50  # runs
+_LIKE_OTHERS = 10_000  # rows of a table, from which the size of the others follows
 _LEAST_TICKS = 4  # of a host, if it has as many; in the first it fills its memory
 _MORE = 3  # times as many ticks the next time
 _RECEIPT_BYTES = 170  # a run's part of a line of the journal, measured
@@ -124,8 +127,12 @@ def _look_at(run: Run, patience_s: float, rng: np.random.Generator) -> _Sampled:
     seen.run_s = seconds * share
     seen.run_rows = {table: len(new) * share for table, new in seen.rows.items()}
     seen.run_rows |= {"cells": 1.0, "hosts": float(len(work))}
+    spec = run.cell.spec
     if seen.rows["epochs"]:
-        seen.run_rows["epochs"] = float(len(work) * len(run.cell.spec.output.rows(run.cell.spec.ticks)))
+        seen.run_rows["epochs"] = float(len(work) * len(spec.output.rows(spec.ticks)))
+    if spec.fleet.over_time:
+        seen.rows |= rows_over_time(run, lambda name: [], _LIKE_OTHERS)
+        seen.run_rows |= {"lives": len(all_lives(run)), "fleet": len(seen.rows["fleet"])}
     return seen
 
 
@@ -173,7 +180,7 @@ def _disk_bytes(rows: Rows, rows_of: dict[str, float], plan: Plan, run_s: float,
         batches = min(first, runs) + count_batches(runs - first, run_s, workers)
     total: float = _PLAN_BYTES + runs * (_RECEIPT_BYTES + _PLAN_ROW_BYTES) + batches * _BATCH_BYTES
     for table in filter(rows.get, TABLES):
-        files = runs if cut and table == "cells" else batches
+        files = runs if cut and table in RUN_TABLES else batches
         one, all_of_them = (len(parquet_bytes(table, [some])) for some in (rows[table][:1], rows[table]))
         row = (all_of_them - one) / max(len(rows[table]) - 1, 1)
         total += files * (one - row) + runs * rows_of[table] * row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,17 @@ EPOCH_COLUMNS = ("tick", "free_pages", *_DRAM, *_COUNTED)
 _Ints = npt.NDArray[np.int64]
 
 
-def rows_over_time(run: Run, epochs: Callable[[str], Sequence[int]]) -> Rows:
-    """The rows of the tables "lives" and "fleet" of a run; ``epochs``: a column of the epochs of all its hosts."""
+def rows_over_time(run: Run, epochs: Callable[[str], Sequence[int]], most: int | None = None) -> Rows:
+    """The rows of the tables "lives" and "fleet" of a run, or the first ones of each, if they are too many.
+
+    ``epochs``: a column of the epochs of all its hosts.
+    """
     if not run.cell.spec.fleet.over_time:
         return {}
     who = {**run_parameters(run), "cell_id": run.cell.cell_id, "replicate": run.replicate}
     has_epochs = run.cell.spec.output.epochs == "on"
     found = {"lives": _lives(run), "fleet": _fleet(run, epochs) if has_epochs else ()}
-    return {table: [{**who, **row} for row in rows] for table, rows in found.items()}
+    return {table: [{**who, **row} for row in islice(rows, most)] for table, rows in found.items()}
 
 
 def _lives(run: Run) -> Iterable[dict[str, Any]]:

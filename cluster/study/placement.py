@@ -61,25 +61,42 @@ class Hosts:
     def __init__(self, hosts: Sequence[HostResources], rule: str, rank: Callable[..., bytes]) -> None:
         self.pages = np.array([host.memory_pages for host in hosts], np.float64)
         self.vcpus = np.array([host.vcpus for host in hosts], np.float64)
-        self.closed = np.zeros(len(hosts), np.int64)  # how many outages there are, which keep guests from it
+        self.closed = np.zeros(len(hosts), bool)  # by outages, which keep guests from it
+        self._outages = np.zeros(len(hosts), np.int64)
         self._rule = rule
         self._rank = rank
 
     def put(self, request: Request) -> int:
         """Puts a guest on a host and returns which; -1: none has room."""
-        room = np.flatnonzero((request.memory_pages <= self.pages) & (request.vcpus <= self.vcpus) & (self.closed == 0))
-        if not len(room):
+        host = self._best(request)
+        if not self._fits(request, host):
             return -1
-        if self._rule == "random":
-            chosen = int.from_bytes(self._rank(request.name, request.number)) % len(room)
-        elif self._rule == "first-fit":
-            chosen = 0
-        else:
-            chosen = int((np.argmin if self._rule == "best-fit" else np.argmax)(self.pages[room]))
-        host = int(room[chosen])
         self.pages[host] -= request.memory_pages
         self.vcpus[host] -= request.vcpus
         return host
+
+    def _fits(self, request: Request, host: int) -> bool:
+        return bool(
+            self.pages[host] >= request.memory_pages and self.vcpus[host] >= request.vcpus and not self.closed[host]
+        )
+
+    def _best(self, request: Request) -> int:
+        """The host that the rule chooses; one without room if all are."""
+        if self._rule == "worst-fit" and self._fits(request, host := int(self.pages.argmax())):
+            return host  # in most cases
+        fits = (self.pages >= request.memory_pages) & (self.vcpus >= request.vcpus) & ~self.closed
+        if self._rule == "random" and len(room := fits.nonzero()[0]):
+            return int(room[int.from_bytes(self._rank(request.name, request.number)) % len(room)])
+        if self._rule == "best-fit":
+            return int(np.where(fits, self.pages, np.inf).argmin())
+        if self._rule == "worst-fit":
+            return int(np.where(fits, self.pages, -1.0).argmax())
+        return int(fits.argmax())
+
+    def close(self, first: int, end: int, outages: int) -> None:
+        """These hosts have so many outages more, or fewer."""
+        self._outages[first:end] += outages
+        self.closed = self._outages > 0
 
     def take(self, request: Request, host: int) -> None:
         """Takes a guest from its host."""
@@ -88,7 +105,7 @@ class Hosts:
 
     def why_not(self, request: Request) -> str:
         """What keeps a guest from a host, one of REFUSALS."""
-        is_open = self.closed == 0
+        is_open = ~self.closed
         has_memory, has_vcpus = (request.memory_pages <= self.pages) & is_open, (request.vcpus <= self.vcpus) & is_open
         if not is_open.any():
             return "outage"

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import count
+from typing import NamedTuple
 
 from coldfleet.cluster.study.placement import HostResources, Hosts, Request, place
 
@@ -32,8 +33,7 @@ class HostOutage:
     back_ns: int
 
 
-@dataclass(frozen=True)
-class Life:
+class Life(NamedTuple):
     """A guest on a host, or its refusal.
 
     ``request``: its place among the requests. ``number``: 0 for its first life, 1 for that after it lost a host.
@@ -112,7 +112,7 @@ class _Timeline:
             elif kind is _Kind.EMPTY:
                 self._empty(outages[who], now)
             else:
-                self._hosts.closed[outages[who].first : outages[who].end] += 1 if kind is _Kind.CLOSE else -1
+                self._hosts.close(outages[who].first, outages[who].end, 1 if kind is _Kind.CLOSE else -1)
 
     def _add(self, time: int, kind: _Kind, who: int, priority: int = 0) -> None:
         heapq.heappush(self._events, (time, kind, priority, next(self._turn), who))
@@ -121,10 +121,10 @@ class _Timeline:
         request = self._requests[life.request]
         host = self._hosts.put(request)
         if host != REFUSED:
-            self._begin(replace(life, host=host))
+            self._begin(life._replace(host=host))
             return
         why = self._hosts.why_not(request)
-        self.lives.append(replace(life, end_ns=life.start_ns, ended="refused", refused=why))
+        self.lives.append(life._replace(end_ns=life.start_ns, ended="refused", refused=why))
 
     def _begin(self, life: Life) -> None:
         self._on[life.host][len(self.lives)] = None
@@ -137,7 +137,7 @@ class _Timeline:
         if number in self._on[life.host]:  # else it lost its host before
             del self._on[life.host][number]
             self._hosts.take(self._requests[life.request], life.host)
-            self.lives[number] = replace(life, ended="left")
+            self.lives[number] = life._replace(ended="left")
 
     def _empty(self, out: HostOutage, now: int) -> None:
         """Whoever is still on these hosts starts anew elsewhere, those of a higher priority first."""
@@ -146,7 +146,7 @@ class _Timeline:
             life = self.lives[number]
             del self._on[life.host][number]
             self._hosts.take(self._requests[life.request], life.host)
-            self.lives[number] = replace(life, end_ns=now, ended="outage")
+            self.lives[number] = life._replace(end_ns=now, ended="outage")
         for number in sorted(lost, key=lambda n: (self._requests[self.lives[n].request].priority, n)):
             life = self.lives[number]
             end_ns = self._requests[life.request].end_ns
