@@ -24,6 +24,7 @@ from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES
 from coldfleet.hostsim.spec.errors import UserError
 
 MAX_PLACING_S = 60.0
+KEPT_FLEETS = 4  # that a process remembers
 
 
 class HostedLife(NamedTuple):
@@ -155,7 +156,7 @@ class _Placed(NamedTuple):
     hosts: list[PlacedHost]
 
 
-@lru_cache(maxsize=4)  # the shards of a large run ask for it one after the other
+@lru_cache(maxsize=KEPT_FLEETS)  # the shards of a large run ask for it one after the other
 def _placed(placing: _Placing) -> _Placed:
     """Raises :class:`UserError` if there is no room for a guest that has to be there, or none is there at all.
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from coldfleet.cluster.execution.worker_memory import BASELINE_PAGE_BYTES, PAGE_BYTES, worker_bytes
-from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.execution.worker_memory import (
+    BASE_BYTES,
+    BASELINE_PAGE_BYTES,
+    LIFE_BYTES,
+    OTHER_REPLICATES,
+    PAGE_BYTES,
+    worker_bytes,
+)
+from coldfleet.cluster.study.lives import KEPT_FLEETS, all_hosts, all_lives
+from coldfleet.cluster.study.plan import Plan, Run
+from coldfleet.cluster.study.reader import read_study
 from coldfleet.cluster.study.values import Scalar
 
+DAY = Path(__file__).parents[3] / "configs" / "fleet_day.toml"
 _CODE = """
 import json, sys
 from pathlib import Path
@@ -65,6 +78,19 @@ def test_a_sampled_host_asks_for_what_is_simulated_of_it() -> None:
     whole, sampled = study(64, "16 GiB"), study(64, "16 GiB", **SAMPLED)
     assert declared_bytes(whole) > 16 << 30
     assert declared_bytes(sampled) < 1 << 30
+
+
+@pytest.mark.parametrize("rule", ["first-fit", "worst-fit"])
+def test_guests_that_come_and_go_are_asked_for_in_other_replicates_too(rule: str) -> None:
+    plan = read_study({**tomllib.loads(DAY.read_text()), "replicates": 20})
+    plan = replace(plan, base={**plan.base, "fleet.placement": rule})
+    first, *others = (
+        max(sum(each.request.memory_pages for each in host.lives) for host in all_hosts(Run(-1, plan.cell(0), number)))
+        for number in range(20)
+    )
+    bytes_of_lives = worker_bytes(plan) - BASE_BYTES - first * OTHER_REPLICATES * PAGE_BYTES
+    assert bytes_of_lives == KEPT_FLEETS * LIFE_BYTES * len(all_lives(plan.run(0)))
+    assert max(others) <= first * OTHER_REPLICATES
 
 
 def test_files_and_the_memory_without_limits_of_a_clock_are_asked_for() -> None:

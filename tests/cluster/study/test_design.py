@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.study.constraint import read_constraint
 from coldfleet.cluster.study.design import Choice, Range, sample
+from coldfleet.cluster.study.model import merge
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.questions import study_for
 from coldfleet.cluster.study.reader import read_study
@@ -41,6 +44,9 @@ ZIP = """
 overcommit = [1.2, 1.5, 2]
 "guest.memory" = ["16 MiB", "8 MiB", "4 MiB"]
 """
+
+
+DAY = Path(__file__).parents[3] / "configs" / "fleet_day.toml"
 
 
 @pytest.fixture
@@ -326,6 +332,20 @@ pcpus = 8
 policy = ["evict-only", "lockless-6.15"]
 nested_ratio = [0, 0.5]
 """
+
+
+def test_an_estimate_of_disk_counts_lives_and_fleet(tmp_path: Path, fake_engine: list[HostSpec]) -> None:
+    from coldfleet.cluster.execution.estimate import _look_at, estimate
+
+    tree = tomllib.loads(DAY.read_text())
+    plan = read_study(merge(tree, {"replicates": 1, "output": {"epochs": "on", "every_ticks": 1}}))
+    found = estimate(plan, 3)
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    rows = _look_at(plan.run(0), 0.0, np.random.default_rng(1)).run_rows
+    for table in ("lives", "fleet"):
+        assert results.table(table).num_rows == rows[table] * plan.cell_count > 100
+    size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert found.disk_bytes == pytest.approx(size, rel=0.3)
 
 
 @pytest.mark.parametrize("name", ["clocked", "fleet"])
