@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 from coldfleet.cluster.commands.execution import Address, At, ExecutorName, ExecutorOption, Runs, Workers
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.study_capacity import CapacityAnswer, PolicyCapacity
+    from coldfleet.cluster.answers.study_capacity import Bottleneck, CapacityAnswer, PolicyCapacity
 
 
 def capacity(
@@ -93,8 +94,7 @@ def _print(answer: CapacityAnswer) -> None:
     output.print_paragraph(answer.title or answer.study)
     output.print_paragraph(f"the largest {answer.vary} at which {' and '.join(answer.slos)}")
     output.print_text("")
-    peak = ("peak",) if any(each.peak_hour is not None for each in answer.policies) else ()
-    numbers = (answer.vary, "border", "hosts", *peak, "DRAM used", "DRAM saved")
+    numbers = (answer.vary, "border", "hosts", "DRAM used", "DRAM saved")
     table = output.make_table("policy", *numbers, "limited by", numbers=numbers)
     for each in answer.policies:
         table.add_row(
@@ -104,10 +104,9 @@ def _print(answer: CapacityAnswer) -> None:
             if each.interval == (None, None)
             else " to ".join("?" if e is None else f"{e:g}" for e in each.interval),
             "-" if each.hosts is None else str(each.hosts),
-            *("-" if each.peak_hour is None else f"hour {each.peak_hour:.1f}" for _ in peak),
             "-" if each.capacity is None else memory_text(each.dram_used_pages),
             "-" if each.capacity is None else _saved(each),
-            f"{each.binding.slo}: {each.binding.who}" if each.binding else "",
+            _limit(each.binding, answer.slos) if each.binding else "",
         )
     output.print_rich(table)
     output.print_text("")
@@ -120,6 +119,11 @@ def _print(answer: CapacityAnswer) -> None:
     output.print_paragraph(f"borders with {answer.confidence:g} % confidence; {fills}")
     if answer.placement_binds:
         output.print_paragraph(answer.placement_binds)
+
+
+def _limit(found: Bottleneck, slos: Sequence[str]) -> str:
+    """Who stands in the way of more, and by which SLO, if there are several."""
+    return found.who if slos == (found.slo,) else f"{found.slo}: {found.who}"
 
 
 def _saved(found: PolicyCapacity) -> str:

@@ -23,7 +23,7 @@ from coldfleet.cluster.results.parts import Rows, write_part
 from coldfleet.cluster.results.row_laws import check_rows
 from coldfleet.cluster.results.schemas import TABLES, run_parameters
 from coldfleet.cluster.results.storage import Storage
-from coldfleet.cluster.study.fleet import build_fleet, build_hosts
+from coldfleet.cluster.study.fleet import build_fleet, unlike_hosts
 from coldfleet.cluster.study.model import CellSpec, quantity_at
 from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.values import Scalar
@@ -198,7 +198,7 @@ def warm_up_shapes(plan: Plan) -> tuple[HostSpec, ...]:
     )
     shapes: dict[HostSpec, None] = {}
     first = plan.run(0)  # of the others, constraints may have left nothing
-    for run, hosts in ((first, build_hosts(first)), *_possible_runs(few)):
+    for run, hosts in ((first, unlike_hosts(first)), *_possible_runs(few)):
         shapes.update((tiny, None) for host in hosts for tiny in _tiny(host, run.cell.spec))
     return tuple(shapes)
 
@@ -208,7 +208,7 @@ def _possible_runs(plan: Plan) -> Iterator[tuple[Run, list[HostSpec]]]:
     for number in range(plan.cell_count):
         with suppress(UserError):
             run = plan.run(number)
-            yield run, build_hosts(run)
+            yield run, unlike_hosts(run)
 
 
 def _kinds(paths: tuple[str, ...], rows: Iterable[tuple[Scalar, ...]]) -> tuple[tuple[Scalar, ...], ...]:

@@ -75,6 +75,17 @@ def build_hosts(run: Run) -> list[HostSpec]:
     return [host.spec for host in build_fleet(run)]
 
 
+def unlike_hosts(run: Run) -> list[HostSpec]:
+    """A host of each sort that a run has, by the classes of its guests and whether they come and go."""
+    if not run.cell.spec.fleet.guest:
+        return build_hosts(run)
+    sorts: dict[object, PlacedHost] = {}
+    for host in all_hosts(run):
+        guests = {(e.request.name, e.request.vcpus, min(e.arrives, 2), e.leaves > 0) for e in host.lives}
+        sorts.setdefault((host.host_class, frozenset(guests)), host)
+    return [host.spec for host in build_placed(run, sorts.values())]
+
+
 def host_work(run: Run) -> list[float]:
     """How much work each host of a run is: the accesses of its guests that are simulated, from tick 1 on."""
     spec = run.cell.spec
