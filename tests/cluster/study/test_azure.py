@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,14 +73,21 @@ def test_printed_fleet_is_a_study_that_fits(
     [(["nowhere.sqlite"], "nowhere.sqlite: no such file"), (["TEXT"], "not a packing trace"),
      (["TRACE", "--machine", 9], "has no machine 9: one of 0, 1"), (["TRACE", "--at", -20], "is alive on day -20"),
      (["EMPTY"], "table vm has no column"), (["--memory", "1 GB"], "did you mean 'GiB'"),
-     (["--cpus", 1, "--vcpus-per-cpu", 1, "--seed", 3], "can't take a guest of")],
+     (["--cpus", 1, "--vcpus-per-cpu", 1, "--seed", 3], "can't take a guest of"),
+     (["--cpus", 9_999], "less than or equal to 8192"), (["--overcommit", "inf"], "less than or equal to 100"),
+     (["TRACE", "--at", "nan"], "--at nan: it should be a number"), (["--memory", "9 TiB"], "to less than 8 TiB"),
+     (["--guests", 1_000_000, "--memory", "4 MiB", "--cpus", 8, "--vcpus-per-cpu", 1], "at most 100,000 are"),
+     (["TWICE"], "vmType has vmTypeId 11 twice for machine 0")],
 )  # fmt: skip
 def test_mistake_is_one_line(
     arguments: list[object], expected: str, trace: Path, tmp_path: Path, coldfleet: Callable[..., Said]
 ) -> None:
     (tmp_path / "TEXT").write_text("hello, " * 100)
     sqlite3.connect(tmp_path / "EMPTY").execute("CREATE TABLE x (y)").connection.close()
-    places = {"TRACE": trace, "TEXT": tmp_path / "TEXT", "EMPTY": tmp_path / "EMPTY"}
+    shutil.copy(trace, tmp_path / "TWICE")
+    with closing(sqlite3.connect(tmp_path / "TWICE")) as db, db:
+        db.execute("INSERT INTO vmType VALUES (5, 11, 0, 0.5, 0.5, 0, 0, 0)")
+    places = {name: tmp_path / name for name in ("TEXT", "EMPTY", "TWICE")} | {"TRACE": trace}
     said = coldfleet("fleet", *(places.get(str(argument), argument) for argument in arguments))
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert expected in said.err

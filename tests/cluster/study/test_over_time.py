@@ -132,6 +132,7 @@ def assert_week(results: Results, made: list[Vm], hosts: int) -> None:
     """The tables of a week are those of a plain simulation."""
     theirs = PlainFleet([(HOST_MIB * 256, HOST_VCPUS)] * hosts, made, [], "best-fit").run(7 * 86_400)
     lives = results.table("lives").to_pylist()
+    assert len({row["own_name"] for row in lives} - {""}) == len(made)
     there = [row for row in lives if not row["refused"]]
     assert [(max(row["start_s"], 0.0), row["name"], row["place"]) for row in there] == theirs.arrivals
     refusals = [(max(row["start_s"], 0.0), row["name"], row["refused"]) for row in lives if row["refused"]]
