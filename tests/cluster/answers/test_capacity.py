@@ -261,7 +261,7 @@ def test_what_is_not_known_is_a_dash(study: Path, coldfleet: Command, monkeypatc
     monkeypatch.setattr("coldfleet.cluster.answers.study_capacity.find_capacities", nothing)
     said = coldfleet(*ask, "--slo", "fault_rate<18%")
     (row,) = re.findall(r"(?m)^evict-only .*", said.out.partition(":")[0])
-    assert row.split()[1:] == ["-", "-", "-", "-"]
+    assert row.split()[1:] == ["-", "-", "-", "-", "-"]
     assert "nothing is certain" in said.out
 
 
