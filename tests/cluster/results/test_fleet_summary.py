@@ -55,7 +55,7 @@ def test_every_life_is_placed_or_moved_or_refused_and_the_peak_is_the_fullest_mo
 
 
 def test_the_line_stands_below_the_summary_in_its_json_in_the_report_and_after_a_run(
-    tmp_path: Path, fake_engine: list[HostSpec], coldfleet: Callable[..., Said]
+    tmp_path: Path, fake_engine: list[HostSpec], coldfleet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = read_study(merge(STUDY, {**BUSY, "output": {"epochs": "on"}}))
     results = sweep(plan, tmp_path / "out", SerialExecutor())
@@ -72,6 +72,9 @@ def test_the_line_stands_below_the_summary_in_its_json_in_the_report_and_after_a
     said = coldfleet("run", tmp_path / "out", "--cell", plan.cell_ids[0])
     assert "guests of a run: " in said.out
     assert "moved to another host; at the fullest" in " ".join(said.out.split())
+    monkeypatch.setattr("coldfleet.cluster.report.page._watch", lambda *_: None)  # the engine is a fake
+    assert coldfleet("report", tmp_path / "out", "--out", tmp_path / "report.html").code == 0
+    assert f'<p id="fleet-line">{summary.text}.</p>' in (tmp_path / "report.html").read_text()
 
 
 def test_a_study_of_guests_that_stay_has_no_such_line(study_text: str, tmp_path: Path) -> None:
