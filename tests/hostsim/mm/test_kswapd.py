@@ -8,6 +8,7 @@ import pytest
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.engine.state import ACCESS_WRITE
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
+from coldfleet.hostsim.mm.kswapd import NOBODY
 from coldfleet.policies import get_policy
 
 MARKS = Watermarks(low=200, high=260, goal=320)
@@ -132,7 +133,7 @@ def test_the_batch_after_an_aging_ends_a_visit_of_kswapd_since_7_3() -> None:
     memory.let_kswapd_take_time()
     write(memory, 0, 0, 3800)
     looked_at, agings = [0], [0]
-    for _ in memory.balance_in_parts():
+    while memory.balance_part() != NOBODY:
         events = memory.events(0)
         looked_at.append(int(events["pgscan"] + events["pgrefill"]))
         agings.append(int(events["agings"]))
