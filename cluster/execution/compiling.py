@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
-COMPILING = "compiling the kernels, half a minute or more; later runs find them ready"
+COMPILING = "compiling the simulator, half a minute or more; later runs find it ready"
 _LOOK_AFTER_S = 5.0  # before, nothing is worth importing the compiler for, which takes a second
 _LOOK_EVERY_S = 1.0
 

@@ -126,7 +126,7 @@ def explain(
     limit = spec.limit_pages or spec.memory_pages
     passes = 1 if page is not None else 2
     ticks = announced(passes * sum(run.cell.spec.ticks + 1 for run in runs), "ticks simulated")
-    why = "asked for"
+    why = "as given"
     if page is None:
         page, why = choose([_follow(results, run, host, guest, None, ticks) for run in runs], limit)
     found = []

@@ -74,7 +74,7 @@ def test_a_page_of_a_timed_run_has_a_life_too(tmp_path: Path, coldfleet: Command
 def test_json_has_everything(swept: Results, coldfleet: Command) -> None:
     said = coldfleet("explain", swept.storage, nested_cell(swept.plan), "--guest", 1, "--page", "0x10", "--json")
     life = json.loads(said.out)
-    assert (life["guest"], life["page"], life["why"]) == (1, 16, "asked for")
+    assert (life["guest"], life["page"], life["why"]) == (1, 16, "as given")
     assert life["touches"][0]["when"] == {"tick": 0, "access": 16}
     evictions = [moment for moment in life["moments"] if moment["before"]["present"] > moment["after"]["present"]]
     assert len(evictions) == len(life["evictions"])
