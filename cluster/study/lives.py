@@ -118,9 +118,10 @@ def _check_pages(hosts: Sequence[PlacedHost], sample: int) -> None:
 
 
 def _fleet_of(cell: Cell) -> tuple[object, ...]:
-    """All that decides who lives where, but seed and replicate."""
+    """All that decides who lives where, but seed and replicate; a plan without its files has made-up guests."""
     spec, fleet = cell.spec, cell.spec.fleet
-    time = (spec.ticks, spec.tick_ns, fleet.arrivals and cell.data[fleet.arrivals].sha256) if fleet.over_time else ()
+    table = (cell.data[fleet.arrivals].sha256, bool(cell.data[fleet.arrivals].where)) if fleet.arrivals else ()
+    time = (spec.ticks, spec.tick_ns, *table) if fleet.over_time else ()
     return spec.overcommit, spec.host.hugetlb, str(spec.host_classes), fleet.model_dump_json(), *time
 
 

@@ -70,7 +70,7 @@ class Memslot:
     ``huge_pages``: the first touch of 2 MiB of the memslot gets a huge page where there is room for one
     (transparent_hugepage); ``huge_reclaims``: it reclaims for it, ``huge_wakes``: it wakes kswapd for it (defrag).
     HostMemory says where that is so. ``l1_huge``: the page tables that the shadow MMU shadows have huge pages, too.
-    ``split_share``: of its 2 MiB, evenly spread, the share that KVM maps by small SPTEs even where they are huge pages.
+    ``split_share``: the share of its 2 MiB, evenly spread over all guests, that KVM maps by small SPTEs in any case.
     ``online``: the guest is there from the start; else it comes with HostMemory.arrive.
     """
 
@@ -250,8 +250,8 @@ class HostMemory:
             mm["huge_pages"], mm["huge_reclaims"] = slot.huge_pages, slot.huge_reclaims
             mm["huge_wakes"], mm["l1_huge"] = slot.huge_wakes, slot.l1_huge
             if slot.huge_pages and slot.kvm:
-                split = np.floor(np.arange(tables[g] + 1) * slot.split_share)
-                start = first // PTRS_PER_PTE
+                start, before = first // PTRS_PER_PTE, sum(tables[:g])
+                split = np.floor(np.arange(before, before + tables[g] + 1) * slot.split_share)
                 self.machine.huge[start : start + tables[g]] = np.where(np.diff(split) > 0, SPLIT_SPTES, 0)
             mm["ra_pages"] = slot.readahead_pages
             mm["ra_prev"] = -1

@@ -117,6 +117,20 @@ def _ask_head(m: Machine, g: int, table: int, site: int) -> bool:
     return young
 
 
+@compiled
+def _give_back(m: Machine, table: int) -> None:
+    """What the TDP MMU's small SPTEs said, and nobody cleared, is theirs again: of the first that is there."""
+    first = table * WORDS_PER_TABLE
+    if not m.bits[first, TDP] & ~m.bits[first, TDP_MAPPED]:
+        return
+    m.bits[first, TDP] = _NONE
+    for word in range(first, first + WORDS_PER_TABLE):
+        mapped = m.bits[word, TDP_MAPPED]
+        if mapped:
+            m.bits[word, TDP] = mapped & (~mapped + HEAD)
+            return
+
+
 @apart(int64, int64, int64, needed=lambda m: len(m.huge) != 0)
 def ask_huge(m: Machine, g: int, table: int, site: int) -> bool:
     """Is a huge page young: one call for all of it, with what KVM's SPTEs say, however small they are."""
@@ -128,6 +142,7 @@ def ask_huge(m: Machine, g: int, table: int, site: int) -> bool:
     if m.huge[table] & SPLIT_SPTES:
         more = max(_mapped(m, table, TDP_MAPPED) - 1, 0)
         m.events[g].split_sptes += (m.sites[g, site, CALLS] - calls) * more
+        _give_back(m, table)
     return young
 
 

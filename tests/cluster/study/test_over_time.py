@@ -467,6 +467,15 @@ def test_a_row_has_to_be_a_guest_that_its_class_allows(
         read_study(study, tmp_path)
 
 
+def test_who_lives_where_is_not_taken_from_a_plan_without_its_files(tmp_path: Path) -> None:
+    (tmp_path / "guests.csv").write_text("class,start_s,end_s\nweb,1,\nweb,2,\nweb,3,7000\n")
+    plan = read_study(merge(STUDY, {"fleet": {"arrivals": "guests.csv"}, "replicates": 6}), tmp_path)
+    wanted = [all_lives(plan.run(number)) for number in range(6)]  # more than are remembered
+    for number, lives in enumerate(wanted):
+        assert all_lives(plan.without_files().run(number)) != lives
+        assert all_lives(plan.run(number)) == lives
+
+
 def test_what_no_run_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "guests.csv").write_text("class,start_s,end_s\nweb,1,\nweb,86401,\nweb,-9,-1\n")
     late = {"arrivals": "guests.csv", "outage": {"a": {"at": "30 h"}, "b": {"at": "3 h", "back": "4 h"}}}

@@ -12,7 +12,7 @@ from hypothesis import event, given, seed, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim.engine.kernels import KERNELS
-from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_WRITE, CALLS, MAPS_HUGE, PTRS_PER_PTE, SHADOW
+from coldfleet.hostsim.engine.state import ACCESS_L2, ACCESS_WRITE, CALLS, MAPS_HUGE, PTRS_PER_PTE, SHADOW, SPLIT_SPTES
 from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot
 from coldfleet.hostsim.mm.khugepaged import collapse
@@ -249,6 +249,25 @@ def test_kvm_maps_what_it_has_to_split_by_small_sptes_and_one_call_looks_at_all(
     memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, 200, 4 * PTRS_PER_PTE)
     assert np.flatnonzero(memory.machine.huge & MAPS_HUGE).tolist() == [1]  # one small SPTE speaks for all
     check_memory(memory)
+
+
+@pytest.mark.parametrize("policy", ["evict-only", "fast-only-v5"])
+def test_what_a_small_spte_says_and_nobody_clears_stays_with_an_spte(policy: str) -> None:
+    slot = Memslot(2 * PTRS_PER_PTE, huge_pages=True, split_share=1.0)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy(policy))
+    memory.touch(0, np.array([77, PTRS_PER_PTE + 300], np.uint32))
+    memory.touch(0, np.array([5, 6], np.uint32) | np.uint32(ACCESS_L2))
+    for _ in range(3):
+        memory.age(0)
+        check_memory(memory)
+    memory.evict(0, int(memory.lruvec(0)["max_seq"]) - 2, 200, 2 * PTRS_PER_PTE)
+    check_memory(memory)
+
+
+def test_split_sptes_are_spread_over_all_guests_of_a_host() -> None:
+    slot = Memslot(4 * PTRS_PER_PTE, huge_pages=True, split_share=0.1)
+    memory = HostMemory([slot] * 5, KERNELS["6.12"], get_policy("evict-only"))
+    assert np.count_nonzero(memory.machine.huge & SPLIT_SPTES) == 2  # of 20
 
 
 @pytest.mark.parametrize("given", [{"scale": 64}, {"kernel": replace(KERNELS["6.12"], lru_gen=False)}])
