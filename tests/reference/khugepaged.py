@@ -50,7 +50,8 @@ def collapse(host: ReferenceHost, table: PageTable, max_ptes_none: int, max_ptes
             before = {name: host.counters[name] for name in ("pgfault", "refaults")}
             host.fault(folio, write=False)
             host.counters["khugepaged_swpin"] += host.counters["refaults"] - before["refaults"]
-            host.counters.update(before)
+            for name, count in before.items():
+                host.counters[name] = count
     host.drain()
     if any(swapped(folio) or folio.busy or folio.writeback for folio in table.folios):
         host.uncharge(PTRS_PER_PTE)
