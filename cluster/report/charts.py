@@ -179,7 +179,10 @@ def _bars(figures: Figures, metrics: Sequence[Metric], name: str, heading: str, 
 
 def _over_time(figures: Figures, epochs: Sequence[Series]) -> Picture:
     shown = tuple(panels.series(each.rows, each.title, _policies(figures)) for each in epochs)
-    how = "Means over the runs of each policy, with 95 % intervals from the replicates; what is counted, in each tick."
+    how = (
+        "Means over the runs of each policy, with 95 % intervals from the replicates. What is counted is so for each "
+        "tick since the point before; the first one has the start, too, in which all memory is touched."
+    )
     return Picture("epochs", "Tick by tick", lessons.over_time(epochs[0]), how, shown)
 
 

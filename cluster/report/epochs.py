@@ -26,7 +26,7 @@ _COUNTED = {
     "psi_some_ns": ("memory pressure in a tick, some (ms)", 1e-6),
     "psi_full_ns": ("memory pressure in a tick, full (ms)", 1e-6),
     "psi_io_some_ns": ("io pressure in a tick, some (ms)", 1e-6),
-}  # columns that run from the start of the run, each with its title and scale
+}  # columns that run from the start of the run, each with its title and scale; drawn as changes, for each tick
 _STANDING = {
     "free_pages": ("free pages", 1.0),
 }  # columns that are of the moment
@@ -58,20 +58,19 @@ class Series:
 def read_epochs(results: Results, figures: Figures) -> list[Series]:
     """The figures that aren't 0 throughout: sums over the hosts of a run, of pressure their means.
 
-    They are means over the runs of each policy; intervals are those of the replicates. Empty: there is no such table.
+    They are means over the runs of each policy; intervals are those of the replicates. What is counted is so since the
+    row before, for each tick in between; the first row has the start, tick 0, too. Empty: there is no such table.
     """
     names = [*_COUNTED, *_STANDING]
     how = [(name, "mean" if name.startswith("psi") else "sum") for name in names]
     runs = _RunsOverTime.read(results, figures, "epochs", names, how)
     if runs is None:
         return []
-    found = []
+    found, kept = [], runs.policy >= 0
     for name, (title, scale) in (*_COUNTED.items(), *_STANDING.items()):
         values = runs.columns[name] * scale
-        kept = runs.policy >= 0
-        if name in _COUNTED:  # tick 1 has tick 0 in it, in which all memory is touched for the first time
-            values = np.diff(values, prepend=0.0)
-            kept = kept & (runs.ticks > 1)
+        if name in _COUNTED:
+            values = runs.since_row_before(values) / runs.since_row_before(runs.ticks)
         if values[kept].any():
             found.append(runs.series(title, values, kept, runs.ticks))
     return found
@@ -129,6 +128,11 @@ class _RunsOverTime:
         columns = {each: table[each].to_numpy().astype(float) for each in names}
         policy = code_of[cells * many + replicates]
         return cls(policy, replicates, ticks, cells, columns, figures.axes["policy"].labels)
+
+    def since_row_before(self, totals: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The change of each row, of totals from the start of its run: a run's first row has all that came up to it."""
+        begins = np.diff(self.cells, prepend=-1).astype(bool) | np.diff(self.replicates, prepend=-1).astype(bool)
+        return np.where(begins, totals, np.diff(totals, prepend=0))
 
     def series(
         self,

@@ -128,21 +128,33 @@ def test_axis_with_many_values_is_put_into_bins() -> None:
     assert np.bincount(axis.codes).tolist() == [5] * 20
 
 
-def test_ticks_add_up_to_the_run(tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text(STUDY.replace("[fleet]", 'output.epochs = "on"\n[fleet]'))
+@pytest.mark.parametrize("every", [1, 3])
+def test_ticks_add_up_to_each_run_and_none_is_negative(tmp_path: Path, every: int) -> None:
+    output = f'output.epochs = "on"\noutput.every_ticks = {every}\n[fleet]'
+    (tmp_path / "s.toml").write_text(STUDY.replace("[fleet]", output))
     results = sweep(read_study(tmp_path / "s.toml"), tmp_path / "out", SerialExecutor())
     figures = read_figures(results)
     series = {each.title: each.rows for each in read_epochs(results, figures)}
     assert list(series) == ["refaults in a tick", "pages evicted in a tick", "reclaim CPU in a tick (ms)"]
-    begin = results.table("epochs", ["policy", "replicate", "tick", "pgmajfault"])
+    points = [1, 2, 3, 4] if every == 1 else [3, 4]  # the last row is that of the last tick
+    lengths = np.diff(points, prepend=0)
     for found in figures.group_means("refaults", ["policy"]):
-        policy = found.at["policy"]
-        ticks = [row for row in series["refaults in a tick"] if row["policy"] == policy]
-        assert [row["x"] for row in ticks] == [2, 3, 4]
-        first = [row["pgmajfault"] for row in begin.to_pylist() if (row["policy"], row["tick"]) == (policy, 1)]
-        cells = results.plan.cell_count / 2 * results.plan.replicates
-        assert sum(row["mean"] for row in ticks) + sum(first) / cells == pytest.approx(found.mean)
+        ticks = [row for row in series["refaults in a tick"] if row["policy"] == found.at["policy"]]
+        assert [row["x"] for row in ticks] == points
+        assert np.dot([row["mean"] for row in ticks], lengths) == pytest.approx(found.mean)
         assert all(row["low"] <= row["mean"] <= row["high"] for row in ticks)
+    final = {
+        (row["cell_id"], row["replicate"]): (row["refaults"], row["pgsteal"], row["reclaim_cpu_ns"] / 1e6)
+        for row in results.table("cells").to_pylist()
+    }
+    assert len(final) == len(figures.cells) == 18
+    for cell, replicate in zip(figures.cells, figures.replicates, strict=True):
+        figures.fair[:] = (figures.cells == cell) & (figures.replicates == replicate)
+        drawn = {each.title: [row["mean"] for row in each.rows] for each in read_epochs(results, figures)}
+        for title, total in zip(series, final[results.plan.cell_ids[cell], replicate], strict=True):
+            values = drawn.get(title, [0.0] * len(points))  # what is 0 throughout isn't drawn
+            assert min(values) >= 0
+            assert np.dot(values, lengths) == pytest.approx(total)
 
 
 def test_kills_are_a_figure_where_there_are_any(swept: Results, tmp_path: Path) -> None:
