@@ -189,7 +189,7 @@ def _over_time(figures: Figures, epochs: Sequence[Series]) -> Picture:
 def _by_hour(figures: Figures, fleet: Sequence[Series]) -> Picture:
     shown = tuple(panels.series(each.rows, each.title, _policies(figures), "hour") for each in fleet)
     how = "Means over the runs, with 95 % intervals from the replicates. No policy changes who lives where."
-    return Picture("fleet", "The fleet, hour by hour", lessons.over_time(fleet[0], "hour"), how, shown)
+    return Picture("fleet", "The fleet, hour by hour", lessons.busiest_hours(fleet), how, shown)
 
 
 def _time_line(story: HostStory) -> Picture:

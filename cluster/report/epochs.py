@@ -33,26 +33,37 @@ _STANDING = {
 
 _HOUR_S = 3600
 _GIB = 1 / (1 << 18)
-_HOURLY: dict[str, tuple[tuple[str, ...], float, bool]] = {
-    "guests that live": (("guests",), 1.0, False),
-    "guests that arrive in an hour": (("arrived",), 1.0, True),
-    "guests refused in an hour": (tuple(f"refused_{why}" for why in REFUSALS), 1.0, True),
-    "memory promised, of what may be (%)": (("memory_share",), 100.0, False),
-    "vCPUs promised, of what may be (%)": (("vcpu_share",), 100.0, False),
-    "DRAM used (GiB)": (("dram_used_pages",), _GIB, False),
-    "free memory (GiB)": (("free_pages",), _GIB, False),
-    "refaults in an hour": (("refaults",), 1.0, True),
-    "memory pressure in an hour, some (s)": (("psi_some_ns",), 1e-9, True),
+_HOURLY: dict[str, tuple[str, float, bool]] = {
+    "guests that live": ("guests", 1.0, False),
+    "guests that arrive in an hour": ("arrived", 1.0, True),
+    **{f"guests refused in an hour: {why}": (f"refused_{why}", 1.0, True) for why in REFUSALS},
+    "memory promised, of what may be (%)": ("memory_share", 100.0, False),
+    "vCPUs promised, of what may be (%)": ("vcpu_share", 100.0, False),
+    "DRAM used (GiB)": ("dram_used_pages", _GIB, False),
+    "free memory (GiB)": ("free_pages", _GIB, False),
+    "refaults in an hour": ("refaults", 1.0, True),
+    "memory pressure in an hour, some (s)": ("psi_some_ns", 1e-9, True),
 }
-"""What is drawn of the table "fleet": the columns that are added up, a scale, and whether it is counted."""
+"""What is drawn of the table "fleet": a column, a scale, and whether it is counted."""
+
+_PEAKS = {
+    "guests that live": "most guests live in hour {x}: {said}",
+    **{f"guests refused in an hour: {why}": f"most are refused ({why}) in hour {{x}}: {{said}}" for why in REFUSALS},
+    "memory promised, of what may be (%)": "most memory is promised in hour {x}: {said} % of what may be",
+}
+"""What is said of the hour in which a figure is the highest."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One figure over the ticks, or hours. ``rows``: policy, x, mean, low, high, and said, the mean in words."""
+    """One figure over the ticks, or hours. ``rows``: policy, x, mean, low, high, and said, the mean in words.
+
+    ``peak``: what to say of the row with the highest mean; "": nothing.
+    """
 
     title: str
     rows: list[dict[str, Any]]
+    peak: str = ""
 
 
 def read_epochs(results: Results, figures: Figures) -> list[Series]:
@@ -78,15 +89,14 @@ def read_epochs(results: Results, figures: Figures) -> list[Series]:
 
 def read_fleet(results: Results, figures: Figures) -> list[Series]:
     """How the fleet stood by the hour of the run, where guests come and go: sums of what is counted, else means."""
-    names = [name for sources, _, _ in _HOURLY.values() for name in sources]
+    names = [name for name, _, _ in _HOURLY.values()]
     runs = _RunsOverTime.read(results, figures, "fleet", ["time_s", *names])
     if runs is None:
         return []
     hours = np.ceil(runs.columns["time_s"] / _HOUR_S).astype(np.int64)
-    found = []
-    for title, (sources, scale, counted) in _HOURLY.items():
-        values = sum((runs.columns[name] for name in sources), np.zeros(len(hours))) * scale
-        kept = runs.policy >= 0
+    found, kept = [], runs.policy >= 0
+    for title, (name, scale, counted) in _HOURLY.items():
+        values = runs.columns[name] * scale
         if values[kept].any():
             found.append(runs.series(title, values, kept, hours, total=counted))
     return found
@@ -158,4 +168,4 @@ class _RunsOverTime:
             for (code, at), mean, half, known in zip(
                 points.T.tolist(), means.tolist(), np.nan_to_num(halves).tolist(), (~np.isnan(halves)).tolist(),
                 strict=True)
-        ])  # fmt: skip
+        ], _PEAKS.get(title, ""))  # fmt: skip

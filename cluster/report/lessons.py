@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -66,17 +67,31 @@ def how_often_each_wins(figures: Figures, paths: list[str]) -> str:
     return f"{_begun(metric.title)}, the least at {where}: {', '.join(counts)}.{_untold(every)}"
 
 
-def over_time(series: Series, unit: str = "tick") -> str:
-    """In which tick, or hour, a figure is the highest under each policy, if beyond the intervals of the last."""
+def over_time(series: Series) -> str:
+    """In which tick a figure is the highest under each policy, if beyond the intervals of the last."""
     peaks, steady = [], []
     for name in dict.fromkeys(row["policy"] for row in series.rows):
         rows = [row for row in series.rows if row["policy"] == name]
-        top, last = max(rows, key=lambda row: float(row["mean"])), rows[-1]
+        top, last = _highest(rows), rows[-1]
         if top["low"] > last["high"]:
-            peaks.append(f"{name} {top['said']} in {unit} {top['x']} and {last['said']} in the last")
+            peaks.append(f"{name} {top['said']} in tick {top['x']} and {last['said']} in the last")
         else:
-            steady.append(f"{name} {last['said']} in the last {unit}, in none more beyond the intervals")
+            steady.append(f"{name} {last['said']} in the last tick, in none more beyond the intervals")
     return f"{_begun(series.title)}: {'; '.join(peaks + steady)}."
+
+
+def busiest_hours(fleet: Sequence[Series]) -> str:
+    """In which hour most guests live or are refused, and most is promised: of one policy, as all have the same."""
+    told = []
+    for each in fleet:
+        if each.peak:
+            top = _highest([row for row in each.rows if row["policy"] == each.rows[0]["policy"]])
+            told.append(each.peak.format(x=top["x"], said=top["said"]))
+    return f"{_begun('; '.join(told))}." if told else ""
+
+
+def _highest(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return max(rows, key=lambda row: float(row["mean"]))
 
 
 def busiest_tick(by_tick: Mapping[str, Sequence[int]]) -> str:
