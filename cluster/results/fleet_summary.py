@@ -1,4 +1,4 @@
-"""Guests that come and go, in one line: how many got a place, were refused or moved, and how full the fleet was."""
+"""Guests that come and go, in one line: who got a place or was refused, and how full the fleet was."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from coldfleet.cluster.study.placement import REFUSALS
 COLUMNS = ("cell_id", "replicate", "again", "refused", "memory_pages", "vcpus", "start_s", "end_s")
 """What it takes of the table "lives"."""
 
+_HOUR_S = 3600
 _Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FleetSummary:
-    """Means over runs. Every row of "lives" is one of a guest that is placed, or moved, or refused.
+    """Means over runs. Every row of "lives" is one of a guest that is placed, or refused, or moved, or lost.
 
-    ``placed``: guests that came, or were there, and got a place. ``moved``: that lost their host and got another.
-    ``refused``: by reason, whether they came or had lost their host. ``memory_share``, ``vcpu_share``: the most that
+    ``placed``: guests that came, or were there, and got a place. ``refused``: that came and got none, by reason;
+    ``refusals_hour``: the hour of the run, from 1, in which most of them came, None: there are none. ``moved``: that
+    lost their host and got a place on another; ``lost``: and got none. ``memory_share``, ``vcpu_share``: the most that
     was promised at a time in any run, of what all hosts may promise; None: that isn't limited.
     """
 
     placed: float
-    moved: float
     refused: Mapping[str, float]
+    refusals_hour: int | None
+    moved: float
+    lost: float
     memory_share: float | None
     vcpu_share: float | None
 
@@ -46,7 +50,8 @@ class FleetSummary:
         runs, run = np.unique(np.stack([cell, column["replicate"]]), axis=1, return_inverse=True)
         count, again, refused = runs.shape[1], column["again"] > 0, column["refused"].astype(str)
         housed = refused == ""
-        by_reason = {why: (refused == why).sum() / count for why in REFUSALS if (refused == why).any()}
+        of_new = {why: ~again & (refused == why) for why in REFUSALS}
+        hours = np.maximum(np.ceil(column["start_s"][~again & ~housed] / _HOUR_S), 1).astype(np.int64)
         rooms = [room_of(specs[name]) for name in cells]
         most = (
             _share(run.reshape(-1), column, housed, amount, np.array(room, float)[runs[0]])
@@ -55,22 +60,32 @@ class FleetSummary:
                 ("vcpus", [room.vcpus for room in rooms]),
             )
         )
-        return cls((housed & ~again).sum() / count, (housed & again).sum() / count, by_reason, *most)
+        return cls(
+            (housed & ~again).sum() / count,
+            {why: which.sum() / count for why, which in of_new.items() if which.any()},
+            int(np.bincount(hours).argmax()) if len(hours) else None,
+            (housed & again).sum() / count,
+            (~housed & again).sum() / count,
+            *most,
+        )
 
     @property
     def text(self) -> str:
         """It in words."""
-        why = ", ".join(f"{name} {short(many)}" for name, many in self.refused.items())
+        told = [f"{short(self.placed)} got a place", f"{short(sum(self.refused.values()))} were refused"]
+        if self.refused:
+            why = ", ".join(f"{name} {short(many)}" for name, many in self.refused.items())
+            told[1] += f" ({why}), most in hour {self.refusals_hour}"
+        if self.moved or self.lost:
+            told.append(f"{short(self.moved)} lost their host and found another, {short(self.lost)} found no other")
         full = [
             f"{100 * share:.3g} % of the {what}"
             for share, what in ((self.memory_share, "memory"), (self.vcpu_share, "vCPUs"))
             if share is not None
         ]
-        most = f"; at the fullest {' and '.join(full)} that hosts may promise are promised" if full else ""
-        return (
-            f"guests of a run: {short(self.placed)} got a place, {short(sum(self.refused.values()))} were refused"
-            f"{f' ({why})' if why else ''}, {short(self.moved)} moved to another host{most}"
-        )
+        if full:
+            told.append(f"at most {' and '.join(full)} that may be promised were promised")
+        return f"guests of a run, on average: {'; '.join(told)}"
 
 
 def fleet_summary(results: Results) -> FleetSummary | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,9 @@ import pytest
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.over_time import rows_over_time
 from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.report.epochs import read_fleet
+from coldfleet.cluster.report.figures import read_figures
+from coldfleet.cluster.report.lessons import busiest_hours
 from coldfleet.cluster.results.fleet_summary import FleetSummary, fleet_summary
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.study.lives import room_of
@@ -33,7 +39,9 @@ BUSY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("change", [{}, BUSY, {**BUSY, "fleet": {**BUSY["fleet"], "placement": "random"}}])
-def test_every_life_is_placed_or_moved_or_refused_and_the_peak_is_the_fullest_moment(change: dict[str, Any]) -> None:
+def test_every_life_is_placed_or_refused_or_moved_or_lost_and_the_peak_is_the_fullest_moment(
+    change: dict[str, Any],
+) -> None:
     plan = read_study(merge(STUDY, change))
     rows, most = [], []
     for run in plan.runs():
@@ -46,8 +54,12 @@ def test_every_life_is_placed_or_moved_or_refused_and_the_peak_is_the_fullest_mo
         most.append((pages / room.memory_pages, vcpus / room.vcpus))
     summary = FleetSummary.of(pa.Table.from_pylist(rows), {cell_id: plan.cell(0).spec for cell_id in plan.cell_ids})
     assert summary is not None
-    counted = (summary.placed + summary.moved + sum(summary.refused.values())) * len(plan)
-    assert counted == pytest.approx(len(rows))
+    counted = summary.placed + sum(summary.refused.values()) + summary.moved + summary.lost
+    assert counted * len(plan) == pytest.approx(len(rows))
+    new = [row for row in rows if row["refused"] and not row["again"]]
+    assert sum(summary.refused.values()) * len(plan) == pytest.approx(len(new))
+    hours = Counter(max(math.ceil(row["start_s"] / 3600), 1) for row in new)
+    assert hours.get(summary.refusals_hour or 0, 0) == max(hours.values(), default=0)
     assert summary.moved * len(plan) == pytest.approx(sum(row["again"] > 0 and not row["refused"] for row in rows))
     assert summary.memory_share == max(memory for memory, _ in most) <= 1
     assert summary.vcpu_share == max(vcpus for _, vcpus in most) <= 1
@@ -70,11 +82,37 @@ def test_the_line_stands_below_the_summary_in_its_json_in_the_report_and_after_a
     data = json.loads(coldfleet("resume", tmp_path / "out", "--json").out)["fleet"]
     assert (data["placed"], data["refused"]) == (summary.placed, dict(summary.refused))
     said = coldfleet("run", tmp_path / "out", "--cell", plan.cell_ids[0])
-    assert "guests of a run: " in said.out
-    assert "moved to another host; at the fullest" in " ".join(said.out.split())
+    words = " ".join(said.out.split())
+    assert "guests of a run, on average: " in words
+    assert "lost their host and found another, " in words
+    assert "% of the memory and " in words
     monkeypatch.setattr("coldfleet.cluster.report.page._watch", lambda *_: None)  # the engine is a fake
     assert coldfleet("report", tmp_path / "out", "--out", tmp_path / "report.html").code == 0
     assert f'<p id="fleet-line">{summary.text}.</p>' in (tmp_path / "report.html").read_text()
+
+
+def test_the_report_says_in_which_hour_most_guests_live_and_are_refused(
+    tmp_path: Path, fake_engine: list[HostSpec]
+) -> None:
+    plan = read_study(merge(STUDY, {**BUSY, "output": {"epochs": "on", "every_ticks": 2}}))
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    series = read_fleet(results, read_figures(results))
+    rows = results.table("fleet").to_pylist()
+    policies, runs = {row["policy"] for row in rows}, len(plan) / 2
+    assert len(policies) == 2
+    for each in series:
+        assert {row["policy"] for row in each.rows} == policies
+    said = busiest_hours(series)
+    for what, pattern in (("refused_memory", r"most are refused \(memory\) in hour (\d+): (\S+)"),
+                          ("guests", r"Most guests live in hour (\d+): (\S+)")):  # fmt: skip
+        by_hour = Counter[int]()
+        for row in rows:
+            by_hour[math.ceil(row["time_s"] / 3600)] += row[what] if row["policy"] == "evict-only" else 0
+        found = re.search(pattern, said)
+        assert found is not None
+        assert by_hour[int(found[1])] == max(by_hour.values())
+        assert float(found[2]) == pytest.approx(max(by_hour.values()) / runs, rel=0.01)
+    assert not any(policy in said for policy in policies)
 
 
 def test_a_study_of_guests_that_stay_has_no_such_line(study_text: str, tmp_path: Path) -> None:
