@@ -223,16 +223,33 @@ def _fleet() -> list[pa.Field]:
         *(_field(f"refused_{name}", whole, "guests", f"refused: {why}") for name, why in REFUSALS.items()),
         _field("promised_pages", whole, "pages", "memory of the guests that live then, their files included"),
         _field("vcpus", whole, "vCPUs", "their vCPUs"),
-        _field("memory_share", share, "share", "of what all hosts may promise, with overcommit; 0: it isn't limited"),
-        _field("vcpu_share", share, "share", "of the vCPUs that all hosts may have; 0: they aren't limited"),
+        _field(
+            "memory_share",
+            share,
+            "share",
+            "of what all hosts may promise, with overcommit, those out of service included; 0: it isn't limited",
+        ),
+        _field(
+            "vcpu_share",
+            share,
+            "share",
+            "of the vCPUs that all hosts may have, those out of service included; 0: they aren't limited",
+        ),
         _field("hosts_out", whole, "hosts", "hosts that are out of service then"),
         _field(
             "dram_used_pages",
             whole,
             "pages",
-            "memory that guests take: resident, zram's pool, kernel memory; mean of the ticks",
+            "memory that guests take: resident, zram's pool, kernel memory, KVM's page tables; mean of the ticks since "
+            "the row before. KVM's tables aren't taken from free_pages: both together can be a little more than the "
+            "hosts' memory",
         ),
-        _field("free_pages", whole, "pages", "free pages of the hosts; 0: their memory isn't limited"),
+        _field(
+            "free_pages",
+            whole,
+            "pages",
+            "free pages of all hosts then, those out of service included; 0: their memory isn't limited",
+        ),
         _field("refaults", whole, "pages", "refaults on all hosts"),
         _field("pgmajfault", whole, "faults", "major faults on all hosts"),
         _field("psi_some_ns", whole, "ns", "memory pressure (PSI some), summed over the hosts"),
