@@ -58,7 +58,7 @@ class Slo:
     def judged(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Whether it is met, in words."""
         is_met = "met" if self.excess(rows) <= 0 else "broken"
-        return f"{self.text} is {is_met} there, with {self.show(self.value(rows))}"
+        return f"{self.text} is {is_met}, with {self.show(self.value(rows))}"
 
     def binding(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The row of the guest that decides: for a mean the worst."""

@@ -139,7 +139,7 @@ class CapacityAnswer:
     rests on. ``vary``: the load's key; ``loads``: the lowest and the highest that can be placed. ``slos``: as they
     were given. ``fleet_hosts``: hosts that the fleet fills without overcommit. ``headroom``: percent of a host's memory
     that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower one, can be placed on the
-    study's hosts; "": nothing does. ``policies``: those of the study, and evict-only for comparison. ``best``: those
+    study's hosts; "": nothing does. ``policies``: those of the study, and evict-only to compare with. ``best``: those
     that need the fewest hosts, and those that have at most one guest a host less; ``recommendation``: which one to
     take, in words.
     """
@@ -188,7 +188,8 @@ def capacity(
     usual for it. ``hosts``: size the answer for a fleet that fills so many hosts; None: the study's. ``headroom``:
     percent of a host's memory to keep free; ``spare_hosts``: hosts without guests (N+1); where guests come and
     go, the fullest hosts, which may fail at the peak hour. ``at``: keys to set to one value. ``confidence``: of each
-    answer, in percent. ``budget``: a time, ``"10m"``, or a number of runs. ``executor``, ``workers``, ``address``,
+    answer, in percent. ``budget``: a time, ``"10m"``, which the first loads of each policy may exceed, or a number of
+    runs. ``executor``, ``workers``, ``address``,
     ``progress``: as in :func:`sweep`. ``out``: where the runs are kept, as in :func:`compare`.
 
     Raises UserError for whatever doesn't fit the study, and for a run that fails; StoppedError.
@@ -349,7 +350,7 @@ def _placeable(plan: Plan, path: str, loads: list[float]) -> tuple[list[float], 
         at = with_values(with_values(plan, "policy", plan.values("policy")[:1]), path, [load])
         at.cell(0)  # complains if that can't be
         try:
-            check_fleets(replace(at, replicates=LOOKS[-1]))
+            check_fleets(replace(at, replicates=LOOKS[-1]), f" to see whether there is room at {path} {load:g}")
         except UserError as error:
             return str(error)
         return ""

@@ -23,7 +23,7 @@ def capacity(
     vary: Annotated[str, typer.Option(help="The load: a key of the study.", metavar="KEY")] = "overcommit",
     low: Annotated[float | None, typer.Option("--from", help="The lowest load.")] = None,
     high: Annotated[float | None, typer.Option("--to", help="The highest load.")] = None,
-    step: Annotated[float | None, typer.Option(help="How finely the load is graded.")] = None,
+    step: Annotated[float | None, typer.Option(help="How finely the load, and its border, are graded.")] = None,
     hosts: Annotated[
         int | None, typer.Option(min=1, help="Reckon with a fleet that fills so many hosts.  [default: the study's]")
     ] = None,
@@ -31,7 +31,9 @@ def capacity(
     spare_hosts: Annotated[int, typer.Option(min=0, max=100_000, help="Hosts to keep empty, in case others fail.")] = 0,
     at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each answer, in percent.")] = 95.0,
-    budget: Annotated[str, typer.Option(help="A time, such as 5m, or a number of runs.")] = "10m",
+    budget: Annotated[
+        str, typer.Option(help="A time, such as 5m, which the first loads of each policy may exceed, or runs.")
+    ] = "10m",
     executor: ExecutorOption = ExecutorName.RAY,
     workers: Workers = None,
     address: Address = None,
@@ -48,13 +50,16 @@ def capacity(
 
     Where guests come and go, a percentile is of guest-time, and the hosts are enough at every moment: placed in the
     order of time, with the study's outages and --spare-hosts of the fullest ones failing at the peak hour. It says when
-    a host less isn't. All hosts are then run, or the fullest if --budget is too small for all.
+    one host fewer isn't. All hosts are then run, or the fullest if --budget is too small for all.
+
+    evict-only, whose aging sees nothing of KVM, is run, too, even with --at policy=NAME: to compare the answer with.
 
     \b
     Examples:
       coldfleet capacity configs/quickstart.toml --at nested_ratio=0.25 --slo 'promotion_rate<5%/tick'
       coldfleet capacity configs/quickstart.toml --at nested_ratio=1 --slo 'fault_rate<10%' --hosts 1000 --json
       coldfleet capacity configs/quickstart.toml --at nested_ratio=0 --slo 'refaults_p95<60000' --slo 'fault_rate<20%'
+      coldfleet capacity configs/fleet_day.toml --at nested_ratio=0.25 --slo 'fault_rate_p99<20%' --spare-hosts 1
     """
     from coldfleet.cluster.answers.study_capacity import capacity as find
     from coldfleet.cluster.commands import output
@@ -116,7 +121,7 @@ def _print(answer: CapacityAnswer) -> None:
         more = ": --to tries more" if each.always_met and not answer.placement_binds else ""
         output.print_paragraph(f"{each.policy}: {each.sentence}{more}")
     fills = f"without overcommit the fleet fills {answer.fleet_hosts:g} hosts"
-    output.print_paragraph(f"borders with {answer.confidence:g} % confidence; {fills}")
+    output.print_paragraph(f"borders with {answer.confidence:g} % confidence (--step grades them more finely); {fills}")
     if answer.placement_binds:
         output.print_paragraph(answer.placement_binds)
 

@@ -80,10 +80,10 @@ def may_have_hosts(spec: CellSpec, count: int) -> bool:
     return 0 < count <= most_hosts(spec) if spec.fleet.guest else count == spec.fleet.hosts
 
 
-def check_fleets(plan: Plan) -> None:
+def check_fleets(plan: Plan, what_for: str = "") -> None:
     """Raises :class:`UserError` with the reasons if guests of some run that have to be there don't fit on its hosts.
 
-    Fleets are placed once for each replicate, however many cells have them.
+    Fleets are placed once for each replicate, however many cells have them. ``what_for``: is told if it takes long.
     """
     if not plan.cell(0).spec.fleet.guest:
         return
@@ -98,7 +98,7 @@ def check_fleets(plan: Plan) -> None:
     if seconds > SAY_AFTER_S:
         announce(f"{placing}, about {seconds:,.0f} s ...")
     sample = min(int(str(share).rpartition("/")[2]) for share in plan.values("host.sample"))
-    for replicate in announced(plan.replicates, "replicates placed"):
+    for replicate in announced(plan.replicates, f"replicates placed{what_for}"):
         for cell in fleets.values():
             try:
                 _check_pages(all_hosts(Run(-1, cell, replicate)), sample)

@@ -113,8 +113,9 @@ def test_an_answer_has_its_peak_and_its_moment(monkeypatch: pytest.MonkeyPatch) 
     assert policy.binding_moment in policy.sentence
     assert policy.checked
     assert 1 < policy.checked_hosts <= policy.hosts
-    assert f"Checked by a run of all its {policy.checked_hosts} hosts" in policy.sentence
-    assert "fault_rate_p99<10% is met there, with" in policy.sentence
+    assert f"Checked by a run of all its {policy.checked_hosts} hosts, with all of their memory" in policy.sentence
+    kept = f"{policy.check_free_pages:,} of its {policy.check_host_memory_pages:,} pages free"
+    assert f"keeps {kept}; with that memory fault_rate_p99<10% is met, with" in policy.sentence
 
 
 def test_a_budget_that_is_too_small_for_all_hosts_checks_the_fullest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +128,7 @@ def test_a_budget_that_is_too_small_for_all_hosts_checks_the_fullest(monkeypatch
     slos = [parse_slo("fault_rate<10%")]
     all_of_it, first = (fleet.check(plan.run(0), count, seconds, slos) for seconds in (math.inf, 0.0))
     assert all_of_it.hosts == all_of_it.of == len(count.placed) > 1
-    assert all_of_it.slos == ("fault_rate<10% is met there, with 5%",)
+    assert all_of_it.slos == ("fault_rate<10% is met, with 5%",)
     assert (first.hosts, first.of, first.slos) == (1, all_of_it.of, ())
     assert "1 of its 3 hosts, the fullest at the peak, as the budget is too small for more" in first.text
     assert first.guests == len(count.placed[0].lives)
