@@ -13,7 +13,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from csv import reader
+from contextlib import suppress
+from csv import Error, reader
 from functools import lru_cache
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def check_arrivals(fleet: Fleet, data: Mapping[str, StudyData]) -> None:
         raise UserError(f"fleet.arrivals: {fleet.arrivals} is a trace of accesses: name it in a workload")
     for name in found.classes:
         if name not in fleet.guest:
-            raise UserError(f"{fleet.arrivals} has guests of the class {name!r:.60}: add [fleet.guest.{name:.60}]")
+            near = nearest(name, fleet.guest)
+            raise UserError(
+                f"{fleet.arrivals} has guests of the class {name!r:.60}{near}; or add [fleet.guest.{name:.60}]"
+            )
 
 
 @lru_cache(maxsize=4)
@@ -100,9 +104,11 @@ def read_guests(path: Path, sha256: str) -> pa.Table:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0]
         if found := _NO_NUMBER.search(said):
+            column, value = int(found["column"]), found["value"]
             with path.open() as file:
-                name = next(reader(file))[int(found["column"])]
-            raise UserError(f"{path}: {name} has {found['value']!r:.40}, not a {COLUMNS[name][1]}") from None
+                name = next(reader(file))[column]
+            line = _line_of(path, lambda _, row: row[column : column + 1] == [value])
+            raise UserError(f"{path}{line}: {name} is {value!r:.40}, not a {COLUMNS[name][1]}") from None
         raise UserError(f"{path}: no table of guests in Parquet or CSV: {said:.200}") from None
     return _checked(table, path)
 
@@ -162,22 +168,46 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
     start, end = table["start_s"], table["end_s"]
     most = MAX_TIME_S
     for wrong, why in (
-        (pc.is_null(table["class"]), "has no class"),
+        (pc.is_null(table["class"]), "class is {class}"),
         (pc.invert(pc.match_substring_regex(table["class"], CLASS_NAME)),
-         "its class can't name a table: it has up to 41 letters, digits, _ and -"),
-        (pc.invert(pc.fill_null(pc.less(pc.abs(start), most), False)), f"start_s isn't a time of less than {most:g} s"),
-        (pc.invert(pc.fill_null(pc.less(pc.abs(end), most), True)), f"end_s isn't a time of less than {most:g} s"),
-        (pc.less_equal(end, start), "it doesn't end after its start"),
+         "class {class!r:.60} can't name a table: it has up to 41 letters, digits, _ and -"),
+        (pc.invert(pc.fill_null(pc.less(pc.abs(start), most), False)),
+         f"start_s is {{start_s}}, not a time of less than {most:g} s"),
+        (pc.invert(pc.fill_null(pc.less(pc.abs(end), most), True)),
+         f"end_s is {{end_s}}, not a time of less than {most:g} s"),
+        (pc.less_equal(end, start), "it ends at end_s {end_s}, which isn't after its start_s {start_s}"),
         (pc.invert(pc.is_in(pc.fill_null(_part(table["memory_mib"]), 0.0), pa.array([0.0]))),
-         "memory_mib isn't a multiple of 2, up to 4,194,302"),
+         "memory_mib is {memory_mib}, not a multiple of 2 from 2 to 4,194,302"),
         (pc.invert(pc.fill_null(pc.and_(pc.greater(table["vcpus"], 0), pc.less_equal(table["vcpus"], MAX_CPUS)), True)),
-         f"vcpus are 1 to {MAX_CPUS}"),
+         f"vcpus is {{vcpus}}: from 1 to {MAX_CPUS}"),
         (pc.or_(pc.less(table["priority"], 0), pc.greater(table["priority"], MAX_PRIORITY)),
-         f"priority is 0 to {MAX_PRIORITY:,}"),
+         f"priority is {{priority}}: from 0 to {MAX_PRIORITY:,}"),
     ):  # fmt: skip
         if found := pc.index(pc.fill_null(wrong, False), True).as_py() + 1:
-            raise UserError(f"{path}: guest {found} of {table.num_rows:,}: {why}")
+            (row,) = table.slice(found - 1, 1).to_pylist()
+            shown = {name: "missing" if value is None else _plain(value) for name, value in row.items()}
+            raise UserError(f"{path}: {told_guest(path, found, table.num_rows)}: {why.format(**shown)}")
     return table
+
+
+def told_guest(path: Path, number: int, guests: int) -> str:
+    """Which row of a table a guest is: its number, from 1, and its line if the table is a text."""
+    is_text = path.exists() and not _is_parquet(path)
+    return f"guest {number} of {guests:,}{_line_of(path, lambda row, _: row == number) if is_text else ''}"
+
+
+def _line_of(path: Path, is_it: Callable[[int, list[str]], bool]) -> str:
+    """The line of a row of a CSV, the header being row 0 and empty lines none, for a message; "": it isn't found."""
+    with suppress(Error, UnicodeDecodeError), path.open(newline="") as file:
+        rows = reader(file)
+        for number, row in enumerate(filter(None, rows)):
+            if is_it(number, row):
+                return f", line {rows.line_num}"
+    return ""
+
+
+def _plain(value: str | float) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _part(memory_mib: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from coldfleet.cluster.study.arrivals import PAGES_OF_MIB, read_guests
+from coldfleet.cluster.study.arrivals import PAGES_OF_MIB, read_guests, told_guest
 from coldfleet.cluster.study.data import READING_KINDS, StudyData, check_workload
 from coldfleet.cluster.study.fleet_tables import GuestClass, HostClass
 from coldfleet.cluster.study.lives import PlacedHost, all_hosts, all_lives, rank_of
@@ -196,7 +196,9 @@ def check_sizes(plan: Plan) -> None:
                     sizes.of(Request(name, 0, pages + kind.page_cache.memory, kind.vcpus))
                     check_workload(kind.workload, pages, cell.data)
                 except UserError as error:
-                    where = f"{fleet.arrivals}: guest {row} of {table.num_rows:,}, of fleet.guest.{name}"
+                    where = (
+                        f"{fleet.arrivals}: {told_guest(Path(file.path), row, table.num_rows)}, of fleet.guest.{name}"
+                    )
                     raise UserError(f"{where} with {MEMORY.format(pages)}: {error}") from None
 
 

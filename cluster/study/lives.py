@@ -107,6 +107,22 @@ def check_fleets(plan: Plan, what_for: str = "") -> None:
                 raise UserError(f"the fleet doesn't fit{f' in the cell {where}' if where else ''}: {error}") from None
 
 
+def too_large_for_all(run: Run) -> dict[str, tuple[int, Request]]:
+    """Classes some of whose guests are refused as no host could have them, were it empty: how many, and the first."""
+    found: dict[str, tuple[int, Request]] = {}
+    if not run.cell.spec.fleet.over_time or not run.cell.spec.memory_is_limited:
+        return found
+    rooms = {host for _, host in _resources(run.cell.spec, 0)}
+    for each in all_lives(run):
+        asked = each.request
+        if each.life.refused and not any(
+            asked.memory_pages <= room.memory_pages and asked.vcpus <= room.vcpus for room in rooms
+        ):
+            many, first = found.get(asked.name, (0, asked))
+            found[asked.name] = many + 1, first
+    return found
+
+
 def _check_pages(hosts: Sequence[PlacedHost], sample: int) -> None:
     """Pages of all guests that live on a host in the course of a run are numbered by 31 bits."""
     for host in hosts:

@@ -22,7 +22,7 @@ from coldfleet.cluster.study.data import READING_KINDS, StudyData, find_data
 from coldfleet.cluster.study.design import Bundle
 from coldfleet.cluster.study.fleet import check_sizes
 from coldfleet.cluster.study.fleet_tables import CLASSES
-from coldfleet.cluster.study.lives import check_fleets
+from coldfleet.cluster.study.lives import check_fleets, too_large_for_all
 from coldfleet.cluster.study.model import (
     Study,
     checker_of,
@@ -34,7 +34,7 @@ from coldfleet.cluster.study.model import (
     walk_keys,
 )
 from coldfleet.cluster.study.own_policy import PolicyTable, texts_of
-from coldfleet.cluster.study.plan import MAX_RUNS, Plan, as_tree, as_written
+from coldfleet.cluster.study.plan import MAX_RUNS, Plan, Run, as_tree, as_written
 from coldfleet.cluster.study.sampling import Sampling
 from coldfleet.cluster.study.tables import Table
 from coldfleet.cluster.study.terminal import announced, counted, visible
@@ -43,7 +43,7 @@ from coldfleet.hostsim.spec.calibration import read_calibration
 from coldfleet.hostsim.spec.checks import check_argument
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.toml import check_values, find_line, key_lines, read_toml
-from coldfleet.hostsim.spec.units import TIME
+from coldfleet.hostsim.spec.units import MEMORY, TIME
 from coldfleet.policies import POLICIES, Policy, PolicyError
 from coldfleet.policies.installed import installed, make
 
@@ -224,14 +224,20 @@ class _StudyReader:
         return named
 
     def note_what_is_late(self, plan: Plan) -> None:
-        """Says which guests of a table and which outages no run sees."""
+        """Says which guests of a table, which classes and which outages no run sees."""
         spec = plan.cell(0).spec
         until_ns = max(map(int, plan.values("ticks"))) * spec.tick_ns
         run = f"the run of {TIME.format(until_ns)}"
         for name, each in plan.data.items():
             if each.classes and (missed := guests_outside(each.fetch(), until_ns)):
                 told = f"{missed:,} of {counted(each.rows, 'guest')} of {name}"
-                self.note(self.place_of("fleet.arrivals"), f"{told} start after the end of {run} or end before it")
+                what = "starts {} or ends {}: it is" if missed == 1 else "start {} or end {}: they are"
+                when = what.format(f"after the end of {run}", "before it")
+                self.note(self.place_of("fleet.arrivals"), f"{told} {when} left out")
+        for name, (many, request) in too_large_for_all(Run(-1, plan.cell(0), plan.replicates - 1)).items():
+            needs = f"{MEMORY.format(request.memory_pages)}, {counted(request.vcpus, 'vCPU')}"
+            told = f"{counted(many, 'guest')} of this class ({needs}) can't live on any host, not even on an empty one"
+            self.note(("fleet", "guest", name), f"{told}: {'it is' if many == 1 else 'they are'} refused")
         for name, out in spec.fleet.outage.items():
             if out.at > until_ns and (path := f"fleet.outage.{name}.at") not in plan.varied:
                 self.note(self.place_of(path), f"this outage begins at {TIME.format(out.at)}, after the end of {run}")

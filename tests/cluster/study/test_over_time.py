@@ -426,18 +426,21 @@ def test_what_cannot_be_is_said_in_one_line(change: dict[str, Any], said: str) -
         ("class,start_s\nweb,1\n", "has no column 'end_s'"),
         ("class,start_s,end_s,sort\nweb,1,,x\n", "unknown column 'sort'"),
         ("class,start_s,end_s,end_s\nweb,1,,2\n", "has the column 'end_s' twice"),
-        ("class,start_s,end_s,priority\nweb,1,,2147483648\n", "priority is 0 to 2,147,483,647"),
+        ("class,start_s,end_s,priority\nweb,1,,2147483648\n", "priority is 2147483648: from 0 to 2,147,483,647"),
         ("class,start_s,end_s\n", "has 0 guests"),
-        ("class,start_s,end_s\nweb,1,1\n", "guest 1 of 1: it doesn't end after its start"),
-        ("class,start_s,end_s\nweb,1,\nweb,nan,\n", "guest 2 of 2: start_s isn't a time"),
-        ("class,start_s,end_s\nweb,08:00,\n", "start_s has '08:00', not a number of seconds since the start"),
-        ("class,start_s,end_s,vcpus\nweb,1,,1.5\n", "vcpus has '1.5', not a whole number"),
+        ("class,start_s,end_s\nweb,1,1\n", "guest 1 of 1, line 2: it ends at end_s 1, which isn't after its start_s 1"),
+        ("class,start_s,end_s\nweb,1,\nweb,nan,\n", "guest 2 of 2, line 3: start_s is missing, not a time"),
+        ("class,start_s,end_s\nweb,08:00,\n", "line 2: start_s is '08:00', not a number of seconds since the start"),
+        ("class,start_s,end_s\nweb,,\n", "guest 1 of 1, line 2: start_s is missing, not a time"),
+        ("class,start_s,end_s,vcpus\n\nweb,1,,1\nweb,1,,1.5\n", "line 4: vcpus is '1.5', not a whole number"),
+        ("class,start_s,end_s,vcpus\nweb,1,,1\n\n\nweb,1,,0\n", "guest 2 of 2, line 5: vcpus is 0: from 1 to"),
         ("class;start_s;end_s\nweb;1;\n", "separate them by commas"),
-        ("class,start_s,end_s\nweb front,1,\n", "guest 1 of 1: its class can't name a table"),
-        ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib isn't a multiple of 2, up to 4,194,302"),
-        ("class,start_s,end_s,vcpus\nweb,1,,0\n", "vcpus are 1 to"),
-        ("class,start_s,end_s,priority\nweb,1,,-1\n", "priority is 0 to"),
-        ("class,start_s,end_s\nweb,1,\nwob,1,\n", "guests of the class 'wob': add [fleet.guest.wob]"),
+        ("class,start_s,end_s\nweb front,1,\n", "guest 1 of 1, line 2: class 'web front' can't name a table"),
+        ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib is 3, not a multiple of 2 from 2 to 4,194,302"),
+        ("class,start_s,end_s,vcpus\nweb,1,,0\n", "vcpus is 0: from 1 to"),
+        ("class,start_s,end_s,priority\nweb,1,,-1\n", "priority is -1: from 0 to"),
+        ("class,start_s,end_s\nweb,1,\nwob,1,\n", "guests of the class 'wob': did you mean 'web'"),
+        ("class,start_s,end_s\nwob,1,\n", "?; or add [fleet.guest.wob]"),
     ],
 )
 def test_a_table_that_is_wrong_is_said_in_one_line(text: str, said: str, tmp_path: Path) -> None:
@@ -450,7 +453,11 @@ def test_a_table_that_is_wrong_is_said_in_one_line(text: str, said: str, tmp_pat
 @pytest.mark.parametrize(
     ("row", "of_class", "said"),
     [
-        ("web,1,,2", {"memory_min": "4 MiB"}, "guest 2 of 2, of fleet.guest.web with 2 MiB: memory_min 4 MiB is more"),
+        (
+            "web,1,,2",
+            {"memory_min": "4 MiB"},
+            "guest 2 of 2, line 3, of fleet.guest.web with 2 MiB: memory_min 4 MiB is more",
+        ),
         ("web,1,,4194302", {}, "accesses in a tick; at most"),
         ("web,1,,2", {"workload": {"kind": "trace", "file": "builtin:numpy"}}, "distinct pages, a guest 512"),
     ],
@@ -477,12 +484,15 @@ def test_who_lives_where_is_not_taken_from_a_plan_without_its_files(tmp_path: Pa
 
 
 def test_what_no_run_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "guests.csv").write_text("class,start_s,end_s\nweb,1,\nweb,86401,\nweb,-9,-1\n")
+    rows = ["class,start_s,end_s,memory_mib", "web,1,,", "web,86401,,", "web,-9,-1,", "web,7,,96", "web,8,,64"]
+    (tmp_path / "guests.csv").write_text("\n".join(rows) + "\n")
     late = {"arrivals": "guests.csv", "outage": {"a": {"at": "30 h"}, "b": {"at": "3 h", "back": "4 h"}}}
     read_study(merge(STUDY, {"fleet": late}), tmp_path)
     assert capsys.readouterr().err.splitlines() == [
-        "coldfleet: study:fleet.arrivals: 2 of 3 guests of guests.csv start after the end of the run of 1 d or end "
-        "before it",
+        "coldfleet: study:fleet.arrivals: 2 of 5 guests of guests.csv start after the end of the run of 1 d or end "
+        "before it: they are left out",
+        "coldfleet: study:fleet.guest.web: 2 guests of this class (96 MiB, 2 vCPUs) can't live on any host, not even "
+        "on an empty one: they are refused",
         "coldfleet: study:fleet.outage.a.at: this outage begins at 30 h, after the end of the run of 1 d",
     ]
 
