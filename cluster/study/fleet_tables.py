@@ -145,7 +145,7 @@ class Fleet(Table):
             raise UserError("arrivals and outages are of classes of guests: add [fleet.guest.NAME]")
         for name, each in self.guest.items():
             if not (each.count or each.arrivals.per_hour or self.arrivals):
-                raise UserError(f"fleet.guest.{name} has no guests: set count, or arrivals.per_hour")
+                raise UserError(f"[fleet.guest.{name}] has no guests: set count, or arrivals.per_hour")
         hosts = self.hosts or sum(each.count for each in self.host.values())
         guests = self.hosts * self.guests_per_host or sum(each.count for each in self.guest.values())
         for what, count, most in (("hosts", hosts, MAX_HOSTS), ("guests", guests, MAX_GUESTS)):
@@ -154,7 +154,7 @@ class Fleet(Table):
         for name, out in self.outage.items():
             if out.host + out.count > hosts:
                 last = out.host + out.count - 1
-                raise UserError(f"fleet.outage.{name} has hosts up to {last}; there are 0 to {hosts - 1}")
+                raise UserError(f"[fleet.outage.{name}] has hosts up to {last}; there are 0 to {hosts - 1}")
         return self
 
 

@@ -462,7 +462,7 @@ class _StudyReader:
                     said = re.sub(rf"{re.escape(str(bound))}$", shown, said)
         cause = error.get("ctx", {}).get("error")
         if cause is not None:
-            message = f"{dotted}: {cause}" if dotted and not str(cause).startswith(dotted) else str(cause)
+            message = f"{dotted}: {cause}" if dotted and not str(cause).lstrip("[").startswith(dotted) else str(cause)
         elif kind in _TYPES:
             message = f"{dotted} = {value!r} is not {_TYPES[kind]}"
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -26,6 +27,7 @@ _PERCENT = r"^\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*$"
 MAX_HEAT = 1_000  # parts of a profile
 MAX_LOADS = 10_000  # numbers of a table of loads: a week of minutes
 MAX_SPAN_NS = 1000 * 24 * 3600 * 10**9  # of a fleet's life; sums of some fit 64 bits
+_LONG_TIME = replace(TIME, example="h", examples='write for example "10 h", "30 min" or "2 d"')
 CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
 Scalar = str | int | float
@@ -176,7 +178,7 @@ Memory = Annotated[int, _with_unit(MEMORY), Field(ge=512, lt=2**31), MEMORY, _te
 AnyMemory = Annotated[int, _with_unit(MEMORY), Field(ge=0, lt=2**31), MEMORY, _text_with_unit(MEMORY)]
 Time = Annotated[int, _with_unit(TIME), Field(ge=1, le=MAX_TIME_NS), TIME, _text_with_unit(TIME)]
 AnyTime = Annotated[int, _with_unit(TIME), Field(ge=0, le=MAX_TIME_NS), TIME, _text_with_unit(TIME)]
-Span = Annotated[int, _with_unit(TIME), Field(ge=0, le=MAX_SPAN_NS), TIME, _text_with_unit(TIME)]
+Span = Annotated[int, _with_unit(_LONG_TIME), Field(ge=0, le=MAX_SPAN_NS), _LONG_TIME, _text_with_unit(_LONG_TIME)]
 
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Switch = Literal["on", "off"]

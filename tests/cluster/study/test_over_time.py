@@ -402,15 +402,19 @@ def test_nested_guests_are_the_same_share_of_those_that_are_there_at_any_time() 
     [
         ({"fleet": {"tick": "0 ns"}}, "set fleet.tick"),
         ({"clock": {"mode": "timed"}}, "leave fleet.tick out"),
-        ({"fleet": {"outage": {"a": {"host": 3, "count": 2, "at": "1 h"}}}}, "fleet.outage.a has hosts up to 4"),
+        ({"fleet": {"outage": {"a": {"host": 3, "count": 2, "at": "1 h"}}}}, "[fleet.outage.a] has hosts up to 4"),
         ({"fleet": {"outage": {"a": {"at": "2 h", "grace": "1 h", "back": "3 h"}}}}, "back is not after at and grace"),
-        ({"fleet": {"guest": {"idle": {"memory": "2 MiB"}}}}, "fleet.guest.idle has no guests"),
+        ({"fleet": {"guest": {"idle": {"memory": "2 MiB"}}}}, "[fleet.guest.idle] has no guests"),
         ({"fleet": {"guest": {"web": {"arrivals": {"lifetime": "pareto", "shape": 1.0}}}}}, "only one above 1"),
         ({"fleet": {"guest": {"web": {"arrivals": {"per_hour": 4.5e4}}}}}, "1,000,000 are"),
         ({"fleet": {"guest": {"web": {"arrivals": {"mean_lifetime": "0 ns"}}}}}, "mean_lifetime is 0"),
         ({"fleet": {"arrivals": "gone.csv"}}, "no file 'gone.csv'"),
         ({"fleet": {"arrivals": "builtin:sqlite"}}, "unknown column"),
         ({"fleet": {"arrivals": "x" * 300}}, "File name too long"),
+        (
+            {"fleet": {"outage": {"a": {"at": "10:00"}}}},
+            """fleet.outage.a.at: '10:00' is not a time: write for example "10 h", """,
+        ),
         ({"fleet": {"outage": {"a": {"host": 0}}}}, "fleet.outage.a.at is missing: set it in [fleet.outage.a]"),
     ],
 )
@@ -481,6 +485,31 @@ def test_who_lives_where_is_not_taken_from_a_plan_without_its_files(tmp_path: Pa
     for number, lives in enumerate(wanted):
         assert all_lives(plan.without_files().run(number)) != lives
         assert all_lives(plan.run(number)) == lives
+
+
+def test_a_table_of_a_fleet_that_is_wrong_is_told_by_its_own_line(tmp_path: Path) -> None:
+    text = """\
+ticks = 2
+fleet.tick = "1 h"
+[fleet.host.node]
+count = 2
+[fleet.guest.web]
+count = 1
+[fleet.outage.power]
+host = 2
+at = "1 h"
+[guest]
+memory = "2 MiB"
+accesses_per_page = 1.0
+[grid]
+policy = ["evict-only"]
+"""
+    for wrong, said in ((text, ":7: [fleet.outage.power] has hosts up to 2"),
+                        (text.replace("[fleet.guest.web]\ncount = 1", "[fleet.guest.web]\ncount = 0"),
+                         ":5: [fleet.guest.web] has no guests")):  # fmt: skip
+        (tmp_path / "study.toml").write_text(wrong)
+        with pytest.raises(UserError, match=re.escape(said)):
+            read_study(tmp_path / "study.toml")
 
 
 def test_what_no_run_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
