@@ -16,7 +16,16 @@ from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES, schema
 from coldfleet.cluster.study.fleet_tables import CLASSES
 from coldfleet.cluster.study.json_schema import study_schema
-from coldfleet.cluster.study.model import CellSpec, Study, followed_by, quantity_of, scalar_type, unit_of, walk_keys
+from coldfleet.cluster.study.model import (
+    INHERITED,
+    CellSpec,
+    Study,
+    followed_by,
+    quantity_of,
+    scalar_type,
+    unit_of,
+    walk_keys,
+)
 from coldfleet.cluster.study.tables import Guest, Nested
 from coldfleet.hostsim.memory.audit import MEMORY_LAWS
 from coldfleet.hostsim.memory.result_laws import GUEST_LAWS, HOST_LAWS
@@ -68,13 +77,15 @@ def keys_page() -> str:
     above = {path for path, _ in walk_keys(Guest)} | {f"nested.{path}" for path, _ in walk_keys(Nested)}
     for kind, model in CLASSES.items():
         own = [(path, key) for path, key in walk_keys(model) if kind != "guest" or path not in above]
-        lines += [_key_row(f"fleet.{kind}.NAME.{path}", key) for path, key in own]
+        inherited = INHERITED.get(kind, {})
+        lines += [_key_row(f"fleet.{kind}.NAME.{path}", key, inherited.get(path, "")) for path, key in own]
     lines.append("")
     return "\n".join(lines)
 
 
-def _key_row(path: str, key: FieldInfo) -> str:
-    return f"| `{path}` | {_values(key)} | {_default(key)} | {_meaning(key)} |"
+def _key_row(path: str, key: FieldInfo, inherits: str = "") -> str:
+    default = f"follows `{inherits}`" if inherits else _default(key)
+    return f"| `{path}` | {_values(key)} | {default} | {_meaning(key)} |"
 
 
 def laws_page() -> str:

@@ -49,6 +49,12 @@ from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import ORDERED_KINDS
 from coldfleet.hostsim.spec.units import MEMORY, TIME, Quantity
 
+INHERITED = {
+    "host": {"kernel": "kernel", "memory": "host.memory", "cpus": "clock.pcpus"},
+    "guest": {"nested_ratio": "nested_ratio"},
+}
+"""Keys of classes, and the study's key that each follows where it isn't set. Guests have [guest] and [nested], too."""
+
 
 class CellSpec(Table):
     """One cell of a study: everything that decides what a fleet does, but the random numbers."""
@@ -275,14 +281,10 @@ class CellSpec(Table):
         tables = [data.get(name, {}) for name in ("guest", "host", "clock")] if isinstance(fleet, dict) else []
         if not isinstance(fleet, dict) or not all(isinstance(table, dict) for table in tables):
             return data  # what is no table is said when it is checked itself
-        guest, host, clock = tables
+        guest = tables[0]
         alike = {
-            "guest": {**guest, "nested": data.get("nested", {}), **_renamed(data, nested_ratio="nested_ratio")},
-            "host": {
-                **_renamed(data, kernel="kernel"),
-                **_renamed(host, memory="memory"),
-                **_renamed(clock, pcpus="cpus"),
-            },
+            "guest": {**guest, "nested": data.get("nested", {}), **_inherited(data, "guest")},
+            "host": _inherited(data, "host"),
         }
         merged = {
             kind: {name: _with_own(shared, own) for name, own in fleet[kind].items()}
@@ -457,9 +459,15 @@ def quantity_at(path: str) -> Quantity | None:
     return None if field is None else quantity_of(field)
 
 
-def _renamed(table: Mapping[str, Any], **names: str) -> dict[str, Any]:
-    """Those of the keys that the table has, by their other names."""
-    return {new: table[old] for old, new in names.items() if old in table}
+def _inherited(tree: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What a study says that classes of a kind inherit, by their names for it."""
+    found = {}
+    for own, path in INHERITED[kind].items():
+        section, _, key = path.rpartition(".")
+        table = tree.get(section, {}) if section else tree
+        if key in table:
+            found[own] = table[key]
+    return found
 
 
 def _with_own(shared: Mapping[str, Any], own: Any) -> Any:

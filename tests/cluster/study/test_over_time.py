@@ -37,7 +37,7 @@ from coldfleet.cluster.study.arrivals import HOUR_NS, arriving, rate, read_guest
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.fleet_tables import Arrivals, Fleet, GuestClass
 from coldfleet.cluster.study.lives import all_lives
-from coldfleet.cluster.study.model import merge
+from coldfleet.cluster.study.model import INHERITED, as_amount, merge
 from coldfleet.cluster.study.placement import REFUSALS, HostResources, Request
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
@@ -576,3 +576,20 @@ def test_a_table_says_of_each_guest_what_its_class_does_not(tmp_path: Path) -> N
     assert [row["own_name"] for row in lives] == ["", "vm-17", ""]
     last = all_lives(plan.run(0))[-1]
     assert (last.name, last.is_simulated, last.request.priority) == ("web-2", False, 0)
+
+
+@pytest.mark.parametrize(("kind", "own", "path"), [
+    (kind, own, path) for kind, keys in INHERITED.items() for own, path in keys.items()
+])  # fmt: skip
+def test_a_class_follows_the_study_where_it_says_nothing(kind: str, own: str, path: str) -> None:
+    value = {"kernel": "6.18", "memory": "48 MiB", "cpus": 6, "nested_ratio": 0.5}[own]
+    section, _, key = path.rpartition(".")
+    classes = {"host": {"node": {"count": 4}}, "guest": {"db": {"memory": "8 MiB", "count": 3}}}
+    study = {
+        **STUDY,
+        "fleet": {"tick": "30 min", "outage": {"a": {"at": "1 h"}}, **classes},
+        "host": {"memory": "32 MiB"},
+    }
+    spec = read_study(merge(study, {section: {key: value}} if section else {key: value})).cell(0).spec
+    (one,) = (spec.fleet.host if kind == "host" else spec.fleet.guest).values()
+    assert getattr(one, own) == as_amount(path, value) != type(one).model_fields[own].default
