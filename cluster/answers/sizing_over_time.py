@@ -43,7 +43,7 @@ class PeakHosts(HostCount):
     """Hosts that a fleet needs over time.
 
     ``hosts``: enough in each of REPLICATES, of which the easiest needs ``least`` and the hardest all of them.
-    ``peak_hour``: since the start of the run, in the hardest. ``moment``: what goes wrong there with a host less.
+    ``peak_hour``: since the start of the run, in the hardest. ``moment``: what goes wrong there with one host fewer.
     ``failures``: that the hosts survive: at the peak hour the fullest ones fail for good. ``guests`` are those of the
     fullest host then, ``all_guests`` those of the fleet. ``placed``: who lives where in the hardest replicate, which is
     ``run``, the fullest host of the peak first.
@@ -63,7 +63,7 @@ class PeakHosts(HostCount):
         saved = f"for what takes {self.without:,} without overcommit" if self.saved else "and none is saved"
         enough = f"{counted(self.hosts, 'host')}{survive} {'is' if self.hosts == 1 else 'are'} enough {saved}"
         uncut = f"{short(self.uncut())} if guests could be cut in pieces; {self.least:,} in the easiest replicate"
-        return f"{enough} ({uncut}). The peak is at hour {self.peak_hour:.1f}; with a host less {self.moment}"
+        return f"{enough} ({uncut}). The peak is at hour {self.peak_hour:.1f}; with one host fewer {self.moment}"
 
 
 class _Fewest(NamedTuple):
@@ -73,8 +73,8 @@ class _Fewest(NamedTuple):
     alone: tuple[float, float]
     peak_ns: int
     lives: list[Life]
-    refused: Life | None  # with a host less
-    because: str  # "failures" or "outages": without them a host less would do
+    refused: Life | None  # with one host fewer
+    because: str  # "failures" or "outages": without them one host fewer would do
 
 
 class _Try(NamedTuple):
@@ -290,7 +290,7 @@ def _binding(found: _Fewest) -> str:
 
 
 def _moment(found: _Fewest, requests: Sequence[Request], spec: CellSpec) -> str:
-    """What goes wrong with a host less, and when."""
+    """What goes wrong with one host fewer, and when."""
     if found.refused is None:
         return "there is none"
     request, now = requests[found.refused.request], max(found.refused.start_ns or 0, 0)
