@@ -93,8 +93,8 @@ class PolicyCapacity:
     about. ``checked``: whether a host of that size stayed within its memory in a run, None: it wasn't run;
     ``check_host_memory_pages``: what it had, ``check_free_pages``: the least that were free. Where guests come and go,
     ``hosts`` are enough at all times in every replicate, ``hosts_least`` in the easiest; ``peak_hour``: of most memory,
-    since the start of the run; ``binding_moment``: when and why one host fewer isn't enough, in words; and all hosts are
-    run as a check, from the start to the end, or as many as the budget is enough for: ``checked_hosts``.
+    since the start of the run; ``binding_moment``: when and why one host fewer isn't enough; and all hosts are run
+    as a check, from the start to the end, or as many as the budget is enough for: ``checked_hosts``.
 
     ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
     ``sentence``: the answer in words.

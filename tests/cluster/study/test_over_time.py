@@ -582,7 +582,8 @@ def test_a_table_says_of_each_guest_what_its_class_does_not(tmp_path: Path) -> N
     (kind, own, path) for kind, keys in INHERITED.items() for own, path in keys.items()
 ])  # fmt: skip
 def test_a_class_follows_the_study_where_it_says_nothing(kind: str, own: str, path: str) -> None:
-    value = {"kernel": "6.18", "memory": "48 MiB", "cpus": 6, "nested_ratio": 0.5}[own]
+    values: dict[str, str | float] = {"kernel": "6.18", "memory": "48 MiB", "cpus": 6, "nested_ratio": 0.5}
+    value = values[own]
     section, _, key = path.rpartition(".")
     classes = {"host": {"node": {"count": 4}}, "guest": {"db": {"memory": "8 MiB", "count": 3}}}
     study = {
