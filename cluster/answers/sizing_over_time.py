@@ -210,8 +210,8 @@ class FleetOverTime(FleetSize):
                 return found
             there = [life for life in found.lives if _lives_at(life, peak_ns)]
             held = _held(there, [request.memory_pages for request in requests])
-            fullest = [host for host, _ in held.most_common(self.spare)]
-            failures = [HostOutage(host, host + 1, peak_ns + 1, peak_ns + 1, 0) for host in fullest]
+            failed = sorted(range(many), key=lambda host: -held[host])[: self.spare]
+            failures = [HostOutage(host, host + 1, peak_ns + 1, peak_ns + 1, 0) for host in failed]
             return _Try(placed(many, [*outages, *failures]), failing=True)
 
         def fits(many: int) -> bool:

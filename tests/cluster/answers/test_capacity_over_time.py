@@ -134,10 +134,23 @@ def test_a_budget_that_is_too_small_for_all_hosts_checks_the_fullest(monkeypatch
     assert first.guests == len(count.placed[0].lives)
 
 
+def whole_hosts(guests: int, outage: dict[str, Any], failures: int = 0) -> int:
+    """Hosts for guests that stay, each of which takes a whole host."""
+    host, web = {"node": {"count": 10, "memory": "32 MiB"}}, {"memory": "30 MiB", "count": guests}
+    table = outage or {"after_the_end": {"at": "25 h"}}  # so that it is a fleet over time
+    fleet = {"tick": "1 h", "host": host, "guest": {"web": web}, "outage": table}
+    return FleetOverTime.over_time(read_study({**STUDY, "fleet": fleet}), failures=failures).hosts
+
+
 def test_more_hosts_are_needed_than_may_fail() -> None:
     plan = read_study({**STUDY, "overcommit": 1.5})
     few, many = (max(each.hosts for each in FleetOverTime.over_time(plan, failures=n)._without) for n in (0, 20))
     assert few < 20 < many
+
+
+@pytest.mark.parametrize(("guests", "failures"), [(1, 3), (2, 0), (2, 3), (2, 5), (3, 5), (4, 6)])
+def test_hosts_without_guests_fail_too(guests: int, failures: int) -> None:
+    assert whole_hosts(guests, {}, failures) == guests + failures
 
 
 def test_another_load_has_other_guests() -> None:
