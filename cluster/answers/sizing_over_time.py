@@ -250,19 +250,26 @@ def _placed(
 def _outages(fleet: Fleet, hosts: int) -> list[HostOutage]:
     """The study's outages on so many hosts, of which as many are out at a time as it says.
 
-    Where there are fewer than the study has, each is the next one, from the first on again, that is in service.
+    For a host that isn't there the next one is out, from the first on again, that is in service; the same one in all
+    outages of that host that overlap.
     """
-    wanted = outages_of(fleet)
-    if all(each.end <= hosts for each in wanted):
-        return wanted
     found: list[HostOutage] = []
-    for each in sorted(wanted, key=lambda outage: outage.at_ns):
-        out = {other.first for other in found if not other.back_ns or other.back_ns > each.at_ns}
+    stands_in: dict[int, tuple[int, float]] = {}  # for each host of the study, and until when it is out
+    for each in sorted(outages_of(fleet), key=lambda outage: outage.at_ns):
+        out = {host for host, until_ns in stands_in.values() if until_ns > each.at_ns}
+        places = []
         for number in range(each.first, each.end):
-            turns = ((number + more) % hosts for more in range(hosts))
-            host = next((turn for turn in turns if turn not in out), number % hosts)
+            host, until_ns = stands_in.get(number, (0, 0))
+            if until_ns <= each.at_ns:
+                turns = ((number + more) % hosts for more in range(hosts))
+                host = next((turn for turn in turns if turn not in out), number % hosts)
             out.add(host)
-            found.append(replace(each, first=host, end=host + 1))
+            stands_in[number] = host, max(until_ns, each.back_ns or math.inf)
+            places.append(host)
+        if places == list(range(each.first, each.end)):
+            found.append(each)  # at once, so that all its guests look for a place by their priority
+        else:
+            found += [replace(each, first=host, end=host + 1) for host in places]
     return found
 
 

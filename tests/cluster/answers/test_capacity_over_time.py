@@ -153,6 +153,15 @@ def test_hosts_without_guests_fail_too(guests: int, failures: int) -> None:
     assert whole_hosts(guests, {}, failures) == guests + failures
 
 
+@pytest.mark.parametrize("host", [0, 1, 4, 7, 8])
+def test_a_host_in_two_outages_at_a_time_is_out_once(host: int) -> None:
+    both = {"host": host, "count": 2, "at": "5 h", "back": "9 h"}
+    other = {"host": host + 1, "at": "7 h", "back": "12 h"}
+    assert whole_hosts(3, {"x": both, "y": both}) == 5
+    assert whole_hosts(3, {"x": both, "y": other}) == 5
+    assert whole_hosts(3, {"x": both, "y": {**other, "host": (host + 5) % 10}}) == 6
+
+
 def test_another_load_has_other_guests() -> None:
     plan = read_study(STUDY)
     fleet = FleetOverTime.over_time(plan)
