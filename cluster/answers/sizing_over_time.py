@@ -189,6 +189,7 @@ class FleetOverTime(FleetSize):
             ((each.start_ns or 0, each.end_ns, each.memory_pages, each.vcpus) for each in requests), until_ns
         )
         peak_ns = int(peak)
+        failure_ns = min(peak_ns + 1, until_ns)
         largest = HostResources(max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms))
         alone = pages / largest.memory_pages, vcpus / largest.vcpus
         for request in requests:
@@ -210,9 +211,10 @@ class FleetOverTime(FleetSize):
                 return found
             there = [life for life in found.lives if _lives_at(life, peak_ns)]
             held = _held(there, [request.memory_pages for request in requests])
-            failed = sorted(range(many), key=lambda host: -held[host])[: self.spare]
-            failures = [HostOutage(host, host + 1, peak_ns + 1, peak_ns + 1, 0) for host in failed]
-            return _Try(placed(many, [*outages, *failures]), failing=True)
+            out = {host for each in outages if _is_out(each, failure_ns) for host in range(each.first, each.end)}
+            failed = sorted(range(many), key=lambda host: (host in out, -held[host]))[: self.spare]
+            failures = [HostOutage(host, host + 1, failure_ns, failure_ns, 0) for host in failed]
+            return _Try(placed(many, [*failures, *_outages(spec.fleet, many, failures)]), failing=True)
 
         def fits(many: int) -> bool:
             return many > self.spare and tried(many).refused is None  # else all of them might fail
@@ -247,16 +249,17 @@ def _placed(
     return place_in_time(hosts, coming, *rule, outages, until_ns)
 
 
-def _outages(fleet: Fleet, hosts: int) -> list[HostOutage]:
-    """The study's outages on so many hosts, of which as many are out at a time as it says.
+def _outages(fleet: Fleet, hosts: int, failures: Sequence[HostOutage] = ()) -> list[HostOutage]:
+    """The study's outages on so many hosts, of which as many are out at a time as it says, beside those that failed.
 
-    For a host that isn't there the next one is out, from the first on again, that is in service; the same one in all
-    outages of that host that overlap.
+    For a host that isn't there, or that failed before, the next one is out, from the first on again, that is in
+    service; the same one in all outages of that host that overlap.
     """
     found: list[HostOutage] = []
     stands_in: dict[int, tuple[int, float]] = {}  # for each host of the study, and until when it is out
     for each in sorted(outages_of(fleet), key=lambda outage: outage.at_ns):
         out = {host for host, until_ns in stands_in.values() if until_ns > each.at_ns}
+        out |= {failure.first for failure in failures if _is_out(failure, each.at_ns)}
         places = []
         for number in range(each.first, each.end):
             host, until_ns = stands_in.get(number, (0, 0))
@@ -271,6 +274,10 @@ def _outages(fleet: Fleet, hosts: int) -> list[HostOutage]:
         else:
             found += [replace(each, first=host, end=host + 1) for host in places]
     return found
+
+
+def _is_out(outage: HostOutage, time_ns: int) -> bool:
+    return outage.at_ns <= time_ns and not 0 < outage.back_ns <= time_ns
 
 
 def _held(lives: Iterable[Life], pages: Sequence[int]) -> Counter[int]:

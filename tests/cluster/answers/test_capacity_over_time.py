@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import coldfleet
 from coldfleet.cluster.answers.sizing import DramAccount, kind_of, memory_of
@@ -16,8 +20,9 @@ from coldfleet.cluster.answers.slo import parse_slo
 from coldfleet.cluster.answers.study_capacity import CapacityAnswer
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.study.fleet import requested_guests
+from coldfleet.cluster.study.fleet_tables import Outage
 from coldfleet.cluster.study.model import merge
-from coldfleet.cluster.study.placement import HostResources
+from coldfleet.cluster.study.placement import HostResources, Request
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.cluster.study.timeline import HostOutage, place_in_time
 from coldfleet.hostsim.counters.counters import COUNTERS
@@ -160,6 +165,62 @@ def test_a_host_in_two_outages_at_a_time_is_out_once(host: int) -> None:
     assert whole_hosts(3, {"x": both, "y": both}) == 5
     assert whole_hosts(3, {"x": both, "y": other}) == 5
     assert whole_hosts(3, {"x": both, "y": {**other, "host": (host + 5) % 10}}) == 6
+
+
+@pytest.mark.parametrize("back", ["0 ns", "9 h"])
+def test_a_failure_and_an_outage_never_share_a_host(back: str) -> None:
+    for host in range(10):
+        assert whole_hosts(2, {"x": {"host": host, "at": "5 h", "back": back}}, 1) == 4
+    rolling = {f"h{host}": {"host": host, "at": f"{host + 1} h", "back": f"{host + 2} h"} for host in range(10)}
+    assert whole_hosts(2, rolling, 2) == 5
+
+
+outages_of_hosts = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(1, 3), st.integers(1, 23), st.integers(0, 12)), min_size=1, max_size=4
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.integers(0, 24), st.none() | st.integers(1, 12)), max_size=8),
+    outages_of_hosts,
+    st.integers(0, 4),
+    st.permutations(range(12)),
+)
+def test_whole_hosts_are_counted_hour_by_hour_whatever_their_numbers(
+    lives: list[tuple[int, int | None]], outages: list[tuple[int, int, int, int]], failures: int, numbers: list[int]
+) -> None:
+    guests = [(0, 99), *((start, start + life if life else 99) for start, life in lives)]
+    out = [
+        (host, at, at + hours if hours else 99)
+        for first, many, at, hours in outages
+        for host in range(first, first + many)
+    ]
+    alive = [sum(start <= hour < end for start, end in guests) for hour in range(25)]
+    peak = alive.index(max(alive))
+    needed = [
+        alive[hour] + len({host for host, at, back in out if at <= hour < back}) + failures * (hour >= peak)
+        for hour in range(25)
+    ]
+
+    plan = read_study(merge(STUDY, {"fleet": {"placement": "best-fit"}}))
+    sized, cell = FleetOverTime.over_time(plan), plan.cell(0)
+    requests = [
+        Request("web", n, 7680, 1, start * HOUR, None if end == 99 else end * HOUR)
+        for n, (start, end) in enumerate(guests)
+    ]
+
+    def answer(number: Callable[[int], int], failures: int) -> int:
+        tables = {
+            f"o{n}": Outage.model_validate({"host": number(host), "at": f"{at} h", "back": f"{back % 99} h"})
+            for n, (host, at, back) in enumerate(out)
+        }
+        spec = cell.spec.model_copy(update={"fleet": cell.spec.fleet.model_copy(update={"outage": tables})})
+        run = replace(sized.runs[0], cell=replace(cell, spec=spec))
+        return replace(sized, spare=failures)._fewest(run, requests, [HostResources(8192, 32)]).hosts
+
+    assert answer(lambda host: host, failures) == answer(numbers.__getitem__, failures) == max(needed)
+    assert answer(lambda host: host, failures + 1) == max(needed[hour] + (hour >= peak) for hour in range(25))
 
 
 def test_another_load_has_other_guests() -> None:
