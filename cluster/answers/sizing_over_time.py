@@ -24,7 +24,7 @@ from coldfleet.cluster.study.fleet import build_placed, requested_guests
 from coldfleet.cluster.study.fleet_tables import MAX_HOSTS, Fleet
 from coldfleet.cluster.study.lives import PlacedHost, hosted_lives, hosts_of, outages_of, rank_of
 from coldfleet.cluster.study.model import CellSpec
-from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request, most_at_once
+from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request, most_at_once, whole
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.cluster.study.timeline import HostOutage, Life, place_in_time
@@ -192,8 +192,9 @@ class FleetOverTime(FleetSize):
         failure_ns = min(peak_ns + 1, until_ns)
         largest = HostResources(max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms))
         alone = pages / largest.memory_pages, vcpus / largest.vcpus
+        kinds = [whole([room.memory_pages, room.vcpus]) for room in set(rooms)]
         for request in requests:
-            if not any(request.memory_pages <= room.memory_pages and request.vcpus <= room.vcpus for room in rooms):
+            if not any(request.memory_pages <= pages and request.vcpus <= vcpus for pages, vcpus in kinds):
                 raise UserError(
                     f"no number of hosts is enough: {request.name}-{request.number} "
                     f"({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs) is larger than a host"

@@ -51,6 +51,14 @@ class Request:
     own_name: str = ""
 
 
+def whole(amounts: Sequence[float]) -> npt.NDArray[np.float64]:
+    """The whole pages or vCPUs in what hosts may be given: 50 CPUs x 1.14 is 57, though the product is a little less.
+
+    With them sums of what guests take are exact.
+    """
+    return np.floor(np.array(amounts, np.float64) * (1 + _ROUNDING))
+
+
 class Hosts:
     """What the hosts of a fleet have left, and which of those that have room gets a guest.
 
@@ -59,8 +67,8 @@ class Hosts:
     """
 
     def __init__(self, hosts: Sequence[HostResources], rule: str, rank: Callable[..., bytes]) -> None:
-        self.pages = np.array([host.memory_pages for host in hosts], np.float64)
-        self.vcpus = np.array([host.vcpus for host in hosts], np.float64)
+        self.pages = whole([host.memory_pages for host in hosts])
+        self.vcpus = whole([host.vcpus for host in hosts])
         self.closed = np.zeros(len(hosts), bool)  # by outages, which keep guests from it
         self._outages = np.zeros(len(hosts), np.int64)
         self._rule = rule
@@ -169,7 +177,7 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
     full when the largest guest no longer fits. Raises :class:`UserError` if a guest is larger than a host.
     """
     most_pages, most_vcpus = max(need[0] for need in needs), max(need[1] for need in needs)
-    if most_pages > memory_pages or most_vcpus > vcpus:
+    if ([most_pages, most_vcpus] > whole([memory_pages, vcpus])).any():
         raise UserError(
             f"a host with room for {MEMORY.format(int(memory_pages))} and {vcpus:g} vCPUs can't take a guest of "
             f"{MEMORY.format(most_pages)} and {most_vcpus} vCPUs: make hosts larger"

@@ -38,7 +38,7 @@ from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.fleet_tables import Arrivals, Fleet, GuestClass
 from coldfleet.cluster.study.lives import all_lives
 from coldfleet.cluster.study.model import INHERITED, as_amount, merge
-from coldfleet.cluster.study.placement import REFUSALS, HostResources, Request
+from coldfleet.cluster.study.placement import REFUSALS, HostResources, Hosts, Request
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.cluster.study.timeline import HostOutage, place_in_time
@@ -111,6 +111,28 @@ def test_a_small_fleet_is_that_of_a_plain_simulation(
     assert mine.arrivals == theirs.arrivals
     assert mine.refusals == theirs.refusals
     assert sorted(mine.departures) == sorted(theirs.departures)
+
+
+@pytest.mark.parametrize(
+    ("room", "guest"),
+    [((25600 * 1.14, 4.0), (29184, 1)), ((25600 * 1.15, 50 * 1.14), (29440, 57)), ((64.0, math.inf), (64, 99))],
+)
+def test_a_guest_that_fits_exactly_has_a_place_and_gives_it_back(
+    room: tuple[float, float], guest: tuple[int, int]
+) -> None:
+    hosts = Hosts([HostResources(*room)], "best-fit", lambda *who: b"")
+    there = hosts.pages.tolist(), hosts.vcpus.tolist()
+    for request in [Request("g", number, *guest) for number in range(3)]:
+        assert hosts.why_not(request) == "both"  # nothing is lacking
+        assert hosts.put(request) == 0
+        assert hosts.pages.tolist() == [0.0]
+        assert hosts.put(Request("g", 9, 1, 1)) == -1
+        assert hosts.why_not(Request("g", 9, 1, 1)) == "memory"
+        hosts.take(request, 0)
+        assert (hosts.pages.tolist(), hosts.vcpus.tolist()) == there
+    assert hosts.put(Request("g", 9, guest[0] + 1, guest[1])) == -1
+    if room[1] < math.inf:
+        assert hosts.put(Request("g", 9, guest[0], int(there[1][0]) + 1)) == -1
 
 
 def week(tmp_path: Path, coldfleet: Callable[..., Said], guests: int, hosts: int) -> tuple[Plan, list[Vm]]:
