@@ -52,14 +52,15 @@ class HostCheck:
         guests = counted(self.guests, "guest")
         if not self.passed:
             return f"a host of {guests} ran out of memory: {self.killed} of them killed"
-        if self.of == 1:
-            return f"Checked by a run: a host of {guests} keeps {self.free_pages} pages free"
         slos = f"; with that memory {'; '.join(self.slos)}" if self.slos else ""
+        if self.of == 1:
+            return f"Checked by a run: a host of {guests} keeps {self.free_pages} pages free{slos}"
         rest = ", the fullest at the peak, as the budget is too small for more" if self.hosts < self.of else ""
         which = f"{self.hosts:,} of its {self.of:,}" if rest else f"all its {self.of:,}"
         return (
-            f"Checked by a run of {which} hosts{rest}, with all of their memory: of {guests} none is killed, and the "
-            f"host with the fewest free pages keeps {self.free_pages:,} of its {self.memory_pages:,} pages free{slos}"
+            f"Checked by a run of {which} hosts that have guests{rest}, with all of their memory: of {guests} none is "
+            f"killed, and the host with the fewest free pages keeps {self.free_pages:,} of its "
+            f"{self.memory_pages:,} pages free{slos}"
         )
 
 

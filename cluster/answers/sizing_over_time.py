@@ -168,7 +168,13 @@ class FleetOverTime(FleetSize):
             self._checked(each.place, build_placed(count.run, [each])[0], pages[each.place % len(pages)], count.saved)
             for each in count.placed
         )
-        return check_hosts(hosts, len(count.placed), count.run.cell.seed, count.run.replicate, seconds, slos)
+        found = check_hosts(hosts, len(count.placed), count.run.cell.seed, count.run.replicate, seconds, slos)
+        if not found.passed:
+            return found  # it tells of one host
+        guests = {
+            (each.request.name, each.request.number) for host in count.placed[: found.hosts] for each in host.lives
+        }
+        return replace(found, guests=len(guests))  # of which some had several lives
 
     @cached_property
     def _without(self) -> list[_Fewest]:
@@ -307,7 +313,7 @@ def _binding(found: _Fewest) -> str:
 def _moment(found: _Fewest, requests: Sequence[Request], spec: CellSpec) -> str:
     """What goes wrong with one host fewer, and when."""
     if found.refused is None:
-        return "there is none"
+        return "there would be none left"
     request, now = requests[found.refused.request], max(found.refused.start_ns or 0, 0)
     guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
     after = ", after the failure" if found.because == "failures" else ""

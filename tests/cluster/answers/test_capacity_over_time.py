@@ -118,7 +118,10 @@ def test_an_answer_has_its_peak_and_its_moment(monkeypatch: pytest.MonkeyPatch) 
     assert policy.binding_moment in policy.sentence
     assert policy.checked
     assert 1 < policy.checked_hosts <= policy.hosts
-    assert f"Checked by a run of all its {policy.checked_hosts} hosts, with all of their memory" in policy.sentence
+    assert (
+        f"Checked by a run of all its {policy.checked_hosts} hosts that have guests, with all of their memory"
+        in policy.sentence
+    )
     kept = f"{policy.check_free_pages:,} of its {policy.check_host_memory_pages:,} pages free"
     assert f"keeps {kept}; with that memory fault_rate_p99<10% is met, with" in policy.sentence
 
@@ -135,16 +138,44 @@ def test_a_budget_that_is_too_small_for_all_hosts_checks_the_fullest(monkeypatch
     assert all_of_it.hosts == all_of_it.of == len(count.placed) > 1
     assert all_of_it.slos == ("fault_rate<10% is met, with 5%",)
     assert (first.hosts, first.of, first.slos) == (1, all_of_it.of, ())
-    assert "1 of its 3 hosts, the fullest at the peak, as the budget is too small for more" in first.text
+    assert (
+        "1 of its 3 hosts that have guests, the fullest at the peak, as the budget is too small for more" in first.text
+    )
     assert first.guests == len(count.placed[0].lives)
 
 
-def whole_hosts(guests: int, outage: dict[str, Any], failures: int = 0) -> int:
-    """Hosts for guests that stay, each of which takes a whole host."""
+def whole_study(guests: int, outage: dict[str, Any]) -> dict[str, Any]:
+    """Guests that stay, each of which takes a whole host."""
     host, web = {"node": {"count": 10, "memory": "32 MiB"}}, {"memory": "30 MiB", "count": guests}
     table = outage or {"after_the_end": {"at": "25 h"}}  # so that it is a fleet over time
-    fleet = {"tick": "1 h", "host": host, "guest": {"web": web}, "outage": table}
-    return FleetOverTime.over_time(read_study({**STUDY, "fleet": fleet}), failures=failures).hosts
+    return {**STUDY, "fleet": {"tick": "1 h", "host": host, "guest": {"web": web}, "outage": table}}
+
+
+def whole_hosts(guests: int, outage: dict[str, Any], failures: int = 0) -> int:
+    """Hosts for them."""
+    return FleetOverTime.over_time(read_study(whole_study(guests, outage)), failures=failures).hosts
+
+
+def test_a_check_counts_a_guest_once_however_often_it_lost_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", SyntheticHost(1.5, 0.0))
+    slos = [parse_slo("fault_rate<10%")]
+    plan = read_study(whole_study(2, {"x": {"host": 9, "at": "5 h"}}))
+    fleet = FleetOverTime.over_time(plan, failures=2)
+    count = fleet.hosts_needed(DramAccount((1.0,), (1.0,), {}, {}, 1.0))
+    assert isinstance(count, PeakHosts)
+    check = fleet.check(plan.run(0), count, math.inf, slos)
+    assert check.guests == 2 < sum(len(host.lives) for host in count.placed)
+    assert check.hosts == check.of <= count.hosts == 5
+    assert f"all its {check.of} hosts that have guests" in check.text
+    alone = replace(check, of=1, hosts=1)
+    assert alone.text.endswith("; with that memory fault_rate<10% is met, with 5%")
+
+
+def test_where_all_hosts_but_one_may_fail_one_host_fewer_leaves_none() -> None:
+    fleet = FleetOverTime.over_time(read_study(whole_study(1, {})), failures=3)
+    text = fleet.hosts_needed(DramAccount((1.0,), (1.0,), {}, {}, 1.0)).text
+    assert text.startswith("4 hosts, of which 3 hosts may fail")
+    assert text.endswith("with one host fewer there would be none left")
 
 
 def test_more_hosts_are_needed_than_may_fail() -> None:
