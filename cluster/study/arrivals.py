@@ -105,10 +105,10 @@ def read_guests(path: Path, sha256: str) -> pa.Table:
         said = str(error).splitlines()[0]
         if found := _NO_NUMBER.search(said):
             column, value = int(found["column"]), found["value"]
-            with path.open() as file:
-                name = next(reader(file))[column]
-            line = _line_of(path, lambda _, row: row[column : column + 1] == [value])
-            raise UserError(f"{path}{line}: {name} is {value!r:.40}, not a {COLUMNS[name][1]}") from None
+            header = next((row for _, row in _rows(path)), [])
+            if (name := "".join(header[column : column + 1])) in COLUMNS:
+                line = _line_of(path, lambda _, row: row[column : column + 1] == [value])
+                raise UserError(f"{path}{line}: {name} is {value!r:.40}, not a {COLUMNS[name][1]}") from None
         raise UserError(f"{path}: no table of guests in Parquet or CSV: {said:.200}") from None
     return _checked(table, path)
 
@@ -198,12 +198,18 @@ def told_guest(path: Path, number: int, guests: int) -> str:
 
 def _line_of(path: Path, is_it: Callable[[int, list[str]], bool]) -> str:
     """The line of a row of a CSV, the header being row 0 and empty lines none, for a message; "": it isn't found."""
-    with suppress(Error, UnicodeDecodeError), path.open(newline="") as file:
-        rows = reader(file)
-        for number, row in enumerate(filter(None, rows)):
-            if is_it(number, row):
-                return f", line {rows.line_num}"
+    for number, (line, row) in enumerate(_rows(path)):
+        if is_it(number, row):
+            return f", line {line}"
     return ""
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV that aren't empty, each with its line, for a message: as far as Python can read them."""
+    with suppress(Error), path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = reader(file)
+        for row in filter(None, rows):
+            yield rows.line_num, row
 
 
 def _plain(value: str | float) -> str:

@@ -446,6 +446,18 @@ def test_what_cannot_be_is_said_in_one_line(change: dict[str, Any], said: str) -
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_in_another_encoding_is_said_in_one_line(tmp_path: Path) -> None:
+    for row, said in (
+        ("web,08:00,,x", "line 2: start_s is '08:00'"),
+        ("wäb,8,,x", "no table of guests"),
+        ("web,8,,ä", "no table of guests"),
+    ):
+        (tmp_path / "guests.csv").write_text(f"class,start_s,end_s,name\n{row}\nweb,1,,Süd\n", "latin-1")
+        with pytest.raises(UserError, match=said) as caught:
+            read_study(merge(STUDY, {"fleet": {"arrivals": "guests.csv"}}), tmp_path)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -460,6 +472,9 @@ def test_what_cannot_be_is_said_in_one_line(change: dict[str, Any], said: str) -
         ("class,start_s,end_s\nweb,,\n", "guest 1 of 1, line 2: start_s is missing, not a time"),
         ("class,start_s,end_s,vcpus\n\nweb,1,,1\nweb,1,,1.5\n", "line 4: vcpus is '1.5', not a whole number"),
         ("class,start_s,end_s,vcpus\nweb,1,,1\n\n\nweb,1,,0\n", "guest 2 of 2, line 5: vcpus is 0: from 1 to"),
+        ("\nclass,start_s,end_s\nweb,0,08:00\n", "line 3: end_s is '08:00', not a number of seconds"),
+        ("\ufeffstart_s,class,end_s\n08:00,web,09:00\n", "line 2: start_s is '08:00', not a number of seconds"),
+        ("class,start_s,end_s," + "x" * 140_000 + "\nweb,08:00,,\n", "no table of guests in Parquet or CSV: In CSV"),
         ("class;start_s;end_s\nweb;1;\n", "separate them by commas"),
         ("class,start_s,end_s\nweb front,1,\n", "guest 1 of 1, line 2: class 'web front' can't name a table"),
         ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib is 3, not a multiple of 2 from 2 to 4,194,302"),
