@@ -16,7 +16,7 @@ import numpy as np
 from coldfleet.cluster.study.arrivals import HOUR_NS, arriving
 from coldfleet.cluster.study.fleet_tables import Fleet
 from coldfleet.cluster.study.model import CellSpec
-from coldfleet.cluster.study.placement import REFUSALS, HostResources, Request
+from coldfleet.cluster.study.placement import REFUSALS, HostResources, Request, whole
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import SAY_AFTER_S, announce, announced, counted
 from coldfleet.cluster.study.timeline import REFUSED, HostOutage, Life, place_in_time
@@ -258,13 +258,11 @@ def room_of(spec: CellSpec) -> HostResources:
 
 def _resources(spec: CellSpec, every: int) -> list[tuple[str, HostResources]]:
     """Every host with its class's name, and what it can take under the overcommit ratios, maybe all: ``every`` page."""
-    classes = {
-        name: HostResources(
-            (each.memory - spec.host.hugetlb) * spec.overcommit or every,
-            each.cpus * spec.fleet.vcpus_per_cpu if each.cpus else math.inf,
-        )
-        for name, each in spec.host_classes.items()
-    }
+    classes = {}
+    for name, each in spec.host_classes.items():
+        pages = (each.memory - spec.host.hugetlb) * spec.overcommit or every
+        vcpus = each.cpus * spec.fleet.vcpus_per_cpu if each.cpus else math.inf
+        classes[name] = HostResources(*whole([pages, vcpus]).tolist())
     return [(name, classes[name]) for name, each in spec.host_classes.items() for _ in range(each.count)]
 
 

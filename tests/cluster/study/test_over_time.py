@@ -36,7 +36,7 @@ from coldfleet.cluster.results.verify import verify
 from coldfleet.cluster.study.arrivals import HOUR_NS, arriving, rate, read_guests, write_guests
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.fleet_tables import Arrivals, Fleet, GuestClass
-from coldfleet.cluster.study.lives import all_lives
+from coldfleet.cluster.study.lives import all_lives, room_of, too_large_for_all
 from coldfleet.cluster.study.model import INHERITED, as_amount, merge
 from coldfleet.cluster.study.placement import REFUSALS, HostResources, Hosts, Request
 from coldfleet.cluster.study.plan import Plan
@@ -133,6 +133,19 @@ def test_a_guest_that_fits_exactly_has_a_place_and_gives_it_back(
     assert hosts.put(Request("g", 9, guest[0] + 1, guest[1])) == -1
     if room[1] < math.inf:
         assert hosts.put(Request("g", 9, guest[0], int(there[1][0]) + 1)) == -1
+
+
+def test_shares_of_a_host_that_is_full_are_one_and_its_guest_is_not_too_large() -> None:
+    host = {"count": 1, "memory": "100 MiB", "cpus": 50}
+    arrivals = {"per_hour": 6.0, "mean_lifetime": "2 h"}
+    guest = {"memory": "114 MiB", "vcpus": 57, "accesses_per_page": 0.01, "arrivals": arrivals}
+    fleet = {"tick": "30 min", "vcpus_per_cpu": 1.14, "host": {"a": host}, "guest": {"g": guest}}
+    plan = read_study({"seed": 1, "replicates": 1, "ticks": 6, "policy": "kernel", "overcommit": 1.14, "fleet": fleet,
+                       "guest": {"memory": "2 MiB"}, "reclaim": {"mode": "host"}})  # fmt: skip
+    run = plan.run(0)
+    assert [room_of(run.cell.spec).memory_pages, room_of(run.cell.spec).vcpus] == [114 * 256, 57]
+    assert {each.life.refused for each in all_lives(run)} > {""}
+    assert not too_large_for_all(run)
 
 
 def week(tmp_path: Path, coldfleet: Callable[..., Said], guests: int, hosts: int) -> tuple[Plan, list[Vm]]:
