@@ -244,6 +244,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"pgmajfault": 1 << 40}, "parts and wholes"),
     ({"missed_young_walk": 1 << 40}, "parts and wholes"),
     ({"l2_accesses": -1}, "nothing negative"),
+    ({"mm_walks": 1 << 40}, "walks"),
     ({"pswpout": 0}, "swap reads"),
     ({"accesses": 1 << 40}, "accesses"),
     ({"accesses": 512}, "accesses"),
