@@ -56,12 +56,11 @@ def validate(
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.validation.published import HELD_OUT, benchmark_lines, engine_lines
     from coldfleet.hostsim.published.access_tracking import run_benchmark
-    from coldfleet.hostsim.published.fit import V4_FIT
     from coldfleet.hostsim.published.rows import find_policy, read_rows
-    from coldfleet.hostsim.spec.calibration import read_calibration
+    from coldfleet.hostsim.spec.calibration import DEFAULT, read_calibration
     from coldfleet.hostsim.spec.errors import UserError
 
-    figures = read_calibration(calibration) if calibration else V4_FIT
+    figures = read_calibration(calibration) if calibration else DEFAULT
     if vcpus is not None:
         policy, tdp = policy or Aging.NONE, tdp or Tdp.ON
         found = run_benchmark(vcpus, find_policy(policy), figures, tdp=tdp == Tdp.ON)

@@ -18,6 +18,7 @@ from coldfleet.policies import Lock, Site
 
 PTE_NS = 2.0  # assumed: reading one PTE in order and clearing its Accessed bit
 MMU_LOCK_NS = 5.0  # assumed: an uncontended write_lock and unlock, over RCU
+LOCKED_SHARE = 0.4  # assumed: of the aging of a page, the part under mmu_lock
 RMAP_LOCK_NS = 10.0  # assumed: three rmap look-ups and one compare-and-exchange each way
 RMAP_ADD_NS = 100.0  # assumed: a shadow fault adds its SPTE to the rmap, under the rmap's lock
 SHADOW_FAULT_HOLD_NS = 1000.0  # assumed: FNAME(fetch), its prefetch and the rmaps, under mmu_lock for write

@@ -4,7 +4,7 @@ Gunther's scalability law, with the machine's sockets in it. In a part of it a f
 n - 1 others it takes n - 1 such parts more (sigma): its page is zeroed with the bandwidth that a socket has, comes out
 of the buddy allocator under the zone's lock, and is charged to a memcg. The cache lines that all of these faults write
 travel between their CPUs (kappa, coherency): from the second socket on each of those parts is longer, by the share of
-the CPUs that aren't in the first. The published rows don't show that, and today's fit leaves it out.
+the CPUs that aren't in the first. The published rows don't show that, so it is 0 unless a calibration says otherwise.
 
 :class:`hostsim.spec.calibration.Calibration` has the figures. The zone's lock is fitted; the published rows don't tell
 zeroing and charging from it, so those are given.

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 from coldfleet.hostsim.costs.constants import MMU_LOCK_NS, RMAP_ADD_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
-from coldfleet.hostsim.costs.mmu_lock import spin_ns
+from coldfleet.hostsim.costs.mmu_lock import MOST_HOLD, ager, spin_ns
 from coldfleet.hostsim.costs.qrwlock import Threads
 from coldfleet.hostsim.costs.rwlock import solve
 from coldfleet.hostsim.costs.scalability import fault_ns
@@ -25,9 +25,7 @@ from coldfleet.hostsim.spec.calibration import Calibration
 from coldfleet.policies import Lock, Policy
 
 PAGES_PER_VCPU = 262_144  # -b 1G
-LOCKED_SHARE = 0.4  # assumed: of the aging of a page, the part under mmu_lock
 LOCKS_OF_A_MOVE = 2 / 64  # a walk that has moved MAX_LRU_BATCH pages takes the lruvec's lock, and mmap_lock anew
-MOST_HOLD = 0.9  # of a fault's time: a lock can't be held for longer than the fault lasts
 
 _ROUNDS = 1_000
 _TOLERANCE = 1e-6
@@ -51,8 +49,7 @@ def run_benchmark(vcpus: int, policy: Policy | None, calibration: Calibration, *
     locked = policy is not None and any(step.lock == Lock.MMU_WRITE for step in policy.steps)
     page_ns = calibration.aging_page_ns + (0 if tdp else RMAP_LOCK_NS)
     lock_ns = MMU_LOCK_NS if locked else 0.0
-    ager = Threads(int(locked), (1 - LOCKED_SHARE) * page_ns, LOCKED_SHARE * page_ns + MMU_LOCK_NS)
-    work_ns, wait_ns, ager_wait_ns = _settle(vcpus, ager, calibration, tdp)
+    work_ns, wait_ns, ager_wait_ns = _settle(vcpus, ager(int(locked), page_ns), calibration, tdp)
     each_ns = work_ns + wait_ns
     wall_ns = each_ns * PAGES_PER_VCPU
     if policy is None:
@@ -91,7 +88,7 @@ def count_passes(vcpus: int, starts: float, known: float, new: float) -> float:
     return math.log1p(starts * (math.exp(high - all_new) - math.exp(-all_new))) / high
 
 
-def _settle(vcpus: int, ager: Threads, calibration: Calibration, tdp: bool) -> tuple[float, float, float]:
+def _settle(vcpus: int, aging: Threads, calibration: Calibration, tdp: bool) -> tuple[float, float, float]:
     """The ns of a fault, of its wait, and of the ager's wait, where the lock and the host's law agree."""
     work_ns, wait_ns, others = fault_ns(vcpus, calibration), 0.0, 0.0
     aging_wait_ns = 0.0
@@ -101,13 +98,13 @@ def _settle(vcpus: int, ager: Threads, calibration: Calibration, tdp: bool) -> t
         hold_ns = min(hold_ns + calibration.lock_transfer_ns * others, MOST_HOLD * work_ns)
         faulting = Threads(vcpus, work_ns - hold_ns, hold_ns)
         if tdp:
-            waits = solve(faulting, Threads(0, 1.0, 1.0), ager)
+            waits = solve(faulting, Threads(0, 1.0, 1.0), aging)
             rate, new_wait_ns = waits.reader_rate, waits.reader_wait_ns
         else:
-            waits = solve(Threads(0, 1.0, 1.0), faulting, ager)
+            waits = solve(Threads(0, 1.0, 1.0), faulting, aging)
             rate, new_wait_ns = waits.writer_rate, waits.writer_wait_ns
         aging_wait_ns = waits.ager_wait_ns
-        new_others = rate * hold_ns * (vcpus - 1) / vcpus + waits.ager_rate * ager.hold_ns
+        new_others = rate * hold_ns * (vcpus - 1) / vcpus + waits.ager_rate * aging.hold_ns
         change = abs(new_others - others) + abs(new_wait_ns - wait_ns) / (new_wait_ns + 1)
         others += _STEP * (new_others - others)
         wait_ns += _STEP * (new_wait_ns - wait_ns)

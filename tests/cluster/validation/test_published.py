@@ -104,7 +104,7 @@ def twice(text: str) -> str:
 
 
 def test_what_a_calibration_writes_is_read_again() -> None:
-    other = Calibration(fault_ns=5000.0, coherency_ns=0.0)
+    other = Calibration(fault_ns=5000.0, coherency_ns=60.0)
     assert parse_calibration(other.as_text()) == other
     assert DEFAULT.as_text() == "published"
 

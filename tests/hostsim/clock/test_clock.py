@@ -184,11 +184,19 @@ def test_faults_slow_each_other_down() -> None:
 
 def test_an_aging_pass_lasts_while_the_guest_runs_on() -> None:
     big = GuestSpec("big", 200_000, accesses_per_tick=5_000, workload=WorkloadSpec(kind="uniform"))
-    spec = HostSpec("6.12", (big,), 12, mode="limit", aging_every_ticks=1, clock=ClockSpec(1_000_000, 100))
+    tick_ns = 4_000_000
+    spec = HostSpec("6.12", (big,), 12, mode="limit", aging_every_ticks=1, clock=ClockSpec(tick_ns, 1_000))
     counters = run(spec, "locked-6.12").totals()
     assert 1 <= counters["aging_passes"] < spec.ticks
-    assert counters["aging_pass_ns"] > 2 * 1_000_000 * counters["aging_passes"]
+    assert counters["aging_pass_ns"] > 2 * tick_ns * counters["aging_passes"]
     assert counters["accesses"] > 200_000 + 3 * 5_000
+
+
+def test_an_aging_pass_that_has_no_time_to_end_breaks_no_law() -> None:
+    guests = (GuestSpec("big", 200_000, accesses_per_tick=5_000, workload=WorkloadSpec(kind="uniform")),)
+    spec = HostSpec("6.12", guests, 6, mode="limit", aging_every_ticks=1, clock=ClockSpec(1_000_000, 100))
+    counters = simulate_host(spec, get_policy("locked-6.12"), seed=5, replicate=0, host=0, audit=True).totals()
+    assert (counters["mm_walks"], counters["aging_passes"]) == (1, 0)
 
 
 def test_kswapd_reclaims_for_guests_while_it_keeps_up() -> None:

@@ -181,7 +181,7 @@ def test_lives_of_random_pages_are_those_of_the_reference(kernel: str, policy: s
 
 def test_the_parts_of_an_aging_on_a_clock_are_seen_as_they_are_done() -> None:
     guest = GuestSpec("g", 80_000, 0, 2000, workload=WorkloadSpec(kind="uniform"))
-    spec = HostSpec("6.12", (guest,), TICKS, aging_every_ticks=1, clock=ClockSpec(tick_ns=1_000_000, batch=300))
+    spec = HostSpec("6.12", (guest,), TICKS, aging_every_ticks=1, clock=ClockSpec(tick_ns=4_000_000, batch=300))
     made: list[PageWatch] = []
 
     def keep(*arguments: Any, **options: Any) -> HostMemory:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from coldfleet.hostsim.costs.scalability import serial_ns
 from coldfleet.hostsim.published.access_tracking import PAGES_PER_VCPU, Measured, count_passes, run_benchmark
-from coldfleet.hostsim.published.fit import V4_FIT, fit, log_errors
+from coldfleet.hostsim.published.fit import fit, log_errors
 from coldfleet.hostsim.published.rows import PublishedRow, find_policy, read_rows
+from coldfleet.hostsim.spec.calibration import DEFAULT
 from coldfleet.hostsim.spec.errors import UserError
 
 VCPUS = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 48, 64, 96, 128]
@@ -22,7 +23,7 @@ NAMES = ("no-aging", "locked-6.12", "lockless-6.15")
 
 
 def run(vcpus: int, policy: str, *, tdp: bool = True) -> Measured:
-    return run_benchmark(vcpus, find_policy(policy), V4_FIT, tdp=tdp)
+    return run_benchmark(vcpus, find_policy(policy), DEFAULT, tdp=tdp)
 
 
 def pass_s(vcpus: int, policy: str, *, tdp: bool = True) -> float:
@@ -33,7 +34,7 @@ def pass_s(vcpus: int, policy: str, *, tdp: bool = True) -> float:
 
 @pytest.mark.parametrize("row", read_rows(), ids=lambda row: f"{row.vcpus}-{row.policy_name}")
 def test_published_rows_come_out_near_what_was_measured(row: PublishedRow) -> None:
-    wall, *aging_pass = map(math.exp, log_errors(row, V4_FIT))
+    wall, *aging_pass = map(math.exp, log_errors(row, DEFAULT))
     assert 0.85 <= wall <= 1.15
     assert all(0.85 <= ratio <= 1.15 for ratio in aging_pass)
 
@@ -42,7 +43,7 @@ def test_the_fit_gives_the_figures_that_come_along() -> None:
     """Fitted to the rows with 1, 16 and 64 vCPUs; those with 4 take no part."""
     found = fit(read_rows(), hold_out=[4])
     for name, value in vars(found).items():
-        assert value == pytest.approx(getattr(V4_FIT, name), rel=0.02), name
+        assert value == pytest.approx(getattr(DEFAULT, name), rel=0.02), name
 
 
 @pytest.mark.slow
@@ -89,7 +90,7 @@ def test_a_pass_that_is_slower_than_the_faults_never_catches_up() -> None:
 
 def test_a_fit_finds_the_figures_that_made_the_rows() -> None:
     """Rows made by the model itself, with other figures."""
-    truth = replace(V4_FIT, fault_ns=5000.0, zone_lock_ns=100.0, aging_page_ns=100.0)
+    truth = replace(DEFAULT, fault_ns=5000.0, zone_lock_ns=100.0, aging_page_ns=100.0)
     rows = []
     for vcpus in (1, 4, 16, 48):
         for name in ("no-aging", "locked", "lockless"):
@@ -120,7 +121,7 @@ def test_more_vcpus_take_longer_without_jumps(name: str, tdp: bool) -> None:
 
 def test_faults_reach_the_hosts_limit_and_no_more() -> None:
     """One part of each fault keeps all others out, so no number of vCPUs faults faster than those parts allow."""
-    limit = 1e9 / sum(serial_ns(V4_FIT).values())
+    limit = 1e9 / sum(serial_ns(DEFAULT).values())
     rates = [vcpus * PAGES_PER_VCPU / run(vcpus, "no-aging").vcpu_wall_s for vcpus in (24, 64, 256, 1024)]
     assert rates == sorted(rates)
     assert 0.95 * limit < rates[-1] < limit
@@ -147,7 +148,7 @@ def test_without_the_tdp_mmu_faults_write_and_lockless_aging_gains_most() -> Non
 @given(st.integers(1, 96), st.sampled_from(NAMES), st.booleans())
 def test_a_pass_ends_at_most_an_undisturbed_pass_after_the_vcpus(vcpus: int, name: str, tdp: bool) -> None:
     found = run(vcpus, name, tdp=tdp)
-    assert found.vcpu_wall_s >= PAGES_PER_VCPU * V4_FIT.fault_ns / 1e9
+    assert found.vcpu_wall_s >= PAGES_PER_VCPU * DEFAULT.fault_ns / 1e9
     assert (found.aging_pass_s is None) == (name == "no-aging")
     if found.aging_pass_s is not None:
         alone = PAGES_PER_VCPU * vcpus * 300 / 1e9
