@@ -6,12 +6,12 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from coldfleet.hostsim.published.fit import V4_FIT
-from coldfleet.hostsim.spec.calibration import DEFAULT
+from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from tests.cluster.conftest import Said
 
 ROOT = Path(__file__).parents[2]
@@ -149,14 +149,13 @@ def test_the_readme_names_what_is_not_within_15_percent() -> None:
 
 def test_figures_of_the_calibration() -> None:
     text = (ROOT / "docs/time.md").read_text()
-    shown = {name.strip("`"): (fit, charged) for name, fit, charged, _ in rows_of(text, 4)[1:]}
-    assert set(shown) == {name for name in vars(V4_FIT) if getattr(V4_FIT, name) != getattr(DEFAULT, name)} | {
-        "pass_start_ns"
-    }
-    for name, (fit, charged) in shown.items():
-        assert is_shown(getattr(V4_FIT, name), fit), name
-        assert is_shown(getattr(DEFAULT, name), charged), name
-    assert is_shown(DEFAULT.nested_fault_ns, "3,658 ns")
+    rows = {name.strip("`"): (value, source) for name, value, source in rows_of(text, 3) if name.startswith("`")}
+    assert set(rows) == {each.name for each in fields(Calibration)}
+    for each in fields(Calibration):
+        value, source = rows[each.name]
+        assert (source.split("; ")[0] == "fit") == each.metadata["fitted"], each.name
+        if each.metadata["unit"] == "ns":
+            assert is_shown(getattr(DEFAULT, each.name), " ".join(value.split()[:2])), each.name
 
 
 @pytest.mark.slow
