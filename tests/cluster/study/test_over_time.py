@@ -10,7 +10,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -243,8 +243,10 @@ class Killing(AbstractContextManager["Killing"]):
     def _run(self) -> None:
         while not self._over.wait(0.1) and self.killed < 3:
             receipts = self._journal.read_bytes().count(b"\n") if self._journal.exists() else 0
-            family = psutil.Process().children(recursive=True)
-            workers = [child.pid for child in family if any("HostActor" in word for word in child.cmdline()[:1])]
+            workers = []
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):  # it is gone meanwhile
+                    workers += [child.pid] if "HostActor" in "".join(child.cmdline()[:1]) else []
             if receipts >= 5 * (self.killed + 1) and workers:
                 os.kill(workers[0], signal.SIGKILL)
                 self.killed += 1
