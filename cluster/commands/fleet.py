@@ -53,7 +53,7 @@ def fleet(
     from coldfleet.cluster.study import azure
     from coldfleet.cluster.study.arrivals import write_guests
     from coldfleet.cluster.study.fleet_tables import MAX_GUESTS, MAX_HOSTS
-    from coldfleet.cluster.study.placement import hosts_needed, most_at_once
+    from coldfleet.cluster.study.placement import check_largest, hosts_needed, most_at_once
     from coldfleet.hostsim.spec.errors import UserError
     from coldfleet.hostsim.spec.units import MEMORY
 
@@ -76,6 +76,7 @@ def fleet(
         if len(vms) < len(there):
             say_on_stderr(f"coldfleet: {len(vms):,} of {len(there):,} VMs are drawn (--guests)")
         drawn = dict.fromkeys(sorted({vm.size for vm in vms}, key=lambda size: size.name), 0)
+        check_largest(((azure.guest_pages(vm.size, host_pages), vm.size.vcpus) for vm in vms), *room)
         asked_for = ((vm.start_s, vm.end_s, azure.guest_pages(vm.size, host_pages), vm.size.vcpus) for vm in vms)
         _, *most = most_at_once(asked_for)
         hosts = max(math.ceil(asked / each) for asked, each in zip(most, room, strict=True))
