@@ -53,13 +53,18 @@ class Precision:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two values of a key, all else equal. The difference is b - a, with an interval by Student's t."""
+    """One metric of two values of a key, all else equal. The difference is b - a, with an interval by Student's t.
+
+    ``same_accesses``: whether the guests of both make the same accesses in every replicate. Where guests come and go,
+    a key may decide who finds a place.
+    """
 
     metric: Metric
     names: tuple[str, str]
     pairs: Sequence[Pair]
     confidence: float
     precision: Precision
+    same_accesses: bool = True
 
     @property
     def means(self) -> Pair:
@@ -92,7 +97,8 @@ class Comparison:
         """What a human can quote."""
         a, b = self.names
         what = self.metric.title
-        sure = f"{self.confidence:g} % confidence, {len(self.pairs)} replicates on identical accesses"
+        on = "on identical accesses" if self.same_accesses else "whose guests don't make the same accesses"
+        sure = f"{self.confidence:g} % confidence, {len(self.pairs)} replicates {on}"
         low, high = self.interval
         if low == high == 0:
             return f"{a} and {b} don't differ in {what}: {short(self.means[0])} in each of {len(self.pairs)} replicates"

@@ -163,11 +163,17 @@ def find_sibling(plan: Plan, number: int, setting: str) -> tuple[int, str]:
     raise UserError(f"{setting}: no cell has that {path} and else the same values{nearest(str(value), found)}")
 
 
-def set_keys(plan: Plan, at: Mapping[str, Scalar]) -> Plan:
-    """The study with keys set to one value each, by name or its end, a number maybe as text; raises UserError."""
+def set_keys(plan: Plan, at: Mapping[str, Scalar], varied: Iterable[str] = ()) -> Plan:
+    """The study with keys set to one value each, by name or its end, a number maybe as text.
+
+    Raises UserError, also for a key that the question varies: ``varied``, each by name or its end.
+    """
     check_argument("at", at, Mapping, 'a mapping, such as {"nested_ratio": 1}')
+    ways = {way for path in (find_path(each, plan) for each in varied) for way in (path, other_way(path))}
     for name, value in at.items():
         path = find_path(name, plan)
+        if path in ways:
+            raise UserError(f"at {name}={value}: that is what varies here: leave it out, or vary another key")
         plan = vary(plan, path, [read_value(path, value) if isinstance(value, str) else value])
         plan.cell(0)  # complains if that can't be
     return plan

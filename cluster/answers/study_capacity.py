@@ -205,7 +205,7 @@ def capacity(
     chosen = executor_for(out, executor, workers, address)
     reporter = make_reporter(progress)
     with telling(reporter.say):
-        plan = set_keys(read_study(study), at or {})
+        plan = set_keys(read_study(study), at or {}, [vary])
     if not 0 <= headroom < 100 or spare_hosts < 0:
         raise UserError(
             f"headroom {headroom:g}, spare_hosts {spare_hosts}: a percentage below 100, and a number of hosts"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coldfleet.cluster.answers.comparison import PILOT, Comparison, Precision
 from coldfleet.cluster.answers.comparison import compare as find
@@ -134,7 +134,8 @@ def compare(
         one = f", or choose one setting, such as {options}" if (options := example_at(plan, [path])) else ""
         raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more{one}")
     pairs = list(cells.values())
-    columns = {name for each in metrics for name in each.needs}
+    columns = {"access_hash", *(name for each in metrics for name in each.needs)}
+    others: set[int] = set()  # settings in which accesses differ
     with Trials(plan, chosen, reporter, {"cells": columns}, out) as trials:
 
         def draw(wanted: Mapping[int, range]) -> dict[int, list[list[tuple[float, float]]]]:
@@ -142,6 +143,8 @@ def compare(
             found = {}
             for setting, some in wanted.items():
                 rows = [[trials.rows("cells", Trial(cell, r))[0] for cell in pairs[setting]] for r in some]
+                if any(x["access_hash"] != y["access_hash"] for x, y in rows):
+                    others.add(setting)
                 found[setting] = [[(each.value(x), each.value(y)) for x, y in rows] for each in metrics]
             return found
 
@@ -156,6 +159,9 @@ def compare(
         )
         runs = trials.runs
         trials.say_thrift()
+    compared = [
+        [replace(each, same_accesses=number not in others) for each in some] for number, some in enumerate(compared)
+    ]
     figures = [_figures(dict(where), each) for where, some in zip(cells, compared, strict=True) for each in some]
     headlines = tuple(map(headline, compared))
     return ComparisonAnswer(plan.name, plan.title, a, b, confidence, runs, headlines, tuple(figures))

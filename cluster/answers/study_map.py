@@ -144,7 +144,7 @@ def policy_map(
     where = executor_for(out, executor, workers, address)
     reporter = make_reporter(progress)
     with telling(reporter.say):
-        plan = set_keys(read_study(study), at or {})
+        plan = set_keys(read_study(study), at or {}, [x, y])
     check_clock(plan, [chosen])
     paths = find_path(x, plan), find_path(y, plan)
     if paths[0] == paths[1]:

@@ -16,7 +16,10 @@ def fleet(
     trace: Annotated[
         Path | None, typer.Argument(help="Azure's packing trace.  [default: published sizes]", metavar="[TRACE.sqlite]")
     ] = None,
-    guests: Annotated[int, typer.Option(min=1, max=1_000_000, help="Guests to draw.")] = 100,
+    guests: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="Guests to draw.  [default: 100; with --arrivals, all VMs]"),
+    ] = None,
     memory: Annotated[str, typer.Option(help="Memory of a host.")] = "1 GiB",
     cpus: Annotated[int, typer.Option(min=1, max=MAX_CPUS, help="CPUs of a host.")] = 32,
     overcommit: Annotated[float, typer.Option(min=1, max=100, help="Guests' memory over the hosts'.")] = 1.0,
@@ -46,10 +49,11 @@ def fleet(
       coldfleet fleet packing_trace_zone_a_v1.sqlite --machine 3 --at 0 --arrivals week.parquet
     """
     from coldfleet.cluster.commands import output
+    from coldfleet.cluster.execution.progress import say_on_stderr
     from coldfleet.cluster.study import azure
     from coldfleet.cluster.study.arrivals import write_guests
-    from coldfleet.cluster.study.fleet_tables import MAX_HOSTS
-    from coldfleet.cluster.study.placement import hosts_needed, most_at_once
+    from coldfleet.cluster.study.fleet_tables import MAX_GUESTS, MAX_HOSTS
+    from coldfleet.cluster.study.placement import check_largest, hosts_needed, most_at_once
     from coldfleet.hostsim.spec.errors import UserError
     from coldfleet.hostsim.spec.units import MEMORY
 
@@ -63,14 +67,22 @@ def fleet(
     if arrivals is not None:
         if trace is None:
             raise UserError("--arrivals takes a TRACE, which says when VMs come and go")
-        vms = azure.draw_vms(azure.read_vms(trace, at, days, machine, cpus), guests, seed)
+        there = azure.read_vms(trace, at, days, machine, cpus)
+        if guests is None and len(there) > MAX_GUESTS:
+            raise UserError(
+                f"{trace}: {len(there):,} VMs live then; at most {MAX_GUESTS:,} are simulated: set --guests"
+            )
+        vms = azure.draw_vms(there, len(there) if guests is None else guests, seed)
+        if len(vms) < len(there):
+            say_on_stderr(f"coldfleet: {len(vms):,} of {len(there):,} VMs are drawn (--guests)")
         drawn = dict.fromkeys(sorted({vm.size for vm in vms}, key=lambda size: size.name), 0)
+        check_largest(((azure.guest_pages(vm.size, host_pages), vm.size.vcpus) for vm in vms), *room)
         asked_for = ((vm.start_s, vm.end_s, azure.guest_pages(vm.size, host_pages), vm.size.vcpus) for vm in vms)
         _, *most = most_at_once(asked_for)
         hosts = max(math.ceil(asked / each) for asked, each in zip(most, room, strict=True))
     else:
         sizes = azure.read_trace(trace, at, machine, cpus) if trace is not None else list(azure.A_SERIES)
-        drawn = azure.draw(sizes, guests, seed)
+        drawn = azure.draw(sizes, 100 if guests is None else guests, seed)
         hosts = hosts_needed(
             [(azure.guest_pages(size, host_pages), size.vcpus, count) for size, count in drawn.items()], *room
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from coldfleet.cluster.execution.estimate import Estimate
+    from coldfleet.cluster.results.fleet_summary import FleetSummary
     from coldfleet.cluster.study.plan import Plan
 
 _CORE = ((6000.0, 3600, "core-hours"), (100.0, 60, "core-minutes"), (0.0, 1, "core-seconds"))  # from so many seconds on
@@ -27,7 +29,8 @@ def plan(
 
     Counts cells and runs, checks every cell, and estimates core-hours, memory and disk from a few cells. It takes half
     a minute at most, once the simulator is compiled: of long runs it simulates some hosts and ticks. Says if a
-    worker needs more memory than any machine has. Writes nothing.
+    worker needs more memory than any machine has. Where guests come and go, says who finds a place in the first run.
+    Writes nothing.
 
     \b
     Examples:
@@ -51,11 +54,14 @@ def plan(
             output.print_text(line)
         for line in doubts(chosen):
             output.print_paragraph(f"weak: {line}")
+    fleet = _fleet(chosen)
+    if fleet and not json:
+        output.print_paragraph(f"guests of the first run: {fleet.told}")
     if (needed := worker_bytes(chosen)) > size.memory_bytes:
         say_on_stderr(f"coldfleet: {_too_large(needed, size.memory_bytes, address)}")
     found = estimate(chosen, sample, cpus, make_reporter(what="cells")) if sample else None
     if json:
-        output.print_json(_as_json(chosen, found, cpus))
+        output.print_json(_as_json(chosen, fleet, found, cpus))
     elif found:
         output.print_paragraph("\n".join(_costs(found, cpus)))
     return 0
@@ -69,7 +75,22 @@ def _too_large(needed: int, there: int, address: str | None) -> str:
     )
 
 
-def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, object]:
+def _fleet(plan: Plan) -> FleetSummary | None:
+    """Who finds a place in the first run; None: guests don't come and go."""
+    import pyarrow as pa
+
+    from coldfleet.cluster.execution.over_time import lives_of
+    from coldfleet.cluster.results.fleet_summary import FleetSummary
+
+    run = plan.run(0)
+    if not run.cell.spec.fleet.over_time:
+        return None
+    who = {"cell_id": run.cell.cell_id, "replicate": run.replicate}
+    lives = pa.Table.from_pylist([{**who, **row} for row in lives_of(run)])
+    return FleetSummary.of(lives, {run.cell.cell_id: run.cell.spec})
+
+
+def _as_json(plan: Plan, fleet: FleetSummary | None, found: Estimate | None, workers: int) -> dict[str, object]:
     from coldfleet.cluster.study.doubts import doubts
 
     data: dict[str, object] = {
@@ -82,6 +103,7 @@ def _as_json(plan: Plan, found: Estimate | None, workers: int) -> dict[str, obje
         "replicates": plan.replicates,
         "runs": len(plan),
         "weak": doubts(plan),
+        "fleet": fleet and asdict(fleet),
     }
     if found is not None:
         mean, half = found.core_s
@@ -123,7 +145,7 @@ def _costs(found: Estimate, workers: int) -> list[str]:
     return [
         f"{cost} {unit}, from {counted(found.hosts, 'host')} of {counted(found.sampled, 'cell')} ({sure}); "
         f"the longest host takes {duration(found.longest_s)}",
-        f"{duration(found.wall_s(workers))}{spread} on {counted(workers, 'worker')}, "
-        f"{bytes_text(found.worker_bytes)} of memory each",
+        f"{duration(found.wall_s(workers))}{spread} on {counted(workers, 'worker')}, each with a core to itself "
+        f"and {bytes_text(found.worker_bytes)} of memory",
         f"{bytes_text(found.disk_bytes)} of disk for the results",
     ]

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from coldfleet.cluster.results.parts import Rows
 from coldfleet.cluster.results.schemas import run_parameters
-from coldfleet.cluster.study.lives import all_hosts, all_lives, most_hosts, room_of
+from coldfleet.cluster.study.fleet import pages_without_guests
+from coldfleet.cluster.study.lives import all_hosts, all_lives, hosts_out, room_of
 from coldfleet.cluster.study.placement import REFUSALS
 from coldfleet.cluster.study.plan import Run
 
@@ -33,11 +34,12 @@ def rows_over_time(run: Run, epochs: Callable[[str], Sequence[int]], most: int |
         return {}
     who = {**run_parameters(run), "cell_id": run.cell.cell_id, "replicate": run.replicate}
     has_epochs = run.cell.spec.output.epochs == "on"
-    found = {"lives": _lives(run), "fleet": _fleet(run, epochs) if has_epochs else ()}
+    found = {"lives": lives_of(run), "fleet": _fleet(run, epochs) if has_epochs else ()}
     return {table: [{**who, **row} for row in islice(rows, most)] for table, rows in found.items()}
 
 
-def _lives(run: Run) -> Iterable[dict[str, Any]]:
+def lives_of(run: Run) -> Iterable[dict[str, Any]]:
+    """The rows of "lives", without what they have in common."""
     where = {
         each.number: (host, guest)
         for host, placed in enumerate(all_hosts(run))
@@ -101,7 +103,7 @@ def _fleet(run: Run, epochs: Callable[[str], Sequence[int]]) -> Iterable[dict[st
     ):
         columns[name] = np.cumsum(since(begin, asked) - since(end, asked))
         columns[share] = columns[name] / most if most else np.zeros(len(ticks))
-    columns["hosts_out"] = _hosts_out(run, ticks * spec.tick_ns)
+    columns["hosts_out"] = hosts_out(spec, ticks * spec.tick_ns)
     row = np.searchsorted(ticks, np.asarray(epochs("tick"), np.int64))
 
     def after(name: str) -> _Ints:
@@ -109,19 +111,9 @@ def _fleet(run: Run, epochs: Callable[[str], Sequence[int]]) -> Iterable[dict[st
         np.add.at(summed, row, np.asarray(epochs(name), np.int64))
         return summed
 
-    columns["free_pages"] = after("free_pages")
+    columns["free_pages"] = after("free_pages") + pages_without_guests(run)
     columns["dram_used_pages"] = np.diff(sum(map(after, _DRAM)), prepend=0) // np.diff(ticks, prepend=0)
     columns |= {name: np.diff(after(name), prepend=0) for name in _COUNTED}
     values = {name: column.tolist() for name, column in columns.items()}
     for each in zip(*values.values(), strict=True):
         yield dict(zip(values, each, strict=True))
-
-
-def _hosts_out(run: Run, ends: _Ints) -> _Ints:
-    """Hosts that are out of service at each of these times, ns."""
-    out = np.zeros((most_hosts(run.cell.spec), len(ends)), bool)
-    for each in run.cell.spec.fleet.outage.values():
-        during = (each.at <= ends) & ((ends < each.back) | (each.back == 0))
-        out[each.host : each.host + each.count] |= during
-    counts: _Ints = out.sum(axis=0)
-    return counts

@@ -84,7 +84,8 @@ def simulate_hosts(run: Run, chosen: slice, audit: bool) -> tuple[Rows, npt.NDAr
             if guest.latencies:
                 latencies += guest.latencies
         rows["guests"] += [{**parameters, **who, **row} for row in guest_rows(number, spec, result)]
-        rows["hosts"].append({**parameters, **who, "host": number, "host_class": host_class, **host_row(result)})
+        own = {"host": number, "host_class": host_class, "kernel": spec.kernel}
+        rows["hosts"].append({**parameters, **who, **own, **host_row(result)})
         rows["epochs"] += [
             {
                 **parameters,

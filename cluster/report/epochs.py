@@ -48,7 +48,11 @@ _HOURLY: dict[str, tuple[str, float, bool]] = {
 
 _PEAKS = {
     "guests that live": "most guests live in hour {x}: {said}",
-    **{f"guests refused in an hour: {why}": f"most are refused ({why}) in hour {{x}}: {{said}}" for why in REFUSALS},
+    **{
+        f"guests refused in an hour: {why}": f"most find no place ({why}), with those that lost their host, in hour "
+        "{x}: {said}"
+        for why in REFUSALS
+    },
     "memory promised, of what may be (%)": "most memory is promised in hour {x}: {said} % of what may be",
 }
 """What is said of the hour in which a figure is the highest."""

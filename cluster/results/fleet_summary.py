@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coldfleet.cluster.results.results import Results
-from coldfleet.cluster.stats.statistics import short
-from coldfleet.cluster.study.lives import room_of
+from coldfleet.cluster.study.lives import hosts_out, room_of
 from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import REFUSALS
+from coldfleet.cluster.study.terminal import counted
 
 COLUMNS = ("cell_id", "replicate", "again", "refused", "memory_pages", "vcpus", "start_s", "end_s")
 """What it takes of the table "lives"."""
@@ -28,17 +28,19 @@ class FleetSummary:
 
     ``placed``: guests that came, or were there, and got a place. ``refused``: that came and got none, by reason;
     ``refusals_hour``: the hour of the run, from 1, in which most of them came, None: there are none. ``moved``: that
-    lost their host and got a place on another; ``lost``: and got none. ``memory_share``, ``vcpu_share``: the most that
-    was promised at a time in any run, of what all hosts may promise; None: that isn't limited.
+    lost their host and got a place on another; ``lost``: and got none, by reason. ``memory_share``, ``vcpu_share``: the
+    most that was promised at a time in any run, of what all hosts may promise, those out of service included; None:
+    that isn't limited. ``hosts_out``: the most hosts that are out of service at a time.
     """
 
     placed: float
     refused: Mapping[str, float]
     refusals_hour: int | None
     moved: float
-    lost: float
+    lost: Mapping[str, float]
     memory_share: float | None
     vcpu_share: float | None
+    hosts_out: int
 
     @classmethod
     def of(cls, lives: pa.Table, specs: Mapping[str, CellSpec]) -> FleetSummary | None:
@@ -50,42 +52,63 @@ class FleetSummary:
         runs, run = np.unique(np.stack([cell, column["replicate"]]), axis=1, return_inverse=True)
         count, again, refused = runs.shape[1], column["again"] > 0, column["refused"].astype(str)
         housed = refused == ""
-        of_new = {why: ~again & (refused == why) for why in REFUSALS}
         hours = np.maximum(np.ceil(column["start_s"][~again & ~housed] / _HOUR_S), 1).astype(np.int64)
         rooms = [room_of(specs[name]) for name in cells]
-        most = (
+        memory, vcpus = (
             _share(run.reshape(-1), column, housed, amount, np.array(room, float)[runs[0]])
             for amount, room in (
                 ("memory_pages", [room.memory_pages or np.inf for room in rooms]),
                 ("vcpus", [room.vcpus for room in rooms]),
             )
         )
+
+        def by_reason(who: npt.NDArray[np.bool_]) -> dict[str, float]:
+            return {why: (who & (refused == why)).sum() / count for why in REFUSALS if (who & (refused == why)).any()}
+
+        outages = [(specs[name], each.at) for name in cells for each in specs[name].fleet.outage.values()]
         return cls(
             (housed & ~again).sum() / count,
-            {why: which.sum() / count for why, which in of_new.items() if which.any()},
+            by_reason(~again),
             int(np.bincount(hours).argmax()) if len(hours) else None,
             (housed & again).sum() / count,
-            (~housed & again).sum() / count,
-            *most,
+            by_reason(again),
+            memory,
+            vcpus,
+            max((int(hosts_out(spec, np.array([at]))[0]) for spec, at in outages), default=0),
         )
 
     @property
     def text(self) -> str:
+        """It in words, with whom it is of."""
+        return f"guests of a run, on average: {self.told}"
+
+    @property
+    def told(self) -> str:
         """It in words."""
-        told = [f"{short(self.placed)} got a place", f"{short(sum(self.refused.values()))} were refused"]
+        refused, lost = sum(self.refused.values()), sum(self.lost.values())
+        told = [f"{_many(self.placed)} of {_many(self.placed + refused)} got a place"]
         if self.refused:
-            why = ", ".join(f"{name} {short(many)}" for name, many in self.refused.items())
-            told[1] += f" ({why}), most in hour {self.refusals_hour}"
+            told.append(f"{_many(refused)} were refused ({_reasons(self.refused)}), most in hour {self.refusals_hour}")
         if self.moved or self.lost:
-            told.append(f"{short(self.moved)} lost their host and found another, {short(self.lost)} found no other")
-        full = [
-            f"{100 * share:.3g} % of the {what}"
-            for share, what in ((self.memory_share, "memory"), (self.vcpu_share, "vCPUs"))
-            if share is not None
-        ]
+            found = f"{_many(self.moved)} of them found another" if lost else "found another"
+            why = f" and {_many(lost)} did not ({_reasons(self.lost)})" if lost else ""
+            told.append(f"{_many(self.moved + lost)} lost their host and {found}{why}")
+        shares = ((self.memory_share, "of the memory"), (self.vcpu_share, "of the vCPUs"))
+        full = [f"{100 * share:.3g} % {what}" for share, what in shares if share is not None]
         if full:
-            told.append(f"at most {' and '.join(full)} that may be promised were promised")
-        return f"guests of a run, on average: {'; '.join(told)}"
+            told.append(f"promised at the peak: {' and '.join(full)} that all hosts may promise")
+        if self.hosts_out:
+            told.append(f"up to {counted(self.hosts_out, 'host')} out of service at a time")
+        return "; ".join(told)
+
+
+def _many(guests: float) -> str:
+    """A mean number of guests."""
+    return f"{guests:,.1f}".removesuffix(".0")
+
+
+def _reasons(refused: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {_many(guests)}" for name, guests in refused.items())
 
 
 def fleet_summary(results: Results) -> FleetSummary | None:

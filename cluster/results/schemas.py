@@ -19,7 +19,7 @@ from coldfleet.hostsim.counters.columns import HEADLINE, ci_column
 from coldfleet.hostsim.counters.counters import COUNTERS
 from coldfleet.hostsim.counters.timing import GAUGES
 
-SCHEMA_VERSION = 12  # of the tables and the journal; raise it with a column that changes or goes, and with a new key
+SCHEMA_VERSION = 13  # of the tables and the journal; raise it with a column that changes or goes, and with a new key
 
 TABLES = ("cells", "hosts", "guests", "epochs", "lives", "fleet")
 RUN_TABLES = ("cells", "lives", "fleet")
@@ -159,6 +159,7 @@ def _host() -> list[pa.Field]:
     return [
         _HOST,
         _field("host_class", pa.string(), "", "class of the host; empty: all are alike"),
+        _field("kernel", pa.string(), "", "kernel whose MGLRU the host runs: that of its class, or else the study's"),
         _field("guests", pa.int32(), "guests", "guests on the host"),
     ]
 
@@ -220,7 +221,10 @@ def _fleet() -> list[pa.Field]:
         _field("arrived", whole, "guests", "lives that began, without those that were there when the run started"),
         _field("departed", whole, "guests", "lives that ended, of guests that lost their host, too"),
         _field("moved", whole, "guests", "of those that began, guests that had lost their host"),
-        *(_field(f"refused_{name}", whole, "guests", f"refused: {why}") for name, why in REFUSALS.items()),
+        *(
+            _field(f"refused_{name}", whole, "guests", f"refused, those that lost their host included: {why}")
+            for name, why in REFUSALS.items()
+        ),
         _field("promised_pages", whole, "pages", "memory of the guests that live then, their files included"),
         _field("vcpus", whole, "vCPUs", "their vCPUs"),
         _field(
@@ -248,7 +252,7 @@ def _fleet() -> list[pa.Field]:
             "free_pages",
             whole,
             "pages",
-            "free pages of all hosts then, those out of service included; 0: their memory isn't limited",
+            "free pages of all hosts then, those without guests or out of service, too; 0: their memory isn't limited",
         ),
         _field("refaults", whole, "pages", "refaults on all hosts"),
         _field("pgmajfault", whole, "faults", "major faults on all hosts"),

@@ -97,7 +97,8 @@ class Vm:
 def read_vms(path: Path, from_day: float, days: float, machine: int, cpus: int) -> list[Vm]:
     """The VMs that are alive at some time within so many days, on machines of one kind, in the order of their starts.
 
-    VMs that end as they start are left out. Raises :class:`UserError` if it isn't such a trace, or there are none.
+    VMs that end as they start are left out, and a name is "" where vmId is NULL. Raises :class:`UserError` if it isn't
+    such a trace, or there are none.
     """
     rows = _ask(
         path,
@@ -116,8 +117,8 @@ def read_vms(path: Path, from_day: float, days: float, machine: int, cpus: int) 
             _size(path, cpus, kind, memory, core, 1),
             (_number(path, "starttime", start) - from_day) * DAY_S,
             None if end is None else (_number(path, "endtime", end) - from_day) * DAY_S,
-            int(_number(path, "priority", priority)),
-            f"{name!s:.100}",
+            _priority(path, priority),
+            "" if name is None else f"{name!s:.100}",
         )
         for kind, memory, core, start, end, priority, name in rows
     ]
@@ -128,6 +129,12 @@ def _number(path: Path, column: str, value: object) -> float:
     if not isinstance(value, int | float) or not abs(value) <= MAX_DAYS:
         raise UserError(f"{path}: table vm: {column} is {value!r:.40}, not a number that can be")
     return float(value)
+
+
+def _priority(path: Path, value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise UserError(f"{path}: table vm: priority is {value!r:.40}, not a whole number from 0 on")
+    return value
 
 
 def _ask(path: Path, machine: int, query: str, days: tuple[float, ...]) -> list[tuple[Any, ...]]:
@@ -147,6 +154,11 @@ def _ask(path: Path, machine: int, query: str, days: tuple[float, ...]) -> list[
             twice = "SELECT vmTypeId FROM vmType WHERE machineId = ? GROUP BY vmTypeId HAVING count(*) > 1"
             if doubled := trace.execute(twice, (machine,)).fetchone():
                 raise UserError(f"{path}: table vmType has vmTypeId {doubled[0]!r:.40} twice for machine {machine}")
+            start = trace.execute(
+                "SELECT starttime FROM vm WHERE typeof(starttime) NOT IN ('integer', 'real')"
+            ).fetchone()
+            if start:  # which no comparison would find
+                raise UserError(f"{path}: table vm: starttime is {start[0]!r:.40}, not a number")
             rows = trace.execute(query, (machine, *days)).fetchall()
             machines = [row[0] for row in trace.execute("SELECT DISTINCT machineId FROM vmType ORDER BY 1")]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its messages cite what is in the file

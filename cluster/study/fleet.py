@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from coldfleet.cluster.study.arrivals import PAGES_OF_MIB, read_guests, told_guest
 from coldfleet.cluster.study.data import READING_KINDS, StudyData, check_workload
@@ -35,6 +38,8 @@ from coldfleet.hostsim.spec.host_spec import (
 from coldfleet.hostsim.spec.huge_spec import HugePageSpec
 from coldfleet.hostsim.spec.units import MEMORY
 from coldfleet.policies import Policy
+
+_RANK_BITS = 32
 
 
 class FleetHost(NamedTuple):
@@ -207,23 +212,44 @@ def _nested_of_classes(run: Run) -> set[tuple[str, int]]:
     """The (class, number) of guests that run a nested VM: of each class its share of all guests.
 
     Of guests that are there throughout, those that a fixed ranking puts first; of a class whose guests come and go, as
-    evenly over the order in which they come as can be: so its share at any time is nearly the same.
+    evenly over the order in which they come as can be, of long and short lives alike: so its share at any time is
+    nearly the same.
     """
     seed, replicate, classes = run.cell.seed, run.replicate, run.cell.spec.fleet.guest
-    counts = Counter(each.request.name for each in all_lives(run) if not each.life.number)
+    asked: dict[str, list[Request]] = {name: [] for name in classes}
+    for each in all_lives(run):
+        if not each.life.number:
+            asked[each.request.name].append(each.request)
     chosen = set()
     for name, kind in classes.items():
-        rank = partial(rank_of, "nested", seed, replicate, name)
-        if counts[name] > kind.count:
-            rank = partial(_in_turn, int.from_bytes(rank("start")))
-        chosen |= {(name, number) for number in _first(counts[name], kind.nested_ratio, rank)}
+        guests = sorted(asked[name], key=attrgetter("number"))
+        rank: Callable[[int], bytes | int] = partial(rank_of, "nested", seed, replicate, name)
+        if len(guests) > kind.count:
+            rank = _in_turn(guests, np.random.default_rng(int.from_bytes(rank_of("nested", seed, replicate, name))))
+        chosen |= {(name, number) for number in _first(len(guests), kind.nested_ratio, rank)}
     return chosen
 
 
-def _in_turn(start: int, number: int) -> bytes:
-    """A ranking in which the first of any share of the numbers lie evenly (van der Corput), from a random start."""
-    bits = int(f"{number & (1 << 32) - 1:032b}"[::-1], 2)
-    return ((bits + start) & (1 << 32) - 1).to_bytes(4)
+def _in_turn(guests: Sequence[Request], rng: np.random.Generator) -> Callable[[int], int]:
+    """A ranking by which the first of any share of the guests lie evenly in their order.
+
+    Ranks are a van der Corput sequence: of 2^k guests in a row, from a multiple of 2^k on, each 1/2^k of the ranks has
+    one. Which of them is random, or else every second guest would run a nested VM if half of them do. Guests whose
+    lifetimes differ by a factor of two or more have sequences of their own.
+    """
+    ranks = np.zeros(len(guests), np.int64)
+    lifetimes = [-1 if each.end_ns is None or each.start_ns is None else each.end_ns - each.start_ns for each in guests]
+    magnitudes = np.array([max(each, 0).bit_length() for each in lifetimes])
+    for magnitude in np.unique(magnitudes):
+        (which,) = np.nonzero(magnitudes == magnitude)
+        place = np.arange(len(which))
+        bits = len(which).bit_length()
+        for bit in range(bits):
+            above = place >> (bit + 1)  # what is flipped depends on the bits above: it is done from the lowest on
+            place ^= rng.integers(0, 2, len(which))[above] << bit
+            ranks[which] |= (place >> bit & 1) << (_RANK_BITS - 1 - bit)
+        ranks[which] |= rng.integers(0, 1 << (_RANK_BITS - bits), len(which))
+    return ranks.__getitem__
 
 
 def _scenario_host(spec: CellSpec) -> HostSpec:
@@ -275,7 +301,7 @@ def limit_pages(spec: CellSpec) -> int:
     return int(spec.guest.memory / spec.overcommit)
 
 
-def _first(count: int, share: float, rank: Callable[[int], bytes]) -> list[int]:
+def _first(count: int, share: float, rank: Callable[[int], bytes | int]) -> list[int]:
     """A share of the numbers below ``count``, halves rounded up: those that the ranking puts first."""
     return sorted(range(count), key=rank)[: math.floor(share * count + 0.5)]
 
@@ -334,12 +360,26 @@ def _page_cache(cache: PageCache) -> PageCacheSpec | None:
     )
 
 
+def _own_memory(spec: CellSpec, kind: HostClass | None) -> int:
+    """What a host has for reclaim to go by, in pages, whoever lives on it; 0: as much as its guests need, or no end."""
+    return spec.host.memory or (kind.memory if kind and spec.reclaim.mode == "host" else 0)
+
+
+def pages_without_guests(run: Run) -> int:
+    """The memory of the hosts of a run that never have a guest, which nobody simulates, in pages."""
+    spec = run.cell.spec
+    unused = Counter({name: kind.count for name, kind in spec.host_classes.items()})
+    unused.subtract(host.host_class for host in all_hosts(run))
+    memory = {name: _own_memory(spec, kind) for name, kind in spec.host_classes.items()}
+    return sum(count * max(memory[name] - spec.host.hugetlb, 0) for name, count in unused.items())
+
+
 def _host(spec: CellSpec, guests: Sequence[GuestSpec], kind: HostClass | None = None) -> HostSpec:
     """A host with these guests; ``kind``: its class, if it is of one."""
     reclaim = spec.reclaim
-    pages = spec.host.memory
+    pages = _own_memory(spec, kind)
     if reclaim.mode == "host" and not pages:
-        pages = (kind and kind.memory) or _most_at_once(guests, spec.ticks)
+        pages = _most_at_once(guests, spec.ticks)
     every_ticks, samples = spec.monitor.intervals(spec.clock)
     return HostSpec(
         kernel=kind.kernel if kind else spec.kernel,

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from coldfleet.cluster.study.arrivals import HOUR_NS, arriving
 from coldfleet.cluster.study.fleet_tables import Fleet
@@ -25,6 +26,7 @@ from coldfleet.hostsim.spec.errors import UserError
 
 MAX_PLACING_S = 60.0
 KEPT_FLEETS = 4  # that a process remembers
+_Ints = npt.NDArray[np.int64]
 
 
 class HostedLife(NamedTuple):
@@ -254,6 +256,16 @@ def room_of(spec: CellSpec) -> HostResources:
     rooms = [host for _, host in _resources(spec, 0)]
     pages = sum(host.memory_pages for host in rooms) if spec.memory_is_limited else 0
     return HostResources(pages, sum(host.vcpus for host in rooms))
+
+
+def hosts_out(spec: CellSpec, times_ns: _Ints) -> _Ints:
+    """How many hosts are out of service at each of these times, those that are drained included."""
+    out = np.zeros((most_hosts(spec), len(times_ns)), bool)
+    for each in spec.fleet.outage.values():
+        during = (each.at <= times_ns) & ((times_ns < each.back) | (each.back == 0))
+        out[each.host : each.host + each.count] |= during
+    counts: _Ints = out.sum(axis=0)
+    return counts
 
 
 def _resources(spec: CellSpec, every: int) -> list[tuple[str, HostResources]]:

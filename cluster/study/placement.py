@@ -176,15 +176,22 @@ def hosts_needed(needs: list[tuple[int, int, int]], memory_pages: float, vcpus: 
     Guests that arrive in an unlucky order leave gaps, each too small for the largest of them. So a host is taken to be
     full when the largest guest no longer fits. Raises :class:`UserError` if a guest is larger than a host.
     """
-    most_pages, most_vcpus = max(need[0] for need in needs), max(need[1] for need in needs)
+    most_pages, most_vcpus = check_largest([need[:2] for need in needs], memory_pages, vcpus)
+    pages = sum(size * count for size, _, count in needs) / max(memory_pages - most_pages, most_pages)
+    cpus = sum(size * count for _, size, count in needs) / max(vcpus - most_vcpus, most_vcpus)
+    return math.ceil(max(pages, cpus)) + 1
+
+
+def check_largest(needs: Iterable[tuple[int, int]], memory_pages: float, vcpus: float) -> tuple[int, int]:
+    """The most pages, and the most vCPUs, that one of these guests needs; raises :class:`UserError` if that is more
+    than a host has room for."""
+    most_pages, most_vcpus = map(max, zip(*needs, strict=True))
     if ([most_pages, most_vcpus] > whole([memory_pages, vcpus])).any():
         raise UserError(
             f"a host with room for {MEMORY.format(int(memory_pages))} and {vcpus:g} vCPUs can't take a guest of "
             f"{MEMORY.format(most_pages)} and {most_vcpus} vCPUs: make hosts larger"
         )
-    pages = sum(size * count for size, _, count in needs) / max(memory_pages - most_pages, most_pages)
-    cpus = sum(size * count for _, size, count in needs) / max(vcpus - most_vcpus, most_vcpus)
-    return math.ceil(max(pages, cpus)) + 1
+    return most_pages, most_vcpus
 
 
 @dataclass(frozen=True)

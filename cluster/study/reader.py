@@ -195,6 +195,7 @@ class _StudyReader:
         except UserError as error:
             self.refuse(("where",) if where else (), str(error))
         self.note_what_is_late(plan)
+        self.note_what_is_not_split(plan)
         if argument is not None:
             try:
                 counts = announced(plan.cell_count, "cells compared with the argument")
@@ -241,6 +242,16 @@ class _StudyReader:
         for name, out in spec.fleet.outage.items():
             if out.at > until_ns and (path := f"fleet.outage.{name}.at") not in plan.varied:
                 self.note(self.place_of(path), f"this outage begins at {TIME.format(out.at)}, after the end of {run}")
+
+    def note_what_is_not_split(self, plan: Plan) -> None:
+        """Says that there are no huge pages whose SPTEs could be small."""
+        spec = plan.cell(0).spec
+        classes = [f"fleet.guest.{name}" for name in spec.fleet.guest] or ["guest"]
+        if any(plan.values("vm.split_share")) and all(
+            set(plan.values(f"{each}.huge_pages")) == {"never"} for each in classes
+        ):
+            told = 'vm.split_share changes nothing: no guest has huge pages (guest.huge_pages = "always")'
+            self.note(self.place_of("vm.split_share"), told)
 
     def find_data(self, name: str, path: str, find: Callable[[str, Path], StudyData]) -> StudyData:
         """The file that a key names."""

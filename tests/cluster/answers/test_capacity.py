@@ -312,6 +312,8 @@ def test_the_slos_of_a_clock_can_be_asked_for(study: Path, coldfleet: Command) -
         (("--slo", "fault_rate<1%", *ONE, "--vary", "guest.memory"), "guest.memory has no range of numbers: choose"),
         (("--slo", "fault_rate<1%", *ONE, "--from", "5"), "overcommit from 5 to 4 is not a range"),
         (("--slo", "fault_rate<1%", *ONE, "--step", "9"), "step 9: it must divide"),
+        (("--slo", "fault_rate<1%", *ONE, "--at", "overcommit=2"), "at overcommit=2: that is what varies here"),
+        (("--slo", "fault_rate<1%", *ONE, "--at", "limit=50%"), "at limit=50%: that is what varies here"),
         (("--slo", "fault_rate<1%", *ONE, "--budget", "49"), "budget 49: the pilot takes 50 runs: give more"),
         (("--slo", "fault_rate<1%", *ONE, "--from", "0.5"), "overcommit = 0.5: it should be"),
         ((), "--slo"),

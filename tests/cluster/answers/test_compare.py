@@ -239,3 +239,39 @@ def test_what_is_left_of_a_budget() -> None:
     assert Budget(seconds=100).runs_left(50, 25, 2.0, 7) == 157
     assert Budget(seconds=100).runs_left(50, 200, 2.0, 7) == 0
     assert Budget(seconds=100).runs_left(0, 0, None, 0) is None
+
+
+COMING = """\
+seed = 2
+ticks = 6
+overcommit = 1.5
+policy = "evict-only"
+[fleet]
+tick = "1 h"
+[fleet.host.node]
+count = 1
+memory = "8 MiB"
+[fleet.guest.web]
+arrivals = { per_hour = 3.0, mean_lifetime = "2 h" }
+[guest]
+memory = "2 MiB"
+accesses_per_page = 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("overcommit=1", "overcommit=2"), "10 replicates whose guests don't make the same accesses"),
+        (("evict-only", "lockless-6.15"), "10 replicates on identical accesses"),
+    ],
+)
+def test_whether_accesses_are_the_same_is_seen_in_the_runs(
+    settings: tuple[str, str], said: str, tmp_path: Path, coldfleet: Command
+) -> None:
+    (tmp_path / "study.toml").write_text(COMING)
+    found = coldfleet("compare", *settings, tmp_path / "study.toml", "--budget", 20, *SERIAL, "--json")
+    sentences = [each["sentence"] for each in json.loads(found.out)["comparisons"]]
+    told = [each for each in sentences if "replicates on" in each or "replicates whose" in each]
+    assert told
+    assert all(said in each for each in told)

@@ -54,13 +54,16 @@ def test_every_life_is_placed_or_refused_or_moved_or_lost_and_the_peak_is_the_fu
         most.append((pages / room.memory_pages, vcpus / room.vcpus))
     summary = FleetSummary.of(pa.Table.from_pylist(rows), {cell_id: plan.cell(0).spec for cell_id in plan.cell_ids})
     assert summary is not None
-    counted = summary.placed + sum(summary.refused.values()) + summary.moved + summary.lost
+    counted = summary.placed + sum(summary.refused.values()) + summary.moved + sum(summary.lost.values())
     assert counted * len(plan) == pytest.approx(len(rows))
     new = [row for row in rows if row["refused"] and not row["again"]]
     assert sum(summary.refused.values()) * len(plan) == pytest.approx(len(new))
     hours = Counter(max(math.ceil(row["start_s"] / 3600), 1) for row in new)
     assert hours.get(summary.refusals_hour or 0, 0) == max(hours.values(), default=0)
     assert summary.moved * len(plan) == pytest.approx(sum(row["again"] > 0 and not row["refused"] for row in rows))
+    for why, many in summary.lost.items():
+        assert many * len(plan) == pytest.approx(sum(row["again"] > 0 and row["refused"] == why for row in rows))
+    assert summary.hosts_out == (2 if "outage" in change.get("fleet", {}) else 0)
     assert summary.memory_share == max(memory for memory, _ in most) <= 1
     assert summary.vcpu_share == max(vcpus for _, vcpus in most) <= 1
     assert ("outage" in change.get("fleet", {})) == (summary.moved > 0)
@@ -84,8 +87,9 @@ def test_the_line_stands_below_the_summary_in_its_json_in_the_report_and_after_a
     said = coldfleet("run", tmp_path / "out", "--cell", plan.cell_ids[0])
     words = " ".join(said.out.split())
     assert "guests of a run, on average: " in words
-    assert "lost their host and found another, " in words
+    assert " lost their host and " in words
     assert "% of the memory and " in words
+    assert "up to 2 hosts out of service at a time" in words
     monkeypatch.setattr("coldfleet.cluster.report.page._watch", lambda *_: None)  # the engine is a fake
     assert coldfleet("report", tmp_path / "out", "--out", tmp_path / "report.html").code == 0
     assert f'<p id="fleet-line">{summary.text}.</p>' in (tmp_path / "report.html").read_text()
@@ -103,7 +107,8 @@ def test_the_report_says_in_which_hour_most_guests_live_and_are_refused(
     for each in series:
         assert {row["policy"] for row in each.rows} == policies
     said = busiest_hours(series)
-    for what, pattern in (("refused_memory", r"most are refused \(memory\) in hour (\d+): (\S+)"),
+    refused = r"most find no place \(memory\), with those that lost their host, in hour (\d+): (\S+)"
+    for what, pattern in (("refused_memory", refused),
                           ("guests", r"Most guests live in hour (\d+): (\S+)")):  # fmt: skip
         by_hour = Counter[int]()
         for row in rows:

@@ -236,7 +236,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     ("content", "expected"),
     [("", "is damaged"), ("[]", "is damaged"), ('{"format": "x"}', "is damaged"),
      ('{"format": "coldfleet results", "schema_version": 99}', "version 99"),
-     ('{"format": "coldfleet results", "schema_version": 12}', "damaged")],
+     ('{"format": "coldfleet results", "schema_version": 13}', "damaged")],
 )  # fmt: skip
 def test_head_that_is_none_is_one_line(content: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text(content)

@@ -52,6 +52,27 @@ def test_published_figures_hold_for_the_sizes() -> None:
     assert draw(list(A_SERIES), 50, seed=1) == draw(list(A_SERIES), 50, seed=1) != draw(list(A_SERIES), 50, seed=2)
 
 
+@pytest.mark.parametrize(
+    ("change", "asked", "said"),
+    [
+        ("starttime = '0.5'", [], "table vm: starttime is '0.5', not a number"),
+        ("starttime = NULL", [], "table vm: starttime is None, not a number"),
+        ("priority = 0.5", [], "table vm: priority is 0.5, not a whole number from 0 on"),
+        ("priority = -1", [], "table vm: priority is -1, not a whole number from 0 on"),
+        ("vmId = 4", ["--cpus", 8, "--vcpus-per-cpu", 0.2], "can't take a guest of 128 MiB and 2 vCPUs"),
+    ],
+)
+def test_what_is_wrong_with_vms_that_come_and_go_is_said_and_nothing_is_written(
+    change: str, asked: list[object], said: str, trace: Path, tmp_path: Path, coldfleet: Callable[..., Said]
+) -> None:
+    with closing(sqlite3.connect(trace)) as db, db:
+        db.execute(f"UPDATE vm SET {change} WHERE vmId = 4")
+    found = coldfleet("fleet", trace, "--at", 0, "--arrivals", tmp_path / "vms.parquet", *asked)
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert said in found.err
+    assert not (tmp_path / "vms.parquet").exists()
+
+
 @pytest.mark.parametrize("guests", [1, 7, 60])
 @pytest.mark.parametrize("source", ["published", "trace"])
 def test_printed_fleet_is_a_study_that_fits(

@@ -114,6 +114,8 @@ def test_a_class_of_hosts_has_a_kernel_of_its_own(policy: str, read: Callable[..
     hosts = build_fleet(read(own, ('["evict-only", "six-steps"]', f'["{policy}"]')).run(0))
     kernels = {"big": "6.12", "small": "6.18"}
     assert {each.host_class: each.spec.kernel for each in hosts} == kernels
+    rows = simulate_run(read(own, ('["evict-only", "six-steps"]', f'["{policy}"]')).run(0))["hosts"]
+    assert {row["host_class"]: row["kernel"] for row in rows} == kernels
     for each in hosts:
         assert each.policy.name == (KERNELS[kernels[each.host_class]].policy if policy == "kernel" else policy)
 

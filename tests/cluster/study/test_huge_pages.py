@@ -103,6 +103,13 @@ def test_small_sptes_for_huge_pages_cost_faults_and_aging() -> None:
     assert rows[2]["split_page_ticks"] == rows[2]["huge_page_ticks"]
 
 
+def test_without_huge_pages_it_says_that_none_is_split(capsys: pytest.CaptureFixture[str]) -> None:
+    read_study(merge(SMALL, {"vm": {"split_share": 0.5}}))
+    assert capsys.readouterr().err == ""
+    read_study(merge(SMALL, {"vm": {"split_share": 0.5}, "guest": {"huge_pages": "never"}}))
+    assert capsys.readouterr().err.startswith("coldfleet: study: vm.split_share changes nothing")
+
+
 def first_touch_ns(huge_pages: str, nested_ratio: int) -> int:
     """Time in faults of a first touch of 8 MiB, in tick 1: L2's memory is touched when it starts."""
     row = cell(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import os
 import re
@@ -10,12 +11,14 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,9 +37,9 @@ from coldfleet.cluster.results.row_laws import ROW_LAWS
 from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.verify import verify
 from coldfleet.cluster.study.arrivals import HOUR_NS, arriving, rate, read_guests, write_guests
-from coldfleet.cluster.study.fleet import build_hosts
+from coldfleet.cluster.study.fleet import build_hosts, requested_guests
 from coldfleet.cluster.study.fleet_tables import Arrivals, Fleet, GuestClass
-from coldfleet.cluster.study.lives import all_lives, room_of, too_large_for_all
+from coldfleet.cluster.study.lives import all_hosts, all_lives, room_of, too_large_for_all
 from coldfleet.cluster.study.model import INHERITED, as_amount, merge
 from coldfleet.cluster.study.placement import REFUSALS, HostResources, Hosts, Request
 from coldfleet.cluster.study.plan import Plan
@@ -148,6 +151,31 @@ def test_shares_of_a_host_that_is_full_are_one_and_its_guest_is_not_too_large() 
     assert not too_large_for_all(run)
 
 
+def test_all_vms_of_a_trace_are_taken_unless_it_is_said_how_many(
+    tmp_path: Path, coldfleet: Callable[..., Said]
+) -> None:
+    trace = tmp_path / "trace.sqlite"
+    made = len(write_week(trace, 150))
+    asked = ("fleet", trace, "--at", 0, "--days", 7, "--arrivals")
+    said = coldfleet(*asked, tmp_path / "all.parquet")
+    assert (said.code, said.err) == (0, "")
+    assert pq.read_metadata(tmp_path / "all.parquet").num_rows == made
+    said = coldfleet(*asked, tmp_path / "some.parquet", "--guests", 40)
+    assert (said.code, said.err) == (0, f"coldfleet: 40 of {made} VMs are drawn (--guests)\n")
+    assert pq.read_metadata(tmp_path / "some.parquet").num_rows == 40
+
+
+def test_plan_says_who_finds_a_place_in_the_first_run(tmp_path: Path, coldfleet: Callable[..., Said]) -> None:
+    study = tmp_path / "study.toml"
+    coldfleet("new", "fleet-over-time", study)
+    lives = [each.life for each in all_lives(read_study(study).run(0))]
+    found = json.loads(coldfleet("plan", study, "--sample", 0, "--json").out)["fleet"]
+    assert found["placed"] == sum(not life.refused and not life.number for life in lives)
+    assert found["moved"] == sum(not life.refused and life.number > 0 for life in lives) > 0
+    assert found["hosts_out"] == 1
+    assert "guests of the first run: " in coldfleet("plan", study, "--sample", 0).out
+
+
 def week(tmp_path: Path, coldfleet: Callable[..., Said], guests: int, hosts: int) -> tuple[Plan, list[Vm]]:
     """A study of a made-up week of Azure's, as the command line makes it, and the VMs that it is made of."""
     trace, table = tmp_path / "trace.sqlite", tmp_path / "week.parquet"
@@ -243,11 +271,22 @@ class Killing(AbstractContextManager["Killing"]):
     def _run(self) -> None:
         while not self._over.wait(0.1) and self.killed < 3:
             receipts = self._journal.read_bytes().count(b"\n") if self._journal.exists() else 0
-            family = psutil.Process().children(recursive=True)
-            workers = [child.pid for child in family if any("HostActor" in word for word in child.cmdline()[:1])]
+            workers = []
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):  # it is gone meanwhile
+                    workers += [child.pid] if "HostActor" in "".join(child.cmdline()[:1]) else []
             if receipts >= 5 * (self.killed + 1) and workers:
                 os.kill(workers[0], signal.SIGKILL)
                 self.killed += 1
+
+
+def test_hosts_that_never_have_a_guest_are_free() -> None:
+    fleet = {"host": {"node": {"count": 9}}, "guest": {"db": {"count": 1}, "web": {"arrivals": {"per_hour": 0.01}}}}
+    change = {"fleet": fleet, "output": {"epochs": "on"}, "reclaim": {"mode": "host"}, "ticks": 4}
+    run = read_study(merge(STUDY, change)).run(0)
+    assert len(all_hosts(run)) < 9
+    for row in simulate_run(run)["fleet"]:
+        assert 0 < 9 * 32 * 256 - row["free_pages"] <= row["dram_used_pages"]
 
 
 def test_a_real_day_obeys_all_laws() -> None:
@@ -430,6 +469,30 @@ def test_nested_guests_are_the_same_share_of_those_that_are_there_at_any_time() 
             there = [guest for guest in guests if guest.arrives <= tick and not 0 < guest.leaves <= tick]
             excess.append(sum(guest.nested is not None for guest in there) - len(there) / 4)
     assert np.std(excess) < 0.75 * math.sqrt(90 * 0.25 * 0.75)  # the latter is what drawing them at random has
+
+
+def test_nested_guests_are_the_same_share_of_long_and_short_lives_in_whatever_order_they_come(tmp_path: Path) -> None:
+    rows = ["class,start_s,end_s"]
+    for hour in range(40):
+        rows += [f"web,{3600 * hour},{3600 * (hour + 23)}", f"web,{3600 * hour + 60},{3600 * hour + 360}"]
+    (tmp_path / "guests.csv").write_text("\n".join(rows) + "\n")
+    fleet = {
+        "tick": "1 h",
+        "arrivals": "guests.csv",
+        "host": {"node": {"count": 40, "memory": "32 MiB"}},
+        "guest": {"web": {"memory": "4 MiB", "nested_ratio": 0.5}},
+    }
+    plan = read_study({**STUDY, "fleet": fleet, "replicates": 20}, tmp_path)
+    found, every_second = [], 0
+    for replicate in range(20):
+        asked = requested_guests(plan.run(replicate))
+        guests = sorted((request.number, spec.nested is not None) for request, spec in asked)
+        assert sum(nested for _, nested in guests) == 40
+        long = [nested for number, nested in guests if number % 2 == 0]
+        found += [sum(long[hour - 22 : hour + 1]) for hour in range(22, 40)]
+        every_second += all(a != b for a, b in pairwise(long))
+    assert {11, 12} <= set(found) <= set(range(9, 15))  # of 23 that live at a time
+    assert not every_second
 
 
 @pytest.mark.parametrize(
