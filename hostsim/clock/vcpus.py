@@ -14,6 +14,7 @@ import numpy.typing as npt
 from coldfleet.hostsim.clock import cost_model, time_account
 from coldfleet.hostsim.clock.cost_model import CostModel
 from coldfleet.hostsim.clock.latency import bucket_of
+from coldfleet.hostsim.clock.user_space import UserSpace
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.counters.timing import Cause
 from coldfleet.hostsim.engine.jit import compiled
@@ -32,7 +33,8 @@ _RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM, _FILE_READ = (
 class World(NamedTuple):
     """What guests on a clock work on.
 
-    ``m``: the host's memory; ``baseline``: memory without limits, on which some guests make the same accesses.
+    ``m``: the host's memory; ``baseline``: memory without limits, on which some guests make the same accesses. ``u``:
+    what user space does to them.
     ``cost_model`` and ``baseline_cost_model`` read the counters of the two. ``watched``: Python makes the accesses
     to memory, and watches.
     """
@@ -41,32 +43,10 @@ class World(NamedTuple):
     baseline: Machine
     queues: QueueState
     v: VCpus
+    u: UserSpace
     cost_model: CostModel
     baseline_cost_model: CostModel
     watched: bool
-
-
-@compiled
-def run_guests(w: World, end: int, level_ns: int) -> int:
-    """Guests from ``progress.guest`` to before ``end`` work until each vCPU has used ``level_ns`` of this tick, or
-    nothing is left: NONE_LEFT, or else what the guest needs.
-
-    In the first time slice of a tick a CPU switches to each guest, which goes on with what it had left.
-    """
-    p = w.v.progress[0]
-    while p.guest < end:
-        g = p.guest
-        if w.m.mms[g].online:
-            if p.slice == 1 and w.v.guests[g].has_work and not p.resumed:
-                w.m.mms[g].used = 1
-            needs = _run_guest(w, g, level_ns)
-            p.resumed = needs != NONE_LEFT
-            if p.resumed:
-                return needs
-            if p.slice == 1:
-                flush_stats(w.m)
-        p.guest += 1
-    return NONE_LEFT
 
 
 @compiled
@@ -77,7 +57,9 @@ def flush_stats(m: Machine) -> None:
 
 
 @compiled
-def _run_guest(w: World, g: int, level_ns: int) -> int:
+def run_guest(w: World, g: int, level_ns: int) -> int:
+    """A guest works until each vCPU has used ``level_ns`` of this tick, or nothing is left: NONE_LEFT, or else what it
+    needs."""
     v, guest = w.v, w.v.guests[g]
     for number in range(guest.first, guest.first + guest.vcpus):
         _work_off(v, g, number, level_ns)
@@ -214,14 +196,14 @@ def _work_off(v: VCpus, g: int, number: int, level_ns: int) -> None:
 
 @compiled
 def count_runnable(v: VCpus, tick_ns: int) -> int:
-    """vCPUs that would use more of this tick, and kswapd if it would."""
+    """Threads that would use more of this tick."""
     runnable = 0
-    if v.rules[0].kswapd:
-        kswapd = v.threads[v.rules[0].kswapd]
-        runnable += (kswapd.working or kswapd.backlog_ns) and kswapd.used < tick_ns
     for g in range(len(v.guests)):
         guest = v.guests[g]
         for number in range(guest.first, guest.first + guest.vcpus):
             thread = v.threads[number]
             runnable += (guest.has_work or thread.backlog_ns) and thread.used < tick_ns
+    for number in range(v.tasks.shape[1], len(v.threads)):
+        thread = v.threads[number]
+        runnable += (thread.working or thread.backlog_ns) and thread.used < tick_ns
     return runnable
