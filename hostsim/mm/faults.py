@@ -352,6 +352,16 @@ def touch_own_pages(m: Machine, g: int, begin: int, end: int) -> None:
     m.events[g].accesses += end - begin
 
 
+@inlined
+def _has_been_written(m: Machine, word: np.uint64, access: np.uint32) -> np.uint64:
+    """The dirty pages of a word, or all for an access that doesn't write.
+
+    Which accesses write is random, and that one makes a page dirty is rare: so the CPU isn't to guess the former.
+    """
+    writes = np.uint64(access) // np.uint64(ACCESS_WRITE) & np.uint64(1)
+    return m.bits[word, DIRTY] | writes - np.uint64(1)
+
+
 @compiled
 def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     """A process' accesses in order; returns how many it has made, all unless it was killed."""
@@ -362,19 +372,21 @@ def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
-        if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
-            if not m.bits[word, PRESENT] & bit:
-                fault_in(m, g, page, access & ACCESS_WRITE != 0)
-                if m.mms[g].over_high:
-                    return_to_process(m, g, page, access & ACCESS_WRITE != 0)
-                if m.mms[g].oom_reason:
-                    made = i
-                    break
-            m.bits[word, PRIMARY] |= bit
-            m.bits[word, TOUCHED] |= bit
+        known = m.bits[word, PRIMARY] & m.bits[word, TOUCHED]
+        if not known & _has_been_written(m, word, access) & bit:
+            if not known & bit:
+                if not m.bits[word, PRESENT] & bit:
+                    fault_in(m, g, page, access & ACCESS_WRITE != 0)
+                    if m.mms[g].over_high:
+                        return_to_process(m, g, page, access & ACCESS_WRITE != 0)
+                    if m.mms[g].oom_reason:
+                        made = i
+                        break
+                m.bits[word, PRIMARY] |= bit
+                m.bits[word, TOUCHED] |= bit
+            if access & ACCESS_WRITE:
+                m.bits[word, DIRTY] |= bit
         m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
-        if access & ACCESS_WRITE:
-            m.bits[word, DIRTY] |= bit
     m.events[g].accesses += made
     return made
 
@@ -394,20 +406,22 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
         level2_count += access >> 31
         shadow = without_tdp or access & ACCESS_L2 != 0
         accessed = SHADOW if shadow else TDP
-        if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
-            if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
-                kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
-                if m.mms[g].over_high:
-                    return_to_vm(m, g, page, shadow, access & ACCESS_WRITE != 0)
-                if m.mms[g].oom_reason:
-                    level2_count -= access >> 31
-                    made = i
-                    break
-                m.events[g].nested_faults += access >> 31
-            m.bits[word, accessed] |= bit
-            m.bits[word, TOUCHED] |= bit
-        if access & ACCESS_WRITE:
-            m.bits[word, DIRTY] |= bit
+        known = m.bits[word, accessed] & m.bits[word, TOUCHED]
+        if not known & _has_been_written(m, word, access) & bit:
+            if not known & bit:
+                if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
+                    kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
+                    if m.mms[g].over_high:
+                        return_to_vm(m, g, page, shadow, access & ACCESS_WRITE != 0)
+                    if m.mms[g].oom_reason:
+                        level2_count -= access >> 31
+                        made = i
+                        break
+                    m.events[g].nested_faults += access >> 31
+                m.bits[word, accessed] |= bit
+                m.bits[word, TOUCHED] |= bit
+            if access & ACCESS_WRITE:
+                m.bits[word, DIRTY] |= bit
     m.events[g].l2_accesses += level2_count
     m.events[g].accesses += made
     return made

@@ -59,7 +59,8 @@ def plain_clock_of(spec: HostSpec) -> type[HostClock]:
             p, tick_ns = self._progress, self.spec.tick_ns
             level_ns, capacity_ns = int(p["share_ns"]), int(p["capacity_ns"])
             runnable = bool(self.jobs.jobs) or self.thread.backlog_ns > 0
-            beside = any(self.extras) or self._threads or level_ns < tick_ns or runnable or is_due(spec, tick)
+            others = bool(self._threads) or any(self.extras)
+            beside = others or level_ns < tick_ns or runnable or is_due(spec, tick)
             for number in range(1, int(p["slices"]) + 1):
                 p["slice"] = number
                 self._run_slice(tick, level_ns * number // int(p["slices"]), beside)
