@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.counters.timing import KINDS, WINDOWS
-from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
 from coldfleet.hostsim.engine.state import Record
 
 PSI_FREQ_NS = 2_000_000_000  # 2 s: how often the averages move (the kernel's 2*HZ+1 jiffies)
@@ -105,7 +105,7 @@ def add_pressure(psi: Record, pressure: npt.NDArray[np.float64], tick_ns: int) -
             _update_averages(psi)
 
 
-@compiled
+@spliced
 def _stays_calm(psi: Record, share: float, tick_ns: int, pieces: int) -> bool:
     """Whether all averages are 0 and stay so, as in no piece of a long tick a whole percent of it is under pressure."""
     if tick_ns < PSI_FREQ_NS or (share * (tick_ns // pieces + 1) + 2) * 100 >= tick_ns // pieces:
@@ -118,7 +118,7 @@ def _stays_calm(psi: Record, share: float, tick_ns: int, pieces: int) -> bool:
     return calm
 
 
-@compiled
+@spliced
 def _update_averages(psi: Record) -> None:
     """update_averages: the pressure since the last update, in percent without fractions."""
     period = psi.now_ns - psi.updated_ns

@@ -12,7 +12,7 @@ from coldfleet.hostsim.clock.vcpu_state import IO, MEMORY, SOLVE, VCpus
 from coldfleet.hostsim.costs.mmu_lock import FOUND, Locks, lock_waits
 from coldfleet.hostsim.costs.scalability import contended_ns
 from coldfleet.hostsim.counters.timing import Cause
-from coldfleet.hostsim.engine.jit import compiled, inlined, popcount
+from coldfleet.hostsim.engine.jit import compiled, inlined, popcount, spliced
 from coldfleet.hostsim.engine.state import (
     LOCKS,
     MONITOR,
@@ -97,7 +97,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
     _add_pressure(v, tick_ns)
 
 
-@compiled
+@spliced
 def _note_task(v: VCpus, guest: Record, number: int) -> None:
     """What a vCPU did in the tick, as PSI sees it: it was stalled on memory or io, or it ran or waited for its CPU."""
     spent, seen = v.threads[number].spent, v.seen[number]
@@ -176,7 +176,7 @@ def _count_locks(m: Machine, v: VCpus, g: int) -> None:
     guest.locks_changed = met or guest.tdp_wait_ns > 0 or guest.shadow_wait_ns > 0 or guest.aging_wait_ns > 0
 
 
-@compiled
+@spliced
 def set_lock_waits(m: Machine, v: VCpus) -> int:
     """The waits for mmu_lock in the next tick follow from the rates of this one: NONE_LEFT, or else SOLVE."""
     rules = v.rules[0]
@@ -208,7 +208,7 @@ def set_lock_waits(m: Machine, v: VCpus) -> int:
     return NONE_LEFT
 
 
-@compiled
+@spliced
 def _add_pressure(v: VCpus, tick_ns: int) -> None:
     """To the host's PSI and to that of each guest's memcg."""
     host = len(v.guests)

@@ -22,9 +22,8 @@ from coldfleet.hostsim.spec.host_spec import RECLAIM_MODES, HostSpec
 AGE_SWAPPINESS, EVICT_SWAPPINESS = 1, 200  # of the debugfs `+`; of `-`: anonymous memory only
 PART_TABLES = 64  # page tables (128 MiB) that an aging walks before it looks at its budget: about 1 ms
 SENPAI_RATIO = 0.0005  # of the memory, in a period without pressure (TMO, Weiner et al., ASPLOS 2022, section 3.3)
-_PROACTIVE, _DEBUGFS, _AGE, _PRESSURE = (
-    RECLAIM_MODES.index(mode) for mode in ("proactive", "debugfs", "age", "pressure")
-)
+_DEBUGFS, _AGE, _PRESSURE = (RECLAIM_MODES.index(mode) for mode in ("debugfs", "age", "pressure"))
+_FIRST, _BEFORE, _TO_LIMIT, _AT_LIMIT, _AGE_COLD, _TAKE_COLD, _AFTER, _END = range(8)
 
 AGING, RECLAIM, COLD, STATS = 1, 2, 4, 8
 """What a job may have to do: the aging of ``aging_every_ticks``, what the host's mode does in each tick, what it does
@@ -49,7 +48,7 @@ RULES = np.dtype(
 JOB = np.dtype(
     [
         ("due", np.int64),  # what there is to do, of AGING and those after it; 0: there is no job
-        ("step", np.int64),  # how far it is
+        ("step", np.int64),  # how far it is, of _FIRST and those after it
         ("limit_pages", np.int64),
         ("force_scan", np.int64),  # of its aging, ...
         ("walks", np.int64),  # ... which is under way, in parts, ...
@@ -125,7 +124,7 @@ def next_step(m: Machine, u: UserSpace, g: int, pressure: Record) -> int:
     while True:
         step = job.step
         job.step += 1
-        if step == 0:
+        if step == _FIRST:
             if m.mms[g].exited:
                 job.due &= STATS | (RECLAIM if rules.parent_pages else 0)
             if not (job.limit_pages or rules.parent_pages):
@@ -133,26 +132,26 @@ def next_step(m: Machine, u: UserSpace, g: int, pressure: Record) -> int:
             if job.due & AGING:
                 job.force_scan = 0
                 return AGE
-        elif step == 1 or step == 6:
+        elif step in (_BEFORE, _AFTER):
             return READ_STATS
-        elif step == 2 and job.due & RECLAIM:
+        elif step == _TO_LIMIT and job.due & RECLAIM:
             job.pages = _surplus(m, rules, job, g)
             if rules.mode == _DEBUGFS:
                 job.force_scan = 1
                 return AGE
-        elif step == 3 and job.due & RECLAIM and job.pages > 0:
+        elif step == _AT_LIMIT and job.due & RECLAIM and job.pages > 0:
             return EVICT if rules.mode == _DEBUGFS else MEMORY_RECLAIM
-        elif step == 4 and job.due & COLD and rules.mode == _AGE:
+        elif step == _AGE_COLD and job.due & COLD and rules.mode == _AGE:
             job.force_scan = 1
             return AGE
-        elif step == 5 and job.due & COLD:
+        elif step == _TAKE_COLD and job.due & COLD:
             job.pages = in_memory(m, g)
             if rules.mode == _PRESSURE:
                 calm = 1 - psi.some_since_last(pressure) / rules.psi_target
                 job.pages = int(np.rint(job.pages * SENPAI_RATIO * calm))
             if job.pages > 0:
                 return MEMORY_RECLAIM if rules.mode == _PRESSURE else EVICT
-        elif step == 7:
+        elif step == _END:
             job.due = job.step = 0
             return NOTHING
 

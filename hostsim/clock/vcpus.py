@@ -17,7 +17,7 @@ from coldfleet.hostsim.clock.latency import bucket_of
 from coldfleet.hostsim.clock.user_space import UserSpace
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.counters.timing import Cause
-from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.jit import compiled, spliced
 from coldfleet.hostsim.engine.machine_type import of_one_type
 from coldfleet.hostsim.engine.state import Machine, Record
 from coldfleet.hostsim.mm import classic
@@ -83,7 +83,7 @@ def run_guest(w: World, g: int, level_ns: int) -> int:
         _work_off(v, g, free, level_ns)
 
 
-@compiled
+@spliced
 def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
     """The vCPU for the next batch: of those without a backlog, the one that has used least of this tick; or -1."""
     free = -1
@@ -94,7 +94,7 @@ def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
     return free
 
 
-@compiled
+@spliced
 def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool) -> None:
     """The cost of the batch that a vCPU has just made becomes its backlog. ``all_new``: each page was touched for the
     first time, so that its faults are those that there are without reclaim, too."""
@@ -127,7 +127,7 @@ def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool) ->
     time_account.accrue(thread, _FILE_READ, _read_files(v, guest, costs, True))
 
 
-@compiled
+@spliced
 def _swap_in(v: VCpus, costs: npt.NDArray[np.int64]) -> int:
     """How long a vCPU waited for pages from swap, ns: not for those read ahead, unless they came in one request."""
     scale, ahead = v.rules[0].scale, costs[cost_model.SWAP_AHEAD]
