@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numba import boolean, int64
 
 from coldfleet.hostsim.engine.far_calls import apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, spliced
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, prefetch, spliced
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
@@ -52,6 +52,7 @@ from coldfleet.hostsim.mm.workingset import NEVER
 
 KVM_CACHE_REFILL = 36  # page tables: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE less those that a fault may need
 TDP_UPPER_TABLES = 5  # that a small guest's TDP MMU has beside those of its memory
+ACCESSES_AHEAD = 16  # whose pages are brought into the CPU's cache: as many take longer than memory does
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 
 
@@ -362,12 +363,24 @@ def _has_been_written(m: Machine, word: np.uint64, access: np.uint32) -> np.uint
     return m.bits[word, DIRTY] | writes - np.uint64(1)
 
 
+@inlined
+def _bring_in(m: Machine, first: int, accesses: npt.NDArray[np.uint32], i: int) -> None:
+    """Has the CPU bring the row and the words of the page that will be accessed soon into its cache.
+
+    Which pages those are is known before, and their faults would wait for memory one after the other.
+    """
+    page = first + np.int64(accesses[min(i + ACCESSES_AHEAD, len(accesses) - 1)] & ACCESS_PAGE)
+    prefetch(m.pages, page)
+    prefetch(m.bits[np.uint64(page) >> np.uint64(6)], 0)
+
+
 @compiled
 def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     """A process' accesses in order; returns how many it has made, all unless it was killed."""
     first = m.mms[g].first
     made = len(accesses)
     for i in range(len(accesses)):
+        _bring_in(m, first, accesses, i)
         access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
@@ -399,6 +412,7 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     level2_count = 0
     made = len(accesses)
     for i in range(len(accesses)):
+        _bring_in(m, first, accesses, i)
         access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
