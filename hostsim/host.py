@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from coldfleet.hostsim.clock.host_clock import GuestTick, HostClock, gauges
+from coldfleet.hostsim.clock.host_clock import HostClock, gauges
 from coldfleet.hostsim.clock.kernel_threads import Worker
-from coldfleet.hostsim.clock.user_space_reclaim import is_due, user_space_reclaim
+from coldfleet.hostsim.clock.user_space import UserSpace, act, new_user_space
 from coldfleet.hostsim.costs.constants import cpu_ns
 from coldfleet.hostsim.counters.counters import COUNTERS, EVENTS
 from coldfleet.hostsim.counters.timing import no_time
@@ -136,7 +136,8 @@ def simulate_host(
         numbers = [guest_word(Source.ACCESSES, g, guest.part) for g, guest in enumerate(spec.guests)]
         memory.draw_scheduler(study_key(seed, replicate), host, numbers)
     queues = _access_queues(memory, spec, policy, who)
-    guest_ticks = [_guest_tick(memory, spec, g, who) for g in range(len(spec.guests))]
+    user_space = new_user_space(spec)
+    extras = [_extras(memory, spec, g, who) for g in range(len(spec.guests))]
     if len(memory.machine.size_classes):
         numbers = [guest_word(Source.ACCESSES, g, guest.part) for g, guest in enumerate(spec.guests)]
         fill_in_sizes(memory, spec.compression, study_key(seed, replicate), host, numbers)
@@ -157,11 +158,13 @@ def simulate_host(
         if clock is not None:
             epoch = -(-tick // spec.epochs) * spec.epochs if spec.epochs else spec.ticks
             last = min(spec.ticks, epoch, *(each - 1 for each in turnovers[:1]))
-            tick = clock.run_ticks(tick, last if together else tick)
+            last = last if together else tick
+            clock.run_ticks(tick, last)
+            tick = last
         else:
-            for g, guest_tick in enumerate(guest_ticks):
+            for g, own in enumerate(extras):
                 if memory.is_online(g):
-                    _run_tick(queues, g, guest_tick, tick)
+                    _run_tick(queues, g, user_space, own, tick)
             for worker in workers.values():
                 for _ in worker.begin() if tick and tick % worker.every_ticks == 0 else ():
                     pass
@@ -170,7 +173,7 @@ def simulate_host(
         else:
             memory.complete_io()
         if spec.clock and not tick:
-            clock = _clock(memory, queues, guest_ticks, workers, spec, who)
+            clock = _clock(memory, queues, user_space, extras, workers, spec, who)
             memory.protect_generations(spec.min_ttl_ms)
         if memory.flusher_woken or tick % spec.flush_every_ticks == 0:
             memory.flush()
@@ -318,33 +321,32 @@ def _check_huge_pages(spec: HostSpec) -> None:
             raise UserError(f"huge pages are not modelled here: {why}")
 
 
-def _guest_tick(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> GuestTick:
-    """What happens to a guest in every tick besides its accesses."""
+def _extras(memory: HostMemory, spec: HostSpec, g: int, who: tuple[int, int, int]) -> GuestExtras | None:
+    """What happens to a guest in every tick besides its accesses and what user space does; None: nothing."""
     guest = spec.guests[g]
+    if not guest.vm.extras and not spec.monitor:
+        return None
     seed, replicate, host = who
-    extras = None
-    if guest.vm.extras or spec.monitor:
-        extras = GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
-    return GuestTick(lambda tick, psi: user_space_reclaim(memory, spec, g, tick, psi), extras)
+    return GuestExtras(memory, g, guest, seed=seed, replicate=replicate, host=host)
 
 
-def _run_tick(queues: AccessQueues, g: int, guest_tick: GuestTick, tick: int) -> None:
+def _run_tick(queues: AccessQueues, g: int, user_space: UserSpace, extras: GuestExtras | None, tick: int) -> None:
     """One tick of one guest without time: all of it."""
-    if guest_tick.extras is not None:
-        guest_tick.extras.begin(tick)
+    if extras is not None:
+        extras.begin(tick)
     queues.make_all(g, tick)
-    if guest_tick.extras is not None:
-        guest_tick.extras.after_accesses(tick)
-    for _ in guest_tick.user_space_reclaim(tick, None):
-        pass
-    if guest_tick.extras is not None:
-        guest_tick.extras.end(tick)
+    if extras is not None:
+        extras.after_accesses(tick)
+    act(queues.memory, user_space, g, tick)
+    if extras is not None:
+        extras.end(tick)
 
 
 def _clock(
     memory: HostMemory,
     queues: AccessQueues,
-    guest_ticks: list[GuestTick],
+    user_space: UserSpace,
+    extras: list[GuestExtras | None],
     workers: Mapping[str, Worker],
     spec: HostSpec,
     who: tuple[int, int, int],
@@ -362,8 +364,8 @@ def _clock(
     return HostClock(
         memory,
         queues,
-        guest_ticks,
-        partial(is_due, spec),
+        user_space,
+        extras,
         spec.clock,
         vcpus,
         [guest.arrives for guest in spec.guests],

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldfleet.hostsim.counters.timing import KINDS, WINDOWS
-from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.jit import compiled, inlined, spliced
 from coldfleet.hostsim.engine.state import Record
 
 PSI_FREQ_NS = 2_000_000_000  # 2 s: how often the averages move (the kernel's 2*HZ+1 jiffies)
@@ -33,6 +33,8 @@ PSI = np.dtype(
         ("now_ns", np.int64),
         ("updated_ns", np.int64),
         ("total_at_update", np.int64, (len(KINDS),)),
+        ("asked_ns", np.int64),  # when somebody asked for the pressure since he last did, ...
+        ("total_when_asked", np.int64),  # ... and "some" until then
     ],
     align=True,
 )
@@ -86,16 +88,37 @@ def add_pressure(psi: Record, pressure: npt.NDArray[np.float64], tick_ns: int) -
         full /= weight
     some_before, full_before = psi.total_ns[SOME], psi.total_ns[FULL]
     pieces = max(1, tick_ns // PSI_FREQ_NS)
+    if _stays_calm(psi, max(some, full), tick_ns, pieces):
+        psi.now_ns += tick_ns
+        psi.total_ns[SOME] += np.int64(np.rint(some * tick_ns))
+        psi.total_ns[FULL] += np.int64(np.rint(full * tick_ns))
+        _note_update(psi)
+        return
+    passed = 0
     for piece in range(1, pieces + 1):
+        before = passed
         passed = tick_ns * piece // pieces
-        psi.now_ns += passed - tick_ns * (piece - 1) // pieces
+        psi.now_ns += passed - before
         psi.total_ns[SOME] = some_before + np.int64(np.rint(some * passed))
         psi.total_ns[FULL] = full_before + np.int64(np.rint(full * passed))
         if psi.now_ns - psi.updated_ns >= PSI_FREQ_NS:
             _update_averages(psi)
 
 
-@compiled
+@spliced
+def _stays_calm(psi: Record, share: float, tick_ns: int, pieces: int) -> bool:
+    """Whether all averages are 0 and stay so, as in no piece of a long tick a whole percent of it is under pressure."""
+    if tick_ns < PSI_FREQ_NS or (share * (tick_ns // pieces + 1) + 2) * 100 >= tick_ns // pieces:
+        return False
+    calm = True
+    for kind in range(2):
+        calm = calm and psi.total_ns[kind] == psi.total_at_update[kind]
+        for window in range(3):
+            calm = calm and psi.averages[kind, window] == 0
+    return calm
+
+
+@spliced
 def _update_averages(psi: Record) -> None:
     """update_averages: the pressure since the last update, in percent without fractions."""
     period = psi.now_ns - psi.updated_ns
@@ -104,7 +127,12 @@ def _update_averages(psi: Record) -> None:
         percent = stalled * 100 // period * FIXED_1
         for window in range(3):
             psi.averages[kind, window] = calc_load(psi.averages[kind, window], EXPS[window], percent)
-        psi.total_at_update[kind] = psi.total_ns[kind]
+    _note_update(psi)
+
+
+@inlined
+def _note_update(psi: Record) -> None:
+    psi.total_at_update[SOME], psi.total_at_update[FULL] = psi.total_ns[SOME], psi.total_ns[FULL]
     psi.updated_ns = psi.now_ns
 
 
@@ -117,20 +145,21 @@ def calc_load(load: int, exp: int, active: int) -> int:
     return new >> FIXED_SHIFT
 
 
+@compiled
+def some_since_last(psi: Record) -> float:
+    """Percent of the time since the last call under "some" pressure, by the total: averages know whole percents."""
+    passed_ns = psi.now_ns - psi.asked_ns
+    stalled_ns = psi.total_ns[SOME] - psi.total_when_asked
+    psi.asked_ns, psi.total_when_asked = psi.now_ns, psi.total_ns[SOME]
+    return 100 * stalled_ns / passed_ns if passed_ns else 0.0
+
+
 class Psi:
     """A group by its record: an element of PSI."""
 
     def __init__(self, record: Any) -> None:
         self.record = record
-        self._asked = (0, 0)
 
     def average(self, kind: str, window: int) -> float:
         """avg10, avg60 or avg300, percent."""
         return float(self.record["averages"][KINDS.index(kind), WINDOWS.index(window)]) / FIXED_1
-
-    def some_since_last(self) -> float:
-        """Percent of the time since the last call under "some" pressure, by the total: averages know whole percents."""
-        now_ns, total_ns = int(self.record["now_ns"]), int(self.record["total_ns"][SOME])
-        passed_ns, stalled_ns = now_ns - self._asked[0], total_ns - self._asked[1]
-        self._asked = (now_ns, total_ns)
-        return 100 * stalled_ns / passed_ns if passed_ns else 0.0

@@ -8,21 +8,30 @@ from __future__ import annotations
 import numpy as np
 
 from coldfleet.hostsim.clock import cost_model, psi, time_account
-from coldfleet.hostsim.clock.vcpu_state import VCpus
+from coldfleet.hostsim.clock.vcpu_state import IO, MEMORY, SOLVE, VCpus
+from coldfleet.hostsim.costs.mmu_lock import FOUND, Locks, lock_waits
 from coldfleet.hostsim.costs.scalability import contended_ns
-from coldfleet.hostsim.counters.timing import RESOURCES, Cause
-from coldfleet.hostsim.engine.jit import compiled, inlined
-from coldfleet.hostsim.engine.state import LOCKS, MONITOR, PTRS_PER_PTE, SPLIT_SPTES, Machine, Record
+from coldfleet.hostsim.counters.timing import Cause
+from coldfleet.hostsim.engine.jit import compiled, inlined, popcount, spliced
+from coldfleet.hostsim.engine.state import (
+    LOCKS,
+    MONITOR,
+    PTRS_PER_PTE,
+    SHADOW_MAPPED,
+    SPLIT_SPTES,
+    Machine,
+    Record,
+)
 from coldfleet.hostsim.memory.ground_truth import count_memory
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.swap import queue as swap_queue
+from coldfleet.hostsim.workload.batches import NONE_LEFT
 from coldfleet.policies import Lock
 
 MS_NS = 1_000_000
 _FAULT, _SWAP_IN, _RECLAIM, _FILE_READ, _IDLE = (
     int(cause) for cause in (Cause.FAULT, Cause.SWAP_IN, Cause.RECLAIM, Cause.FILE_READ, Cause.IDLE)
 )
-_MEMORY, _IO = range(len(RESOURCES))
 _MORE_OF_HUGE = PTRS_PER_PTE - 1  # a huge page is written in one request
 _SITES, _MMU_WRITE, _RMAP = MONITOR + 1, LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
 
@@ -88,7 +97,7 @@ def end_tick(m: Machine, v: VCpus) -> None:
     _add_pressure(v, tick_ns)
 
 
-@compiled
+@spliced
 def _note_task(v: VCpus, guest: Record, number: int) -> None:
     """What a vCPU did in the tick, as PSI sees it: it was stalled on memory or io, or it ran or waited for its CPU."""
     spent, seen = v.threads[number].spent, v.seen[number]
@@ -105,7 +114,7 @@ def _note_task(v: VCpus, guest: Record, number: int) -> None:
         if cause != _IDLE:
             passed += spent[cause] - seen[cause]
         seen[cause] = spent[cause]
-    memory, of_io = v.tasks[_MEMORY, number], v.tasks[_IO, number]
+    memory, of_io = v.tasks[MEMORY, number], v.tasks[IO, number]
     memory[0], memory[1], memory[2] = (
         reclaim + swap_stall + int(np.rint(file_read * thrashing)),
         passed - unproductive,
@@ -167,7 +176,39 @@ def _count_locks(m: Machine, v: VCpus, g: int) -> None:
     guest.locks_changed = met or guest.tdp_wait_ns > 0 or guest.shadow_wait_ns > 0 or guest.aging_wait_ns > 0
 
 
-@compiled
+@spliced
+def set_lock_waits(m: Machine, v: VCpus) -> int:
+    """The waits for mmu_lock in the next tick follow from the rates of this one: NONE_LEFT, or else SOLVE."""
+    rules = v.rules[0]
+    for g in range(len(v.guests)):
+        guest = v.guests[g]
+        if not guest.locks_changed:
+            continue
+        new = guest.new_locks
+        rmaps = 0  # those that have an SPTE
+        if new[1] and new[3]:
+            for word in range(m.mms[g].first // 64, (m.mms[g].first + m.mms[g].pages + 63) // 64):
+                rmaps += popcount(m.bits[word, SHADOW_MAPPED])
+        locks = Locks(
+            guest.vcpus,
+            rules.tick_ns,
+            rules.aging_page_ns,
+            new[0] * rules.scale,
+            new[1] * rules.scale,
+            new[2] * rules.scale,
+            new[3] * rules.scale,
+            rmaps * rules.scale,
+        )
+        waits = lock_waits(v.solved, locks)
+        if waits.missing != FOUND:
+            v.progress[0].missing = waits.missing
+            return SOLVE
+        guest.tdp_wait_ns, guest.shadow_wait_ns, guest.aging_wait_ns = waits[:3]
+        guest.locks_changed = 0
+    return NONE_LEFT
+
+
+@spliced
 def _add_pressure(v: VCpus, tick_ns: int) -> None:
     """To the host's PSI and to that of each guest's memcg."""
     host = len(v.guests)

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from coldfleet.hostsim.clock import cost_model, time_account
 from coldfleet.hostsim.clock.cost_model import CostModel
 from coldfleet.hostsim.clock.latency import bucket_of
+from coldfleet.hostsim.clock.user_space import UserSpace
 from coldfleet.hostsim.clock.vcpu_state import VCpus
 from coldfleet.hostsim.counters.timing import Cause
-from coldfleet.hostsim.engine.jit import compiled
+from coldfleet.hostsim.engine.jit import compiled, spliced
 from coldfleet.hostsim.engine.machine_type import of_one_type
 from coldfleet.hostsim.engine.state import Machine, Record
 from coldfleet.hostsim.mm import classic
@@ -32,7 +33,8 @@ _RUN, _FAULT, _SWAP_IN, _LOCK, _RECLAIM, _FILE_READ = (
 class World(NamedTuple):
     """What guests on a clock work on.
 
-    ``m``: the host's memory; ``baseline``: memory without limits, on which some guests make the same accesses.
+    ``m``: the host's memory; ``baseline``: memory without limits, on which some guests make the same accesses. ``u``:
+    what user space does to them.
     ``cost_model`` and ``baseline_cost_model`` read the counters of the two. ``watched``: Python makes the accesses
     to memory, and watches.
     """
@@ -41,32 +43,10 @@ class World(NamedTuple):
     baseline: Machine
     queues: QueueState
     v: VCpus
+    u: UserSpace
     cost_model: CostModel
     baseline_cost_model: CostModel
     watched: bool
-
-
-@compiled
-def run_guests(w: World, end: int, level_ns: int) -> int:
-    """Guests from ``progress.guest`` to before ``end`` work until each vCPU has used ``level_ns`` of this tick, or
-    nothing is left: NONE_LEFT, or else what the guest needs.
-
-    In the first time slice of a tick a CPU switches to each guest, which goes on with what it had left.
-    """
-    p = w.v.progress[0]
-    while p.guest < end:
-        g = p.guest
-        if w.m.mms[g].online:
-            if p.slice == 1 and w.v.guests[g].has_work and not p.resumed:
-                w.m.mms[g].used = 1
-            needs = _run_guest(w, g, level_ns)
-            p.resumed = needs != NONE_LEFT
-            if p.resumed:
-                return needs
-            if p.slice == 1:
-                flush_stats(w.m)
-        p.guest += 1
-    return NONE_LEFT
 
 
 @compiled
@@ -77,7 +57,9 @@ def flush_stats(m: Machine) -> None:
 
 
 @compiled
-def _run_guest(w: World, g: int, level_ns: int) -> int:
+def run_guest(w: World, g: int, level_ns: int) -> int:
+    """A guest works until each vCPU has used ``level_ns`` of this tick, or nothing is left: NONE_LEFT, or else what it
+    needs."""
     v, guest = w.v, w.v.guests[g]
     for number in range(guest.first, guest.first + guest.vcpus):
         _work_off(v, g, number, level_ns)
@@ -101,7 +83,7 @@ def _run_guest(w: World, g: int, level_ns: int) -> int:
         _work_off(v, g, free, level_ns)
 
 
-@compiled
+@spliced
 def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
     """The vCPU for the next batch: of those without a backlog, the one that has used least of this tick; or -1."""
     free = -1
@@ -112,7 +94,7 @@ def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
     return free
 
 
-@compiled
+@spliced
 def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool) -> None:
     """The cost of the batch that a vCPU has just made becomes its backlog. ``all_new``: each page was touched for the
     first time, so that its faults are those that there are without reclaim, too."""
@@ -145,7 +127,7 @@ def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool) ->
     time_account.accrue(thread, _FILE_READ, _read_files(v, guest, costs, True))
 
 
-@compiled
+@spliced
 def _swap_in(v: VCpus, costs: npt.NDArray[np.int64]) -> int:
     """How long a vCPU waited for pages from swap, ns: not for those read ahead, unless they came in one request."""
     scale, ahead = v.rules[0].scale, costs[cost_model.SWAP_AHEAD]
@@ -214,14 +196,14 @@ def _work_off(v: VCpus, g: int, number: int, level_ns: int) -> None:
 
 @compiled
 def count_runnable(v: VCpus, tick_ns: int) -> int:
-    """vCPUs that would use more of this tick, and kswapd if it would."""
+    """Threads that would use more of this tick."""
     runnable = 0
-    if v.rules[0].kswapd:
-        kswapd = v.threads[v.rules[0].kswapd]
-        runnable += (kswapd.working or kswapd.backlog_ns) and kswapd.used < tick_ns
     for g in range(len(v.guests)):
         guest = v.guests[g]
         for number in range(guest.first, guest.first + guest.vcpus):
             thread = v.threads[number]
             runnable += (guest.has_work or thread.backlog_ns) and thread.used < tick_ns
+    for number in range(v.tasks.shape[1], len(v.threads)):
+        thread = v.threads[number]
+        runnable += (thread.working or thread.backlog_ns) and thread.used < tick_ns
     return runnable

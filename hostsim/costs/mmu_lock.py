@@ -4,24 +4,79 @@ TDP faults read, shadow faults write, and so does an aging step under ``W()``. A
 after page, so there are two kinds of time: while a pass is under way, and the rest. Each is a steady state of
 hostsim.costs.rwlock; the means of a tick are weighted with how long each lasts. Aging without mmu_lock takes the locks
 of rmaps instead, at which shadow faults can meet it (hostsim.costs.mmu_lock).
+
+A steady state takes long to solve, and the rates of a guest come again and again, as two digits of them count. So
+compiled code looks it up by its key, and Python solves those that are missing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from coldfleet.hostsim.costs.constants import LOCKED_SHARE, MMU_LOCK_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
 from coldfleet.hostsim.costs.qrwlock import Threads
 from coldfleet.hostsim.costs.rwlock import solve
-from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
+from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.spec.calibration import Calibration
 
-DIGITS = 2  # of a rate that count: rates that differ less share a solution
 MOST_HOLD = 0.9  # of a fault's time: a lock can't be held for longer than the fault lasts
 # Assumed: of the holders that one more makes of those after it, by longer holds. Beyond, the waits of a tick would go
 # up and down, since they follow from the rates of the one before, which they lower.
 MOST_LONGER = 0.75
+SOLUTION = np.dtype(
+    [
+        ("key", np.int64),  # of _key; 0: nothing is here
+        ("tdp_fault_ns", np.float64),  # mean waits: of a TDP fault, ...
+        ("shadow_fault_ns", np.float64),  # ... of a shadow fault, ...
+        ("aging_ns", np.float64),  # ... and of an aging step
+    ],
+    align=True,
+)
+"""The steady state of a lock."""
+
+_PLACE_BITS = 13  # of the places for solutions; a key has one place, and takes it from another one
+_TIMES = 1 << 11  # more than there are times of two digits from 1 ns to 10^18 ns
+_NUMBERS = 90  # of two digits
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
+FOUND = 0
+
+
+class Locks(NamedTuple):
+    """How often a VM's ``vcpus`` and an aging pass took its mmu_lock in a tick of ``tick_ns``.
+
+    ``rmap_locks``: times that aging took the lock of one of the VM's ``rmaps``. ``aging_page_ns``: how long it takes to
+    age a page under mmu_lock, but for the wait (:func:`aging_page_ns`).
+    """
+
+    vcpus: int
+    tick_ns: int
+    aging_page_ns: float
+    tdp_faults: float
+    shadow_faults: float
+    aging_writes: float
+    rmap_locks: float
+    rmaps: float
+
+
+class LockWaits(NamedTuple):
+    """Mean waits, ns, of a TDP fault, of a shadow fault, and of an aging step.
+
+    ``missing``: FOUND, or the key of a steady state that has to be solved first (:func:`solve_missing`).
+    """
+
+    tdp_fault_ns: float
+    shadow_fault_ns: float
+    aging_ns: float
+    missing: int
+
+
+def aging_page_ns(calibration: Calibration) -> float:
+    """How long it takes to age a page under the lock, but for the wait."""
+    return calibration.aging_page_ns + MMU_LOCK_NS
 
 
 def aging_hold_ns(calibration: Calibration) -> float:
@@ -37,70 +92,88 @@ def ager(count: int, page_ns: float) -> Threads:
     return Threads(count, max((1 - LOCKED_SHARE) * page_ns, 1.0), LOCKED_SHARE * page_ns + MMU_LOCK_NS)
 
 
-class LockWaits(NamedTuple):
-    """Mean waits, ns, of a TDP fault, of a shadow fault, and of an aging step."""
-
-    tdp_fault_ns: float = 0.0
-    shadow_fault_ns: float = 0.0
-    aging_ns: float = 0.0
+@lru_cache(maxsize=16)
+def solutions(_calibration: Calibration) -> npt.NDArray[Any]:
+    """What this process has solved under a calibration, for all of its hosts: SOLUTION."""
+    return np.zeros(1 << _PLACE_BITS, SOLUTION)
 
 
-@dataclass(frozen=True)
-class LockRates:
-    """How often a VM's ``vcpus`` and an aging pass took its mmu_lock in a tick of ``tick_ns``.
+@compiled
+def lock_waits(solved: npt.NDArray[Any], locks: Locks) -> LockWaits:
+    """The mean waits at these rates. ``solved``: of :func:`solutions`."""
+    calm_tdp_ns = calm_shadow_ns = calm_aging_ns = 0.0
+    tdp, shadow = _every(locks, locks.tdp_faults), _every(locks, locks.shadow_faults)
+    if shadow and locks.vcpus > 1:  # a lone vCPU has its faults one after the other, and does not wait for itself
+        key = _key(locks.vcpus, tdp, shadow, 0)
+        calm = solved[_place(key)]
+        if calm.key != key:
+            return LockWaits(0.0, 0.0, 0.0, key)
+        calm_tdp_ns, calm_shadow_ns, calm_aging_ns = calm.tdp_fault_ns, calm.shadow_fault_ns, calm.aging_ns
+    spin = spin_ns(locks.rmaps, locks.rmap_locks / locks.tick_ns, RMAP_LOCK_NS) if shadow else 0.0
+    calm_shadow_ns += spin
+    if not locks.aging_writes:
+        return LockWaits(calm_tdp_ns, calm_shadow_ns, calm_aging_ns, FOUND)
+    key = _key(locks.vcpus, tdp, shadow, 1)
+    beside = solved[_place(key)]
+    if beside.key != key:
+        return LockWaits(0.0, 0.0, 0.0, key)
+    pass_ns = locks.aging_writes * (locks.aging_page_ns + beside.aging_ns)
+    share = min(pass_ns / locks.tick_ns, 1.0)
+    return LockWaits(
+        share * beside.tdp_fault_ns + (1 - share) * calm_tdp_ns,
+        share * (beside.shadow_fault_ns + spin) + (1 - share) * calm_shadow_ns,
+        beside.aging_ns,
+        FOUND,
+    )
 
-    ``rmap_locks``: times that aging took the lock of one of the VM's ``rmaps``.
+
+@inlined
+def _every(locks: Locks, faults: float) -> int:
+    """A vCPU's time from one of its faults to the next, by its number; 0: it has none."""
+    return time_number(locks.vcpus * locks.tick_ns / faults) if faults else 0
+
+
+@compiled
+def time_number(ns: float) -> int:
+    """The number of the time that two digits of this one say, at least 1 ns, which has number 1.
+
+    Rounded as decimal numbers are, half to even, and exactly: up to 10^18 all of this is exact in float64.
     """
-
-    vcpus: int
-    tick_ns: int
-    tdp_faults: float
-    shadow_faults: float
-    aging_writes: float
-    rmap_locks: float = 0.0
-    rmaps: float = 0.0
-    calibration: Calibration = DEFAULT
-
-    def waits(self) -> LockWaits:
-        """The mean waits at these rates."""
-        if not self.aging_writes and not (self.shadow_faults and (self.vcpus > 1 or self.rmap_locks)):
-            return LockWaits()
-        tdp_ns, shadow_ns = self._every_ns(self.tdp_faults), self._every_ns(self.shadow_faults)
-        calm = _solve(self.vcpus, tdp_ns, shadow_ns, False, self.calibration)
-        spin = spin_ns(self.rmaps, self.rmap_locks / self.tick_ns, RMAP_LOCK_NS) if self.shadow_faults else 0.0
-        calm = calm._replace(shadow_fault_ns=calm.shadow_fault_ns + spin)
-        if not self.aging_writes:
-            return calm
-        beside = _solve(self.vcpus, tdp_ns, shadow_ns, True, self.calibration)
-        page_ns = self.calibration.aging_page_ns + MMU_LOCK_NS
-        pass_ns = self.aging_writes * (page_ns + beside.aging_ns)
-        share = min(pass_ns / self.tick_ns, 1.0)
-        return LockWaits(
-            share * beside.tdp_fault_ns + (1 - share) * calm.tdp_fault_ns,
-            share * (beside.shadow_fault_ns + spin) + (1 - share) * calm.shadow_fault_ns,
-            beside.aging_ns,
-        )
-
-    def _every_ns(self, faults: float) -> float:
-        """A vCPU's time from one of its faults to the next; 0: it has none."""
-        if not faults:
-            return 0.0
-        return max(float(f"{self.vcpus * self.tick_ns / faults:.{DIGITS}g}"), 1.0)
+    if ns < 1.0:
+        return 1
+    power, bound = 0, 10.0
+    while ns >= bound:
+        power += 1
+        bound *= 10.0
+    unit = bound / 100  # of the second digit
+    number = int(ns / unit) if power else int(ns * 10)
+    half = (2 * number + 1) * unit if power else 2.0 * number + 1  # twice what is half way to the next number, ...
+    twice, rest = 2 * ns, 0.0
+    if not power:  # ... or 20 times, as a tenth isn't exact: a sum and its error
+        twice = 16 * ns + 4 * ns
+        rest = 4 * ns - (twice - 16 * ns)
+    if twice > half or (twice == half and (rest > 0 or (rest == 0 and number % 2))):
+        number += 1
+    return 1 + _NUMBERS * power + number - 10
 
 
-@lru_cache(maxsize=4096)
-def _solve(vcpus: int, tdp_ns: float, shadow_ns: float, aging: bool, calibration: Calibration) -> LockWaits:
-    """The waits while an aging pass takes the lock again and again, or while none does.
-
-    A lone vCPU has its TDP faults and its shadow faults one after the other: it does not wait for itself.
-    """
-    if not aging and (not shadow_ns or vcpus == 1):
-        return LockWaits()
-    waits = solve(*_sharers(vcpus, tdp_ns, shadow_ns, aging, calibration))
-    return LockWaits(waits.reader_wait_ns, waits.writer_wait_ns, waits.ager_wait_ns)
+@inlined
+def _key(vcpus: int, tdp: int, shadow: int, aging: int) -> int:
+    return ((vcpus * _TIMES + tdp) * _TIMES + shadow) * 2 + aging
 
 
-def _sharers(
+@inlined
+def _place(key: int) -> int:
+    return np.int64(np.uint64(key) * _SPREAD >> np.uint64(64 - _PLACE_BITS))  # type: ignore[return-value]
+
+
+def time_of(number: int) -> float:
+    """The time of a number, ns; 0: none."""
+    power, digits = divmod(number - 1, _NUMBERS)
+    return float(f"{digits + 10}e{power - 1}") if number else 0.0
+
+
+def sharers(
     vcpus: int, tdp_ns: float, shadow_ns: float, aging: bool, calibration: Calibration
 ) -> tuple[Threads, Threads, Threads]:
     """Who shares the lock: vCPUs that read, vCPUs that write, and whoever ages.
@@ -120,6 +193,17 @@ def _sharers(
     return faulting[0], faulting[1], ager(int(aging), calibration.aging_page_ns)
 
 
+def solve_missing(solved: npt.NDArray[Any], key: int, calibration: Calibration) -> None:
+    """Finds the waits while an aging pass takes the lock again and again, or while none does."""
+    rest, aging = divmod(key, 2)
+    rest, shadow = divmod(rest, _TIMES)
+    vcpus, tdp = divmod(rest, _TIMES)
+    waits = solve(*sharers(vcpus, time_of(tdp), time_of(shadow), bool(aging), calibration))
+    place = int(key * int(_SPREAD) % (1 << 64)) >> (64 - _PLACE_BITS)
+    solved[place] = key, waits.reader_wait_ns, waits.writer_wait_ns, waits.ager_wait_ns
+
+
+@compiled
 def spin_ns(rmaps: float, rate_per_ns: float, hold_ns: float) -> float:
     """Mean ns to wait for an rmap's lock, for whoever shares all of them with one other who holds them for a while.
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numba import boolean, int64
 
 from coldfleet.hostsim.engine.far_calls import apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, spliced
+from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, prefetch, spliced
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
@@ -52,6 +52,7 @@ from coldfleet.hostsim.mm.workingset import NEVER
 
 KVM_CACHE_REFILL = 36  # page tables: KVM_ARCH_NR_OBJS_PER_MEMORY_CACHE less those that a fault may need
 TDP_UPPER_TABLES = 5  # that a small guest's TDP MMU has beside those of its memory
+ACCESSES_AHEAD = 16  # whose pages are brought into the CPU's cache: as many take longer than memory does
 PTE_PREFETCH_NUM = 8  # pages: arch/x86/kvm/mmu/mmu.c
 
 
@@ -352,29 +353,53 @@ def touch_own_pages(m: Machine, g: int, begin: int, end: int) -> None:
     m.events[g].accesses += end - begin
 
 
+@inlined
+def _has_been_written(m: Machine, word: np.uint64, access: np.uint32) -> np.uint64:
+    """The dirty pages of a word, or all for an access that doesn't write.
+
+    Which accesses write is random, and that one makes a page dirty is rare: so the CPU isn't to guess the former.
+    """
+    writes = np.uint64(access) // np.uint64(ACCESS_WRITE) & np.uint64(1)
+    return m.bits[word, DIRTY] | writes - np.uint64(1)
+
+
+@inlined
+def _bring_in(m: Machine, first: int, accesses: npt.NDArray[np.uint32], i: int) -> None:
+    """Has the CPU bring the row and the words of the page that will be accessed soon into its cache.
+
+    Which pages those are is known before, and their faults would wait for memory one after the other.
+    """
+    page = first + np.int64(accesses[min(i + ACCESSES_AHEAD, len(accesses) - 1)] & ACCESS_PAGE)
+    prefetch(m.pages, page)
+    prefetch(m.bits[np.uint64(page) >> np.uint64(6)], 0)
+
+
 @compiled
 def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     """A process' accesses in order; returns how many it has made, all unless it was killed."""
     first = m.mms[g].first
     made = len(accesses)
     for i in range(len(accesses)):
+        _bring_in(m, first, accesses, i)
         access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
         bit = np.uint64(1) << np.uint64(page & 63)
-        if not m.bits[word, PRIMARY] & m.bits[word, TOUCHED] & bit:
-            if not m.bits[word, PRESENT] & bit:
-                fault_in(m, g, page, access & ACCESS_WRITE != 0)
-                if m.mms[g].over_high:
-                    return_to_process(m, g, page, access & ACCESS_WRITE != 0)
-                if m.mms[g].oom_reason:
-                    made = i
-                    break
-            m.bits[word, PRIMARY] |= bit
-            m.bits[word, TOUCHED] |= bit
+        known = m.bits[word, PRIMARY] & m.bits[word, TOUCHED]
+        if not known & _has_been_written(m, word, access) & bit:
+            if not known & bit:
+                if not m.bits[word, PRESENT] & bit:
+                    fault_in(m, g, page, access & ACCESS_WRITE != 0)
+                    if m.mms[g].over_high:
+                        return_to_process(m, g, page, access & ACCESS_WRITE != 0)
+                    if m.mms[g].oom_reason:
+                        made = i
+                        break
+                m.bits[word, PRIMARY] |= bit
+                m.bits[word, TOUCHED] |= bit
+            if access & ACCESS_WRITE:
+                m.bits[word, DIRTY] |= bit
         m.pmds[np.uint64(page) >> np.uint64(9)] = PMD_YOUNG | PMD_POPULATED
-        if access & ACCESS_WRITE:
-            m.bits[word, DIRTY] |= bit
     m.events[g].accesses += made
     return made
 
@@ -387,6 +412,7 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     level2_count = 0
     made = len(accesses)
     for i in range(len(accesses)):
+        _bring_in(m, first, accesses, i)
         access = accesses[i]
         page = first + np.int64(access & ACCESS_PAGE)
         word = np.uint64(page) >> np.uint64(6)
@@ -394,20 +420,22 @@ def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
         level2_count += access >> 31
         shadow = without_tdp or access & ACCESS_L2 != 0
         accessed = SHADOW if shadow else TDP
-        if not m.bits[word, accessed] & m.bits[word, TOUCHED] & bit:
-            if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
-                kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
-                if m.mms[g].over_high:
-                    return_to_vm(m, g, page, shadow, access & ACCESS_WRITE != 0)
-                if m.mms[g].oom_reason:
-                    level2_count -= access >> 31
-                    made = i
-                    break
-                m.events[g].nested_faults += access >> 31
-            m.bits[word, accessed] |= bit
-            m.bits[word, TOUCHED] |= bit
-        if access & ACCESS_WRITE:
-            m.bits[word, DIRTY] |= bit
+        known = m.bits[word, accessed] & m.bits[word, TOUCHED]
+        if not known & _has_been_written(m, word, access) & bit:
+            if not known & bit:
+                if not m.bits[word, SHADOW_MAPPED if shadow else TDP_MAPPED] & bit:
+                    kvm_fault(m, g, page, shadow, access & ACCESS_WRITE != 0)
+                    if m.mms[g].over_high:
+                        return_to_vm(m, g, page, shadow, access & ACCESS_WRITE != 0)
+                    if m.mms[g].oom_reason:
+                        level2_count -= access >> 31
+                        made = i
+                        break
+                    m.events[g].nested_faults += access >> 31
+                m.bits[word, accessed] |= bit
+                m.bits[word, TOUCHED] |= bit
+            if access & ACCESS_WRITE:
+                m.bits[word, DIRTY] |= bit
     m.events[g].l2_accesses += level2_count
     m.events[g].accesses += made
     return made

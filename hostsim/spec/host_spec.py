@@ -8,6 +8,7 @@ as it is made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from coldfleet.hostsim.counters.columns import no_ci95
 from coldfleet.hostsim.counters.timing import no_gauges
@@ -233,7 +234,7 @@ class VmSpec:
             split_share=SHARE,
         )
 
-    @property
+    @cached_property
     def extras(self) -> bool:
         """Whether the guest needs more than the plain kernels: all that a plain VM may have is tdp on or off."""
         plain = VmSpec(shared_by=self.shared_by, l1_huge_pages=self.l1_huge_pages, split_share=self.split_share)

@@ -6,9 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from coldfleet.hostsim.clock.psi import EXPS, FIXED_1, PSI, Psi, add_pressure, calc_load, pressure_of_cpus
-from coldfleet.hostsim.counters.timing import WINDOWS
+from coldfleet.hostsim.clock.psi import (
+    EXPS,
+    FIXED_1,
+    PSI,
+    Psi,
+    add_pressure,
+    calc_load,
+    pressure_of_cpus,
+    some_since_last,
+)
+from coldfleet.hostsim.counters.timing import KINDS, WINDOWS
 
 TICK_NS = 2_000_000_000
 Tasks = list[tuple[int, int]]  # of each, ns stalled and ns running; it sleeps for the rest
@@ -84,8 +95,49 @@ def test_load_rounds_up_while_it_grows() -> None:
 
 def test_pressure_since_the_last_question() -> None:
     psi = new_psi()
-    assert psi.some_since_last() == 0
+    assert some_since_last(psi.record) == 0
     add(psi, [(TICK_NS // 100, 0)])
-    assert psi.some_since_last() == pytest.approx(1)
+    assert some_since_last(psi.record) == pytest.approx(1)
     add(psi, [(0, TICK_NS)])
-    assert psi.some_since_last() == 0
+    assert some_since_last(psi.record) == 0
+
+
+class PlainPsi:
+    """A group whose averages are updated piece by piece, however long the tick."""
+
+    def __init__(self) -> None:
+        self.total, self.at_update = [0, 0], [0, 0]
+        self.averages = [[0] * len(EXPS) for _ in KINDS]
+        self.now = self.updated = 0
+
+    def add(self, shares: tuple[float, float], tick_ns: int) -> None:
+        """A tick passes with these shares of pressure."""
+        before, pieces = list(self.total), max(1, tick_ns // TICK_NS)
+        for piece in range(1, pieces + 1):
+            passed = tick_ns * piece // pieces
+            self.now += passed - tick_ns * (piece - 1) // pieces
+            self.total = [old + round(share * passed) for old, share in zip(before, shares, strict=True)]
+            if self.now - self.updated >= TICK_NS:
+                self.update()
+
+    def update(self) -> None:
+        period = self.now - self.updated
+        for kind, averages in enumerate(self.averages):
+            percent = min(self.total[kind] - self.at_update[kind], period) * 100 // period * FIXED_1
+            self.averages[kind] = [calc_load(old, exp, percent) for old, exp in zip(averages, EXPS, strict=True)]
+        self.at_update, self.updated = list(self.total), self.now
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1e-5, 0.005, 0.0099999, 0.01, 0.010001, 0.3, 1.0]), max_size=20),
+    st.sampled_from([500_000_000, 1_999_999_999, 2_000_000_000, 3_999_999_999, 5_000_000_001, 60_000_000_000]),
+)
+def test_a_tick_without_pressure_to_speak_of_is_one_step(shares: list[float], tick_ns: int) -> None:
+    psi, plain = new_psi(), PlainPsi()
+    for some in shares:
+        full = some / 3
+        add_pressure(psi.record, np.array([[some, full, 1.0, 0.0]]), tick_ns)
+        plain.add((some, full), tick_ns)
+        assert psi.record["total_ns"].tolist() == plain.total
+        assert psi.record["averages"].tolist() == plain.averages
+        assert (psi.record["now_ns"], psi.record["updated_ns"]) == (plain.now, plain.updated)
