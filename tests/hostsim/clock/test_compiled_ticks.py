@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim import host as host_module
+from coldfleet.hostsim.clock.user_space import UserSpace
 from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.host import simulate_host
+from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.host_spec import (
     RECLAIM_MODES,
     ClockSpec,
@@ -24,15 +26,17 @@ from coldfleet.hostsim.spec.host_spec import (
 )
 from coldfleet.policies import get_policy
 from tests.hostsim.clock.plain_clock import plain_clock_of
+from tests.reference.user_space import user_space_reclaim
 
 BIG, SMALL = 66 * 512, 1500  # pages; the big one's agings are made in parts
 LIMITED = 0.7
 
 
-def run(spec: HostSpec, policy: str, clock: Any = None) -> HostResult:
+def run(spec: HostSpec, policy: str, **parts: Any) -> HostResult:
+    """With parts of hostsim.host replaced."""
     with pytest.MonkeyPatch.context() as patch:
-        if clock:
-            patch.setattr(host_module, "HostClock", clock)
+        for name, part in parts.items():
+            patch.setattr(host_module, name, part)
         return simulate_host(spec, get_policy(policy), seed=3, replicate=0, host=1, audit=False)
 
 
@@ -89,4 +93,16 @@ def hosts(draw: st.DrawFn) -> HostSpec:
 @settings(max_examples=40, deadline=None)
 @given(hosts(), st.sampled_from(["six-steps", "locked-6.12", "lockless-6.15"]))
 def test_compiled_ticks_are_the_plain_ones_bit_for_bit(spec: HostSpec, policy: str) -> None:
-    assert run(spec, policy) == run(spec, policy, plain_clock_of(spec))
+    assert run(spec, policy) == run(spec, policy, HostClock=plain_clock_of(spec))
+
+
+@settings(max_examples=30, deadline=None)
+@given(hosts(), st.booleans())
+def test_without_time_user_space_does_what_it_does_plainly(spec: HostSpec, scenario: bool) -> None:
+    def act(memory: HostMemory, _u: UserSpace, g: int, tick: int) -> None:
+        for _ in user_space_reclaim(memory, spec, g, tick, None):
+            pass
+
+    stay = tuple(replace(guest, arrives=0, leaves=0) for guest in spec.guests) if scenario else spec.guests
+    spec = replace(spec, clock=None, scenario=scenario, guests=stay)
+    assert run(spec, "six-steps") == run(spec, "six-steps", act=act)
