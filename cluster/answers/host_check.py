@@ -31,7 +31,8 @@ class HostCheck:
     ``passed``: every host stayed within its memory and nobody was killed; None: such a host can't be simulated, and
     ``why`` says why. ``memory_pages``: what the host had that came nearest to its end. ``free_pages``: the least that
     were free there at the end of a tick. ``guests``, ``killed``: on all that were run, which are ``hosts`` of ``of``.
-    ``slos``: if all were run, what became of each SLO that was asked for, in words.
+    ``slos``: if all were run, what became of each SLO that was asked for, in words; ``broken``: whether one was.
+    ``reclaimed``: pages, on all that were run.
     """
 
     passed: bool | None
@@ -43,6 +44,13 @@ class HostCheck:
     hosts: int = 1
     of: int = 1
     slos: tuple[str, ...] = ()
+    broken: bool = False
+    reclaimed: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing speaks against these hosts."""
+        return self.passed is not False and not self.broken
 
     @property
     def text(self) -> str:
@@ -53,6 +61,8 @@ class HostCheck:
         if not self.passed:
             return f"a host of {guests} ran out of memory: {self.killed} of them killed"
         slos = f"; with that memory {'; '.join(self.slos)}" if self.slos else ""
+        if slos and not self.reclaimed:
+            slos += ": no page was reclaimed there, as the hosts have room for all that their guests touch"
         if self.of == 1:
             return f"Checked by a run: a host of {guests} keeps {self.free_pages} pages free{slos}"
         rest = ", the fullest at the peak, as the budget is too small for more" if self.hosts < self.of else ""
@@ -92,5 +102,15 @@ def check_hosts(
         guests, done = guests + len(spec.guests), done + 1
         rows["guests"] += guest_rows(number, spec, result)
         rows["hosts"].append(host_row(result))
-    told = tuple(each.judged(rows[each.table]) for each in slos if done == of)
-    return HostCheck(True, memory, least, guests, hosts=done, of=of, slos=told)
+    judged = slos if done == of else ()
+    return HostCheck(
+        True,
+        memory,
+        least,
+        guests,
+        hosts=done,
+        of=of,
+        slos=tuple(each.judged(rows[each.table]) for each in judged),
+        broken=any(each.excess(rows[each.table]) > 0 for each in judged),
+        reclaimed=sum(row["pgsteal"] + row["damos_applied"] for row in rows["guests"]),
+    )

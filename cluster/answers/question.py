@@ -90,8 +90,8 @@ def find_path(name: str, plan: Plan) -> str:
     return found[0]
 
 
-def range_of(path: str, low: float | None, high: float | None, plan: Plan) -> tuple[float, float]:
-    """From where to where a key is varied: as asked, else as is usual, else as the study does.
+def range_of(path: str, low: float | None, high: float | None, plan: Plan, one: bool = False) -> tuple[float, float]:
+    """From where to where a key is varied: as asked, else as is usual, else as the study does; ``one``: may be equal.
 
     Raises UserError if the key has no numbers, or nothing says where they end.
     """
@@ -107,7 +107,7 @@ def range_of(path: str, low: float | None, high: float | None, plan: Plan) -> tu
         raise UserError(f"{path}: give its range, from where to where")
     first = usual[0] if low is None and usual else float(low or 0)
     last = usual[1] if high is None and usual else float(high or 0)
-    if first >= last:
+    if first > last or (first == last and not one):
         raise UserError(f"{path} from {first:g} to {last:g} is not a range: the first must be smaller")
     return first, last
 

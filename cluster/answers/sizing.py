@@ -127,6 +127,7 @@ class HostCount:
     """Hosts that a fleet needs.
 
     ``hosts``: with ``spare`` ones; ``without``: the same without overcommit. ``binding``: what asks for them.
+    ``by_use``: guests are packed by what they used, else by what they are promised, which is less.
     ``guests``: by kind, those of a host of which there are most; its memory is ``host_pages``. ``fleets``: how many
     like the one that was run. ``all_guests``: of the fleet. ``alone``: hosts that each of placement.RESOURCES would ask
     for if guests could be cut in pieces; ``uncut_without``: hosts that would then do without overcommit.
@@ -142,6 +143,7 @@ class HostCount:
     all_guests: int = 1
     alone: Amounts = (0.0, 0.0, 0.0)
     uncut_without: float = 0.0
+    by_use: bool = True
 
     def uncut(self, times: float = 1.0) -> float:
         """Hosts that would do if guests could be cut in pieces, and used so many times the memory; spare ones included.
@@ -163,7 +165,7 @@ class HostCount:
 
     @property
     def saved(self) -> int:
-        """Hosts fewer than without overcommit."""
+        """Hosts fewer than without overcommit; negative: more."""
         return self.without - self.hosts
 
     @property
@@ -171,12 +173,21 @@ class HostCount:
         """It in words."""
         spare = f", {self.spare} of them spare" if self.spare else ""
         one = f"± one guest a host is {short(self.of_one_guest)} hosts"
-        one = f"{short(self.uncut())} if guests could be cut in pieces; {one}"
+        with_spare = f", {self.spare} spare included" if self.spare else ""
+        one = f"{short(self.uncut())}{with_spare} if guests could be cut in pieces; {one}"
         if not self.saved:
             return f"No host is saved, because of {self.binding} ({one})"
         enough = f"{counted(self.hosts, 'host')}{spare} {'is' if self.hosts == 1 else 'are'} enough"
+        if self.saved < 0:
+            return f"{enough}, {self.more} ({one})"
         why = f"and not fewer because of {self.binding}"
-        return f"{enough} for what fills {self.without:,} without overcommit, {why} ({one})"
+        return f"{enough} for what needs {self.without:,} without overcommit, {why} ({one})"
+
+    @property
+    def more(self) -> str:
+        """Why there are more than without overcommit, in words."""
+        own = "as kernel memory and what the kernel keeps free take room, too"
+        return f"{-self.saved:,} more than for what guests are promised, which didn't hold in a run, {own}"
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,8 @@ class FleetSize:
 
     ``rooms``: pages, vCPUs and guests of a host of each class. ``headroom``: share of the memory that is kept free.
     ``spare``: hosts that have no guests, in case others fail. ``guests``: in the study's fleet.
-    ``watermark_scale_factor``: of the kernel, which keeps its high watermark free. ``scale``: times the study's fleet.
+    ``watermark_scale_factor``: of the kernel, which keeps its high watermark free. ``given``: the study says how much
+    memory hosts have. ``scale``: times the study's fleet.
     """
 
     rooms: tuple[Room, ...]
@@ -193,11 +205,12 @@ class FleetSize:
     spare: int
     guests: Mapping[GuestSpec, int]
     watermark_scale_factor: int
+    given: bool
     scale: float = 1.0
 
     @classmethod
     def of(cls, plan: Plan, hosts: int | None, headroom: float = 0.0, spare: int = 0) -> FleetSize:
-        """The study's fleet, or one like it that fills so many hosts without overcommit.
+        """The study's fleet, or one like it that needs so many hosts without overcommit, spare ones apart.
 
         Hosts have the memory and the CPUs that the study gives them; else the memory that their guests are promised,
         and no limit of vCPUs.
@@ -210,7 +223,7 @@ class FleetSize:
             Room((each.memory or pages, each.cpus * per_cpu if each.cpus else math.inf, math.inf), each.count)
             for each in spec.host_classes.values()
         )
-        fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor)
+        fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor, spec.memory_is_limited)
         if hosts is None:
             return fleet
         many = {kind: count * _MANY for kind, count in guests.items()}
@@ -218,17 +231,18 @@ class FleetSize:
 
     @property
     def hosts(self) -> int:
-        """Hosts that the guests fill if each has all of its memory, without spare ones."""
-        return self._without_overcommit(self._scaled(self.guests, self.scale)).hosts
+        """Hosts that the guests need if each has all of its memory, spare ones included."""
+        return self._without_overcommit(self._scaled(self.guests, self.scale)).hosts + self.spare
 
     def at(self, cell: Cell) -> FleetSize:
         """The same for another load: an account brings its guests with it."""
         return self
 
-    def hosts_needed(self, account: DramAccount, most_guests: float = math.inf) -> HostCount:
+    def hosts_needed(self, account: DramAccount, most_guests: float = math.inf, by_use: bool = False) -> HostCount:
         """Hosts for the guests of an account, and for as many as in the study if a host has ``most_guests`` at a time.
 
-        Never more than without overcommit: then every guest can have its memory.
+        Never more than without overcommit, unless ``by_use``: guests need room for all that they used. That is more
+        than they are promised where kernel memory and what the kernel keeps free are more than reclaim saved.
         """
         scale = self.scale
         if most_guests < math.inf:
@@ -237,7 +251,8 @@ class FleetSize:
         plain = self._without_overcommit(guests)
         needs = [Need((account.means[kind] * account.spread, kind.vcpus, 1.0), count) for kind, count in guests.items()]
         packed = pack(needs, [self._usable(room, most_guests) for room in self.rooms])
-        chosen = packed if packed.hosts < plain.hosts else plain
+        by_use = by_use or packed.hosts <= plain.hosts
+        chosen = packed if by_use else plain
         load = max(chosen.loads)
         on_it = {kind: n for kind, n in zip(guests, load.guests, strict=True) if n}
         pages = self.rooms[load.room].amounts[0]
@@ -245,13 +260,14 @@ class FleetSize:
             chosen.hosts + self.spare,
             self.spare,
             plain.hosts + self.spare,
-            _binding(packed, plain),
+            _binding(packed, chosen.hosts),
             on_it,
             pages,
             scale,
             sum(guests.values()),
             packed.alone,
-            max(plain.alone),
+            math.inf if by_use and packed.hosts > plain.hosts else max(plain.alone),
+            by_use,
         )
 
     def check(self, run: Run, count: HostCount, seconds: float, slos: Sequence[Slo]) -> HostCheck:
@@ -259,25 +275,27 @@ class FleetSize:
         like = build_fleet(run, slice(1))[0]
         kinds = (kind for kind, many in count.guests.items() for _ in range(many))
         guests = tuple(replace(kind, name=f"guest-{number}") for number, kind in enumerate(kinds))
-        host = self._checked(0, like._replace(spec=replace(like.spec, guests=guests)), count.host_pages, count.saved)
+        spec = replace(like.spec, guests=guests, mode="host")
+        host = self._checked(0, like._replace(spec=spec), count.host_pages, count.by_use)
         return check_hosts([host], 1, run.cell.seed, 0, seconds)
 
-    def _checked(self, number: int, host: FleetHost, pages: float, saved: int) -> CheckedHost:
-        """A host with so much memory that it shares out by itself: less headroom, and less what KVM has for nothing.
+    def _checked(self, number: int, host: FleetHost, pages: float, by_use: bool) -> CheckedHost:
+        """A host with so much memory: less headroom, and less what KVM has for nothing, which are its page tables.
 
-        That are KVM's page tables. Without overcommit kernel memory and what kswapd keeps free come on top.
+        Where the study doesn't say how much hosts have, those with what their guests are promised have kernel memory
+        and what kswapd keeps free on top of that.
         """
 
         def most(pages_of: Callable[[GuestSpec], int]) -> int:
             return most_at_once((g.arrives, g.leaves or None, pages_of(g), 0) for g in host.spec.guests)[1]
 
-        if saved:
+        if by_use or self.given:
             kvm = most(lambda guest: (1 + bool(guest.nested)) * _tables(guest))
             memory = round(pages * (1 - self.headroom)) - kvm
         else:
             own = most(lambda guest: _tables(guest) + guest.kernel_pages + guest.own_pages)
             memory = round(pages) + own + 2 * self._high_watermark(pages)
-        spec = replace(host.spec, mode="host", memory_pages=max(memory, 1), parent_pages=0, epochs=1)
+        spec = replace(host.spec, memory_pages=max(memory, 1), parent_pages=0, epochs=1)
         return CheckedHost(number, spec, host.policy)
 
     def _without_overcommit(self, guests: Mapping[GuestSpec, int]) -> Packing:
@@ -303,9 +321,8 @@ def _tables(guest: GuestSpec) -> int:
     return UPPER_LEVELS + SHADOW_UPPER_LEVELS * bool(guest.nested) + -(-memory_of(guest) // PTRS_PER_PTE)
 
 
-def _binding(packed: Packing, plain: Packing) -> str:
+def _binding(packed: Packing, hosts: int) -> str:
     """What keeps the number of hosts from falling: a resource, or that guests can't be cut in pieces."""
-    hosts = min(packed.hosts, plain.hosts)
     if hosts == 1:
         return "one host"
     return "fragmentation" if hosts - packed.least > _LOST * hosts else packed.scarcest

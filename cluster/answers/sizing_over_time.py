@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
+from operator import itemgetter
 from typing import NamedTuple
 
 from coldfleet.cluster.answers.host_check import HostCheck, check_hosts
@@ -43,45 +44,107 @@ class PeakHosts(HostCount):
     """Hosts that a fleet needs over time.
 
     ``hosts``: enough in each of REPLICATES, of which the easiest needs ``least`` and the hardest all of them.
-    ``peak_hour``: since the start of the run, in the hardest. ``moment``: what goes wrong there with one host fewer.
+    ``peak_ns``: since the start of the run, in the hardest. ``moment``: what goes wrong there with one host fewer.
     ``failures``: that the hosts survive: at the peak hour the fullest ones fail for good. ``guests`` are those of the
-    fullest host then, ``all_guests`` those of the fleet. ``placed``: who lives where in the hardest replicate, which is
-    ``run``, the fullest host of the peak first.
+    fullest host then, ``all_guests`` those of the fleet. ``tightest``: when most hosts would be needed if guests could
+    be cut in pieces; those that are out of service or have failed then are ``spare``. ``busiest``: the same for vCPUs
+    alone, of which the largest host has ``vcpus``. ``study_hosts``: that the study has. ``placed``: who lives where in
+    the hardest replicate, which is ``run``, the fullest host of the peak first.
     """
 
     least: int = 0
-    peak_hour: float = 0.0
+    peak_ns: int = 0
     moment: str = ""
     failures: int = 0
+    tightest: _Moment = field(default_factory=lambda: _Moment())
+    busiest: _Moment = field(default_factory=lambda: _Moment())
+    vcpus: float = math.inf
+    study_hosts: int = 0
     run: Run | None = None
     placed: tuple[PlacedHost, ...] = field(default=(), repr=False)
+
+    @property
+    def peak_hour(self) -> float:
+        """In hours."""
+        return self.peak_ns / HOUR_NS
 
     @property
     def text(self) -> str:
         """It in words."""
         survive = f", of which {counted(self.failures, 'host')} may fail at the peak," if self.failures else ""
-        saved = f"for what takes {self.without:,} without overcommit" if self.saved else "and none is saved"
-        enough = f"{counted(self.hosts, 'host')}{survive} {'is' if self.hosts == 1 else 'are'} enough {saved}"
-        uncut = f"{short(self.uncut())} if guests could be cut in pieces; {self.least:,} in the easiest replicate"
-        return f"{enough} ({uncut}). The peak is at hour {self.peak_hour:.1f}; with one host fewer {self.moment}"
+        enough = f"{counted(self.hosts, 'host')}{survive} {'is' if self.hosts == 1 else 'are'} enough"
+        beside = [f"{self.tightest.out:,} out of service"] if self.tightest.out else []
+        beside += [f"{self.tightest.failed:,} that failed"] if self.tightest.failed else []
+        included = f", {' and '.join(beside)} included" if beside else ""
+        uncut = f"{short(self.uncut())} if guests could be cut in pieces{included}"
+        return (
+            f"{enough}, {self._than_without}: {self._than_study} ({uncut}; {self.least:,} in the easiest replicate)."
+            f"{self._vcpus_decide} The peak of memory is at {hour_text(self.peak_ns)}; with one host fewer "
+            f"{self.moment}"
+        )
+
+    @property
+    def _than_without(self) -> str:
+        if self.saved < 0:
+            return self.more
+        return f"{self.saved:,} fewer than without overcommit" if self.saved else "as many as without overcommit"
+
+    @property
+    def _than_study(self) -> str:
+        left = self.study_hosts - self.hosts
+        if left > 0:
+            return f"{left:,} of the study's {self.study_hosts:,} can go"
+        return f"{-left:,} more than the study's {self.study_hosts:,}" if left else "as many as the study has"
+
+    @property
+    def _vcpus_decide(self) -> str:
+        if self.binding != "vCPUs":
+            return ""
+        save = "save more" if self.saved > 0 else "save a host"
+        asked = f"{self.busiest.vcpus:,} at {hour_text(self.busiest.time_ns)}, {self.vcpus:g} a host"
+        return f" vCPUs decide: {asked}: no policy can {save}; raise fleet.vcpus_per_cpu."
+
+
+class _Moment(NamedTuple):
+    """What guests ask for at a time, and how many hosts are out of service or have failed."""
+
+    time_ns: int = 0
+    pages: int = 0
+    vcpus: int = 0
+    out: int = 0
+    failed: int = 0
+
+    def alone(self, largest: HostResources) -> tuple[float, float]:
+        """Hosts that memory, and vCPUs, would ask for if guests could be cut in pieces."""
+        return self.pages / largest.memory_pages, self.vcpus / largest.vcpus
+
+    def hosts(self, largest: HostResources) -> float:
+        """Hosts that would then do, with those that are out or have failed; none if there are no guests."""
+        return max(self.alone(largest)) + self.out + self.failed if self.vcpus else 0.0
 
 
 class _Fewest(NamedTuple):
     """The fewest hosts that were found to do, what they would be if guests could be cut, and what one less fails of."""
 
     hosts: int
-    alone: tuple[float, float]
+    tightest: _Moment
+    busiest: _Moment
+    alone: tuple[float, float]  # at the tightest moment
     peak_ns: int
     lives: list[Life]
-    refused: Life | None  # with one host fewer
-    because: str  # "failures" or "outages": without them one host fewer would do
+    less: _Try  # with one host fewer
+    because: str  # "vCPUs": they alone ask for as many; "failures" or "outages": without them one host fewer would do
+
+    @property
+    def uncut(self) -> float:
+        return max(self.alone) + self.tightest.out + self.tightest.failed
 
 
 class _Try(NamedTuple):
     """Who lives where on so many hosts, and whether that is so because the fullest of them fail at the peak."""
 
     lives: list[Life]
-    failing: bool
+    failing: bool = False
 
     @property
     def refused(self) -> Life | None:
@@ -101,7 +164,7 @@ class FleetOverTime(FleetSize):
         if not plan.cell(0).spec.memory_is_limited:
             raise UserError("hosts that have as much memory as is needed are never too few: set fleet.host.NAME.memory")
         size = FleetSize.of(plan, None, headroom, failures)
-        fleet = cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, 1.0)
+        fleet = cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, True)
         return fleet.at(plan.cell(0))
 
     def at(self, cell: Cell) -> FleetOverTime:
@@ -114,8 +177,9 @@ class FleetOverTime(FleetSize):
         """Hosts that would do without overcommit."""
         return max(each.hosts for each in self._without)
 
-    def hosts_needed(self, account: DramAccount, most_guests: float = 0.0) -> HostCount:
-        """Hosts for all guests, each with the memory that its kind used; never more than without overcommit."""
+    def hosts_needed(self, account: DramAccount, most_guests: float = math.inf, by_use: bool = False) -> HostCount:
+        """Hosts for all guests, each with the memory that its kind used; never more than without overcommit, unless
+        ``by_use``."""
         usable = [self._usable(room, math.inf).amounts for room in self.rooms for _ in range(room.count)]
         rooms = [HostResources(pages, vcpus) for pages, vcpus, _ in usable]
         used = []
@@ -129,7 +193,8 @@ class FleetOverTime(FleetSize):
             used.append(self._fewest(run, needs, rooms))
         plain = self._without
         without = max(each.hosts for each in plain)
-        found = used if max(each.hosts for each in used) < without else plain
+        fits = max(each.hosts for each in used) <= without
+        found = used if fits or by_use else plain
         hardest = max(range(len(found)), key=lambda number: found[number].hosts)
         most, run = found[hardest], self.runs[hardest]
         requests = [request for request, _ in self.asked[hardest]]
@@ -142,7 +207,7 @@ class FleetOverTime(FleetSize):
         placed = hosts_of(hosted_lives(spec, most.lives, requests), list(islice(cycle(classes), most.hosts)))
         return PeakHosts(
             most.hosts,
-            0,
+            most.tightest.out + most.tightest.failed,
             without,
             _binding(most),
             on_it,
@@ -150,11 +215,16 @@ class FleetOverTime(FleetSize):
             1.0,
             len(there),
             (*most.alone, 0.0),
-            max(plain[hardest].alone),
+            plain[hardest].uncut - most.tightest.out - most.tightest.failed if fits or not by_use else math.inf,
+            fits or by_use,
             least=min(each.hosts for each in found),
-            peak_hour=max(most.peak_ns, spec.tick_ns) / HOUR_NS,
+            peak_ns=max(most.peak_ns, spec.tick_ns),
             moment=_moment(most, requests, spec),
             failures=self.spare,
+            tightest=most.tightest,
+            busiest=most.busiest,
+            vcpus=max(room.vcpus for room in rooms),
+            study_hosts=len(rooms),
             run=run,
             placed=tuple(sorted(placed, key=lambda host: -held[host.place])),
         )
@@ -165,7 +235,7 @@ class FleetOverTime(FleetSize):
         assert count.run is not None
         pages = [room.amounts[0] for room in self.rooms for _ in range(room.count)]
         hosts = (
-            self._checked(each.place, build_placed(count.run, [each])[0], pages[each.place % len(pages)], count.saved)
+            self._checked(each.place, build_placed(count.run, [each])[0], pages[each.place % len(pages)], count.by_use)
             for each in count.placed
         )
         found = check_hosts(hosts, len(count.placed), count.run.cell.seed, count.run.replicate, seconds, slos)
@@ -191,42 +261,48 @@ class FleetOverTime(FleetSize):
         """The fewest hosts on which all of them get a place, also if the fullest ones fail at the peak hour."""
         spec = run.cell.spec
         until_ns = spec.ticks * spec.tick_ns
-        peak, pages, vcpus = most_at_once(
+        peak, _, _ = most_at_once(
             ((each.start_ns or 0, each.end_ns, each.memory_pages, each.vcpus) for each in requests), until_ns
         )
         peak_ns = int(peak)
         failure_ns = min(peak_ns + 1, until_ns)
         largest = HostResources(max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms))
-        alone = pages / largest.memory_pages, vcpus / largest.vcpus
         kinds = [whole([room.memory_pages, room.vcpus]) for room in set(rooms)]
         for request in requests:
             if not any(request.memory_pages <= pages and request.vcpus <= vcpus for pages, vcpus in kinds):
                 raise UserError(
                     f"no number of hosts is enough: {request.name}-{request.number} "
-                    f"({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs) is larger than a host"
+                    f"({MEMORY.format(request.memory_pages)}, {counted(request.vcpus, 'vCPU')}) is larger than a host"
                 )
         rule = spec.fleet.placement, partial(rank_of, "place", run.cell.seed, run.replicate)
 
-        def placed(many: int, outages: Sequence[HostOutage]) -> list[Life]:
-            return _placed(list(islice(cycle(rooms), many)), requests, rule, outages, until_ns)
+        def placed(
+            many: int, outages: Sequence[HostOutage], on: Sequence[HostResources], who: Sequence[Request]
+        ) -> _Try:
+            return _Try(_placed(list(islice(cycle(on), many)), who, rule, outages, until_ns))
 
-        @cache
-        def tried(many: int) -> _Try:
+        def attempt(many: int, on: Sequence[HostResources] = rooms, who: Sequence[Request] = requests) -> _Try:
             outages = _outages(spec.fleet, many)
-            found = _Try(placed(many, outages), failing=False)
+            found = placed(many, outages, on, who)
             if found.refused or not self.spare:
                 return found
             there = [life for life in found.lives if _lives_at(life, peak_ns)]
-            held = _held(there, [request.memory_pages for request in requests])
+            held = _held(there, [request.memory_pages for request in who])
             out = {host for each in outages if _is_out(each, failure_ns) for host in range(each.first, each.end)}
             failed = sorted(range(many), key=lambda host: (host in out, -held[host]))[: self.spare]
             failures = [HostOutage(host, host + 1, failure_ns, failure_ns, 0) for host in failed]
-            return _Try(placed(many, [*failures, *_outages(spec.fleet, many, failures)]), failing=True)
+            all_outages = [*failures, *_outages(spec.fleet, many, failures)]
+            return placed(many, all_outages, on, who)._replace(failing=True)
+
+        tried = cache(attempt)
 
         def fits(many: int) -> bool:
             return many > self.spare and tried(many).refused is None  # else all of them might fail
 
-        low, step = max(math.ceil(max(alone) - _ROUNDING), 1, self.spare + 1) - 1, 1
+        moments = list(_moments(requests, outages_of(spec.fleet), self.spare, failure_ns, until_ns))
+        tightest = max(moments, key=lambda moment: moment.hosts(largest))
+        busiest = max(moments, key=lambda moment: moment._replace(pages=0).hosts(largest))
+        low, step = max(math.ceil(tightest.hosts(largest) - _ROUNDING), 1, self.spare + 1) - 1, 1
         while not fits(low + step):
             low, step = low + step, 2 * step
             if low > MAX_HOSTS:
@@ -237,9 +313,34 @@ class FleetOverTime(FleetSize):
             low, high = (low, middle) if fits(middle) else (middle, high)
         less = tried(high - 1) if high - 1 > self.spare else _Try([], failing=self.spare > 0)
         because = "failures" if less.failing else ""
-        if less.refused and not because and spec.fleet.outage and not _Try(placed(high - 1, ()), False).refused:
-            because = "outages"
-        return _Fewest(high, alone, peak_ns, tried(high).lives, less.refused, because)
+        if less.refused:
+            if not because and spec.fleet.outage and not placed(high - 1, (), rooms, requests).refused:
+                because = "outages"
+            by_vcpus = [HostResources(room.vcpus, room.vcpus) for room in rooms]
+            without_memory = [replace(each, memory_pages=each.vcpus) for each in requests]
+            if largest.vcpus < math.inf and (vcpus := attempt(high - 1, by_vcpus, without_memory)).refused:
+                less, because = vcpus, "vCPUs"
+        return _Fewest(high, tightest, busiest, tightest.alone(largest), peak_ns, tried(high).lives, less, because)
+
+
+def _moments(
+    requests: Sequence[Request], outages: Sequence[HostOutage], failures: int, failure_ns: int, until_ns: int
+) -> Iterator[_Moment]:
+    """What there is whenever something changes, up to the end of the run; hosts that are drained are out once empty."""
+    events = [(max(each.start_ns or 0, 0), each.memory_pages, each.vcpus) for each in requests]
+    events += [(each.end_ns, -each.memory_pages, -each.vcpus) for each in requests if each.end_ns is not None]
+    events += [(time, 0, 0) for each in outages for time in (each.empty_ns, each.back_ns)]
+    changes = {time for each in outages for time in (each.empty_ns, each.back_ns)}
+    pages = vcpus = out = 0
+    for time, some in groupby(sorted([*events, (failure_ns, 0, 0)]), key=itemgetter(0)):
+        if time > until_ns:
+            break
+        for _, more_pages, more_vcpus in some:
+            pages, vcpus = pages + more_pages, vcpus + more_vcpus
+        if time in changes:
+            now = (each for each in outages if _is_out(replace(each, at_ns=each.empty_ns), time))
+            out = len({host for each in now for host in range(each.first, each.end)})
+        yield _Moment(time, pages, vcpus, out, failures * (time >= failure_ns))
 
 
 def _placed(
@@ -305,18 +406,28 @@ def _binding(found: _Fewest) -> str:
         return "one host"
     if found.because:
         return found.because
-    if found.hosts - math.ceil(max(found.alone)) > _LOST * found.hosts:
+    if found.hosts - math.ceil(found.uncut - _ROUNDING) > _LOST * found.hosts:
         return "fragmentation"
     return RESOURCES[found.alone[1] > found.alone[0]]
 
 
+def hour_text(time_ns: int) -> str:
+    """When something is, since the start of the run and by the clock: "hour 38.0 (day 2, 14:00)"."""
+    day, minute = divmod(time_ns // (HOUR_NS // 60), 24 * 60)
+    return f"hour {time_ns / HOUR_NS:.1f} (day {day + 1}, {minute // 60:02}:{minute % 60:02})"
+
+
 def _moment(found: _Fewest, requests: Sequence[Request], spec: CellSpec) -> str:
     """What goes wrong with one host fewer, and when."""
-    if found.refused is None:
+    refused = found.less.refused
+    if refused is None:
         return "there would be none left"
-    request, now = requests[found.refused.request], max(found.refused.start_ns or 0, 0)
-    guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
-    after = ", after the failure" if found.because == "failures" else ""
+    request, now = requests[refused.request], max(refused.start_ns or 0, 0)
+    guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {counted(request.vcpus, 'vCPU')})"
+    after = ", after the failure" if found.less.failing else ""
     out = [name for name, each in spec.fleet.outage.items() if each.at <= now and not 0 < each.back <= now]
     during = f", during fleet.outage.{' and fleet.outage.'.join(out)}" if out else ""
-    return f"{guest} gets no place at hour {now / HOUR_NS:.1f}{after}{during}: {REFUSALS[found.refused.refused]}"
+    why = REFUSALS[refused.refused]
+    if found.because == "vCPUs":
+        why = "no host had enough vCPUs left, however little memory guests take"
+    return f"{guest} gets no place at {hour_text(now)}{after}{during}: {why}"

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
@@ -83,21 +83,24 @@ class PolicyCapacity:
     ``unreachable``: even the lowest load fails; ``always_met``: even the highest doesn't. ``met_above``: a load that
     meets every SLO though a lower one fails.
 
-    At the capacity, in pages of 4 KiB and of the whole fleet, means over the replicates: ``dram_pages``: memory that
-    the guests are promised, files and kernel memory included; ``dram_used_pages``: that they really take, with zram's
-    pool; ``dram_saved_pages``: the difference, with ``dram_saved_interval``; ``dram_saved_share``: as a share of what
-    is promised, 0..1, with ``dram_saved_share_interval``. ``hosts``: that the fleet then needs, spare ones included,
-    None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer: "memory", "vCPUs", "guests
-    per host", "fragmentation", "one host". ``hosts_uncut``: hosts that would do if guests could be cut in pieces, with
-    ``hosts_uncut_interval``; ``guests_per_host``; ``hosts_of_one_guest``: hosts that one guest a host more or less is,
-    about. ``checked``: whether a host of that size stayed within its memory in a run, None: it wasn't run;
-    ``check_host_memory_pages``: what it had, ``check_free_pages``: the least that were free. Where guests come and go,
-    ``hosts`` are enough at all times in every replicate, ``hosts_least`` in the easiest; ``peak_hour``: of most memory,
-    since the start of the run; ``binding_moment``: when and why one host fewer isn't enough; and all hosts are run
-    as a check, from the start to the end, or as many as the budget is enough for: ``checked_hosts``.
+    At the capacity, in pages of 4 KiB and of the whole fleet, means over the replicates: ``dram_pages``: memory
+    that the guests are promised, files and kernel memory included; ``dram_used_pages``: that they really take, with
+    zram's pool; ``dram_saved_pages``: the difference, with ``dram_saved_interval``; ``dram_saved_share``: as a
+    share of what is promised, 0..1, with ``dram_saved_share_interval``. ``hosts``: that the fleet then needs, spare
+    ones included, None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer:
+    "memory", "vCPUs", "guests per host", "fragmentation", "one host". ``hosts_uncut``: hosts that would do if
+    guests could be cut in pieces, spare ones included, with ``hosts_uncut_interval``; ``guests_per_host``;
+    ``hosts_of_one_guest``: hosts that one guest a host more or less is, about. ``checked``: whether a host of that
+    size stayed within its memory in a run, None: it wasn't run; ``check_host_memory_pages``: what it had,
+    ``check_free_pages``: the least that were free. Where guests come and go, ``hosts`` are enough at all times in
+    every replicate, ``hosts_least`` in the easiest; ``peak_hour``: of most memory, since the start of the run;
+    ``binding_moment``: when and why one host fewer isn't enough; and all hosts are run as a check, from the start
+    to the end, or as many as the budget is enough for: ``checked_hosts``. There ``hosts_binding`` may be "failures"
+    or "outages", too, without which one host fewer would do; it is "vCPUs" if no policy can save a host.
+    ``hosts_uncut`` includes hosts that are out of service.
 
-    ``binding``: what stands in the way of more. ``judged``: each load that was tried: "meets", "fails" or "open".
-    ``sentence``: the answer in words.
+    ``binding``: what stands in the way of more. ``alike``: all loads that were tried gave the same results, so that
+    nothing does. ``judged``: each load that was tried: "meets", "fails" or "open". ``sentence``: the answer in words.
     """
 
     policy: str
@@ -129,6 +132,7 @@ class PolicyCapacity:
     hosts_least: int | None = None
     peak_hour: float | None = None
     binding_moment: str = ""
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,11 +141,11 @@ class CapacityAnswer:
 
     ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that it
     rests on. ``vary``: the load's key; ``loads``: the lowest and the highest that can be placed. ``slos``: as they
-    were given. ``fleet_hosts``: hosts that the fleet fills without overcommit. ``headroom``: percent of a host's memory
-    that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower one, can be placed on the
-    study's hosts; "": nothing does. ``policies``: those of the study, and evict-only to compare with. ``best``: those
-    that need the fewest hosts, and those that have at most one guest a host less; ``recommendation``: which one to
-    take, in words.
+    were given. ``fleet_hosts``: hosts that the fleet needs without overcommit, spare ones included. ``headroom``:
+    percent of a host's memory that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower
+    one, can be placed on the study's hosts; "": nothing does. ``policies``: those of the study, and evict-only to
+    compare with. ``best``: those that need the fewest hosts, and those that have at most one guest a host less;
+    ``recommendation``: which one to take, in words.
     """
 
     study: str
@@ -185,9 +189,10 @@ def capacity(
     ``study``: a file, a mapping or a plan. ``slo``: what every guest has to get, ``"promotion_rate<0.2%/min"``, one or
     several. The worst guest has to meet it; with an ending such as ``_p95`` or ``_mean`` that percentile, or the mean,
     of all guests. ``vary``: the load, a key with numbers, from ``low`` to ``high`` in steps of ``step``; None: as is
-    usual for it. ``hosts``: size the answer for a fleet that fills so many hosts; None: the study's. ``headroom``:
-    percent of a host's memory to keep free; ``spare_hosts``: hosts without guests (N+1); where guests come and
-    go, the fullest hosts, which may fail at the peak hour. ``at``: keys to set to one value. ``confidence``: of each
+    usual for it. ``hosts``: size the answer for a fleet that needs so many hosts without overcommit, spare ones apart;
+    None: the study's. ``headroom``: percent of a host's memory to keep free; ``spare_hosts``: hosts without guests
+    (N+1); where guests come and go, the fullest hosts, which may fail at the peak hour; all numbers of hosts in the
+    answer include them. ``at``: keys to set to one value. ``confidence``: of each
     answer, in percent. ``budget``: a time, ``"10m"``, which the first loads of each policy may exceed, or a number of
     runs. ``executor``, ``workers``, ``address``,
     ``progress``: as in :func:`sweep`. ``out``: where the runs are kept, as in :func:`compare`.
@@ -219,6 +224,10 @@ def capacity(
     path = find_path(vary, plan)
     only_policies(plan, [path])
     wanted_loads = _loads(plan, path, low, high, step)
+    policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
+    pilot = LOOKS[0] * len(coarse(len(wanted_loads))) * len(policies)
+    if limits.runs is not None and limits.runs < pilot:  # before guests are placed, which takes long
+        raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more")
     loads, placement = _placeable(plan, path, wanted_loads)
     if plan.cell(0).spec.fleet.over_time:
         if hosts is not None:
@@ -226,9 +235,6 @@ def capacity(
         fleet: FleetSize = FleetOverTime.over_time(plan, headroom / 100, spare_hosts)
     else:
         fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
-    policies = list(dict.fromkeys([*map(str, plan.values("policy")), BASELINE]))
-    if limits.runs is not None and limits.runs < (pilot := LOOKS[0] * len(coarse(len(loads))) * len(policies)):
-        raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more")
     plan = with_values(with_values(plan, "policy", policies), path, loads)
     specs = [plan.cell(number).spec for number in range(plan.cell_count)]
     cells = {(spec.policy, spec.value(path)): number for number, spec in enumerate(specs)}
@@ -244,15 +250,29 @@ def capacity(
 
         judged_by: dict[tuple[str, int], int] = {}  # replicates
 
-        def size(policy: str, level: int) -> _Sizing:
+        def size(policy: str, level: int, by_use: bool) -> _Sizing:
             number = cells[policy, loads[level]]
             replicates = range(judged_by.get((policy, level), 1))
             trials.run(Trial(number, r) for r in replicates)
             runs = [trials.plan.run(r * trials.plan.cell_count + number) for r in replicates]
             hosts_of = [(build_hosts(run), rows(policy, level, run.replicate)["guests"]) for run in runs]
             mine = DramAccount.of(hosts_of)
-            count = fleet.at(runs[0].cell).hosts_needed(mine, loads[level] if path == DENSITY else math.inf)
+            most = loads[level] if path == DENSITY else math.inf
+            count = fleet.at(runs[0].cell).hosts_needed(mine, most, by_use)
             return mine, count, lambda: fleet.check(runs[0], count, patience(policy), slos[:-1])
+
+        def all_alike(policy: str, levels: Iterable[int]) -> bool:
+            """Whether several loads were judged, and all runs of them have the same figures."""
+            judged = [level for level in levels if (policy, level) in judged_by]
+            both = range(min((judged_by[policy, level] for level in judged), default=0))
+
+            def figures(level: int, replicate: int) -> list[list[dict[str, Any]]]:
+                of_run = rows(policy, level, replicate).values()
+                return [[{**row, "cell_id": ""} for row in table] for table in of_run]
+
+            return len(judged) > 1 and all(
+                figures(level, replicate) == figures(judged[0], replicate) for replicate in both for level in judged[1:]
+            )
 
         def patience(policy: str) -> float:
             """How long the check of a policy's answer may take: those that come later have as much."""
@@ -280,7 +300,10 @@ def capacity(
                 bound[policy] = binding(slos, [rows(policy, level, r) for r in range(_SHOWN)])
         spent, searched_s, searched_at = trials.runs, trials.seconds, time.monotonic()
         sized = _Sized(path, loads, confidence, placed_up_to=loads[-1] < wanted_loads[-1])
-        answers = tuple(sized.answer(each, found[each], bound[each], size) for each in policies)
+        answers = tuple(
+            sized.answer(each, found[each], bound[each], size, all_alike(each, found[each].statuses))
+            for each in policies
+        )
         trials.say_thrift()
     return CapacityAnswer(
         study=plan.name,
@@ -290,7 +313,7 @@ def capacity(
         vary=path,
         loads=(loads[0], loads[-1]),
         slos=given,
-        fleet_hosts=hosts or fleet.hosts,
+        fleet_hosts=hosts + spare_hosts if hosts else fleet.hosts,
         headroom=headroom,
         spare_hosts=spare_hosts,
         placement_binds=placement,
@@ -326,13 +349,17 @@ def _recommendation(answers: Sequence[PolicyCapacity]) -> str:
     )
     by_dram = f"{top.policy} saves the most DRAM of them" if ahead else "nor is one sure to save the most DRAM"
     names = f"{', '.join(each.policy for each in tied[:-1])} and {tied[-1].policy}"
+    if least == most:
+        return f"{names} need the same number of hosts, {needs}; {by_dram}"
     return f"Hosts are a tie within one guest a host between {names}, which need {needs} {hosts}; {by_dram}"
 
 
 def _loads(plan: Plan, path: str, low: float | None, high: float | None, step: float | None) -> list[float]:
     """The loads to choose from, in ascending order; raises UserError if they can't be graded."""
-    first, last = range_of(path, low, high, plan)
+    first, last = range_of(path, low, high, plan, one=True)
     whole = is_whole(path)
+    if first == last and (first.is_integer() or not whole):
+        return [int(first) if whole else first]
     grade = step or (1.0 if whole else (last - first) / _GRADES)
     count = int(round((last - first) / grade, 6)) + 1 if grade > 0 else 0
     if not 2 <= count <= _MOST_LOADS or (whole and not (first.is_integer() and float(grade).is_integer())):
@@ -370,7 +397,7 @@ def _placeable(plan: Plan, path: str, loads: list[float]) -> tuple[list[float], 
 
 
 _Sizing = tuple[DramAccount, HostCount, Callable[[], HostCheck]]
-_Size = Callable[[str, int], _Sizing]
+_Size = Callable[[str, int, bool], _Sizing]
 
 
 @dataclass(frozen=True)
@@ -382,18 +409,18 @@ class _Sized:
     confidence: float
     placed_up_to: bool = False  # the highest load: no higher one can be placed
 
-    def answer(self, policy: str, found: Capacity, bound: Binding | None, size: _Size) -> PolicyCapacity:
-        """The answer, a level lower whenever the run that checks it fails."""
-        best, text = found.best, self.sentence(found, bound)
-        account, count, run = size(policy, best or 0)
-        check = None if best is None else run()
+    def answer(
+        self, policy: str, found: Capacity, bound: Binding | None, size: _Size, alike: bool = False
+    ) -> PolicyCapacity:
+        """The answer, a level lower whenever the run that checks it fails; ``alike``: all loads gave the same."""
+        best, text = found.best, self.sentence(found, bound, alike)
+        account, count, check = self._checked(policy, best, size)
         while best is not None and check and check.passed is False:
             text += f". But at {self.loads[best]:g} {check.text}"
             best = found.next_lower(best)
             if best is not None:
                 text += f", so the answer is {self.loads[best]:g}"
-                account, count, run = size(policy, best)
-                check = run()
+                account, count, check = self._checked(policy, best, size)
         promised, used = statistics.fmean(account.promised), statistics.fmean(account.used)
         saved = account.saved_interval(self.confidence)
         if best is not None and check:
@@ -428,17 +455,35 @@ class _Sized:
             hosts_least=peak.least if peak else None,
             peak_hour=peak.peak_hour if peak else None,
             binding_moment=peak.moment if peak else "",
-            binding=None if bound is None else _bottleneck(bound),
+            binding=None if bound is None or alike else _bottleneck(bound),
+            alike=alike,
             judged={f"{self.loads[level]:g}": str(each) for level, each in sorted(found.statuses.items())},
             sentence=text,
         )
 
+    @staticmethod
+    def _checked(policy: str, best: int | None, size: _Size) -> tuple[DramAccount, HostCount, HostCheck | None]:
+        """Hosts for what guests are promised, if that is less than they use; if the check speaks against it, more."""
+        account, count, run = size(policy, best or 0, False)
+        check = None if best is None else run()
+        if check and not check.holds and not count.by_use:
+            account, count, run = size(policy, best or 0, True)
+            check = run()
+        return account, count, check
+
     def load(self, level: int | None) -> float | None:
         return None if level is None else self.loads[level]
 
-    def sentence(self, found: Capacity, bound: Binding | None) -> str:
+    def sentence(self, found: Capacity, bound: Binding | None, alike: bool = False) -> str:
         lowest, highest = self.loads[0], self.loads[-1]
         best, broken = self.load(found.best), self.load(found.broken)
+        if alike:
+            same = f"all loads gave the same results: {self.path} changes nothing in this study"
+            if broken is not None and bound is not None:
+                return f"{same}. At all of them {_broken(bound)}"
+            return f"{same}. At all of them every SLO is met" if best is not None else same
+        if lowest == highest and best is not None:
+            return f"every SLO is met at {self.path} {best:g}, the only load that was tried"
         if found.always_met:
             last = "the most that there is room for" if self.placed_up_to else "the highest that was tried"
             return f"every SLO is met up to {self.path} {highest:g}, {last}"
@@ -454,7 +499,7 @@ class _Sized:
                 return f"every SLO is met from {self.path} {above:g} on; at {broken:g} {why}"
             return f"every SLO is met at {self.path} {above:g}, but not from there on; at {broken:g} {why}"
         if found.unreachable:
-            return f"out of reach: even at {self.path} {lowest:g} {why}"
+            return f"out of reach: {'even ' if lowest < highest else ''}at {self.path} {lowest:g} {why}"
         if best is None:
             return f"no {self.path} certainly meets every SLO; at {broken:g} {why}"
         text = f"every SLO is met up to {self.path} {best:g}; at {broken:g} {why}"
@@ -463,8 +508,12 @@ class _Sized:
         return text
 
 
+def _broken(bound: Binding) -> str:
+    return f"{bound.slo.text} is broken, with {bound.slo.show(bound.value)}"
+
+
 def _bottleneck(bound: Binding) -> Bottleneck:
-    why = f"{bound.slo.text} is broken, with {bound.slo.show(bound.value)}, by {bound.guest}"
+    why = f"{_broken(bound)}, by {bound.guest}"
     return Bottleneck(
         slo=bound.slo.text,
         value=bound.value,

@@ -25,10 +25,16 @@ def capacity(
     high: Annotated[float | None, typer.Option("--to", help="The highest load.")] = None,
     step: Annotated[float | None, typer.Option(help="How finely the load, and its border, are graded.")] = None,
     hosts: Annotated[
-        int | None, typer.Option(min=1, help="Reckon with a fleet that fills so many hosts.  [default: the study's]")
+        int | None,
+        typer.Option(
+            min=1, help="Reckon with a fleet that needs so many hosts without overcommit.  [default: the study's]"
+        ),
     ] = None,
     headroom: Annotated[float, typer.Option(min=0, max=99, help="Percent of a host's memory to keep free.")] = 0.0,
-    spare_hosts: Annotated[int, typer.Option(min=0, max=100_000, help="Hosts to keep empty, in case others fail.")] = 0,
+    spare_hosts: Annotated[
+        int,
+        typer.Option(min=0, max=100_000, help="Hosts to keep empty, in case others fail; they count."),
+    ] = 0,
     at: At = None,
     confidence: Annotated[float, typer.Option(min=50, max=99.99, help="Of each answer, in percent.")] = 95.0,
     budget: Annotated[
@@ -104,9 +110,9 @@ def _print(answer: CapacityAnswer) -> None:
     for each in answer.policies:
         table.add_row(
             each.policy,
-            "-" if each.capacity is None else f"{each.capacity:g}",
+            "-" if each.capacity is None else "any" if each.alike else f"{each.capacity:g}",
             "-"
-            if each.interval == (None, None)
+            if each.interval == (None, None) or each.alike
             else " to ".join("?" if e is None else f"{e:g}" for e in each.interval),
             "-" if each.hosts is None else str(each.hosts),
             "-" if each.capacity is None else memory_text(each.dram_used_pages),
@@ -118,10 +124,12 @@ def _print(answer: CapacityAnswer) -> None:
     output.print_paragraph(f"{answer.recommendation}.")
     output.print_text("")
     for each in answer.policies:
-        more = ": --to tries more" if each.always_met and not answer.placement_binds else ""
+        more = ": --to tries more" if each.always_met and not each.alike and not answer.placement_binds else ""
         output.print_paragraph(f"{each.policy}: {each.sentence}{more}")
-    fills = f"without overcommit the fleet fills {answer.fleet_hosts:g} hosts"
-    output.print_paragraph(f"borders with {answer.confidence:g} % confidence (--step grades them more finely); {fills}")
+    needs = f"without overcommit the fleet needs {answer.fleet_hosts:,} host{'' if answer.fleet_hosts == 1 else 's'}"
+    spare = f", {answer.spare_hosts:,} of --spare-hosts included" if answer.spare_hosts else ""
+    grades = f"borders with {answer.confidence:g} % confidence (--step grades them more finely)"
+    output.print_paragraph(f"{grades}; {needs}{spare}")
     if answer.placement_binds:
         output.print_paragraph(answer.placement_binds)
 

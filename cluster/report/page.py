@@ -200,7 +200,8 @@ def _watch(results: Results, figures: Figures, cell: int | None) -> HostStory:
         cell = int(figures.cells[mine][nested.codes[mine].argmax()])
         longest = results.status.wall_s / max(results.status.done, 1)
         if longest > _MOST_WATCHED_S:
-            raise UserError(f"a run takes {longest:.0f} s, so no host was simulated again: --observe CELL does it")
+            took = f"a run took {longest:.0f} s by the wall clock"
+            raise UserError(f"{took}, so no host was simulated again: --observe CELL does it")
     done = figures.replicates[figures.cells == cell]
     if not len(done):
         raise UserError(f"cell {results.plan.cell_ids[cell]} isn't done: coldfleet resume {results.storage}")

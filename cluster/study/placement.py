@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import MEMORY
 
@@ -320,7 +321,7 @@ def _why_not(
     request: Request, pages: npt.NDArray[np.float64], vcpus: npt.NDArray[np.float64], placed: int, total: int
 ) -> str:
     """Why there is no room, from what hosts have left."""
-    guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {request.vcpus} vCPUs)"
+    guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {counted(request.vcpus, 'vCPU')})"
     return (
         f"after {placed} of {total} guests none of the {len(pages)} hosts has room for {guest}: "
         f"{np.count_nonzero(request.memory_pages > pages)} lack memory (at most {MEMORY.format(int(pages.max()))} is "

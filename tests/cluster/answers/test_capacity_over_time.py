@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import coldfleet
 from coldfleet.cluster.answers.sizing import DramAccount, kind_of, memory_of
-from coldfleet.cluster.answers.sizing_over_time import FleetOverTime, PeakHosts, _outages
+from coldfleet.cluster.answers.sizing_over_time import FleetOverTime, PeakHosts, _outages, hour_text
 from coldfleet.cluster.answers.slo import parse_slo
 from coldfleet.cluster.answers.study_capacity import CapacityAnswer
 from coldfleet.cluster.execution.work import simulate_run
@@ -57,10 +57,12 @@ class SyntheticHost:
 
     def __init__(self, border: float, noise: float) -> None:
         self.border, self.noise = border, noise
+        self.ran: list[HostSpec] = []
 
     def __call__(
         self, spec: HostSpec, policy: Policy, *, seed: int, replicate: int, host: int, audit: bool = False
     ) -> HostResult:
+        self.ran.append(spec)
         guests = []
         for number, guest in enumerate(spec.guests):
             luck = np.random.default_rng((seed, replicate, host, number)).normal()
@@ -68,7 +70,8 @@ class SyntheticHost:
             overcommit = guest.memory_pages / guest.limit_pages if guest.limit_pages else 1.0
             rate = 0.1 + 0.1 * (overcommit - self.border) + self.noise * luck
             counters = {counter.name: 0 for counter in COUNTERS}
-            counters |= {"accesses": 10**6, "refaults": round(max(rate, 0.0) * 10**6)}
+            refaults = round(max(rate, 0.0) * 10**6)
+            counters |= {"accesses": 10**6, "refaults": refaults, "pgsteal": refaults}
             counters["resident_page_ticks"] = round(guest.memory_pages / overcommit * lived)
             guests.append(GuestResult(guest.name, False, number, counters, (0,) * len(policy.steps)))
         epochs = (Epoch(spec.ticks, guests[0].counters, guests[0].gauges, 100, len(guests), 0),) if spec.epochs else ()
@@ -77,8 +80,8 @@ class SyntheticHost:
 
 def ask(monkeypatch: pytest.MonkeyPatch, host: SyntheticHost, seed: int, slo: str, **more: Any) -> CapacityAnswer:
     monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", host)
-    study = {**STUDY, "seed": seed}
-    return coldfleet.capacity(study, slo, low=1.0, high=2.0, step=0.05, executor="serial", budget=100_000, **more)
+    asked = {"study": {**STUDY, "seed": seed}, "low": 1.0, "high": 2.0, "step": 0.05, "budget": 100_000, **more}
+    return coldfleet.capacity(slo=slo, executor="serial", **asked)
 
 
 def hits(monkeypatch: pytest.MonkeyPatch, trials: int) -> int:
@@ -116,6 +119,7 @@ def test_an_answer_has_its_peak_and_its_moment(monkeypatch: pytest.MonkeyPatch) 
     assert 1 < policy.hosts_least <= policy.hosts <= policy.hosts_without_overcommit  # type: ignore[operator]
     assert "gets no place at hour" in policy.binding_moment
     assert policy.binding_moment in policy.sentence
+    assert answer.fleet_hosts == policy.hosts_without_overcommit, "the host that may fail is in both"
     assert policy.checked
     assert 1 < policy.checked_hosts <= policy.hosts
     assert (
@@ -169,6 +173,125 @@ def test_a_check_counts_a_guest_once_however_often_it_lost_its_host(monkeypatch:
     assert f"all its {check.of} hosts that have guests" in check.text
     alone = replace(check, of=1, hosts=1)
     assert alone.text.endswith("; with that memory fault_rate<10% is met, with 5%")
+
+
+VCPUS: dict[str, Any] = {
+    **STUDY,
+    "fleet": {
+        "tick": "1 h",
+        "host": {"node": {"count": 10, "memory": "32 MiB", "cpus": 16}},
+        "vcpus_per_cpu": 1,
+        "guest": {"web": {"memory": "2 MiB", "count": 64}},
+        "outage": {"update": {"count": 2, "at": "10 h", "back": "16 h"}},
+    },
+}
+"""Four hosts have memory and vCPUs for all guests; two more may be out of service."""
+
+
+def sized(study: dict[str, Any], used: float, by_use: bool = False, **more: Any) -> PeakHosts:
+    """Hosts if each guest used so much of its memory."""
+    fleet = FleetOverTime.over_time(read_study(study), **more)
+    means = {kind: used * memory_of(kind) for kind in fleet.guests}
+    count = fleet.hosts_needed(DramAccount((1.0,), (1.0,), fleet.guests, means, 1.0), by_use=by_use)
+    assert isinstance(count, PeakHosts)
+    return count
+
+
+@pytest.mark.parametrize("used", [0.3, 0.9, 1.2])
+def test_where_vcpus_decide_that_is_said_whatever_guests_use(used: float) -> None:
+    count = sized(VCPUS, used, failures=1)
+    assert (count.hosts, count.without, count.saved) == (7, 7, 0)
+    assert (count.binding, count.by_use) == ("vCPUs", used < 1)
+    assert count.moment.endswith("no host had enough vCPUs left, however little memory guests take")
+    assert "(2 MiB, 1 vCPU) gets no place at hour 10.0 (day 1, 10:00)" in count.moment
+    assert "during fleet.outage.update: " in count.moment
+    decide = "vCPUs decide: 64 at hour 0.0 (day 1, 00:00), 16 a host: no policy can save a host; raise fleet.vcpus_per"
+    assert decide.replace("hour 0.0 (day 1, 00:00)", "hour 10.0 (day 1, 10:00)") in count.text
+    assert "7 hosts, of which 1 host may fail at the peak, are enough, as many as without overcommit" in count.text
+    assert "3 of the study's 10 can go (7 if guests could be cut in pieces, 2 out of service and 1 that failed inc" in (
+        count.text
+    )
+    more = sized(merge(VCPUS, {"fleet": {"vcpus_per_cpu": 4}}), used, failures=1)
+    assert (more.binding, more.hosts) == ("failures", 5 if used == 0.3 else 7)
+    assert "vCPUs decide" not in more.text
+
+
+def test_guests_that_take_more_than_they_are_promised_need_more_hosts() -> None:
+    count = sized(VCPUS, 1.2, by_use=True)
+    assert (count.hosts, count.without, count.binding) == (8, 6, "outages")
+    assert count.uncut() > count.without
+    assert "are enough, 2 more than for what guests are promised, which didn't hold in a run, as kernel" in count.text
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.1, 1.3), st.floats(0, 0.4), st.booleans(), st.sampled_from(["limit", "host", "proactive"]))
+def test_the_hosts_of_a_check_never_have_more_than_they_have(
+    used: float, headroom: float, by_use: bool, mode: str
+) -> None:
+    host = SyntheticHost(1.5, 0.0)
+    study = {**VCPUS, "overcommit": 1.5, "reclaim": {"mode": mode}}
+    plan = read_study(study)
+    fleet = FleetOverTime.over_time(plan, headroom)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("coldfleet.hostsim.host.simulate_host", host)
+        check = fleet.check(plan.run(0), sized(study, used, by_use, headroom=headroom), math.inf, [])
+    assert check.memory_pages <= 8192 * (1 - headroom)
+    assert len(host.ran) == check.hosts
+    for spec in host.ran:
+        assert spec.memory_pages <= 8192 * (1 - headroom)
+        assert (spec.mode, spec.guests[0].limit_pages) == (mode, 341), "what the load means"
+
+
+def test_a_load_that_changes_nothing_is_said_and_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Steady(SyntheticHost):
+        def __call__(self, spec: HostSpec, *args: Any, **more: Any) -> HostResult:
+            spec = replace(spec, guests=tuple(replace(guest, limit_pages=0) for guest in spec.guests))
+            return super().__call__(spec, *args, **more)
+
+    fleet = {"vcpus_per_cpu": 1, "guest": {"web": {"vcpus": 1}}}  # they keep guests from using the overcommit
+    more = {"study": merge(STUDY, {"fleet": fleet}), "step": 0.25}
+    (met,) = ask(monkeypatch, Steady(1.5, 0.01), 3, "fault_rate<10%", **more).policies
+    assert (met.capacity, met.alike, met.binding) == (2.0, True, None)
+    same = "all loads gave the same results: overcommit changes nothing in this study. At all of them "
+    assert met.sentence.startswith(f"{same}every SLO is met. ")
+    (broken,) = ask(monkeypatch, Steady(0.5, 0.01), 3, "fault_rate<10%", **more).policies
+    assert (broken.capacity, broken.alike, broken.binding) == (None, True, None)
+    assert broken.sentence.startswith(f"{same}fault_rate<10% is broken, with 1")
+    (other,) = ask(monkeypatch, SyntheticHost(1.5, 0.01), 3, "fault_rate<10%").policies
+    assert not other.alike
+    assert other.binding is not None
+
+
+def test_a_check_where_nothing_is_reclaimed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    (policy,) = ask(monkeypatch, SyntheticHost(9.0, 0.0), 3, "fault_rate<10%").policies
+    assert "fault_rate<10% is met, with 0%: no page was reclaimed there, as the hosts have room" in policy.sentence
+
+
+def test_one_load_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    met, broken = (
+        ask(monkeypatch, SyntheticHost(border, 0.0), 3, "fault_rate<10%", low=1.2, high=1.2).policies[0]
+        for border in (1.5, 1.1)
+    )
+    assert (met.interval, broken.interval) == ((1.2, None), (None, 1.2))
+    assert not met.alike
+    assert met.sentence.startswith("every SLO is met at overcommit 1.2, the only load that was tried. ")
+    assert broken.sentence.startswith("out of reach: at overcommit 1.2 fault_rate<10% is broken")
+
+
+def test_a_budget_that_is_too_small_for_the_pilot_is_said_before_guests_are_placed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("coldfleet.cluster.answers.study_capacity._placeable", None)
+    with pytest.raises(UserError, match="budget 24: the pilot takes 25 runs: give more"):
+        ask(monkeypatch, SyntheticHost(1.5, 0.0), 3, "fault_rate<10%", budget=24)
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(0, "hour 0.0 (day 1, 00:00)"), (38, "hour 38.0 (day 2, 14:00)"), (38.29, "hour 38.3 (day 2, 14:17)")],
+)
+def test_hours_are_said_by_the_clock_too(hours: float, text: str) -> None:
+    assert hour_text(round(hours * HOUR)) == text
 
 
 def test_where_all_hosts_but_one_may_fail_one_host_fewer_leaves_none() -> None:
@@ -248,7 +371,9 @@ def test_whole_hosts_are_counted_hour_by_hour_whatever_their_numbers(
         }
         spec = cell.spec.model_copy(update={"fleet": cell.spec.fleet.model_copy(update={"outage": tables})})
         run = replace(sized.runs[0], cell=replace(cell, spec=spec))
-        return replace(sized, spare=failures)._fewest(run, requests, [HostResources(8192, 32)]).hosts
+        found = replace(sized, spare=failures)._fewest(run, requests, [HostResources(8192, 32)])
+        assert found.uncut <= found.hosts, "also with those that are out of service"
+        return found.hosts
 
     assert answer(lambda host: host, failures) == answer(numbers.__getitem__, failures) == max(needed)
     assert answer(lambda host: host, failures + 1) == max(needed[hour] + (hour >= peak) for hour in range(25))
@@ -299,7 +424,8 @@ def test_hosts_are_the_fewest_on_which_nobody_is_refused(
         fewest = next(hosts for hosts in range(2, 100) if not refused(hosts))
         assert fewest <= found.hosts <= fewest + failures + 1
         assert failures or found.hosts == fewest
-        assert found.hosts >= math.ceil(max(found.alone))
+        assert found.hosts >= math.ceil(found.uncut - 1e-9) >= math.ceil(max(found.alone))
+        assert found.tightest.failed <= failures
 
 
 def test_outages_ask_for_hosts_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,8 +460,8 @@ def test_a_real_answer_is_confirmed_at_the_answer_and_broken_one_step_above(monk
     asked: list[tuple[FleetOverTime, DramAccount, PeakHosts]] = []
     needed = FleetOverTime.hosts_needed
 
-    def noted(self: FleetOverTime, account: DramAccount, most_guests: float = 0.0) -> Any:
-        count = needed(self, account, most_guests)
+    def noted(self: FleetOverTime, account: DramAccount, most_guests: float = 0.0, by_use: bool = False) -> Any:
+        count = needed(self, account, most_guests, by_use)
         assert isinstance(count, PeakHosts)
         asked.append((self, account, count))
         return count

@@ -202,7 +202,7 @@ def test_placement_ends_the_loads_that_can_be_asked_for() -> None:
 def sized(statuses: dict[int, SloStatus], fits_up_to: int) -> Any:
     """An answer whose check fails above a level."""
 
-    def size(_: str, level: int) -> Any:
+    def size(_: str, level: int, by_use: bool) -> Any:
         passed = level <= fits_up_to
         count = HostCount(hosts=10 - level, spare=0, without=10, binding="memory")
         return account(plan(), 0.5), count, lambda: HostCheck(passed, 1000, 5, 4, 0 if passed else 2)
@@ -251,8 +251,8 @@ def policy(name: str, hosts: int | None, share: float = 0.3) -> PolicyCapacity:
         ([("a", 1000, 0.3), ("b", 500, 0.4)], "Take b: it needs 500 hosts, where a, the next, needs 1,000"),
         ([("a", 770, 0.3), ("b", 715, 0.31)], "Hosts are a tie within one guest a host between a and b, which need "
          "715 to 770 hosts; nor is one sure to save the most DRAM"),
-        ([("a", 770, 0.3), ("b", 770, 0.33), ("c", None, 0.0)], "Hosts are a tie within one guest a host between "
-         "a and b, which need 770 hosts; b saves the most DRAM of them"),
+        ([("a", 770, 0.3), ("b", 770, 0.33), ("c", None, 0.0)], "a and b need the same number of hosts, 770; "
+         "b saves the most DRAM of them"),
         ([("a", 1, 0.3)], "Take a: it needs 1 host"),
         ([("a", None, 0.0)], "No policy is sure to meet what was asked at any load that was tried"),
     ],
@@ -272,6 +272,40 @@ def test_an_answer_whose_run_fails_steps_down() -> None:
     assert "But at 2 a host of 4 guests ran out of memory: 2 of them killed, so the answer is 1.5." in lower.sentence
     none = sized({0: MEETS, 1: FAILS}, -1)
     assert (none.capacity, none.hosts, none.dram_saved_pages, none.dram_used_pages) == (None, None, 0, none.dram_pages)
+
+
+def test_hosts_for_what_is_promised_that_do_not_hold_are_answered_by_more() -> None:
+    def size(_: str, level: int, by_use: bool) -> Any:
+        count = HostCount(12 if by_use else 10, 0, 10, "memory", by_use=by_use)
+        return account(plan(), 0.5), count, lambda: HostCheck(by_use or passed, 1000, broken=not by_use and broken)
+
+    for passed, broken in ((False, False), (True, True), (True, False)):
+        found = _Sized("overcommit", [1.0, 1.5], 95.0).answer("p", Capacity(2, {0: MEETS, 1: MEETS}), None, size)
+        assert (found.capacity, found.hosts) == (1.5, 10 if passed and not broken else 12)
+        assert found.hosts_without_overcommit == 10
+        more = "12 hosts are enough, 2 more than for what guests are promised, which didn't hold in a run, as kernel"
+        assert (more in found.sentence) is (found.hosts == 12)
+
+
+def test_a_host_of_a_check_has_no_more_memory_than_the_study_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[HostSpec] = []
+
+    def check(hosts: Any, *_: Any) -> HostCheck:
+        ran.extend(host.spec for host in hosts)
+        return HostCheck(True, ran[-1].memory_pages)
+
+    monkeypatch.setattr("coldfleet.cluster.answers.sizing.check_hosts", check)
+    for used in (0.3, 0.99, 1.2):
+        study = classes(cpus=16)
+        fleet = FleetSize.of(study, None, 0.1)
+        for by_use in (False, True):
+            count = fleet.hosts_needed(account(study, used), by_use=by_use)
+            fleet.check(study.run(0), count, 0.0, [])
+            assert ran[-1].memory_pages <= 0.9 * 16 * PAGES
+            assert ran[-1].mode == "host"
+    unsized = FleetSize.of(plan(), None)
+    unsized.check(plan().run(0), unsized.hosts_needed(account(plan(), 1.2)), 0.0, [])
+    assert ran[-1].memory_pages > 16 * PAGES, "hosts of no size have what their guests need"
 
 
 def test_a_metric_that_falls_with_the_load_is_met_from_somewhere_on() -> None:
