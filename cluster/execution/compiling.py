@@ -37,7 +37,7 @@ def _watch(say: Callable[[str], None], ended: threading.Event, since: float) -> 
 
 def _cache() -> Path | None:
     """Where code of this version of the simulator is kept; None: the home can't be written to."""
-    import_module("coldfleet.hostsim.engine.jit")  # chooses it
+    import_module("coldfleet.hostsim.engine.code_cache")  # chooses it
     chosen = import_module("numba").config.CACHE_DIR
     return Path(chosen) if chosen else None
 

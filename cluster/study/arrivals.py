@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -67,7 +66,7 @@ def find_arrivals(name: str, folder: Path) -> StudyData:
         sha256 = sha256_of(path)
         found = read_guests(path, sha256)
     kind = "arrivals" if _is_parquet(path) else CSV
-    classes = tuple(sorted(pc.unique(found["class"]).to_pylist()))
+    classes = tuple(sorted(found["class"].unique().to_pylist()))
     return StudyData(sha256, kind, found.num_rows, 0, (), classes, where)
 
 
@@ -120,6 +119,8 @@ def _check_rows(path: Path, rows: int) -> None:
 
 def guests_outside(file: DataFile, until_ns: int) -> int:
     """How many guests of a table don't live in a run."""
+    import pyarrow.compute as pc  # takes longer to import than most studies to read
+
     table = read_guests(Path(file.path), file.sha256)
     late = pc.greater(table["start_s"], until_ns / SECOND_NS)
     early = pc.fill_null(pc.less_equal(table["end_s"], 0.0), False)
@@ -145,6 +146,8 @@ def write_guests(path: Path, guests: Sequence[tuple[str, float, float | None, in
 
 def _checked(table: pa.Table, path: Path) -> pa.Table:
     """The table with all columns in their types; raises :class:`UserError` if it isn't one of guests."""
+    import pyarrow.compute as pc
+
     for name in table.column_names:
         if ";" in name or "\t" in name:
             raise UserError(f"{path}: its columns are separated by semicolons or tabs: separate them by commas")
@@ -219,7 +222,7 @@ def _plain(value: str | float) -> str:
 def _part(memory_mib: pa.ChunkedArray) -> pa.ChunkedArray:
     """What of a guest's memory is no whole page table; NaN if it can't be its memory at all."""
     amounts = memory_mib.to_numpy(zero_copy_only=False).astype(float)
-    sound = np.isnan(amounts) & np.array(pc.is_null(memory_mib)) | (amounts >= 2) & (amounts < 1 << 22)
+    sound = np.isnan(amounts) & np.array(memory_mib.is_null()) | (amounts >= 2) & (amounts < 1 << 22)
     return pa.chunked_array([pa.array(np.where(sound, np.nan_to_num(amounts) % 2, 1.0))])
 
 

@@ -25,7 +25,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from coldfleet.hostsim.engine.building import Unit, build_all, build_missing, cache
-from coldfleet.hostsim.engine.jit import kept
+from coldfleet.hostsim.engine.code_cache import kept
 from coldfleet.hostsim.engine.machine_type import MACHINE, check
 from coldfleet.hostsim.engine.state import RECLAIM, Machine
 

@@ -1,108 +1,91 @@
 """How the hot loops are compiled, and the few instructions that they need.
 
-Compiled code is kept on disk in a folder named by a hash of the engine's whole source, because numba itself looks
-only at the file of the outermost function and would go on using what an edited callee has made wrong. In it nothing
-says where the sources are, so that it is good for every installation of them.
+numba compiles a function once for Python and once for compiled callers, each when somebody first needs it. What Python
+calls needs machine code, and a wrapper that takes Python's objects; what compiled code calls becomes a part of the
+caller and needs neither (hostsim.engine.code_cache).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numba import types
-from numba.core import caching as numba_caching
+from numba.core import registry as numba_registry
 from numba.extending import intrinsic as numba_intrinsic
 
 from coldfleet.hostsim.engine import machine_type  # noqa: F401 - tells numba what a Machine is
+from coldfleet.hostsim.engine.code_cache import PartCompiler, kept, kept_part
 from coldfleet.hostsim.engine.state import Machine, Record
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _njit: Any = numba.njit
+_registry: Any = numba_registry
 _intrinsic: Any = numba_intrinsic
-_config: Any = numba.config
-_caching: Any = numba_caching
-_ROOT = Path(__file__).parents[2]
-_SOURCES = ("hostsim", "policies")
-
-
-def _use_cache_of_this_source() -> Path | None:
-    """Points numba's cache to ~/.cache/coldfleet/HASH, unless the user chose a place or there is none to write to."""
-    if _config.CACHE_DIR:
-        return None
-    digest = hashlib.sha256()
-    for file in sorted(file for source in _SOURCES for file in (_ROOT / source).rglob("*.py")):
-        digest.update(file.read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coldfleet" / digest.hexdigest()[:16]
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    if not os.access(cache, os.W_OK):
-        return None
-    _config.CACHE_DIR = str(cache)
-    _caching.CacheImpl._locator_classes.insert(0, Locator)
-    return cache
-
-
-class Locator(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
-    """Where numba keeps a function of ours: in a folder named by its package. The hash of the sources is above it."""
-
-    @classmethod
-    def from_function(cls, function: Any, file: str) -> Locator | None:
-        """None: it is somebody else's."""
-        return cls(function, file) if Path(file).is_relative_to(_ROOT) else None
-
-    @classmethod
-    def get_suitable_cache_subpath(cls, file: str) -> str:
-        """The name of the folder."""
-        return "_".join(Path(file).relative_to(_ROOT).parent.parts)
-
-    def ensure_cache_path(self) -> None:
-        """Makes the folder."""
-        os.makedirs(self.get_cache_path(), exist_ok=True)
-
-    def get_source_stamp(self) -> str:
-        """Nothing more."""
-        return ""
-
-
-OWN_CACHE = _use_cache_of_this_source()
-"""Where compiled code is kept under that hash; None: somewhere else, or nowhere."""
-
-
-class _Cache(_caching.FunctionCache):  # type: ignore[misc]
-    """numba's own, which would load all that it knows of NumPy and SciPy before it looks: a fifth of a warm start."""
-
-    def load_overload(self, signature: Any, context: Any) -> Any:
-        """What was compiled for a signature, or None: then numba loads that, to compile."""
-        return self._load_overload(signature, context)
-
-
-def kept(dispatcher: Any) -> Any:
-    """Has what is compiled of a function kept on disk."""
-    dispatcher._cache = _Cache(dispatcher.py_func)
-    return dispatcher
-
+_types: Any = types
 
 # The callers in Python own the arrays, so compiled code counts no references (_nrt; it can't allocate either):
 # counting them costs more than the work of the small functions.
+_OPTIONS = {"nopython": True, "boundscheck": None, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+
+
+class _PartDispatcher(_registry.CPUDispatcher):  # type: ignore[misc]
+    """Compiles a function for compiled callers."""
+
+    def add_overload(self, result: Any) -> None:
+        """There is nothing that Python could call."""
+        self.overloads[tuple(result.signature.args)] = result
+
+
+class _Part:
+    """A function as compiled callers take it in. numba knows it from the first of them on: most are never compiled."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self.py_func, self._options = function, options
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """What numba compiles."""
+        options = {**_OPTIONS, "no_cpython_wrapper": True, **self._options}
+        return kept_part(_PartDispatcher(self.py_func, targetoptions=options, pipeline_class=PartCompiler))
+
+    @property
+    def _numba_type_(self) -> Any:
+        return _types.Dispatcher(self.dispatcher)
+
+
+class _Compiled(_registry.CPUDispatcher):  # type: ignore[misc]
+    """A function as Python calls it; compiled callers get its part instead."""
+
+    @cached_property
+    def _part(self) -> Any:
+        return _Part(self.py_func).dispatcher
+
+    @property
+    def is_compiling(self) -> Any:
+        """Whether its part is: compiled code that calls it asks."""
+        return self._part.is_compiling
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """How compiled code calls it with such arguments."""
+        return self._part.get_call_template(args, kws)
+
+    def get_overload(self, args: Any) -> Any:
+        """What it calls."""
+        return self._part.get_overload(args)
 
 
 def compiled(function: _F) -> _F:
     """Compiles a function once for all policies, kernels and sizes, and keeps the result on disk."""
-    return cast(_F, kept(_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)(function)))
+    return cast(_F, kept(_Compiled(function, targetoptions=_OPTIONS)))
 
 
 def inlined(function: _F) -> _F:
     """For the small functions of the hot paths: compiled callers take them in whole. Not to be called from Python."""
-    options = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast(_F, kept(_njit(error_model="numpy", _nrt=False, **options)(function)))
+    return cast(_F, _Part(function, forceinline=True))
 
 
 def spliced(function: _F) -> _F:

@@ -20,7 +20,7 @@ import llvmlite
 import numba
 from numba.core import registry as numba_registry
 
-from coldfleet.hostsim.engine.jit import OWN_CACHE
+from coldfleet.hostsim.engine.code_cache import OWN_CACHE, PART
 
 _registry: Any = numba_registry
 _FILE = re.compile(r"\w+/[\w.-]+\.nb[ci]")
@@ -42,12 +42,13 @@ def made_for() -> tuple[str, ...]:
 
 
 def pack() -> CompiledCode | None:
-    """All that is compiled here; None if it is kept where the user wants it, or nowhere."""
+    """All machine code that is here; None if it is kept where the user wants it, or nowhere."""
     if OWN_CACHE is None:
         return None
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for file in sorted(OWN_CACHE.glob("*/*.nb[ci]")):  # .nbc before the .nbi that names it
+        files = (file for file in OWN_CACHE.glob("*/*.nb[ci]") if PART not in file.suffixes)
+        for file in sorted(files):  # .nbc before the .nbi that names it
             archive.writestr(str(file.relative_to(OWN_CACHE)), file.read_bytes())
     content = packed.getvalue()
     return CompiledCode(made_for(), hashlib.sha256(content).hexdigest(), content)

@@ -18,12 +18,17 @@ from coldfleet.hostsim.mm import faults, filemap
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 
 
+@apart(int64, uint32[::1], needed=lambda m: bool(m.mms["extras"].any()))
+def _access_with_extras(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
+    return extras.touch_with_extras(m, g, accesses, m.events[g].accesses)
+
+
 @apart(int64, uint32[::1])
 def _access(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     if m.mms[g].exited:
         return 0
     if m.mms[g].extras:
-        made = extras.touch_with_extras(m, g, accesses, m.events[g].accesses)
+        made = _access_with_extras(m, g, accesses)
     elif m.mms[g].notifiers:
         made = faults.touch_guest(m, g, accesses)
     else:

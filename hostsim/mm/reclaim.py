@@ -125,6 +125,11 @@ def _shrink_in_batches(m: Machine, g: int, reclaim: Record) -> None:
             break
 
 
+@apart(int64, RECLAIM_RECORD, needed=lambda m: not m.features[0]["lru_gen"])
+def _shrink_classic(m: Machine, g: int, reclaim: Record) -> None:
+    classic_reclaim.shrink_lruvec(m, g, reclaim)
+
+
 @apart(int64, RECLAIM_RECORD)
 def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
     """lru_gen_shrink_lruvec: one visit to a lruvec at one priority. Of a guest that was killed only files are left."""
@@ -132,7 +137,7 @@ def shrink_lruvec(m: Machine, g: int, reclaim: Record) -> None:
     if m.mms[g].exited and not m.events[g].cached_pages:
         return
     if not f.lru_gen:
-        classic_reclaim.shrink_lruvec(m, g, reclaim)
+        _shrink_classic(m, g, reclaim)
         return
     reclaim.swappiness = get_swappiness(m, g)
     drain(m, m.mms[g].cpu)

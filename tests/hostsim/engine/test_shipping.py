@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from coldfleet.hostsim.engine import shipping
+from coldfleet.hostsim.engine.code_cache import PART
 from coldfleet.hostsim.engine.shipping import CompiledCode, made_for, pack, unpack
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec
@@ -25,7 +26,7 @@ SMALL = HostSpec("6.12", (GuestSpec("g", 1024, 512, 512),), ticks=2)
 TAKE = """
 import pickle, sys
 from pathlib import Path
-from coldfleet.hostsim.engine.jit import OWN_CACHE
+from coldfleet.hostsim.engine.code_cache import OWN_CACHE
 from coldfleet.hostsim.engine.shipping import CompiledCode, unpack
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.policies import get_policy
@@ -59,6 +60,7 @@ def code(place: Place) -> CompiledCode:
     for name in ("aging.age-7.py311.1.nbc", "aging.age-7.py311.nbi"):
         (folder / name).write_text(name)
     (folder / "aging.age-7.py311.nbi.tmp.0123").write_text("half of it")
+    (folder / f"aging.age-7.py311{PART}.nbi").write_text("only who compiles needs it")
     made = pack()
     assert made is not None
     return made
