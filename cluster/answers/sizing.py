@@ -20,11 +20,12 @@ from coldfleet.cluster.answers.slo import NO_KILLS, Slo
 from coldfleet.cluster.stats.metrics import SUMMARY, Metric
 from coldfleet.cluster.stats.statistics import Interval, short, t_interval
 from coldfleet.cluster.study.fleet import FleetHost, build_fleet, build_hosts
-from coldfleet.cluster.study.placement import Amounts, Need, Packing, Room, most_at_once, pack
+from coldfleet.cluster.study.placement import Amounts, Need, Packing, Room, most_at_once, pack, uncut_hosts
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.engine.state import PTRS_PER_PTE, SHADOW_UPPER_LEVELS, UPPER_LEVELS
 from coldfleet.hostsim.memory.watermarks import kernel_watermarks
+from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec
 
 DENSITY = "fleet.guests_per_host"
@@ -129,8 +130,9 @@ class HostCount:
     ``hosts``: with ``spare`` ones; ``without``: the same without overcommit. ``binding``: what asks for them.
     ``by_use``: guests are packed by what they used, else by what they are promised, which is less.
     ``guests``: by kind, those of a host of which there are most; its memory is ``host_pages``. ``fleets``: how many
-    like the one that was run. ``all_guests``: of the fleet. ``alone``: hosts that each of placement.RESOURCES would ask
-    for if guests could be cut in pieces; ``uncut_without``: hosts that would then do without overcommit.
+    like the one that was run. ``all_guests``: of the fleet. ``asked``: what they all need of placement.RESOURCES;
+    ``rooms``: the hosts that have it, in the order in which they are taken, and those that would come next.
+    ``uncut_without``: hosts that would do without overcommit if guests could be cut in pieces.
     """
 
     hosts: int
@@ -141,7 +143,8 @@ class HostCount:
     host_pages: float = 0.0
     fleets: float = 1.0
     all_guests: int = 1
-    alone: Amounts = (0.0, 0.0, 0.0)
+    asked: Amounts = (0.0, 0.0, 0.0)
+    rooms: tuple[Room, ...] = (Room((math.inf, math.inf, math.inf), 1),)
     uncut_without: float = 0.0
     by_use: bool = True
 
@@ -150,8 +153,8 @@ class HostCount:
 
         Whole guests make whole numbers of them on each host, which hides small differences and enlarges others.
         """
-        pages, *others = self.alone
-        return min(max(pages * times, *others), self.uncut_without) + self.spare
+        pages, vcpus, guests = self.asked
+        return min(max(uncut_hosts((pages * times, vcpus, guests), self.rooms)), self.uncut_without) + self.spare
 
     @property
     def guests_per_host(self) -> float:
@@ -194,7 +197,8 @@ class HostCount:
 class FleetSize:
     """The hosts that guests are packed on, and how many fleets like the study's there are.
 
-    ``rooms``: pages, vCPUs and guests of a host of each class. ``headroom``: share of the memory that is kept free.
+    ``rooms``: pages, vCPUs and guests of a host of each class, of whose memory ``hugetlb_pages`` are reserved beside
+    these. ``headroom``: share of the memory that is kept free.
     ``spare``: hosts that have no guests, in case others fail. ``guests``: in the study's fleet.
     ``watermark_scale_factor``: of the kernel, which keeps its high watermark free. ``given``: the study says how much
     memory hosts have. ``scale``: times the study's fleet.
@@ -206,6 +210,7 @@ class FleetSize:
     guests: Mapping[GuestSpec, int]
     watermark_scale_factor: int
     given: bool
+    hugetlb_pages: int = 0
     scale: float = 1.0
 
     @classmethod
@@ -217,13 +222,16 @@ class FleetSize:
         """
         spec, built = plan.cell(0).spec, build_hosts(plan.run(0))
         guests = Counter(kind_of(guest) for host in built for guest in host.guests)
-        per_cpu = spec.fleet.vcpus_per_cpu
+        per_cpu, hugetlb = spec.fleet.vcpus_per_cpu, spec.host.hugetlb
         pages = max(sum(map(memory_of, host.guests)) for host in built)
         rooms = tuple(
-            Room((each.memory or pages, each.cpus * per_cpu if each.cpus else math.inf, math.inf), each.count)
+            Room(
+                (each.memory - hugetlb if each.memory else pages, each.cpus * per_cpu or math.inf, math.inf), each.count
+            )
             for each in spec.host_classes.values()
         )
-        fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor, spec.memory_is_limited)
+        limited = spec.memory_is_limited
+        fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor, limited, hugetlb)
         if hosts is None:
             return fleet
         many = {kind: count * _MANY for kind, count in guests.items()}
@@ -242,7 +250,8 @@ class FleetSize:
         """Hosts for the guests of an account, and for as many as in the study if a host has ``most_guests`` at a time.
 
         Never more than without overcommit, unless ``by_use``: guests need room for all that they used. That is more
-        than they are promised where kernel memory and what the kernel keeps free are more than reclaim saved.
+        than they are promised where kernel memory and what the kernel keeps free are more than reclaim saved. If a
+        guest then is larger than a host, it is without overcommit whatever ``by_use`` says.
         """
         scale = self.scale
         if most_guests < math.inf:
@@ -250,8 +259,12 @@ class FleetSize:
         guests = self._scaled(account.guests, scale)
         plain = self._without_overcommit(guests)
         needs = [Need((account.means[kind] * account.spread, kind.vcpus, 1.0), count) for kind, count in guests.items()]
-        packed = pack(needs, [self._usable(room, most_guests) for room in self.rooms])
-        by_use = by_use or packed.hosts <= plain.hosts
+        try:
+            packed = pack(needs, [self._usable(room, most_guests) for room in self.rooms])
+        except UserError:
+            packed, by_use = plain, False
+        else:
+            by_use = by_use or packed.hosts <= plain.hosts
         chosen = packed if by_use else plain
         load = max(chosen.loads)
         on_it = {kind: n for kind, n in zip(guests, load.guests, strict=True) if n}
@@ -265,7 +278,8 @@ class FleetSize:
             pages,
             scale,
             sum(guests.values()),
-            packed.alone,
+            packed.asked,
+            packed.rooms,
             math.inf if by_use and packed.hosts > plain.hosts else max(plain.alone),
             by_use,
         )
@@ -281,6 +295,7 @@ class FleetSize:
 
     def _checked(self, number: int, host: FleetHost, pages: float, by_use: bool) -> CheckedHost:
         """A host with so much memory: less headroom, and less what KVM has for nothing, which are its page tables.
+        What is reserved for hugetlbfs comes on top.
 
         Where the study doesn't say how much hosts have, those with what their guests are promised have kernel memory
         and what kswapd keeps free on top of that.
@@ -295,7 +310,7 @@ class FleetSize:
         else:
             own = most(lambda guest: _tables(guest) + guest.kernel_pages + guest.own_pages)
             memory = round(pages) + own + 2 * self._high_watermark(pages)
-        spec = replace(host.spec, memory_pages=max(memory, 1), parent_pages=0, epochs=1)
+        spec = replace(host.spec, memory_pages=max(memory, 1) + self.hugetlb_pages, parent_pages=0, epochs=1)
         return CheckedHost(number, spec, host.policy)
 
     def _without_overcommit(self, guests: Mapping[GuestSpec, int]) -> Packing:
@@ -309,7 +324,7 @@ class FleetSize:
         return Room((max(usable, 1.0), vcpus, most_guests), room.count)
 
     def _high_watermark(self, pages: float) -> int:
-        return kernel_watermarks(round(pages), self.watermark_scale_factor).high
+        return kernel_watermarks(round(pages) + self.hugetlb_pages, self.watermark_scale_factor).high
 
     @staticmethod
     def _scaled(guests: Mapping[GuestSpec, int], scale: float) -> dict[GuestSpec, int]:

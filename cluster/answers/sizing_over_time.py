@@ -25,17 +25,27 @@ from coldfleet.cluster.study.fleet import build_placed, requested_guests
 from coldfleet.cluster.study.fleet_tables import MAX_HOSTS, Fleet
 from coldfleet.cluster.study.lives import PlacedHost, hosted_lives, hosts_of, outages_of, rank_of
 from coldfleet.cluster.study.model import CellSpec
-from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, HostResources, Request, most_at_once, whole
+from coldfleet.cluster.study.placement import (
+    REFUSALS,
+    RESOURCES,
+    Amounts,
+    HostResources,
+    NoRoomError,
+    Request,
+    Room,
+    most_at_once,
+    uncut_hosts,
+    whole,
+)
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
-from coldfleet.cluster.study.timeline import HostOutage, Life, place_in_time
+from coldfleet.cluster.study.timeline import REFUSED, HostOutage, Life, place_in_time
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import GuestSpec
 from coldfleet.hostsim.spec.units import MEMORY
 
 REPLICATES = 5  # whose guests are placed
 _ROUNDING = 1e-9  # of a host
-_BEFORE_ALL_NS = -(10**18)
 _LOST = 0.05  # of the hosts: fragmentation that takes more is what binds
 
 
@@ -114,26 +124,32 @@ class _Moment(NamedTuple):
     out: int = 0
     failed: int = 0
 
-    def alone(self, largest: HostResources) -> tuple[float, float]:
-        """Hosts that memory, and vCPUs, would ask for if guests could be cut in pieces."""
-        return self.pages / largest.memory_pages, self.vcpus / largest.vcpus
+    @property
+    def asked(self) -> Amounts:
+        """Of placement.RESOURCES."""
+        return self.pages, self.vcpus, 0.0
 
-    def hosts(self, largest: HostResources) -> float:
+    def hosts(self, rooms: Sequence[Room]) -> float:
         """Hosts that would then do, with those that are out or have failed; none if there are no guests."""
-        return max(self.alone(largest)) + self.out + self.failed if self.vcpus else 0.0
+        return max(uncut_hosts(self.asked, rooms)) + self.out + self.failed if self.vcpus else 0.0
 
 
 class _Fewest(NamedTuple):
     """The fewest hosts that were found to do, what they would be if guests could be cut, and what one less fails of."""
 
     hosts: int
+    least: int  # on which this replicate alone does
     tightest: _Moment
     busiest: _Moment
-    alone: tuple[float, float]  # at the tightest moment
+    rooms: tuple[Room, ...]  # in service at the tightest moment, and those that would come next
     peak_ns: int
     lives: list[Life]
-    less: _Try  # with one host fewer
+    less: _Try  # with one host fewer, if this replicate is why there are so many
     because: str  # "vCPUs": they alone ask for as many; "failures" or "outages": without them one host fewer would do
+
+    @property
+    def alone(self) -> Amounts:
+        return uncut_hosts(self.tightest.asked, self.rooms)
 
     @property
     def uncut(self) -> float:
@@ -141,9 +157,10 @@ class _Fewest(NamedTuple):
 
 
 class _Try(NamedTuple):
-    """Who lives where on so many hosts, and whether that is so because the fullest of them fail at the peak."""
+    """Who lives where on so many hosts, with which outages, and whether the fullest of them fail at the peak."""
 
     lives: list[Life]
+    outages: Sequence[HostOutage] = ()
     failing: bool = False
 
     @property
@@ -164,7 +181,7 @@ class FleetOverTime(FleetSize):
         if not plan.cell(0).spec.memory_is_limited:
             raise UserError("hosts that have as much memory as is needed are never too few: set fleet.host.NAME.memory")
         size = FleetSize.of(plan, None, headroom, failures)
-        fleet = cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, True)
+        fleet = cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, True, size.hugetlb_pages)
         return fleet.at(plan.cell(0))
 
     def at(self, cell: Cell) -> FleetOverTime:
@@ -175,27 +192,32 @@ class FleetOverTime(FleetSize):
     @property
     def hosts(self) -> int:
         """Hosts that would do without overcommit."""
-        return max(each.hosts for each in self._without)
+        return self._without[0].hosts
 
     def hosts_needed(self, account: DramAccount, most_guests: float = math.inf, by_use: bool = False) -> HostCount:
         """Hosts for all guests, each with the memory that its kind used; never more than without overcommit, unless
         ``by_use``."""
         usable = [self._usable(room, math.inf).amounts for room in self.rooms for _ in range(room.count)]
         rooms = [HostResources(pages, vcpus) for pages, vcpus, _ in usable]
-        used = []
-        for run, asked in zip(self.runs, self.asked, strict=True):
-            needs = [
+        needs = [
+            [
                 replace(
                     each, memory_pages=math.ceil(account.means.get(kind_of(guest), memory_of(guest)) * account.spread)
                 )
                 for each, guest in asked
             ]
-            used.append(self._fewest(run, needs, rooms))
+            for asked in self.asked
+        ]
         plain = self._without
-        without = max(each.hosts for each in plain)
-        fits = max(each.hosts for each in used) <= without
-        found = used if fits or by_use else plain
-        hardest = max(range(len(found)), key=lambda number: found[number].hosts)
+        without = plain[0].hosts
+        try:
+            used = self._enough(needs, rooms)
+        except UserError:
+            used, by_use = plain, False
+        else:
+            by_use = by_use or used[0].hosts <= without
+        found = used if by_use else plain
+        hardest = max(range(len(found)), key=lambda number: found[number].less.refused is not None)
         most, run = found[hardest], self.runs[hardest]
         requests = [request for request, _ in self.asked[hardest]]
         guests = [guest for _, guest in self.asked[hardest]]
@@ -214,11 +236,12 @@ class FleetOverTime(FleetSize):
             self.rooms[0].amounts[0],
             1.0,
             len(there),
-            (*most.alone, 0.0),
-            plain[hardest].uncut - most.tightest.out - most.tightest.failed if fits or not by_use else math.inf,
-            fits or by_use,
-            least=min(each.hosts for each in found),
-            peak_ns=max(most.peak_ns, spec.tick_ns),
+            most.tightest.asked,
+            most.rooms,
+            plain[hardest].uncut - most.tightest.out - most.tightest.failed if most.hosts <= without else math.inf,
+            by_use,
+            least=min(each.least for each in found),
+            peak_ns=most.peak_ns,
             moment=_moment(most, requests, spec),
             failures=self.spare,
             tightest=most.tightest,
@@ -254,10 +277,25 @@ class FleetOverTime(FleetSize):
             for room in self.rooms
             for _ in range(room.count)
         ]
-        asked = ([request for request, _ in each] for each in self.asked)
-        return [self._fewest(run, requests, rooms) for run, requests in zip(self.runs, asked, strict=True)]
+        return self._enough([[request for request, _ in each] for each in self.asked], rooms)
 
-    def _fewest(self, run: Run, requests: Sequence[Request], rooms: Sequence[HostResources]) -> _Fewest:
+    def _enough(self, asked: Sequence[Sequence[Request]], rooms: Sequence[HostResources]) -> list[_Fewest]:
+        """As many hosts for each replicate, on which the guests of every replicate get a place.
+
+        A rule that does with so many hosts may not do with one more. So all are placed on those of the hardest.
+        """
+        found = [self._fewest(run, requests, rooms) for run, requests in zip(self.runs, asked, strict=True)]
+        while len({each.hosts for each in found}) > 1:
+            most = max(each.hosts for each in found)
+            for number, each in enumerate(found):
+                if each.hosts < most:
+                    more = self._fewest(self.runs[number], asked[number], rooms, at_least=most)
+                    found[number] = more._replace(least=each.least)
+        return found
+
+    def _fewest(
+        self, run: Run, requests: Sequence[Request], rooms: Sequence[HostResources], at_least: int = 1
+    ) -> _Fewest:
         """The fewest hosts on which all of them get a place, also if the fullest ones fail at the peak hour."""
         spec = run.cell.spec
         until_ns = spec.ticks * spec.tick_ns
@@ -266,20 +304,22 @@ class FleetOverTime(FleetSize):
         )
         peak_ns = int(peak)
         failure_ns = min(peak_ns + 1, until_ns)
-        largest = HostResources(max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms))
+        largest = Room((max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms), math.inf), 1)
+        classes = _in_classes(rooms)
         kinds = [whole([room.memory_pages, room.vcpus]) for room in set(rooms)]
         for request in requests:
             if not any(request.memory_pages <= pages and request.vcpus <= vcpus for pages, vcpus in kinds):
+                size = f"{MEMORY.format(request.memory_pages)}, {counted(request.vcpus, 'vCPU')}"
                 raise UserError(
-                    f"no number of hosts is enough: {request.name}-{request.number} "
-                    f"({MEMORY.format(request.memory_pages)}, {counted(request.vcpus, 'vCPU')}) is larger than a host"
+                    f"no number of hosts is enough: {request.name}-{request.number} ({size}) is too large for a host: "
+                    "make hosts larger, or keep less of them free"
                 )
         rule = spec.fleet.placement, partial(rank_of, "place", run.cell.seed, run.replicate)
 
         def placed(
             many: int, outages: Sequence[HostOutage], on: Sequence[HostResources], who: Sequence[Request]
         ) -> _Try:
-            return _Try(_placed(list(islice(cycle(on), many)), who, rule, outages, until_ns))
+            return _Try(_placed(list(islice(cycle(on), many)), who, rule, outages, until_ns), outages)
 
         def attempt(many: int, on: Sequence[HostResources] = rooms, who: Sequence[Request] = requests) -> _Try:
             outages = _outages(spec.fleet, many)
@@ -288,7 +328,7 @@ class FleetOverTime(FleetSize):
                 return found
             there = [life for life in found.lives if _lives_at(life, peak_ns)]
             held = _held(there, [request.memory_pages for request in who])
-            out = {host for each in outages if _is_out(each, failure_ns) for host in range(each.first, each.end)}
+            out = _closed_at(outages, failure_ns)
             failed = sorted(range(many), key=lambda host: (host in out, -held[host]))[: self.spare]
             failures = [HostOutage(host, host + 1, failure_ns, failure_ns, 0) for host in failed]
             all_outages = [*failures, *_outages(spec.fleet, many, failures)]
@@ -299,28 +339,44 @@ class FleetOverTime(FleetSize):
         def fits(many: int) -> bool:
             return many > self.spare and tried(many).refused is None  # else all of them might fail
 
-        moments = list(_moments(requests, outages_of(spec.fleet), self.spare, failure_ns, until_ns))
-        tightest = max(moments, key=lambda moment: moment.hosts(largest))
-        busiest = max(moments, key=lambda moment: moment._replace(pages=0).hosts(largest))
-        low, step = max(math.ceil(tightest.hosts(largest) - _ROUNDING), 1, self.spare + 1) - 1, 1
-        while not fits(low + step):
-            low, step = low + step, 2 * step
-            if low > MAX_HOSTS:
-                raise UserError("no number of hosts is enough: a guest is larger than a host: make hosts larger")
-        high = low + step
+        studied = outages_of(spec.fleet)
+        moments = list(_moments(requests, studied, self.spare, failure_ns, until_ns))
+        tightest = max(moments, key=lambda moment: moment.hosts(classes))
+        busiest = max(moments, key=lambda moment: moment._replace(pages=0).hosts(classes))
+        times = [failure_ns, *(each.at_ns for each in studied if each.at_ns <= until_ns)]
+        closed = max(len(_closed_at(studied, time)) + self.spare * (time >= failure_ns) for time in times)
+        bound = max(math.ceil(tightest.hosts([largest]) - _ROUNDING), closed)  # on fewer, fewer would be out
+        low, step = max(bound, at_least, self.spare + 1) - 1, 1
+        while (high := min(low + step, MAX_HOSTS)) > low and not fits(high):
+            low, step = high, 2 * step
+        if high <= low:
+            spare = f", {self.spare:,} spare ones included: ask for fewer of those" if self.spare else ""
+            raise UserError(f"more than {MAX_HOSTS:,} hosts would be needed{spare or ': make hosts larger'}")
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if fits(middle) else (middle, high)
-        less = tried(high - 1) if high - 1 > self.spare else _Try([], failing=self.spare > 0)
+        less = tried(high - 1) if high > max(self.spare + 1, at_least) else _Try([], failing=self.spare > 0)
         because = "failures" if less.failing else ""
         if less.refused:
             if not because and spec.fleet.outage and not placed(high - 1, (), rooms, requests).refused:
                 because = "outages"
             by_vcpus = [HostResources(room.vcpus, room.vcpus) for room in rooms]
             without_memory = [replace(each, memory_pages=each.vcpus) for each in requests]
-            if largest.vcpus < math.inf and (vcpus := attempt(high - 1, by_vcpus, without_memory)).refused:
+            if largest.amounts[1] < math.inf and (vcpus := attempt(high - 1, by_vcpus, without_memory)).refused:
                 less, because = vcpus, "vCPUs"
-        return _Fewest(high, tightest, busiest, tightest.alone(largest), peak_ns, tried(high).lives, less, because)
+        elif not because and high == closed > 1:
+            because = "outages"
+        found = tried(high)
+        out = _out_at(found.outages, tightest.time_ns)
+        in_service = (room for host, room in enumerate(islice(cycle(rooms), high)) if host not in out)
+        return _Fewest(
+            high, high, tightest, busiest, (*_in_classes(in_service), *classes), peak_ns, found.lives, less, because
+        )
+
+
+def _in_classes(rooms: Iterable[HostResources]) -> tuple[Room, ...]:
+    """Hosts in their order, those that follow on one like them together with it."""
+    return tuple(Room((each.memory_pages, each.vcpus, math.inf), len(list(some))) for each, some in groupby(rooms))
 
 
 def _moments(
@@ -338,8 +394,7 @@ def _moments(
         for _, more_pages, more_vcpus in some:
             pages, vcpus = pages + more_pages, vcpus + more_vcpus
         if time in changes:
-            now = (each for each in outages if _is_out(replace(each, at_ns=each.empty_ns), time))
-            out = len({host for each in now for host in range(each.first, each.end)})
+            out = len(_out_at(outages, time))
         yield _Moment(time, pages, vcpus, out, failures * (time >= failure_ns))
 
 
@@ -350,11 +405,12 @@ def _placed(
     outages: Sequence[HostOutage],
     until_ns: int,
 ) -> list[Life]:
-    """Who lives where; guests that have to be there throughout may be refused here, as those that come."""
-    coming = [
-        request if request.start_ns is not None else replace(request, start_ns=_BEFORE_ALL_NS) for request in requests
-    ]
-    return place_in_time(hosts, coming, *rule, outages, until_ns)
+    """Who lives where, as a study places them; of guests that have to be there, the first that fits nowhere."""
+    try:
+        return place_in_time(hosts, requests, *rule, outages, until_ns)
+    except NoRoomError as error:
+        standing = [number for number, request in enumerate(requests) if request.start_ns is None]
+        return [Life(standing[error.number], 0, REFUSED, None, None, "refused", error.why)]
 
 
 def _outages(fleet: Fleet, hosts: int, failures: Sequence[HostOutage] = ()) -> list[HostOutage]:
@@ -386,6 +442,16 @@ def _outages(fleet: Fleet, hosts: int, failures: Sequence[HostOutage] = ()) -> l
 
 def _is_out(outage: HostOutage, time_ns: int) -> bool:
     return outage.at_ns <= time_ns and not 0 < outage.back_ns <= time_ns
+
+
+def _closed_at(outages: Iterable[HostOutage], time_ns: int) -> set[int]:
+    """Hosts that take no guests then."""
+    return {host for each in outages if _is_out(each, time_ns) for host in range(each.first, each.end)}
+
+
+def _out_at(outages: Iterable[HostOutage], time_ns: int) -> set[int]:
+    """Hosts that have no guests then, as they are out of service."""
+    return _closed_at((replace(each, at_ns=each.empty_ns) for each in outages), time_ns)
 
 
 def _held(lives: Iterable[Life], pages: Sequence[int]) -> Counter[int]:

@@ -47,6 +47,7 @@ _GRADES = 60  # of a range, if nothing else is said
 _MOST_LOADS = 10_000
 _SHOWN = 5  # replicates from which is told what binds
 _ONE_GUEST = 1 + 1e-9
+_SIZES = ("fleet.", "guest.", "host.")  # loads under which there may be other guests, or other hosts
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,12 @@ class CapacityAnswer:
 
     ``study``, ``title``: the study's name and title. ``confidence``: of each answer, in percent. ``runs``: that it
     rests on. ``vary``: the load's key; ``loads``: the lowest and the highest that can be placed. ``slos``: as they
-    were given. ``fleet_hosts``: hosts that the fleet needs without overcommit, spare ones included. ``headroom``:
-    percent of a host's memory that is kept free; ``spare_hosts``. ``placement_binds``: why no higher load, or no lower
-    one, can be placed on the study's hosts; "": nothing does. ``policies``: those of the study, and evict-only to
-    compare with. ``best``: those that need the fewest hosts, and those that have at most one guest a host less;
-    ``recommendation``: which one to take, in words.
+    were given. ``fleet_hosts``: hosts that the study's fleet needs without overcommit, spare ones included;
+    ``fleet_load``: its own load, None where the load changes neither guests nor hosts. ``headroom``: percent of a
+    host's memory that is kept free; ``spare_hosts``.
+    ``placement_binds``: why no higher load, or no lower one, can be placed on the study's hosts; "": nothing does.
+    ``policies``: those of the study, and evict-only to compare with. ``best``: those that need the fewest hosts, and
+    those that have at most one guest a host less; ``recommendation``: which one to take, in words.
     """
 
     study: str
@@ -156,6 +158,7 @@ class CapacityAnswer:
     loads: tuple[float, float]
     slos: tuple[str, ...]
     fleet_hosts: float
+    fleet_load: float | None
     headroom: float
     spare_hosts: int
     placement_binds: str
@@ -235,9 +238,14 @@ def capacity(
         fleet: FleetSize = FleetOverTime.over_time(plan, headroom / 100, spare_hosts)
     else:
         fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
+    fleet_hosts = hosts + spare_hosts if hosts else fleet.hosts  # complains before anything runs
+    fleet_load = float(plan.values(path)[0]) if path.startswith(_SIZES) else None
     plan = with_values(with_values(plan, "policy", policies), path, loads)
     specs = [plan.cell(number).spec for number in range(plan.cell_count)]
     cells = {(spec.policy, spec.value(path)): number for number, spec in enumerate(specs)}
+    if fleet_load is not None:
+        for load in (loads[0], loads[-1]):
+            _ = fleet.at(plan.cell(cells[policies[0], load])).hosts  # complains, too
     columns: dict[str, set[str]] = {each.table: {"host"} for each in slos}
     for each in slos:
         columns[each.table].update(each.metric.needs, *(metric.needs for metric in SUMMARY))
@@ -313,7 +321,8 @@ def capacity(
         vary=path,
         loads=(loads[0], loads[-1]),
         slos=given,
-        fleet_hosts=hosts + spare_hosts if hosts else fleet.hosts,
+        fleet_hosts=fleet_hosts,
+        fleet_load=fleet_load,
         headroom=headroom,
         spare_hosts=spare_hosts,
         placement_binds=placement,

@@ -126,7 +126,9 @@ def _print(answer: CapacityAnswer) -> None:
     for each in answer.policies:
         more = ": --to tries more" if each.always_met and not each.alike and not answer.placement_binds else ""
         output.print_paragraph(f"{each.policy}: {each.sentence}{more}")
-    needs = f"without overcommit the fleet needs {answer.fleet_hosts:,} host{'' if answer.fleet_hosts == 1 else 's'}"
+    own = "" if answer.fleet_load is None else f", at its own {answer.vary} {answer.fleet_load:g},"
+    hosts = f"{answer.fleet_hosts:,} host{'' if answer.fleet_hosts == 1 else 's'}"
+    needs = f"without overcommit the study's fleet{own} needs {hosts}"
     spare = f", {answer.spare_hosts:,} of --spare-hosts included" if answer.spare_hosts else ""
     grades = f"borders with {answer.confidence:g} % confidence (--step grades them more finely)"
     output.print_paragraph(f"{grades}; {needs}{spare}")

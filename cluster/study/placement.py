@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,14 @@ def whole(amounts: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.floor(np.array(amounts, np.float64) * (1 + _ROUNDING))
 
 
+class NoRoomError(UserError):
+    """A guest that has to be there fits nowhere: that of the request ``number``; ``why``: one of REFUSALS."""
+
+    def __init__(self, text: str, number: int, why: str) -> None:
+        super().__init__(text)
+        self.number, self.why = number, why
+
+
 class Hosts:
     """What the hosts of a fleet have left, and which of those that have room gets a guest.
 
@@ -105,7 +114,7 @@ class Hosts:
     def close(self, first: int, end: int, outages: int) -> None:
         """These hosts have so many outages more, or fewer."""
         self._outages[first:end] += outages
-        self.closed = self._outages > 0
+        self.closed[first:end] = self._outages[first:end] > 0
 
     def take(self, request: Request, host: int) -> None:
         """Takes a guest from its host."""
@@ -135,13 +144,14 @@ REFUSALS = {
 def place(hosts: Hosts, requests: Sequence[Request]) -> list[int]:
     """Puts guests that all have to be there on hosts, one by one, and returns the host of each.
 
-    Raises :class:`UserError` with the reasons if one fits nowhere.
+    Raises :class:`NoRoomError` with the reasons if one fits nowhere.
     """
     places = []
     for placed, request in enumerate(requests):
         places.append(hosts.put(request))
         if places[-1] < 0:
-            raise UserError(_why_not(request, hosts.pages, hosts.vcpus, placed, len(requests)))
+            text = _why_not(request, hosts.pages, hosts.vcpus, placed, len(requests))
+            raise NoRoomError(text, placed, hosts.why_not(request))
     return places
 
 
@@ -211,6 +221,28 @@ class Room:
     count: int
 
 
+def uncut_hosts(asked: Amounts, rooms: Sequence[Room]) -> Amounts:
+    """Hosts that each of RESOURCES would ask for if guests could be cut in pieces and nothing else counted.
+
+    ``asked``: of all guests together. Hosts are taken in the order of ``rooms``, again and again, the last one in part.
+    """
+    memory, vcpus, guests = (
+        _taken(amount, [(room.amounts[kind], room.count) for room in rooms]) for kind, amount in enumerate(asked)
+    )
+    return memory, vcpus, guests
+
+
+def _taken(amount: float, hosts: Sequence[tuple[float, int]]) -> float:
+    """How many hosts, each so much and so many of them, have an amount."""
+    rounds, left = divmod(amount, sum(size * count for size, count in hosts))
+    taken = rounds * sum(count for _, count in hosts)
+    for size, count in hosts:
+        if left < size * count:
+            return taken + left / size
+        taken, left = taken + count, left - size * count
+    return taken
+
+
 class Load(NamedTuple):
     """Hosts with the same guests: how many, of which room, and the guests of each need that are on one."""
 
@@ -223,11 +255,17 @@ class Load(NamedTuple):
 class Packing:
     """Guests on as few hosts as were found to do.
 
-    ``alone``: hosts that each of RESOURCES would ask for if guests could be cut in pieces and nothing else counted.
+    ``asked``: by all guests. ``rooms``: the hosts that have guests, and then those that would come next.
     """
 
     loads: tuple[Load, ...]
-    alone: Amounts
+    asked: Amounts
+    rooms: tuple[Room, ...]
+
+    @cached_property
+    def alone(self) -> Amounts:
+        """Hosts that each of RESOURCES would ask for if guests could be cut in pieces and nothing else counted."""
+        return uncut_hosts(self.asked, self.rooms)
 
     @property
     def hosts(self) -> int:
@@ -260,14 +298,12 @@ def pack(needs: Sequence[Need], rooms: Sequence[Room]) -> Packing:
                 f"no host has room for a guest that needs {MEMORY.format(math.ceil(need.amounts[0]))} and "
                 f"{need.amounts[1]:g} vCPUs: make hosts larger, or keep less of them free"
             )
-    alone = [0.0] * len(RESOURCES)
-    for kind in range(len(RESOURCES)):
-        mean = sum(room.amounts[kind] * room.count for room in rooms) / sum(room.count for room in rooms)
-        alone[kind] = sum(need.amounts[kind] * need.count for need in needs) / mean
+    memory, vcpus, guests = (sum(need.amounts[kind] * need.count for need in needs) for kind in range(len(RESOURCES)))
     rules = [_largest_by(weights) for weights in ((1, 0, 0), (0, 1, 0), (1, 1, 0))]
     found = [_fill(needs, rooms, sizes, rule) for rule in (*rules, _dot)]
     best = min(found, key=lambda loads: sum(load.hosts for load in loads))
-    return Packing(tuple(best), (alone[0], alone[1], alone[2]))
+    used = [Room(rooms[load.room].amounts, load.hosts) for load in best]
+    return Packing(tuple(best), (memory, vcpus, guests), (*used, *rooms))
 
 
 _Rule = Callable[[Sequence[float], Sequence[float]], float]

@@ -72,7 +72,8 @@ def place_in_time(
     """Every life of every guest up to the end of the run, in the order in which they begin, and every refusal.
 
     Guests without a start come first, in their order, and all have to fit. Those that began before the run arrive as it
-    starts, in the order of their starts. Raises :class:`UserError` if one of the former fits nowhere.
+    starts, in the order of their starts. Raises :class:`NoRoomError` if one of the former fits nowhere, with its number
+    among them.
     """
     return _Timeline(hosts, requests, rule, rank, outages, until_ns).lives
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Vm:
-    """A guest: from when to when it wants to live (None: on and on), s."""
+    """A guest: from when to when it wants to live, s; None: from before everything, or on and on."""
 
     name: str
     memory: int
     vcpus: int
-    start: float
+    start: float | None
     end: float | None
     priority: int = 0
     order: int = 0
@@ -51,8 +51,11 @@ class Fleet:
 
     def run(self, until: float) -> Told:
         comes: dict[float, list[Vm]] = {}
-        for vm in sorted(self.vms, key=lambda vm: vm.start):
-            comes.setdefault(max(vm.start, 0.0), []).append(vm)
+        for vm in self.vms:
+            if vm.start is None:
+                self.try_to_place(vm, -1.0)
+        for start, vm in sorted(((vm.start, vm) for vm in self.vms if vm.start is not None), key=lambda each: each[0]):
+            comes.setdefault(max(start, 0.0), []).append(vm)
         moments = {*comes, *(vm.end for vm in self.vms if vm.end is not None), *(out.empty for out in self.outs)}
         for now in sorted(moment for moment in moments if 0 <= moment <= until):
             for vm in [vm for host in self.on for vm in host if vm.end == now]:

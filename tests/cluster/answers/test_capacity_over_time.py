@@ -422,10 +422,11 @@ def test_hosts_are_the_fewest_on_which_nobody_is_refused(
             return sum(bool(life.refused) for life in lives)
 
         fewest = next(hosts for hosts in range(2, 100) if not refused(hosts))
-        assert fewest <= found.hosts <= fewest + failures + 1
-        assert failures or found.hosts == fewest
-        assert found.hosts >= math.ceil(found.uncut - 1e-9) >= math.ceil(max(found.alone))
+        assert fewest <= found.least <= fewest + failures + 1
+        assert failures or found.least == fewest
+        assert found.least >= math.ceil(found.uncut - 1e-9) >= math.ceil(max(found.alone))
         assert found.tightest.failed <= failures
+        assert not refused(found.hosts), "on which the guests of every replicate have a place"
 
 
 def test_outages_ask_for_hosts_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
