@@ -11,7 +11,6 @@ from coldfleet.hostsim.clock.user_space import (
     AGE,
     NOT_BEGUN,
     NOTHING,
-    READ_STATS,
     STATS,
     UserSpace,
     next_step,
@@ -64,8 +63,7 @@ def run_aging_thread(w: World, level_ns: int) -> int:
                 return STEP
             if step == NOTHING:
                 break
-        if step != READ_STATS:
-            _charge(w, thread, w.u.line[w.u.waiting[0]], step, level_ns)
+        _charge(w, thread, w.u.line[w.u.waiting[0]], step, level_ns)
     return NONE_LEFT
 
 

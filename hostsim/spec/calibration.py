@@ -67,7 +67,7 @@ class Calibration:
 
 
 DEFAULT = Calibration()
-MAX_FIGURE = 1e15  # times stay within 64 bits of ns
+MAX_FIGURE = 1e12  # a thousand seconds: times stay within 64 bits of ns
 
 
 def parse_calibration(text: str) -> Calibration:

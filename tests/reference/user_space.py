@@ -21,6 +21,7 @@ class Piece(Enum):
     WALKED = auto()  # a part of an aging pass
     AGED = auto()  # the end of one
     RECLAIMED = auto()
+    READ = auto()  # statistics, before which a recorder drains the CPUs' batches
 
 
 Job = Iterator[Piece]
@@ -43,18 +44,21 @@ def user_space_reclaim(memory: Any, spec: Any, g: int, tick: int, pressure: Pres
     lives = memory.is_alive(g)
     if lives and spec.aging_every_ticks and tick and tick % spec.aging_every_ticks == 0:
         yield from _age(memory, spec, g, force_scan=False)
-    if spec.scenario:
-        memory.drain()
-    memory.flush_stats()
+    yield _read_stats(memory, spec)
     if spec.parent_pages:
         yield from _reclaim_parent(memory, spec)
     elif lives:
         yield from _reclaim(memory, spec, g, tick)
         if tick and tick % spec.period_ticks == 0:
             yield from _reclaim_cold(memory, spec, g, pressure)
+    yield _read_stats(memory, spec)
+
+
+def _read_stats(memory: Any, spec: Any) -> Piece:
     if spec.scenario:
         memory.drain()
     memory.flush_stats()
+    return Piece.READ
 
 
 def _age(memory: Any, spec: Any, g: int, *, force_scan: bool) -> Job:
