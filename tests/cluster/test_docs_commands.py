@@ -109,7 +109,7 @@ def test_command_on_a_study_runs(
             pytest.skip("a claim's checks need all of its cells: the tests of claims run it")
         cut(folder / words[1])
     limits = ["--budget", "200"] if words[0] in ("compare", "capacity", "map", "search") else []
-    serial = [] if words[0] == "run" else ["--executor", "serial"]
+    serial = [] if words[0] in ("run", "plan") else ["--executor", "serial"]
     said = coldfleet(*words, *serial, *limits)
     assert said.code == 0, said.err
     assert said.out
