@@ -57,7 +57,8 @@ def test_every_node_is_a_row_and_says_why_it_is_not_fit(cluster: Head, tmp_path:
     assert older["unfit"] == [OTHER_VERSION]
     assert apart["unfit"] == [f"what it writes to {shared}/results isn't there on this machine: share it between all"]
     assert (here["unfit"], here["writes"], apart["writes"], older["writes"]) == ([], True, False, None)
-    assert (apart["compiled"], older["compiled"]) == (False, None)
+    there = sorted(map(str, (tmp_path / "cache").rglob("*make_all*.nbi")))  # a worker of this Ray may have brought it
+    assert (apart["compiled"], older["compiled"]) == (bool(there), None), there
     for node in (here, older, apart):
         assert node["python"] == versions()["python"]
         assert (node["cpus"], node["token"]) == (1, True)
