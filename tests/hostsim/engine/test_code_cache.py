@@ -10,6 +10,8 @@ import pytest
 
 from coldfleet.hostsim.engine.jit import compiled, inlined
 
+pytestmark = pytest.mark.xdist_group("code_cache")  # numba's index of a file loses what two processes write at a time
+
 
 @inlined
 def half(number: int) -> int:
