@@ -49,6 +49,25 @@ _ROUNDING = 1e-9  # of a host
 _LOST = 0.05  # of the hosts: fragmentation that takes more is what binds
 
 
+class _Moment(NamedTuple):
+    """What guests ask for at a time, and how many hosts are out of service or have failed."""
+
+    time_ns: int = 0
+    pages: int = 0
+    vcpus: int = 0
+    out: int = 0
+    failed: int = 0
+
+    @property
+    def asked(self) -> Amounts:
+        """Of placement.RESOURCES."""
+        return self.pages, self.vcpus, 0.0
+
+    def hosts(self, rooms: Sequence[Room]) -> float:
+        """Hosts that would then do, with those that are out or have failed; none if there are no guests."""
+        return max(uncut_hosts(self.asked, rooms)) + self.out + self.failed if self.vcpus else 0.0
+
+
 @dataclass(frozen=True)
 class PeakHosts(HostCount):
     """Hosts that a fleet needs over time.
@@ -66,8 +85,8 @@ class PeakHosts(HostCount):
     peak_ns: int = 0
     moment: str = ""
     failures: int = 0
-    tightest: _Moment = field(default_factory=lambda: _Moment())
-    busiest: _Moment = field(default_factory=lambda: _Moment())
+    tightest: _Moment = field(default_factory=_Moment)
+    busiest: _Moment = field(default_factory=_Moment)
     vcpus: float = math.inf
     study_hosts: int = 0
     run: Run | None = None
@@ -113,25 +132,6 @@ class PeakHosts(HostCount):
         save = "save more" if self.saved > 0 else "save a host"
         asked = f"{self.busiest.vcpus:,} at {hour_text(self.busiest.time_ns)}, {self.vcpus:g} a host"
         return f" vCPUs decide: {asked}: no policy can {save}; raise fleet.vcpus_per_cpu."
-
-
-class _Moment(NamedTuple):
-    """What guests ask for at a time, and how many hosts are out of service or have failed."""
-
-    time_ns: int = 0
-    pages: int = 0
-    vcpus: int = 0
-    out: int = 0
-    failed: int = 0
-
-    @property
-    def asked(self) -> Amounts:
-        """Of placement.RESOURCES."""
-        return self.pages, self.vcpus, 0.0
-
-    def hosts(self, rooms: Sequence[Room]) -> float:
-        """Hosts that would then do, with those that are out or have failed; none if there are no guests."""
-        return max(uncut_hosts(self.asked, rooms)) + self.out + self.failed if self.vcpus else 0.0
 
 
 class _Fewest(NamedTuple):
