@@ -1,4 +1,4 @@
-"""The rooms of the project: which packages there are, and in which direction imports run between them."""
+"""The rooms of the project: which packages there are, in which direction imports run between them; groups of tests."""
 
 from __future__ import annotations
 
@@ -78,3 +78,11 @@ def test_ray_stays_in_a_few_files() -> None:
         return "import ray" in text or 'import_module("ray' in text
 
     assert {file.name for room in ROOMS for file in sources(room) if names_ray(file)} == RAY
+
+
+@pytest.mark.xdist_group("a group")
+def test_tests_that_share_something_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist forms groups by what it adds to the ids of tests; else each process would start a Ray of its own."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("tests run in one process, or --dist is not loadgroup")
+    assert request.node.nodeid.endswith("@a group")
