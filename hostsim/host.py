@@ -59,11 +59,14 @@ def simulate_host(
     ``make_memory``: what the host runs on; a :class:`HostMemory` that also watches what is done to it.
     ``audit``: checks the laws of hostsim.memory.audit after every tick, and those of hostsim.memory.result_laws at the
     end; raises LawBrokenError. The result is the same.
-    Raises UserError for an unknown kernel or mode, a host without guests, or min_ttl_ms without a clock or generations.
+    Raises UserError for an unknown kernel or mode, a host without guests, min_ttl_ms without a clock or generations,
+    or agings without generations.
     """
     kernel = replace(get_kernel(spec.kernel), lru_gen=spec.lru_gen)
     if spec.min_ttl_ms and not spec.lru_gen:
         raise UserError("min_ttl_ms protects generations, which the classic LRU doesn't have: leave it out")
+    if not spec.lru_gen and (spec.mode in ("debugfs", "age") or spec.aging_every_ticks):
+        raise UserError("the classic LRU has no generations to age: mode is not debugfs or age, aging_every_ticks is 0")
     if spec.min_ttl_ms and not spec.clock:
         raise UserError("min_ttl_ms is a time, and without a clock there is none")
     if spec.swappiness > MAX_SWAPPINESS and not kernel.swappiness_anon_only:

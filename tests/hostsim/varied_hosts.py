@@ -49,7 +49,7 @@ def _host(draws: random.Random, sizes_gib: tuple[int, ...]) -> HostSpec:
         unlimited = tuple(replace(guest, limit_pages=0) for guest in guests)
         return replace(spec, guests=unlimited, parent_pages=sum(guest.limit_pages for guest in guests))
     if mode in ("limit", "proactive") and draws.random() < 0.1:
-        return replace(spec, lru_gen=False)
+        return replace(spec, lru_gen=False, aging_every_ticks=0)
     return spec
 
 

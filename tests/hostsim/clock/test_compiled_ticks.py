@@ -86,7 +86,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
     if mode in ("limit", "proactive") and draw(st.integers(0, 4)) == 0:
         return replace(spec, parent_pages=int(pages * LIMITED))
     if mode in ("limit", "proactive") and draw(st.integers(0, 4)) == 0 and not spec.monitor:
-        return replace(spec, lru_gen=False)
+        return replace(spec, lru_gen=False, aging_every_ticks=0)
     return spec
 
 

@@ -23,12 +23,15 @@ from coldfleet.hostsim.engine.state import (
     WORKINGSET,
     Record,
 )
+from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.audit import check_memory
 from coldfleet.hostsim.memory.host_memory import HostMemory, Memslot, Watermarks
 from coldfleet.hostsim.mm.classic import PARENT
 from coldfleet.hostsim.mm.classic_reclaim import age_active_anon, prepare_pass, shrink_lruvec
 from coldfleet.hostsim.mm.kswapd import NOBODY
 from coldfleet.hostsim.replay.observe import page_states
+from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.host_spec import GuestSpec, HostSpec
 from coldfleet.policies import get_policy
 from tests.hostsim.classic_side_by_side import ClassicSideBySide
 from tests.hostsim.side_by_side import Operation, Shape, check_after_each, with_device
@@ -419,3 +422,11 @@ def test_kswapd_keeps_a_host_above_its_watermarks(timed: bool) -> None:
     assert sum(memory.events(guest)["kswapd_runs"] for guest in range(2)) > 0
     assert all(memory.events(guest)["pgsteal"] > 0 for guest in range(2))
     assert memory.machine.node[0]["free_pages"] >= (20 if timed else 40)
+
+
+@pytest.mark.parametrize("ages", [{"mode": "debugfs"}, {"mode": "age"}, {"aging_every_ticks": 3}])
+def test_nobody_ages_generations_that_are_not_there(ages: dict[str, Any]) -> None:
+    """An aging took the active and the inactive list for generations, and could go round in them for ever."""
+    spec = HostSpec("6.12", (GuestSpec("g", PAGES),), ticks=6, lru_gen=False, **ages)
+    with pytest.raises(UserError, match="the classic LRU has no generations to age"):
+        simulate_host(spec, get_policy("locked-6.12"), seed=1, replicate=0, host=0)
