@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# How long an example takes depends on the machine. CI judges a change by the same examples each time, as Hypothesis's own
-# profile for CI does; whoever runs the tests elsewhere looks for new ones.
+# How long an example takes depends on the machine. CI judges a change by the same examples each time, as with
+# Hypothesis's own profile for CI; whoever runs the tests elsewhere looks for new ones.
 settings.register_profile("no deadline", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("no deadline")
 
