@@ -44,8 +44,8 @@ class StudyData:
 
     ``kind``: "accesses" or "heat" of a trace, "arrivals", or "arrivals.csv" of a fleet. ``rows``: how many. ``pages``:
     distinct ones that are accessed; 0 of others. ``processes``: whose accesses there are, where the trace says that.
-    ``classes``: of the guests that arrive. ``where``: a path or URI at which it is found;
-    "": nowhere, and made-up data does.
+    ``classes``: of the guests that arrive. ``sha256`` "": its content is made up, for trials. ``where``: a path or URI
+    at which it is found, "" if nobody has said that yet; the same content is equal wherever it is.
     """
 
     sha256: str
@@ -61,6 +61,10 @@ class StudyData:
         """Its name in a results directory."""
         return f"data/{self.sha256}.{'csv' if self.kind == CSV else 'parquet'}"
 
+    def made_up(self) -> StudyData:
+        """Such data with made-up content, which no file has."""
+        return replace(self, sha256="", where="")
+
     def at(self, storage: str) -> StudyData:
         """The same in a results directory: a path or URI."""
         base, question, query = storage.partition("?") if "://" in storage else (storage, "", "")
@@ -68,8 +72,10 @@ class StudyData:
 
     def fetch(self) -> DataFile:
         """The file on this machine, its hash checked; raises :class:`UserError` if it is missing or changed."""
-        if not self.where:
+        if not self.sha256:
             return DataFile("", "")
+        if not self.where:
+            raise UserError(f"{self.stored_name}: it is not known where this file is")
         path = Path(self.where)
         if "://" in self.where:
             path = _cache() / f"{self.sha256}.parquet"

@@ -207,6 +207,7 @@ def check_sizes(plan: Plan) -> None:
                     raise UserError(f"{where} with {MEMORY.format(pages)}: {error}") from None
 
 
+@lru_cache(maxsize=4)  # every host of a run asks for it
 def _nested_of_classes(run: Run) -> set[tuple[str, int]]:
     """The (class, number) of guests that run a nested VM: of each class its share of all guests.
 
@@ -214,12 +215,6 @@ def _nested_of_classes(run: Run) -> set[tuple[str, int]]:
     evenly over the order in which they come as can be, of long and short lives alike: so its share at any time is
     nearly the same.
     """
-    return _nested_of(run, tuple(each.where for each in run.cell.data.values()))
-
-
-@lru_cache(maxsize=4)  # every host of a run asks for it
-def _nested_of(run: Run, where: tuple[str, ...]) -> set[tuple[str, int]]:
-    """``where``: of its files; a run on made-up guests equals one that has them."""
     seed, replicate, classes = run.cell.seed, run.replicate, run.cell.spec.fleet.guest
     asked: dict[str, list[Request]] = {name: [] for name in classes}
     for each in all_lives(run):

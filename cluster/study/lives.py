@@ -136,10 +136,9 @@ def _check_pages(hosts: Sequence[PlacedHost], sample: int) -> None:
 
 
 def _fleet_of(cell: Cell) -> tuple[object, ...]:
-    """All that decides who lives where, but seed and replicate; a plan without its files has made-up guests."""
+    """All that decides who lives where, but seed and replicate."""
     spec, fleet = cell.spec, cell.spec.fleet
-    table = (cell.data[fleet.arrivals].sha256, bool(cell.data[fleet.arrivals].where)) if fleet.arrivals else ()
-    time = (spec.ticks, spec.tick_ns, *table) if fleet.over_time else ()
+    time = (spec.ticks, spec.tick_ns, cell.data.get(fleet.arrivals)) if fleet.over_time else ()
     return spec.overcommit, spec.host.hugetlb, str(spec.host_classes), fleet.model_dump_json(), *time
 
 

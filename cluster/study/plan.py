@@ -219,7 +219,7 @@ class Plan:
 
     def without_files(self) -> Plan:
         """The plan for trials on made-up data."""
-        return replace(self, data={name: replace(each, where="") for name, each in self.data.items()})
+        return replace(self, data={name: each.made_up() for name, each in self.data.items()})
 
     @cached_property
     def _fixed(self) -> tuple[dict[str, Table], dict[str, Scalar]]:

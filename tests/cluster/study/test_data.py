@@ -265,6 +265,42 @@ memory = "4 MiB"
     assert done(plan, tmp_path / "r").table("guests").num_rows == 2
 
 
+ARRIVING = """\
+policy = "evict-only"
+overcommit = 1.5
+ticks = 4
+guest = { memory = "4 MiB", accesses_per_page = 1.0 }
+[fleet]
+tick = "1 h"
+arrivals = "guests.csv"
+guest.web = { vcpus = 2 }
+host.node = { count = 1, memory = "64 MiB" }
+"""
+
+
+@pytest.mark.parametrize("study", [TRACED, ARRIVING], ids=["trace", "guests"])
+def test_data_is_its_content_wherever_it_is(study: str, traced: Path) -> None:
+    (traced.parent / "guests.csv").write_text("class,start_s,end_s\nweb,1,\nweb,2,3600\n")
+    traced.write_text(study)
+    plan = read_study(traced)
+    found, made_up = plan.run(0), plan.without_files().run(0)
+    for moved in (plan.with_data_at("elsewhere"), Plan.thaw(json.loads(json.dumps(plan.frozen())))):
+        assert moved == plan
+        assert hash(moved.run(0)) == hash(found)
+        assert moved.run(0) == found
+    assert plan.without_files() != plan
+    assert made_up != found
+    assert made_up.cell.cell_id != found.cell.cell_id, "the same id, the same numbers"
+    assert hash(made_up) != hash(found)
+
+
+def test_data_that_nobody_has_found_yet_is_not_made_up(traced: Path) -> None:
+    (data,) = Plan.thaw(json.loads(json.dumps(read_study(traced).frozen()))).data.values()
+    with pytest.raises(UserError, match=f"{data.stored_name}: it is not known where this file is"):
+        data.fetch()
+    assert data.made_up().fetch() == DataFile("", "")
+
+
 def test_workers_ask_for_the_memory_of_their_traces(traced: Path, study_file: Path) -> None:
     assert worker_bytes(read_study(traced)) == worker_bytes(read_study(study_file)) + 20_000 * (4 + 24)
 

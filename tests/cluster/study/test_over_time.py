@@ -605,7 +605,6 @@ def test_who_is_nested_is_not_taken_from_a_plan_without_its_files(tmp_path: Path
     fleet = {**STUDY["fleet"], "arrivals": "guests.csv", "guest": {"web": {"memory": "4 MiB"}}}
     plan = read_study({**STUDY, "nested_ratio": 0.5, "fleet": fleet}, tmp_path)
     run, warm_up = plan.run(0), plan.without_files().run(0)
-    assert run == warm_up, "so that a cache by run would take the one for the other"
     build_hosts(warm_up)
     guests = [guest for host in build_hosts(run) for guest in host.guests]
     assert sum(guest.nested is not None for guest in guests) == len(guests) / 2 == 4
