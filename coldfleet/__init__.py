@@ -79,7 +79,8 @@ _HOMES = {
     "coldfleet.cluster.results.summary": "summary",
     "coldfleet.cluster.results.query": "run_query",
     "coldfleet.cluster.answers.study_comparison": "ComparedMetric ComparisonAnswer compare",
-    "coldfleet.cluster.answers.study_capacity": "Bottleneck CapacityAnswer PolicyCapacity capacity",
+    "coldfleet.cluster.answers.capacity_answer": "Bottleneck CapacityAnswer PolicyCapacity",
+    "coldfleet.cluster.answers.study_capacity": "capacity",
     "coldfleet.cluster.answers.study_map": "MapAnswer MapPoint MapRegion policy_map",
     "coldfleet.cluster.answers.study_search": "SearchAnswer SearchedSetting search",
     "coldfleet.cluster.validation.replays": "ReplayAnswer StepDifference replay",
@@ -100,7 +101,8 @@ _HOMES = {
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.study_capacity import Bottleneck, CapacityAnswer, PolicyCapacity, capacity
+    from coldfleet.cluster.answers.capacity_answer import Bottleneck, CapacityAnswer, PolicyCapacity
+    from coldfleet.cluster.answers.study_capacity import capacity
     from coldfleet.cluster.answers.study_comparison import ComparedMetric, ComparisonAnswer, compare
     from coldfleet.cluster.answers.study_map import MapAnswer, MapPoint, MapRegion, policy_map
     from coldfleet.cluster.answers.study_search import SearchAnswer, SearchedSetting, search

@@ -12,7 +12,7 @@ import typer
 from coldfleet.cluster.commands.execution import Address, At, ExecutorName, ExecutorOption, Runs, Workers
 
 if TYPE_CHECKING:
-    from coldfleet.cluster.answers.study_capacity import Bottleneck, CapacityAnswer, PolicyCapacity
+    from coldfleet.cluster.answers.capacity_answer import Bottleneck, CapacityAnswer, PolicyCapacity
 
 
 def capacity(

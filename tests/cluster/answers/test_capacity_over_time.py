@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import coldfleet
+from coldfleet.cluster.answers.capacity_answer import CapacityAnswer
+from coldfleet.cluster.answers.fewest_hosts import fewest_hosts, outages_on
+from coldfleet.cluster.answers.peak_hosts import PeakHosts, hour_text
 from coldfleet.cluster.answers.sizing import DramAccount, kind_of, memory_of
-from coldfleet.cluster.answers.sizing_over_time import FleetOverTime, PeakHosts, _outages, hour_text
+from coldfleet.cluster.answers.sizing_over_time import FleetOverTime
 from coldfleet.cluster.answers.slo import parse_slo
-from coldfleet.cluster.answers.study_capacity import CapacityAnswer
 from coldfleet.cluster.execution.work import simulate_run
 from coldfleet.cluster.study.fleet import requested_guests
 from coldfleet.cluster.study.fleet_tables import Outage
@@ -371,7 +373,7 @@ def test_whole_hosts_are_counted_hour_by_hour_whatever_their_numbers(
         }
         spec = cell.spec.model_copy(update={"fleet": cell.spec.fleet.model_copy(update={"outage": tables})})
         run = replace(sized.runs[0], cell=replace(cell, spec=spec))
-        found = replace(sized, spare=failures)._fewest(run, requests, [HostResources(8192, 32)])
+        found = fewest_hosts(run, requests, [HostResources(8192, 32)], failures)
         assert found.uncut <= found.hosts, "also with those that are out of service"
         return found.hosts
 
@@ -447,7 +449,7 @@ def test_as_many_hosts_are_out_on_fewer_hosts() -> None:
         for hour, wanted in ((0, 0), (1, 2), (3, 3), (6, 1)):
             out = {
                 host
-                for each in _outages(fleet, many)
+                for each in outages_on(fleet, many)
                 for host in range(each.first, each.end)
                 if each.at_ns <= hour * HOUR and (not each.back_ns or hour * HOUR < each.back_ns)
             }

@@ -12,8 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import coldfleet
+from coldfleet.cluster.answers.fewest_hosts import Fewest, enough_hosts, outages_on
+from coldfleet.cluster.answers.peak_hosts import PeakHosts
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize
-from coldfleet.cluster.answers.sizing_over_time import FleetOverTime, PeakHosts, _Fewest, _outages
+from coldfleet.cluster.answers.sizing_over_time import FleetOverTime
 from coldfleet.cluster.study.fleet_tables import Outage
 from coldfleet.cluster.study.lives import all_lives
 from coldfleet.cluster.study.model import merge
@@ -125,7 +127,7 @@ def test_every_replicate_has_a_place_for_all_its_guests_and_not_with_one_host_fe
     sized, cell = FleetOverTime.over_time(study), study.cell(0)
     fleet = cell.spec.fleet.model_copy(update={"outage": out, "placement": rule})
     cell = replace(cell, spec=cell.spec.model_copy(update={"fleet": fleet}))
-    sized = replace(sized, runs=tuple(replace(run, cell=cell) for run in sized.runs[: len(guests)]))
+    runs = [replace(run, cell=cell) for run in sized.runs[: len(guests)]]
 
     def request(number: int, pages: int, vcpus: int, start: int | None, hours: int | None, priority: int) -> Request:
         end_ns = None if hours is None else ((start or 0) + hours) * HOUR
@@ -155,16 +157,16 @@ def test_every_replicate_has_a_place_for_all_its_guests_and_not_with_one_host_fe
         ]
         outs = [
             Out(range(each.first, each.end), each.at_ns, each.empty_ns, each.back_ns or None)
-            for each in _outages(fleet, hosts)
+            for each in outages_on(fleet, hosts)
         ]
         there: list[tuple[float, float]] = [rooms[n % len(rooms)] for n in range(hosts)]
         return not PlainFleet(there, vms, outs, rule).run(12 * HOUR).refusals
 
     if any(not any(e.memory_pages <= p and e.vcpus <= v for p, v in rooms) for some in asked for e in some):
         with pytest.raises(UserError, match="is too large for a host"):
-            sized._enough(asked, [HostResources(*room) for room in rooms])
+            enough_hosts(runs, asked, [HostResources(*room) for room in rooms])
         return
-    found = sized._enough(asked, [HostResources(*room) for room in rooms])
+    found = enough_hosts(runs, asked, [HostResources(*room) for room in rooms])
     hosts = {each.hosts for each in found}
     assert len(hosts) == 1
     most = hosts.pop()
@@ -188,19 +190,17 @@ def test_as_many_hosts_are_needed_as_are_out_at_a_time_within_the_run() -> None:
 
 def test_a_replicate_that_does_with_fewer_hosts_only_has_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """One does with 2, 3, and 6 hosts and more, the other with 4 and more."""
-    study = read_study(STUDY)
-    sized = FleetOverTime.over_time(study)
-    sized = replace(sized, runs=sized.runs[:2])
+    runs = FleetOverTime.over_time(read_study(STUDY)).runs[:2]
     found: list[tuple[int, int]] = []
 
-    def fewest(run: Any, requests: Any, rooms: Any, at_least: int = 1) -> _Fewest:
+    def fewest(run: Any, requests: Any, rooms: Any, failures: int, at_least: int = 1) -> Fewest:
         does = {0: (2, 3, 6, 7), 1: (4, 5, 6, 7)}[run.replicate]
         found.append((run.replicate, at_least))
         hosts = next(many for many in does if many >= at_least)
-        return _Fewest(hosts, hosts, None, None, (), 0, [], None, "")  # type: ignore[arg-type]
+        return Fewest(hosts, hosts, None, None, (), 0, [], None, "")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(FleetOverTime, "_fewest", lambda self, *each, **more: fewest(*each, **more))
-    assert [(each.hosts, each.least) for each in sized._enough([[], []], [])] == [(6, 2), (6, 4)]
+    monkeypatch.setattr("coldfleet.cluster.answers.fewest_hosts.fewest_hosts", fewest)
+    assert [(each.hosts, each.least) for each in enough_hosts(runs, [[], []], [])] == [(6, 2), (6, 4)]
     assert found == [(0, 1), (1, 1), (0, 4), (1, 6)]
 
 

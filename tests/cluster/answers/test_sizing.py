@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfleet.cluster.answers.capacity import Capacity, SloStatus
+from coldfleet.cluster.answers.capacity_answer import PolicyCapacity, recommend
 from coldfleet.cluster.answers.host_check import HostCheck
+from coldfleet.cluster.answers.policy_answer import SizedLoads
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, Rows, binding, memory_of
 from coldfleet.cluster.answers.slo import NO_KILLS, parse_slo
-from coldfleet.cluster.answers.study_capacity import PolicyCapacity, _placeable, _recommendation, _Sized
+from coldfleet.cluster.answers.study_capacity import _placeable
 from coldfleet.cluster.stats.statistics import short
 from coldfleet.cluster.study.fleet import build_hosts
 from coldfleet.cluster.study.plan import Plan
@@ -220,7 +222,7 @@ def sized(statuses: dict[int, SloStatus], fits_up_to: int) -> Any:
     }
     causes = {name: 0 for metric in _needs() for name in metric}
     bound = binding([slo, NO_KILLS], [{"guests": [{**causes, **row}]}])
-    levels = _Sized("overcommit", [1.0, 1.5, 2.0, 2.5], 95.0)
+    levels = SizedLoads("overcommit", [1.0, 1.5, 2.0, 2.5], 95.0)
     return levels.answer("p", Capacity(4, statuses), bound, size)
 
 
@@ -258,7 +260,7 @@ def policy(name: str, hosts: int | None, share: float = 0.3) -> PolicyCapacity:
     ],
 )  # fmt: skip
 def test_one_sentence_says_which_policy_to_take(answers: list[tuple[str, int | None, float]], expected: str) -> None:
-    assert _recommendation([policy(*each) for each in answers]) == expected
+    assert recommend([policy(*each) for each in answers]) == expected
 
 
 MEETS, FAILS = SloStatus.MEETS, SloStatus.FAILS
@@ -280,7 +282,7 @@ def test_hosts_for_what_is_promised_that_do_not_hold_are_answered_by_more() -> N
         return account(plan(), 0.5), count, lambda: HostCheck(by_use or passed, 1000, broken=not by_use and broken)
 
     for passed, broken in ((False, False), (True, True), (True, False)):
-        found = _Sized("overcommit", [1.0, 1.5], 95.0).answer("p", Capacity(2, {0: MEETS, 1: MEETS}), None, size)
+        found = SizedLoads("overcommit", [1.0, 1.5], 95.0).answer("p", Capacity(2, {0: MEETS, 1: MEETS}), None, size)
         assert (found.capacity, found.hosts) == (1.5, 10 if passed and not broken else 12)
         assert found.hosts_without_overcommit == 10
         more = "12 hosts are enough, 2 more than for what guests are promised, which didn't hold in a run, as kernel"
