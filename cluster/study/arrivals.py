@@ -99,7 +99,11 @@ def read_guests(path: Path, sha256: str) -> pa.Table:
             with path.open("rb") as file:  # not by its name, by which Arrow would unpack it
                 if os.fstat(file.fileno()).st_size > MAX_CSV_BYTES:
                     raise UserError(f"{path}: a CSV of more than {MAX_CSV_BYTES >> 20} MiB: make a Parquet file of it")
-                table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=types))
+                table = csv.read_csv(
+                    file,
+                    csv.ReadOptions(use_threads=False),  # of several mistakes, the same one is always told
+                    convert_options=csv.ConvertOptions(column_types=types),
+                )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0]
         if found := _NO_NUMBER.search(said):
