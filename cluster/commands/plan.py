@@ -145,7 +145,7 @@ def _costs(found: Estimate, workers: int) -> list[str]:
     return [
         f"{cost} {unit}, from {counted(found.hosts, 'host')} of {counted(found.sampled, 'cell')} ({sure}); "
         f"the longest host takes {duration(found.longest_s)}",
-        f"{duration(found.wall_s(workers))}{spread} on {counted(workers, 'worker')}, each with a core to itself "
-        f"and {bytes_text(found.worker_bytes)} of memory",
+        f"{duration(found.wall_s(workers))}{spread} on {counted(workers, 'worker')}{', each' if workers > 1 else ''} "
+        f"with a core to itself and {bytes_text(found.worker_bytes)} of memory",
         f"{bytes_text(found.disk_bytes)} of disk for the results",
     ]

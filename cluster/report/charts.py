@@ -16,6 +16,7 @@ from coldfleet.cluster.report.epochs import Series
 from coldfleet.cluster.report.figures import LATENCY, PRESSURE, Axis, Figures
 from coldfleet.cluster.report.host import HostStory
 from coldfleet.cluster.report.panels import Scaled
+from coldfleet.cluster.stats.amounts import hour_text
 from coldfleet.cluster.stats.metrics import Metric
 
 _MOST_BARS = 9
@@ -187,8 +188,11 @@ def _over_time(figures: Figures, epochs: Sequence[Series]) -> Picture:
 
 
 def _by_hour(figures: Figures, fleet: Sequence[Series]) -> Picture:
-    shown = tuple(panels.series(each.rows, each.title, _policies(figures), "hour") for each in fleet)
-    how = "Means over the runs, with 95 % intervals from the replicates. No policy changes who lives where."
+    shown = tuple(panels.series(each.rows, each.title, _policies(figures), "hour of the run") for each in fleet)
+    how = (
+        "Means over the runs, with 95 % intervals from the replicates. No policy changes who lives where. "
+        f"Hour 1 of the run is {hour_text(1)}."
+    )
     return Picture("fleet", "The fleet, hour by hour", lessons.busiest_hours(fleet), how, shown)
 
 

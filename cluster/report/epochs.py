@@ -47,13 +47,13 @@ _HOURLY: dict[str, tuple[str, float, bool]] = {
 """What is drawn of the table "fleet": a column, a scale, and whether it is counted."""
 
 _PEAKS = {
-    "guests that live": "most guests live in hour {x}: {said}",
+    "guests that live": "most guests live on {when}: {said}",
     **{
-        f"guests refused in an hour: {why}": f"most find no place ({why}), with those that lost their host, in hour "
-        "{x}: {said}"
+        f"guests refused in an hour: {why}": f"most find no place ({why}), with those that lost their host, on "
+        "{when}: {said}"
         for why in REFUSALS
     },
-    "memory promised, of what may be (%)": "most memory is promised in hour {x}: {said} % of what may be",
+    "memory promised, of what may be (%)": "most memory is promised on {when}: {said} % of what may be",
 }
 """What is said of the hour in which a figure is the highest."""
 

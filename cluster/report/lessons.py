@@ -17,6 +17,7 @@ from coldfleet.cluster.report.best_policy import BestPolicy, best_policy, winner
 from coldfleet.cluster.report.epochs import Series
 from coldfleet.cluster.report.figures import Axis, Figures, Values
 from coldfleet.cluster.report.panels import Scaled
+from coldfleet.cluster.stats.amounts import hour_text
 from coldfleet.cluster.stats.metrics import Metric
 from coldfleet.cluster.stats.statistics import mean_interval, signed_percent
 from coldfleet.cluster.study.terminal import counted
@@ -86,7 +87,7 @@ def busiest_hours(fleet: Sequence[Series]) -> str:
     for each in fleet:
         if each.peak:
             top = _highest([row for row in each.rows if row["policy"] == each.rows[0]["policy"]])
-            told.append(each.peak.format(x=top["x"], said=top["said"]))
+            told.append(each.peak.format(when=hour_text(top["x"]), said=top["said"]))
     return f"{_begun('; '.join(told))}." if told else ""
 
 

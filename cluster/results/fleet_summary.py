@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from coldfleet.cluster.results.results import Results
+from coldfleet.cluster.stats.amounts import hour_text
 from coldfleet.cluster.study.lives import hosts_out, room_of
 from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import REFUSALS
@@ -88,7 +89,8 @@ class FleetSummary:
         refused, lost = sum(self.refused.values()), sum(self.lost.values())
         told = [f"{_many(self.placed)} of {_many(self.placed + refused)} got a place"]
         if self.refused:
-            told.append(f"{_many(refused)} were refused ({_reasons(self.refused)}), most in hour {self.refusals_hour}")
+            when = f", most on {hour_text(self.refusals_hour)}" if self.refusals_hour else ""
+            told.append(f"{_many(refused)} were refused ({_reasons(self.refused)}){when}")
         if self.moved or self.lost:
             found = f"{_many(self.moved)} of them found another" if lost else "found another"
             why = f" and {_many(lost)} did not ({_reasons(self.lost)})" if lost else ""

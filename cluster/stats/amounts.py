@@ -1,4 +1,4 @@
-"""Amounts as people read them: the unit is chosen by the size, so that no small one becomes 0.0 of a large unit."""
+"""Amounts and times as people read them: a unit is chosen by the size, so that no small amount becomes 0.0 of it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ def time_text(ns: float) -> str:
         if ns >= size:
             return f"{ns / size:.3g} {unit}"
     return f"{ns:.3g} ns"
+
+
+def moment_text(ns: int) -> str:
+    """When something is in a run, which starts at midnight before day 1: 38.29 h -> "day 2, 14:17"."""
+    day, minute = divmod(ns // _NS[2][1], 24 * 60)
+    return f"day {day + 1}, {minute // 60:02}:{minute % 60:02}"
+
+
+def hour_text(hour: int) -> str:
+    """An hour of a run, from 1: 38 -> "day 2, 13:00 to 14:00"."""
+    day, since = divmod(hour - 1, 24)
+    return f"day {day + 1}, {since:02}:00 to {since + 1:02}:00"
 
 
 def duration(seconds: float) -> str:

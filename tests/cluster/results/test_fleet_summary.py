@@ -107,16 +107,16 @@ def test_the_report_says_in_which_hour_most_guests_live_and_are_refused(
     for each in series:
         assert {row["policy"] for row in each.rows} == policies
     said = busiest_hours(series)
-    refused = r"most find no place \(memory\), with those that lost their host, in hour (\d+): (\S+)"
+    refused = r"most find no place \(memory\), with those that lost their host, on day (\d+), (\d+):00 to \d+:00: (\S+)"
     for what, pattern in (("refused_memory", refused),
-                          ("guests", r"Most guests live in hour (\d+): (\S+)")):  # fmt: skip
+                          ("guests", r"Most guests live on day (\d+), (\d+):00 to \d+:00: (\S+)")):  # fmt: skip
         by_hour = Counter[int]()
         for row in rows:
             by_hour[math.ceil(row["time_s"] / 3600)] += row[what] if row["policy"] == "evict-only" else 0
         found = re.search(pattern, said)
         assert found is not None
-        assert by_hour[int(found[1])] == max(by_hour.values())
-        assert float(found[2]) == pytest.approx(max(by_hour.values()) / runs, rel=0.01)
+        assert by_hour[24 * (int(found[1]) - 1) + int(found[2]) + 1] == max(by_hour.values())
+        assert float(found[3]) == pytest.approx(max(by_hour.values()) / runs, rel=0.01)
     assert not any(policy in said for policy in policies)
 
 

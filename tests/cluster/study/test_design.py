@@ -273,7 +273,9 @@ def test_plan_prints_an_estimate_in_the_unit_that_fits(seconds: float, expected:
     lines = _costs(Estimate(3, 6, Mean(seconds, 0.005), 0.01, disk_bytes=1536, worker_bytes=1), 1)
     assert lines[0].startswith(f"{expected}, from 6 hosts of 3 cells (95 % interval over these cells)")
     assert lines[0].endswith("the longest host takes 10 ms")
-    assert lines[1].endswith(" ±5 ms on 1 worker, each with a core to itself and 1 B of memory")
+    assert lines[1].endswith(" ±5 ms on 1 worker with a core to itself and 1 B of memory")
+    two = _costs(Estimate(3, 6, Mean(seconds, 0.005), 0.01, disk_bytes=1536, worker_bytes=1), 2)
+    assert two[1].endswith(" on 2 workers, each with a core to itself and 1 B of memory")
     assert lines[2] == "1.5 KiB of disk for the results"
 
 
