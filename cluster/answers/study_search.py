@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -27,7 +28,8 @@ from coldfleet.cluster.execution.trials import Place as Out
 from coldfleet.cluster.execution.trials import Trial, Trials, executor_for
 from coldfleet.cluster.results.metrics import find_metric
 from coldfleet.cluster.stats.statistics import short, t_interval
-from coldfleet.cluster.study.plan import Plan
+from coldfleet.cluster.study.lives import all_lives
+from coldfleet.cluster.study.plan import Plan, Run
 from coldfleet.cluster.study.reader import StudySource, read_study
 from coldfleet.cluster.study.terminal import counted, telling
 from coldfleet.cluster.study.values import Scalar
@@ -49,7 +51,8 @@ class SearchedSetting:
     "ties": it can't be told from the winner; "open": it isn't sure whether it meets the SLOs; "worse"; or
     "breaks": an SLO.
     ``mean``: of the metric over ``replicates``, with its ``interval`` (low, high). ``broken``: the SLO that it exceeds
-    most, "" if it breaks none.
+    most, "" if it breaks none. ``refused``: how often a guest of a run got no place, or no other one after it lost its
+    host, the mean over the replicates that all settings have; None: guests don't come and go.
     """
 
     setting: Mapping[str, Scalar]
@@ -58,6 +61,7 @@ class SearchedSetting:
     interval: tuple[float, float]
     replicates: int
     broken: str
+    refused: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,6 @@ def search(
     given = tuple(each.text for each in slos)
     slos.append(NO_KILLS)
     cells = range(plan.cell_count)
-    settings = [{path: plan.cell(number).spec.value(path) for path in plan.varied} for number in cells]
     first = next(looks(replicates))[1] * len(cells)
     if limits.runs is not None and limits.runs < first:
         raise UserError(f"budget {budget}: the first look takes {first} runs: give more")
@@ -163,18 +166,27 @@ def search(
 
     chances = len(cells) * len(list(looks(replicates)))  # the winner is chosen among all of them, after any look
 
-    def told(racer: Racer, setting: Mapping[str, Scalar]) -> SearchedSetting:
+    common = range(next(looks(replicates))[1])
+
+    def told(racer: Racer, number: int) -> SearchedSetting:
         assert racer.place is not None
         ends = sorted(sign * end for end in t_interval(racer.values, 100 - (100 - confidence) / chances))
         worst = max(zip(map(sum, zip(*racer.excesses, strict=True)), slos, strict=True), key=lambda each: each[0])
         broken = worst[1].text if racer.place is Place.BREAKS else ""
+        cell = plan.cell(number)
+        setting = {path: cell.spec.value(path) for path in plan.varied}
+        refused = (
+            statistics.fmean(_refused(Run(-1, cell, replicate)) for replicate in common)
+            if cell.spec.fleet.over_time
+            else None
+        )
         return SearchedSetting(
-            setting, str(racer.place), sign * racer.mean, (ends[0], ends[1]), len(racer.values), broken
+            setting, str(racer.place), sign * racer.mean, (ends[0], ends[1]), len(racer.values), broken, refused
         )
 
     places = {place: order for order, place in enumerate(Place)}
     order = sorted(cells, key=lambda number: (places[racers[number].place or Place.OPEN], racers[number].mean))
-    found = tuple(told(racers[number], settings[number]) for number in order)
+    found = tuple(told(racers[number], number) for number in order)
     return SearchAnswer(
         study=plan.name,
         title=plan.title,
@@ -189,6 +201,11 @@ def search(
         settings=found,
         sentence=_sentence(found, chosen.title, highest, confidence),
     )
+
+
+def _refused(run: Run) -> int:
+    """How often a guest of a run gets no place."""
+    return sum(bool(each.life.refused) for each in all_lives(run))
 
 
 def _values(text: str, plan: Plan) -> tuple[str, list[Scalar]]:
@@ -218,14 +235,24 @@ def _sentence(found: Sequence[SearchedSetting], title: str, highest: bool, confi
         if Place.OPEN in places:
             return f"no setting surely meets every SLO; of {places.count(Place.OPEN)} it is open"
         return "out of reach: every setting breaks an SLO"
-    who = ", ".join(f"{path} = {value}" for path, value in best.setting.items())
+    who = _who(best)
     ends = " to ".join(map(short, best.interval))
     figure = f"{'most' if highest else 'least'} {title}: {short(best.mean)}, {ends} ({confidence:g} % confidence)"
     ties = places.count(Place.TIES)
     text = f"{who} has the {figure}"
+    fewest = min(found, key=lambda each: each.refused or 0.0)
+    if (best.refused or 0.0) > (fewest.refused or 0.0):
+        text += (
+            f"; but {short(best.refused or 0.0)} times in a run a guest gets no place there, with {_who(fewest)} "
+            f"{short(fewest.refused or 0.0)} times: it has fewer guests to serve"
+        )
     if ties:
         text += f"; {counted(ties, 'other setting')} can't be told from it"
     if still := places.count(Place.OPEN):
         text += f"; {counted(still, 'setting')} may meet the SLOs or not"
     out = [f"{count} {what}" for what in (Place.WORSE, Place.BREAKS) if (count := places.count(what))]
     return text + (f"; dropped: {', '.join(out)}" if out else "")
+
+
+def _who(setting: SearchedSetting) -> str:
+    return ", ".join(f"{path} = {value}" for path, value in setting.setting.items())

@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import coldfleet
 from coldfleet.cluster.answers.race import FIRST_LOOK, Place, Racer, looks, race
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.summary import summarise
+from coldfleet.cluster.stats.statistics import short
+from coldfleet.cluster.study.lives import all_lives
+from coldfleet.cluster.study.model import merge
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.host_spec import HostSpec
+from tests.cluster.answers.test_capacity_over_time import STUDY, SyntheticHost
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
@@ -143,3 +148,22 @@ def test_a_mistake_is_one_line(study_file: Path, coldfleet: Command, words: tupl
     said = coldfleet("search", study_file, "--metric", "refaults", *words, *SERIAL)
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1), said.err
     assert why in said.err
+
+
+def test_a_winner_that_refuses_guests_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coldfleet.hostsim.host.simulate_host", SyntheticHost(9.0, 0.0))
+    study = merge(STUDY, {"fleet": {"guest": {"web": {"arrivals": {"per_hour": 3.0}}}}})
+    more = {"over": ["fleet.host.node.count=1,7"], "replicates": 3, "executor": "serial"}
+    few, many = (coldfleet.search(study, "dram_pages", highest=highest, **more) for highest in (False, True))  # type: ignore[arg-type]
+    for each in few.settings:
+        there = read_study(merge(study, {"replicates": 3, "fleet": {"host": {"node": {
+            "count": each.setting["fleet.host.node.count"]}}}}))  # fmt: skip
+        lives = [life for run in there.runs() for life in all_lives(run)]
+        assert each.refused == pytest.approx(sum(bool(each.life.refused) for each in lives) / 3)
+    assert [each.setting["fleet.host.node.count"] for each in few.settings] == [1, 7]
+    assert few.settings[0].refused
+    assert few.settings[1].refused == 0
+    often = f"; but {short(few.settings[0].refused)} times in a run a guest gets no place there, "
+    assert f"{often}with fleet.host.node.count = 7 0 times: it has fewer guests to serve" in few.sentence
+    assert many.settings[0].refused == 0
+    assert "gets no place" not in many.sentence
