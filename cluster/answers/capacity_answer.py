@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _ONE_GUEST = 1 + 1e-9
 
@@ -48,7 +48,8 @@ class PolicyCapacity:
     share of what is promised, 0..1, with ``dram_saved_share_interval``. ``hosts``: that the fleet then needs, spare
     ones included, None without a capacity; ``hosts_without_overcommit``; ``hosts_binding``: why not fewer:
     "memory", "vCPUs", "guests per host", "fragmentation", "one host". ``hosts_uncut``: hosts that would do if
-    guests could be cut in pieces, spare ones included, with ``hosts_uncut_interval``; ``guests_per_host``;
+    guests could be cut in pieces, spare ones included, with ``hosts_uncut_interval``; ``hosts_of_classes``: where there
+    are several classes of hosts, how many of each, spare ones that have no guests left out; ``guests_per_host``;
     ``hosts_of_one_guest``: hosts that one guest a host more or less is, about. ``checked``: whether a host of that
     size stayed within its memory in a run, None: it wasn't run; ``check_host_memory_pages``: what it had,
     ``check_free_pages``: the least that were free. Where guests come and go, ``hosts`` are enough at all times in
@@ -92,6 +93,7 @@ class PolicyCapacity:
     peak_hour: float | None = None
     binding_moment: str = ""
     alike: bool = False
+    hosts_of_classes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

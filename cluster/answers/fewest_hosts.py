@@ -15,6 +15,9 @@ from itertools import cycle, groupby, islice
 from operator import itemgetter
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from coldfleet.cluster.study.fleet_tables import MAX_HOSTS, Fleet
 from coldfleet.cluster.study.lives import outages_of, rank_of
 from coldfleet.cluster.study.placement import (
@@ -66,7 +69,7 @@ class Fewest(NamedTuple):
     peak_ns: int
     lives: list[Life]
     less: Try  # with one host fewer, if this replicate is why there are so many
-    because: str  # "vCPUs": they alone ask for as many; "failures" or "outages": without them one host fewer would do
+    because: str  # "vCPUs": fewer have too few; "failures" or "outages": without them one host fewer would do
 
     @property
     def alone(self) -> Amounts:
@@ -127,8 +130,8 @@ def fewest_hosts(
     if less.refused:
         if not because and spec.fleet.outage and not search.place(hosts - 1, ()).refused:
             because = "outages"
-        if largest.amounts[1] < math.inf and (vcpus := search.without_memory().attempt(hosts - 1)).refused:
-            less, because = vcpus, "vCPUs"
+        if search.lacks_vcpus(hosts - 1, moments):
+            less, because = search.without_memory().attempt(hosts - 1), "vCPUs"
     elif not because and hosts == closed > 1:
         because = "outages"
     found = search.tried(hosts)
@@ -212,6 +215,34 @@ class _Search:
             standing = [number for number, request in enumerate(self.requests) if request.start_ns is None]
             lives = [Life(standing[error.number], 0, REFUSED, None, None, "refused", error.why)]
         return Try(lives, outages)
+
+    def lacks_vcpus(self, hosts: int, moments: Sequence[Moment]) -> bool:
+        """Whether so many hosts have too few vCPUs at some moment, whoever lives on which of them, and so have fewer.
+
+        There are too few for all guests, or hosts have too few times k for the guests of k vCPUs and more. Of hosts
+        that are out of service, or have failed, those with the fewest vCPUs are taken. They fail at the peak of memory,
+        which may be as late as the last arrival.
+        """
+        have = np.sort(whole([room.vcpus for room in islice(cycle(self.rooms), hosts)]))
+        times, asked, out = (
+            np.array(each) for each in zip(*((m.time_ns, m.vcpus, m.out) for m in moments), strict=True)
+        )
+        starts = np.array([max(each.start_ns or 0, 0) for each in self.requests])
+        ends = np.array([math.inf if each.end_ns is None else each.end_ns for each in self.requests])
+        vcpus = np.array([each.vcpus for each in self.requests])
+        gone = np.minimum(out + self.failures * (times >= starts.max()), hosts)
+
+        def too_few(need: npt.NDArray[np.int64], of_host: npt.NDArray[np.float64]) -> bool:
+            all_but = np.append(np.cumsum(of_host[::-1])[::-1], 0.0)  # the first n hosts
+            return bool((need > all_but[gone]).any())
+
+        def alive(which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+            come, left = (np.searchsorted(np.sort(each[which]), times, "right") for each in (starts, ends))
+            return come - left
+
+        return too_few(asked, have) or any(
+            too_few(alive(vcpus >= size), np.floor(have / size)) for size in np.unique(vcpus)
+        )
 
     def without_memory(self) -> _Search:
         """The same for guests and hosts with as many pages as vCPUs, so that vCPUs alone decide."""

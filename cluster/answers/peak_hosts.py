@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from coldfleet.cluster.answers.fewest_hosts import ROUNDING, Fewest, Moment
 from coldfleet.cluster.answers.sizing import HostCount
+from coldfleet.cluster.stats.amounts import moment_text
 from coldfleet.cluster.stats.statistics import short
 from coldfleet.cluster.study.arrivals import HOUR_NS
 from coldfleet.cluster.study.lives import PlacedHost
 from coldfleet.cluster.study.model import CellSpec
-from coldfleet.cluster.study.placement import REFUSALS, RESOURCES, Request
+from coldfleet.cluster.study.placement import REFUSALS, Request
 from coldfleet.cluster.study.plan import Run
 from coldfleet.cluster.study.terminal import counted
 from coldfleet.hostsim.spec.units import MEMORY
@@ -30,9 +31,11 @@ class PeakHosts(HostCount):
     fullest host then, ``all_guests`` those of the fleet. ``tightest``: when most hosts would be needed if guests could
     be cut in pieces; those that are out of service or have failed then are ``spare``. ``busiest``: the same for vCPUs
     alone, of which the largest host has ``vcpus``. ``study_hosts``: that the study has. ``placed``: who lives where in
-    the hardest replicate, which is ``run``, the fullest host of the peak first.
+    the hardest replicate, which is ``run``, the fullest host of the peak first. ``last``: the class of the host
+    that one host fewer lacks.
     """
 
+    last: str = ""
     least: int = 0
     peak_ns: int = 0
     moment: str = ""
@@ -53,16 +56,20 @@ class PeakHosts(HostCount):
     def text(self) -> str:
         """It in words."""
         survive = f", of which {counted(self.failures, 'host')} may fail at the peak," if self.failures else ""
-        enough = f"{counted(self.hosts, 'host')}{survive} {'is' if self.hosts == 1 else 'are'} enough"
+        enough = f"{self.in_classes}{survive} {'is' if self.hosts == 1 else 'are'} enough"
         beside = [f"{self.tightest.out:,} out of service"] if self.tightest.out else []
         beside += [f"{self.tightest.failed:,} that failed"] if self.tightest.failed else []
         included = f", {' and '.join(beside)} included" if beside else ""
         uncut = f"{short(self.uncut())} if guests could be cut in pieces{included}"
         return (
             f"{enough}, {self._than_without}: {self._than_study} ({uncut}; {self.least:,} in the easiest replicate)."
-            f"{self._vcpus_decide} The peak of memory is at {hour_text(self.peak_ns)}; with one host fewer "
-            f"{self.moment}"
+            f"{self._vcpus_decide} The peak of memory is on {moment_text(self.peak_ns)}; with one host fewer"
+            f"{self._which} {self.moment}"
         )
+
+    @property
+    def _which(self) -> str:
+        return f", one of {self.last}," if self.classes else ""
 
     @property
     def _than_without(self) -> str:
@@ -82,7 +89,8 @@ class PeakHosts(HostCount):
         if self.binding != "vCPUs":
             return ""
         save = "save more" if self.saved > 0 else "save a host"
-        asked = f"{self.busiest.vcpus:,} at {hour_text(self.busiest.time_ns)}, {self.vcpus:g} a host"
+        most = "at most " if self.classes else ""
+        asked = f"{self.busiest.vcpus:,} on {moment_text(self.busiest.time_ns)}, {most}{self.vcpus:g} a host"
         return f" vCPUs decide: {asked}: no policy can {save}; raise fleet.vcpus_per_cpu."
 
 
@@ -94,10 +102,11 @@ def binding(found: Fewest) -> str:
         return found.because
     if found.hosts - math.ceil(found.uncut - ROUNDING) > _LOST * found.hosts:
         return "fragmentation"
-    return RESOURCES[found.alone[1] > found.alone[0]]
+    memory, vcpus, _ = found.alone
+    return "fragmentation" if vcpus > memory else "memory"  # or else vCPUs would be why
 
 
-def moment_text(found: Fewest, requests: Sequence[Request], spec: CellSpec) -> str:
+def what_fails(found: Fewest, requests: Sequence[Request], spec: CellSpec) -> str:
     """What goes wrong with one host fewer, and when."""
     refused = found.less.refused
     if refused is None:
@@ -110,10 +119,4 @@ def moment_text(found: Fewest, requests: Sequence[Request], spec: CellSpec) -> s
     why = REFUSALS[refused.refused]
     if found.because == "vCPUs":
         why = "no host had enough vCPUs left, however little memory guests take"
-    return f"{guest} gets no place at {hour_text(now)}{after}{during}: {why}"
-
-
-def hour_text(time_ns: int) -> str:
-    """When something is, since the start of the run and by the clock: "hour 38.0 (day 2, 14:00)"."""
-    day, minute = divmod(time_ns // (HOUR_NS // 60), 24 * 60)
-    return f"hour {time_ns / HOUR_NS:.1f} (day {day + 1}, {minute // 60:02}:{minute % 60:02})"
+    return f"{guest} gets no place on {moment_text(now)}{after}{during}: {why}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from coldfleet.cluster.answers.capacity import Capacity
 from coldfleet.cluster.answers.capacity_answer import Bottleneck, PolicyCapacity
 from coldfleet.cluster.answers.host_check import HostCheck
+from coldfleet.cluster.answers.limiting_guest import Binding
 from coldfleet.cluster.answers.peak_hosts import PeakHosts
-from coldfleet.cluster.answers.sizing import Binding, DramAccount, HostCount
+from coldfleet.cluster.answers.sizing import DramAccount, HostCount
 from coldfleet.cluster.stats.statistics import Interval
 
 Sizing = tuple[DramAccount, HostCount, Callable[[], HostCheck]]
@@ -74,6 +75,7 @@ class SizedLoads:
             binding_moment=peak.moment if peak else "",
             binding=None if bound is None or alike else _bottleneck(bound),
             alike=alike,
+            hosts_of_classes={} if best is None else count.classes,
             judged={f"{self.loads[level]:g}": str(each) for level, each in sorted(found.statuses.items())},
             sentence=text,
         )

@@ -1,4 +1,4 @@
-"""What the guests' memory really takes of DRAM, how many hosts they need, and which guest limits a capacity.
+"""What the guests' memory really takes of DRAM, and how many hosts they need.
 
 DRAM used is resident pages, zram's pool and kernel memory, the mean over the ticks of a run. Guests that do the same
 (of a class, nested or not) are a kind. What a host has to have for a guest is the mean of its kind over all of them and
@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from coldfleet.cluster.answers.host_check import CheckedHost, HostCheck, check_hosts
-from coldfleet.cluster.answers.slo import NO_KILLS, Slo
-from coldfleet.cluster.stats.metrics import SUMMARY, Metric
+from coldfleet.cluster.answers.slo import Slo
 from coldfleet.cluster.stats.statistics import Interval, short, t_interval
 from coldfleet.cluster.study.fleet import FleetHost, build_fleet, build_hosts
+from coldfleet.cluster.study.model import CellSpec
 from coldfleet.cluster.study.placement import Amounts, Need, Packing, Room, most_at_once, pack, uncut_hosts
 from coldfleet.cluster.study.plan import Cell, Plan, Run
 from coldfleet.cluster.study.terminal import counted
@@ -33,9 +33,8 @@ DRAM = ("resident_page_ticks", "pool_page_ticks", "kernel_page_ticks")
 _KERNEL = DRAM[-1:]
 _SPREAD = 95  # percent of hosts and replicates that use no more
 _MANY = 1000  # fleets, to see how many hosts one needs on average
+_TRIES = 20  # of fleets, for one that needs as many as asked
 _LOST = 0.05  # of the hosts: fragmentation that takes more is what binds
-_CAUSES = tuple(metric for metric in SUMMARY if metric.key in ("missed_young", "false_young"))
-_STANDS_OUT = 1.2  # times the median guest: less is not called a reason
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -132,7 +131,8 @@ class HostCount:
     ``guests``: by kind, those of a host of which there are most; its memory is ``host_pages``. ``fleets``: how many
     like the one that was run. ``all_guests``: of the fleet. ``asked``: what they all need of placement.RESOURCES;
     ``rooms``: the hosts that have it, in the order in which they are taken, and those that would come next.
-    ``uncut_without``: hosts that would do without overcommit if guests could be cut in pieces.
+    ``uncut_without``: hosts that would do without overcommit if guests could be cut in pieces. ``classes``: where there
+    are several, the hosts of each, without those that are kept without guests.
     """
 
     hosts: int
@@ -147,6 +147,7 @@ class HostCount:
     rooms: tuple[Room, ...] = (Room((math.inf, math.inf, math.inf), 1),)
     uncut_without: float = 0.0
     by_use: bool = True
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def uncut(self, times: float = 1.0) -> float:
         """Hosts that would do if guests could be cut in pieces, and used so many times the memory; spare ones included.
@@ -179,12 +180,19 @@ class HostCount:
         with_spare = f", {self.spare} spare included" if self.spare else ""
         one = f"{short(self.uncut())}{with_spare} if guests could be cut in pieces; {one}"
         if not self.saved:
-            return f"No host is saved, because of {self.binding} ({one})"
-        enough = f"{counted(self.hosts, 'host')}{spare} {'is' if self.hosts == 1 else 'are'} enough"
+            needed = f": {self.in_classes} are needed" if self.classes else ""
+            return f"No host is saved{needed}, because of {self.binding} ({one})"
+        enough = f"{self.in_classes}{spare} {'is' if self.hosts == 1 else 'are'} enough"
         if self.saved < 0:
             return f"{enough}, {self.more} ({one})"
         why = f"and not fewer because of {self.binding}"
         return f"{enough} for what needs {self.without:,} without overcommit, {why} ({one})"
+
+    @property
+    def in_classes(self) -> str:
+        """How many hosts, and of which classes: "12 hosts (2 big, 10 small)"."""
+        some = ", ".join(f"{count:,} {name}" for name, count in self.classes.items() if count)
+        return f"{counted(self.hosts, 'host')} ({some})" if some else counted(self.hosts, "host")
 
     @property
     def more(self) -> str:
@@ -201,7 +209,7 @@ class FleetSize:
     these. ``headroom``: share of the memory that is kept free.
     ``spare``: hosts that have no guests, in case others fail. ``guests``: in the study's fleet.
     ``watermark_scale_factor``: of the kernel, which keeps its high watermark free. ``given``: the study says how much
-    memory hosts have. ``scale``: times the study's fleet.
+    memory hosts have. ``scale``: times the study's fleet. ``classes``: the names of the classes of hosts.
     """
 
     rooms: tuple[Room, ...]
@@ -212,39 +220,51 @@ class FleetSize:
     given: bool
     hugetlb_pages: int = 0
     scale: float = 1.0
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan, hosts: int | None, headroom: float = 0.0, spare: int = 0) -> FleetSize:
-        """The study's fleet, or one like it that needs so many hosts without overcommit, spare ones apart.
+        """The study's fleet, or one like it that needs so many hosts without overcommit, spare ones apart, or as nearly
+        as many as whole guests allow.
 
         Hosts have the memory and the CPUs that the study gives them; else the memory that their guests are promised,
         and no limit of vCPUs.
         """
         spec, built = plan.cell(0).spec, build_hosts(plan.run(0))
         guests = Counter(kind_of(guest) for host in built for guest in host.guests)
-        per_cpu, hugetlb = spec.fleet.vcpus_per_cpu, spec.host.hugetlb
         pages = max(sum(map(memory_of, host.guests)) for host in built)
-        rooms = tuple(
-            Room(
-                (each.memory - hugetlb if each.memory else pages, each.cpus * per_cpu or math.inf, math.inf), each.count
-            )
-            for each in spec.host_classes.values()
-        )
+        rooms = _rooms(spec, [pages] * len(spec.host_classes))
         limited = spec.memory_is_limited
-        fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor, limited, hugetlb)
+        fleet = cls(rooms, headroom, spare, guests, spec.host.watermark_scale_factor, limited, spec.host.hugetlb)
+        fleet = replace(fleet, classes=tuple(spec.host_classes))
         if hosts is None:
             return fleet
         many = {kind: count * _MANY for kind, count in guests.items()}
-        return replace(fleet, scale=hosts * _MANY / fleet._without_overcommit(many).hosts)
+        about = hosts * _MANY / fleet._without_overcommit(many).hosts
+        return replace(fleet, scale=fleet._nearest_scale(hosts, about))
+
+    def _nearest_scale(self, hosts: int, about: float) -> float:
+        """At which the guests need so many hosts without overcommit, or as nearly so many as is found."""
+        low, high, found = 0.0, 2 * about, []
+        scale = about
+        for tried in range(_TRIES):
+            needed = self._without_overcommit(self._scaled(self.guests, scale)).hosts
+            found.append((abs(needed - hosts), tried, scale))
+            if needed == hosts:
+                break
+            low, high = (scale, high) if needed < hosts else (low, scale)
+            scale = (low + high) / 2
+        return min(found)[-1]
 
     @property
     def hosts(self) -> int:
         """Hosts that the guests need if each has all of its memory, spare ones included."""
         return self._without_overcommit(self._scaled(self.guests, self.scale)).hosts + self.spare
 
-    def at(self, cell: Cell) -> FleetSize:
-        """The same for another load: an account brings its guests with it."""
-        return self
+    def at(self, cell: Cell) -> Self:
+        """The same with the hosts that there are at the load of a cell; an account brings its guests with it."""
+        rooms = _rooms(cell.spec, [room.amounts[0] for room in self.rooms])
+        return replace(self, rooms=rooms, watermark_scale_factor=cell.spec.host.watermark_scale_factor)
 
     def hosts_needed(self, account: DramAccount, most_guests: float = math.inf, by_use: bool = False) -> HostCount:
         """Hosts for the guests of an account, and for as many as in the study if a host has ``most_guests`` at a time.
@@ -282,6 +302,7 @@ class FleetSize:
             packed.rooms,
             math.inf if by_use and packed.hosts > plain.hosts else max(plain.alone),
             by_use,
+            self._in_classes((self.classes[load.room], load.hosts) for load in chosen.loads),
         )
 
     def check(self, run: Run, count: HostCount, seconds: float, slos: Sequence[Slo]) -> HostCheck:
@@ -292,6 +313,13 @@ class FleetSize:
         spec = replace(like.spec, guests=guests, mode="host")
         host = self._checked(0, like._replace(spec=spec), count.host_pages, count.by_use)
         return check_hosts([host], 1, run.cell.seed, 0, seconds)
+
+    def _in_classes(self, hosts: Iterable[tuple[str, int]]) -> dict[str, int]:
+        """Of each class the hosts, given in any number of pieces, if there are several classes."""
+        counts = dict.fromkeys(self.classes, 0)
+        for name, count in hosts:
+            counts[name] += count
+        return counts if len(counts) > 1 else {}
 
     def _checked(self, number: int, host: FleetHost, pages: float, by_use: bool) -> CheckedHost:
         """A host with so much memory: less headroom, and less what KVM has for nothing, which are its page tables.
@@ -331,6 +359,18 @@ class FleetSize:
         return {kind: max(round(count * scale), 1) for kind, count in guests.items()}
 
 
+def _rooms(spec: CellSpec, pages: Sequence[float]) -> tuple[Room, ...]:
+    """Of each class of hosts; ``pages``: what those have of which the study doesn't say it."""
+    per_cpu, hugetlb = spec.fleet.vcpus_per_cpu, spec.host.hugetlb
+    return tuple(
+        Room(
+            (each.memory - hugetlb if each.memory else else_pages, each.cpus * per_cpu or math.inf, math.inf),
+            each.count,
+        )
+        for each, else_pages in zip(spec.host_classes.values(), pages, strict=True)
+    )
+
+
 def _tables(guest: GuestSpec) -> int:
     """Page tables of a guest, of one MMU."""
     return UPPER_LEVELS + SHADOW_UPPER_LEVELS * bool(guest.nested) + -(-memory_of(guest) // PTRS_PER_PTE)
@@ -341,66 +381,3 @@ def _binding(packed: Packing, hosts: int) -> str:
     if hosts == 1:
         return "one host"
     return "fragmentation" if hosts - packed.least > _LOST * hosts else packed.scarcest
-
-
-@dataclass(frozen=True)
-class Binding:
-    """The SLO that is broken first, and the guest that breaks it.
-
-    ``share``: of the replicates in which it is this SLO. ``nested_share``: of those in which the guest runs a nested
-    VM. ``row``: that guest's row in the first of them. ``reasons``: what it has more of than the median guest.
-    """
-
-    slo: Slo
-    value: float
-    share: float
-    nested_share: float
-    row: Mapping[str, Any]
-    reasons: tuple[tuple[Metric, float], ...]
-
-    @property
-    def guest(self) -> str:
-        """Who it is, in words."""
-        where = f"host {self.row['host']}"
-        if "guest" not in self.row:
-            return where
-        nested = " (nested)" if self.row["nested"] else ""
-        return f"{where} guest {self.row['guest']}{nested}"
-
-    @property
-    def reason(self) -> str:
-        """What it has more of, in words."""
-        found = [f"{times:.1f} times the {metric.title} of the median guest" for metric, times in self.reasons]
-        return " and ".join(found)
-
-
-def binding(slos: Sequence[Slo], runs: Sequence[Mapping[str, list[dict[str, Any]]]]) -> Binding:
-    """What binds in these replicates; each is the rows of its tables."""
-    worst = [_worst(slos, rows) for rows in runs]
-    slo, times = Counter(worst).most_common(1)[0]
-    chosen = [rows[slo.table] for rows, each in zip(runs, worst, strict=True) if each == slo]
-    guests = [slo.binding(rows) for rows in chosen]
-    return Binding(
-        slo,
-        statistics.fmean(slo.value(rows) for rows in chosen),
-        times / len(runs),
-        statistics.fmean(bool(guest.get("nested")) for guest in guests),
-        guests[0],
-        _reasons(guests[0], chosen[0]),
-    )
-
-
-def _worst(slos: Sequence[Slo], rows: Mapping[str, list[dict[str, Any]]]) -> Slo:
-    """The SLO that is exceeded most; a guest that was killed comes before all."""
-    if NO_KILLS in slos and NO_KILLS.excess(rows[NO_KILLS.table]) > 0:
-        return NO_KILLS
-    return max((slo for slo in slos if slo is not NO_KILLS), key=lambda slo: slo.excess(rows[slo.table]))
-
-
-def _reasons(guest: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> tuple[tuple[Metric, float], ...]:
-    found = []
-    for metric in _CAUSES:
-        usual = statistics.median(metric.value(row) for row in others)
-        if usual and (times := metric.value(guest) / usual) >= _STANDS_OUT:
-            found.append((metric, times))
-    return tuple(sorted(found, key=lambda each: -each[1]))

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import cycle, islice
+from typing import Self
 
 from coldfleet.cluster.answers.fewest_hosts import Fewest, enough_hosts, held_pages, lives_at
 from coldfleet.cluster.answers.host_check import HostCheck, check_hosts
-from coldfleet.cluster.answers.peak_hosts import PeakHosts, binding, moment_text
+from coldfleet.cluster.answers.peak_hosts import PeakHosts, binding, what_fails
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, kind_of, memory_of
 from coldfleet.cluster.answers.slo import Slo
 from coldfleet.cluster.study.fleet import build_placed, requested_guests
@@ -42,12 +43,13 @@ class FleetOverTime(FleetSize):
             raise UserError("hosts that have as much memory as is needed are never too few: set fleet.host.NAME.memory")
         size = FleetSize.of(plan, None, headroom, failures)
         fleet = cls(size.rooms, headroom, failures, size.guests, size.watermark_scale_factor, True, size.hugetlb_pages)
+        fleet = replace(fleet, classes=size.classes)
         return fleet.at(plan.cell(0))
 
-    def at(self, cell: Cell) -> FleetOverTime:
-        """The same with the guests that come at the load of a cell."""
+    def at(self, cell: Cell) -> Self:
+        """The same with the hosts, and the guests that come, at the load of a cell."""
         runs = tuple(Run(-1, cell, replicate) for replicate in range(REPLICATES))
-        return replace(self, runs=runs, asked=tuple(tuple(requested_guests(run)) for run in runs))
+        return replace(super().at(cell), runs=runs, asked=tuple(tuple(requested_guests(run)) for run in runs))
 
     @property
     def hosts(self) -> int:
@@ -85,8 +87,9 @@ class FleetOverTime(FleetSize):
         held = held_pages(there, [memory_of(guest) for guest in guests])
         on_it = Counter(kind_of(guests[life.request]) for life in there if life.host == max(held, key=held.__getitem__))
         spec = run.cell.spec
-        classes = [name for name, each in spec.host_classes.items() for _ in range(each.count)]
-        placed = hosts_of(hosted_lives(spec, most.lives, requests), list(islice(cycle(classes), most.hosts)))
+        own = [name for name, each in spec.host_classes.items() for _ in range(each.count)]
+        classes = list(islice(cycle(own), most.hosts))
+        placed = hosts_of(hosted_lives(spec, most.lives, requests), classes)
         return PeakHosts(
             most.hosts,
             most.tightest.out + most.tightest.failed,
@@ -100,9 +103,11 @@ class FleetOverTime(FleetSize):
             most.rooms,
             plain[hardest].uncut - most.tightest.out - most.tightest.failed if most.hosts <= without else math.inf,
             by_use,
+            self._in_classes((name, 1) for name in classes),
+            last=classes[-1],
             least=min(each.least for each in found),
             peak_ns=most.peak_ns,
-            moment=moment_text(most, requests, spec),
+            moment=what_fails(most, requests, spec),
             failures=self.spare,
             tightest=most.tightest,
             busiest=most.busiest,

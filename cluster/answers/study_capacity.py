@@ -12,6 +12,7 @@ from typing import Any
 
 from coldfleet.cluster.answers.capacity import LOOKS, Probe, coarse, find_capacities
 from coldfleet.cluster.answers.capacity_answer import CapacityAnswer, recommend, within_one_guest
+from coldfleet.cluster.answers.limiting_guest import Binding, binding
 from coldfleet.cluster.answers.policy_answer import SizedLoads, Sizing
 from coldfleet.cluster.answers.question import (
     Budget,
@@ -25,7 +26,7 @@ from coldfleet.cluster.answers.question import (
     tick_seconds,
 )
 from coldfleet.cluster.answers.question import vary as with_values
-from coldfleet.cluster.answers.sizing import DENSITY, DRAM, Binding, DramAccount, FleetSize, binding
+from coldfleet.cluster.answers.sizing import DENSITY, DRAM, DramAccount, FleetSize
 from coldfleet.cluster.answers.sizing_over_time import FleetOverTime
 from coldfleet.cluster.answers.slo import NO_KILLS, parse_slo
 from coldfleet.cluster.execution.executor import Executor
@@ -45,7 +46,7 @@ BASELINE = "evict-only"
 _GRADES = 60  # of a range, if nothing else is said
 _MOST_LOADS = 10_000
 _SHOWN = 5  # replicates from which is told what binds
-_SIZES = ("fleet.", "guest.", "host.")  # loads under which there may be other guests, or other hosts
+_SIZES = ("fleet.", "guest.", "host.", "clock.", "ticks")  # loads under which there may be other guests or hosts
 
 
 def capacity(
@@ -119,7 +120,7 @@ def capacity(
         fleet: FleetSize = FleetOverTime.over_time(plan, headroom / 100, spare_hosts)
     else:
         fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)
-    fleet_hosts = hosts + spare_hosts if hosts else fleet.hosts  # complains before anything runs
+    fleet_hosts = fleet.hosts  # complains before anything runs
     fleet_load = float(plan.values(path)[0]) if path.startswith(_SIZES) else None
     plan = with_values(with_values(plan, "policy", policies), path, loads)
     specs = [plan.cell(number).spec for number in range(plan.cell_count)]
@@ -147,8 +148,9 @@ def capacity(
             hosts_of = [(build_hosts(run), rows(policy, level, run.replicate)["guests"]) for run in runs]
             mine = DramAccount.of(hosts_of)
             most = loads[level] if path == DENSITY else math.inf
-            count = fleet.at(runs[0].cell).hosts_needed(mine, most, by_use)
-            return mine, count, lambda: fleet.check(runs[0], count, patience(policy), slos[:-1])
+            sized = fleet.at(runs[0].cell)
+            count = sized.hosts_needed(mine, most, by_use)
+            return mine, count, lambda: sized.check(runs[0], count, patience(policy), slos[:-1])
 
         def all_alike(policy: str, levels: Iterable[int]) -> bool:
             """Whether several loads were judged, and all runs of them have the same figures."""
@@ -188,9 +190,9 @@ def capacity(
             if level is not None:
                 bound[policy] = binding(slos, [rows(policy, level, r) for r in range(_SHOWN)])
         spent, searched_s, searched_at = trials.runs, trials.seconds, time.monotonic()
-        sized = SizedLoads(path, loads, confidence, placed_up_to=loads[-1] < wanted_loads[-1])
+        sizes = SizedLoads(path, loads, confidence, placed_up_to=loads[-1] < wanted_loads[-1])
         answers = tuple(
-            sized.answer(each, found[each], bound[each], size, all_alike(each, found[each].statuses))
+            sizes.answer(each, found[each], bound[each], size, all_alike(each, found[each].statuses))
             for each in policies
         )
         trials.say_thrift()

@@ -77,7 +77,7 @@ def test_guests_that_are_there_throughout_are_placed_first_as_in_the_study(tmp_p
     count = sized.hosts_needed(AS_PROMISED)
     assert isinstance(count, PeakHosts)
     assert count.hosts == sized.hosts == 3
-    assert "big-1 (8 MiB, 1 vCPU) gets no place at hour 0.0" in count.moment
+    assert "big-1 (8 MiB, 1 vCPU) gets no place on day 1, 00:00" in count.moment
     places = {(e.request.name, e.request.number): host.place for host in count.placed for e in host.lives}
     assert places == {(e.request.name, e.request.number): e.life.host for e in all_lives(study.run(0))}
 
@@ -86,11 +86,11 @@ def test_a_guest_that_is_there_throughout_and_fits_nowhere_is_the_moment() -> No
     count = needed({**STUDY, "fleet": {**STUDY["fleet"], "guest": {"web": {"memory": "20 MiB", "count": 3}}, "outage": {
         "late": {"at": "2 h"}}}})  # fmt: skip
     assert count.hosts == 4
-    assert "gets no place at hour 2.0" in count.moment
+    assert "gets no place on day 1, 02:00" in count.moment
     count = needed({**STUDY, "fleet": {**STUDY["fleet"], "guest": {"web": {"memory": "20 MiB", "count": 3}}, "outage": {
         "after": {"at": "25 h"}}}})  # fmt: skip
     assert count.hosts == 3
-    assert "gets no place at hour 0.0" in count.moment
+    assert "gets no place on day 1, 00:00" in count.moment
     assert (count.peak_hour, count.tightest.time_ns) == (0.0, 0), "not one tick later"
 
 
@@ -223,6 +223,9 @@ def test_what_asks_for_hosts_of_several_classes_is_named() -> None:
     assert count.uncut() == pytest.approx(1 + 76 / 16)
     assert count.uncut(0.9) == pytest.approx(1 + (126 - 64) / 16)
     assert count.binding == "memory"
+    assert count.classes == {"big": 1, "small": 5}
+    assert count.text.startswith("6 hosts (1 big, 5 small) are enough, ")
+    assert "with one host fewer, one of small, tiny-" in count.text
 
 
 def test_packing_counts_only_hosts_that_have_guests() -> None:

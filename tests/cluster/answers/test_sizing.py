@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from coldfleet.cluster.answers.capacity import Capacity, SloStatus
 from coldfleet.cluster.answers.capacity_answer import PolicyCapacity, recommend
 from coldfleet.cluster.answers.host_check import HostCheck
+from coldfleet.cluster.answers.limiting_guest import binding
 from coldfleet.cluster.answers.policy_answer import SizedLoads
-from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, Rows, binding, memory_of
+from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, Rows, memory_of
 from coldfleet.cluster.answers.slo import NO_KILLS, parse_slo
 from coldfleet.cluster.answers.study_capacity import _placeable
 from coldfleet.cluster.stats.statistics import short
