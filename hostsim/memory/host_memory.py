@@ -66,7 +66,9 @@ class Memslot:
     ``extras``: the guest is more than plain; hostsim.memory.extras sets up what.
     ``file_pages``: pages of a file that the process uses, by read(2), write(2) and a mapping (hostsim.mm.filemap);
     ``readahead_pages``: the most that is read of it at a time (read_ahead_kb; 0: what is asked for, as in recordings).
-    ``file_random``: its mapping has MADV_RANDOM.
+    ``file_random``: its mapping has MADV_RANDOM. ``file_upper_pages``: page tables that its mapping needs above those
+    that map pages, where it shares none with the memslot. ``node_bytes``: what is left of the page from which the first
+    nodes of its tree are taken.
     ``huge_pages``: the first touch of 2 MiB of the memslot gets a huge page where there is room for one
     (transparent_hugepage); ``huge_reclaims``: it reclaims for it, ``huge_wakes``: it wakes kswapd for it (defrag).
     HostMemory says where that is so. ``l1_huge``: the page tables that the shadow MMU shadows have huge pages, too.
@@ -91,6 +93,8 @@ class Memslot:
     file_pages: int = 0
     readahead_pages: int = 0
     file_random: bool = False
+    file_upper_pages: int = 0
+    node_bytes: int = 0
     huge_pages: bool = False
     huge_reclaims: bool = False
     huge_wakes: bool = False
@@ -255,7 +259,8 @@ class HostMemory:
                 self.machine.huge[start : start + tables[g]] = np.where(np.diff(split) > 0, SPLIT_SPTES, 0)
             mm["ra_pages"] = slot.readahead_pages
             mm["ra_prev"] = -1
-            mm["file_random"] = slot.file_random
+            mm["file_random"], mm["file_upper_pages"] = slot.file_random, slot.file_upper_pages
+            mm["node_bytes"] = slot.node_bytes
             mm["swap_ra_hits"], mm["swap_ra_page"] = FIRST_HITS, FAR_AWAY
             self.machine.pages["flags"][mm["file_first"] : mm["file_first"] + slot.file_pages] = FILE_PAGE
             mm["notifiers"] = slot.kvm

@@ -76,6 +76,9 @@ def make_table(m: Machine, g: int, table: int) -> None:
     pages = 1
     if mm.tables == 1:
         pages += UPPER_LEVELS + mm.first_fault_pages
+    if mm.file_upper_pages and table * PTRS_PER_PTE >= mm.file_first:
+        pages += mm.file_upper_pages
+        mm.file_upper_pages = 0
     if not mm.huge_pages and table * PTRS_PER_PTE < mm.own_first:
         pages += _refill_of_cache(mm)
     for _ in range(pages):

@@ -47,6 +47,10 @@ from coldfleet.policies import Policy, get_policy
 
 FIRST_KERNEL_PAGES = {"host": 2, "vm": 39}
 """Kernel memory of a memcg before the first touch, where the recording doesn't show it."""
+LEFT_OF_FIRST_BYTES = 1024
+"""Of these, what objects of a process (its VMAs) have left of the newest page: small objects are charged by bytes from
+a page (struct memcg_stock_pcp), and the first nodes of its file's tree are taken from the rest. Any figure from 592 to
+2,047 gives the same: one node at least, and no page less for 128 nodes."""
 LATE_KERNEL_PAGES = {"vm": 37, "mix": 37, "nested": 37, "rmap": 73, "shadow": 73}
 """Pages that KVM adds to its caches of page tables at each refill: 36 tables, as many lists of what a shadow page table
 maps, and their headers, which are small: whether these need a page more goes by how full the last one was ..."""
@@ -110,6 +114,7 @@ def slots_of(recording: Recording) -> list[Memslot]:
         late = LATE_KERNEL_PAGES.get(guest.kind, 0) + MORE_LATE_PAGES.get(header.kernel, {}).get(guest.kind, 0)
         small = tables
         first = _first_kernel_pages(steps[0], guest)
+        upper = _file_upper_pages(header)
         if header.huge and len(steps) > 1:  # later on KVM's cache grows as small pages come
             small = str(steps[1]["hp"]).count("s")
             steps = steps[:2]
@@ -119,11 +124,15 @@ def slots_of(recording: Recording) -> list[Memslot]:
                 pages=header.anon_pages,
                 file_pages=header.file.pages if header.file else 0,
                 readahead_pages=header.file.readahead_pages if header.file else 0,
+                file_upper_pages=upper,
+                node_bytes=LEFT_OF_FIRST_BYTES if header.file and guest.kind == "host" else 0,
                 file_random=header.file is not None and header.file.access == "mmaprnd",
                 own_pages=_own_pages(header, steps[0]),
                 buffer_pages=min(DIRECT_IO_PAGES, _own_pages(header, steps[0])) if header.file else 0,
                 kernel_pages=first,
-                first_fault_pages=max(beside - first - tables - UPPER_LEVELS - _kernel_pages_of_file(header), 0),
+                first_fault_pages=max(
+                    beside - first - tables - UPPER_LEVELS - upper - _kernel_pages_of_file(header), 0
+                ),
                 late_pages=late,
                 kvm=guest.kind != "host",
                 tdp=guest.kind not in ("shadow", "rmap"),
@@ -145,6 +154,15 @@ def _kernel_pages_of_file(header: Header) -> int:
     nodes = -(-header.file.pages // XA_CHUNK_SIZE)
     tables = -(-header.file.pages // PTRS_PER_PTE) if header.file.access in MAPPED else 0
     return -(-nodes * XA_NODE_BYTES // PAGE_BYTES) + tables
+
+
+def _file_upper_pages(header: Header) -> int:
+    """Page tables above those of the file's mapping, if that lies apart from anonymous memory, with tables of its own.
+
+    Without anonymous memory the file's mapping is the first one, for which the engine charges them.
+    """
+    apart = header.file is not None and header.file.access in MAPPED and header.anon_pages > 0
+    return UPPER_LEVELS if apart else 0
 
 
 def _own_pages(header: Header, start: dict[str, Any]) -> int:

@@ -134,6 +134,30 @@ def test_the_tree_of_a_file_is_kernel_memory(kernel: str) -> None:
     assert int(memory.machine.mms[0]["kernel_pages"]) == before + 2
 
 
+@pytest.mark.parametrize(("left", "nodes"), [(591, 0), (592, 1), (2047, 3)])
+def test_the_first_nodes_come_from_what_small_objects_have_left_of_a_page(left: int, nodes: int) -> None:
+    slot = Memslot(64, kvm=False, file_pages=64 * 8, node_bytes=left)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"))
+    before = int(memory.machine.mms[0]["kernel_pages"])
+    access(memory, 0, 64 * nodes, READ)
+    assert int(memory.machine.mms[0]["kernel_pages"]) == before
+    access(memory, 64 * nodes, 64 * nodes + 1, READ)
+    assert int(memory.machine.mms[0]["kernel_pages"]) == before + 1
+
+
+def test_a_mapping_that_lies_apart_needs_tables_above_its_own_when_it_is_first_touched() -> None:
+    slot = Memslot(64, kvm=False, file_pages=1024, file_upper_pages=2)
+    memory = HostMemory([slot], KERNELS["6.12"], get_policy("locked-6.12"))
+    write_anon(memory, 0, 64)
+    access(memory, 0, 1024, READ)  # all nodes are there, and no page is mapped
+    before = int(memory.machine.mms[0]["kernel_pages"])
+    charged = []
+    for page in (0, 1, 512):
+        access(memory, page, page + 1, MMAP)
+        charged.append(int(memory.machine.mms[0]["kernel_pages"]) - before)
+    assert charged == [3, 3, 4]
+
+
 @pytest.mark.parametrize("kernel", C)
 def test_each_read_is_a_reference_workingset_comes_last_in_class_c(kernel: str) -> None:
     memory = process(kernel, 2)
