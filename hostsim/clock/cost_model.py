@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from coldfleet.hostsim.costs import constants
 from coldfleet.hostsim.counters.counters import EVENTS
-from coldfleet.hostsim.engine.jit import compiled
-from coldfleet.hostsim.engine.state import CALLS, FLUSHES, LOCKS, MONITOR, SITE_COLUMNS
+from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.engine.state import CALLS, FLUSHES, LOCKS, MONITOR, SITE_COLUMNS, Machine
 from coldfleet.hostsim.memory.host_memory import HostMemory
 from coldfleet.hostsim.spec.calibration import DEFAULT, Calibration
 from coldfleet.policies import Lock
@@ -74,6 +74,7 @@ _COUNTED = {
     AHEAD_REQUESTS: "file_readahead_requests",
     THRASHING: "thrashing_waits",
 }
+_MMU_WRITE, _RMAP = int(Lock.MMU_WRITE), int(Lock.RMAP)
 _NAMES = EVENTS.names or ()
 _PGFAULT, _TDP, _SHADOW = (_NAMES.index(name) for name in ("pgfault", "tdp_faults", "shadow_faults"))
 
@@ -152,6 +153,16 @@ def _add_costs(model: CostModel, g: int, totals: npt.NDArray[np.int64]) -> None:
     for i in range(len(model.site_costs)):
         row = model.site_costs[i]
         totals[row[1]] += sites[row[0]] * row[2]
+
+
+@inlined
+def aging_locks(m: Machine, g: int) -> tuple[int, int]:
+    """How often aging a guest has taken its mmu_lock for write, and locks of its rmaps."""
+    writes = rmaps = 0
+    for site in range(MONITOR + 1):
+        writes += m.sites[g, site, LOCKS + _MMU_WRITE]
+        rmaps += m.sites[g, site, LOCKS + _RMAP]
+    return writes, rmaps
 
 
 @compiled

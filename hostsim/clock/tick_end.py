@@ -14,8 +14,6 @@ from coldfleet.hostsim.costs.scalability import contended_ns
 from coldfleet.hostsim.counters.timing import Cause
 from coldfleet.hostsim.engine.jit import compiled, inlined, popcount, spliced
 from coldfleet.hostsim.engine.state import (
-    LOCKS,
-    MONITOR,
     PTRS_PER_PTE,
     SHADOW_MAPPED,
     SPLIT_SPTES,
@@ -26,14 +24,12 @@ from coldfleet.hostsim.memory.ground_truth import count_memory
 from coldfleet.hostsim.mm.swap_slots import POOL_UNIT
 from coldfleet.hostsim.swap import queue as swap_queue
 from coldfleet.hostsim.workload.batches import NONE_LEFT
-from coldfleet.policies import Lock
 
 MS_NS = 1_000_000
 _FAULT, _SWAP_IN, _RECLAIM, _FILE_READ, _IDLE = (
     int(cause) for cause in (Cause.FAULT, Cause.SWAP_IN, Cause.RECLAIM, Cause.FILE_READ, Cause.IDLE)
 )
 _MORE_OF_HUGE = PTRS_PER_PTE - 1  # a huge page is written in one request
-_SITES, _MMU_WRITE, _RMAP = MONITOR + 1, LOCKS + int(Lock.MMU_WRITE), LOCKS + int(Lock.RMAP)
 
 
 @compiled
@@ -76,7 +72,8 @@ def end_tick(m: Machine, v: VCpus) -> None:
             _note_task(v, guest, number)
         _add_swap_traffic(queue, events)
         _count_locks(m, v, g)
-        times.mmu_lock_hold_ns += int(np.rint(guest.new_locks[2] * rules.aging_hold_ns * rules.scale))
+        aging_writes = guest.new_locks[0] + guest.new_own_locks[0]
+        times.mmu_lock_hold_ns += int(np.rint(aging_writes * rules.aging_hold_ns * rules.scale))
         of_tlb = events.huge_page_ticks - events.split_page_ticks
         resident = count_memory(m, g)
         times.resident_page_ms += resident * tick_ns // MS_NS
@@ -163,17 +160,19 @@ def _end_queue(queue: Record, scale: float, tick_ns: int) -> None:
 def _count_locks(m: Machine, v: VCpus, g: int) -> None:
     """Counts how often the VM's mmu_lock was taken, and notes whether its waits may have changed."""
     guest, events = v.guests[g], m.events[g]
-    writes = rmaps = 0
-    for site in range(_SITES):
-        writes += m.sites[g, site, _MMU_WRITE]
-        rmaps += m.sites[g, site, _RMAP]
-    now = (events.tdp_faults, events.shadow_faults, writes, rmaps)
-    for i in range(len(now)):
-        guest.new_locks[i] = now[i] - guest.locks[i]
-        guest.locks[i] = now[i]
-    shadow, aging, spins = guest.new_locks[1], guest.new_locks[2], guest.new_locks[3]
-    met = aging > 0 or (shadow > 0 and (guest.vcpus > 1 or spins > 0))  # a lone vCPU does not wait for itself
-    guest.locks_changed = met or guest.tdp_wait_ns > 0 or guest.shadow_wait_ns > 0 or guest.aging_wait_ns > 0
+    faults, locks = (events.tdp_faults, events.shadow_faults), cost_model.aging_locks(m, g)
+    for i in range(2):
+        guest.new_faults[i] = faults[i] - guest.faults[i]
+        guest.faults[i] = faults[i]
+        guest.new_own_locks[i] = guest.own_locks[i]
+        guest.new_locks[i] = locks[i] - guest.locks[i] - guest.own_locks[i]
+        guest.locks[i] = locks[i]
+        guest.own_locks[i] = 0
+    others = guest.vcpus > 1  # a lone vCPU does not wait for itself
+    ages = guest.new_locks[0] > 0 or (others and guest.new_own_locks[0] > 0)
+    met = ages or (guest.new_faults[1] > 0 and (others or guest.new_locks[1] > 0))
+    waits = guest.tdp_wait_ns + guest.shadow_wait_ns + guest.aging_wait_ns + guest.own_aging_wait_ns
+    guest.locks_changed = met or waits > 0
 
 
 @spliced
@@ -184,26 +183,29 @@ def set_lock_waits(m: Machine, v: VCpus) -> int:
         guest = v.guests[g]
         if not guest.locks_changed:
             continue
-        new = guest.new_locks
+        faults, locks, own_locks = guest.new_faults, guest.new_locks, guest.new_own_locks
         rmaps = 0  # those that have an SPTE
-        if new[1] and new[3]:
+        if faults[1] and (locks[1] or own_locks[1]):
             for word in range(m.mms[g].first // 64, (m.mms[g].first + m.mms[g].pages + 63) // 64):
                 rmaps += popcount(m.bits[word, SHADOW_MAPPED])
-        locks = Locks(
+        rates = Locks(
             guest.vcpus,
             rules.tick_ns,
             rules.aging_page_ns,
-            new[0] * rules.scale,
-            new[1] * rules.scale,
-            new[2] * rules.scale,
-            new[3] * rules.scale,
+            faults[0] * rules.scale,
+            faults[1] * rules.scale,
+            locks[0] * rules.scale,
+            locks[1] * rules.scale,
+            own_locks[0] * rules.scale,
+            own_locks[1] * rules.scale,
             rmaps * rules.scale,
         )
-        waits = lock_waits(v.solved, locks)
+        waits = lock_waits(v.solved, rates)
         if waits.missing != FOUND:
             v.progress[0].missing = waits.missing
             return SOLVE
-        guest.tdp_wait_ns, guest.shadow_wait_ns, guest.aging_wait_ns = waits[:3]
+        guest.tdp_wait_ns, guest.shadow_wait_ns = waits.tdp_fault_ns, waits.shadow_fault_ns
+        guest.aging_wait_ns, guest.own_aging_wait_ns = waits.aging_ns, waits.own_aging_ns
         guest.locks_changed = 0
     return NONE_LEFT
 

@@ -71,15 +71,21 @@ def run_guest(w: World, g: int, level_ns: int) -> int:
         guest.has_work = needs == READY
         if needs != READY:
             return needs
-        if w.watched and not guest.watched:
-            guest.watched = 1
-            return WATCHED
+        if not guest.watched:
+            guest.batch_locks[0], guest.batch_locks[1] = cost_model.aging_locks(w.m, g)
+            if w.watched:
+                guest.watched = 1
+                return WATCHED
         accesses = make_batch(w.m, w.baseline, w.queues, g, guest.watched != 0)
         guest.watched = 0
+        writes, rmap_locks = cost_model.aging_locks(w.m, g)
+        own_writes = writes - guest.batch_locks[0]
+        guest.own_locks[0] += own_writes
+        guest.own_locks[1] += rmap_locks - guest.batch_locks[1]
         thread = v.threads[free]
         populates = w.queues.guests[g].tick == guest.arrives
         thread.working, thread.began = not populates, time_account.own_time(thread)
-        _accrue(w, g, thread, accesses, populates)
+        _accrue(w, g, thread, accesses, populates, own_writes)
         _work_off(v, g, free, level_ns)
 
 
@@ -95,9 +101,10 @@ def _next_free(v: VCpus, guest: Record, level_ns: int) -> int:
 
 
 @spliced
-def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool) -> None:
+def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool, own_writes: int) -> None:
     """The cost of the batch that a vCPU has just made becomes its backlog. ``all_new``: each page was touched for the
-    first time, so that its faults are those that there are without reclaim, too."""
+    first time, so that its faults are those that there are without reclaim, too. ``own_writes``: times that it took its
+    own VM's mmu_lock to reclaim; that of another VM it takes as one that ages this one does."""
     v, rules, guest, times = w.v, w.v.rules[0], w.v.guests[g], w.v.times[g]
     costs = w.cost_model.latest
     cost_model.read_costs(w.cost_model)
@@ -118,7 +125,8 @@ def _accrue(w: World, g: int, thread: Record, accesses: float, all_new: bool) ->
     elif all_new:
         times.unreclaimed_ns += costs[cost_model.FAULT]
     lock_ns = costs[cost_model.READS] * guest.tdp_wait_ns + costs[cost_model.WRITES] * guest.shadow_wait_ns
-    lock_ns += costs[cost_model.AGING_WRITES] * guest.aging_wait_ns
+    lock_ns += own_writes * guest.own_aging_wait_ns
+    lock_ns += (costs[cost_model.AGING_WRITES] - own_writes) * guest.aging_wait_ns
     time_account.accrue(thread, _RUN, run_ns)
     time_account.accrue(thread, _FAULT, costs[cost_model.FAULT])
     time_account.accrue(thread, _SWAP_IN, _swap_in(v, costs))

@@ -1,9 +1,11 @@
 """What waiting for mmu_lock costs a VM's vCPUs and the thread that ages it, from the rates of the last tick.
 
 TDP faults read, shadow faults write, and so does an aging step under ``W()``. An aging pass takes the lock for page
-after page, so there are two kinds of time: while a pass is under way, and the rest. Each is a steady state of
-hostsim.costs.rwlock; the means of a tick are weighted with how long each lasts. Aging without mmu_lock takes the locks
-of rmaps instead, at which shadow faults can meet it (hostsim.costs.mmu_lock).
+after page, so there are three kinds of time: while somebody else ages the VM (kswapd, user space, another guest's
+reclaim), while one of its vCPUs does so as it reclaims its own memory, and the rest. Each is a steady state of
+hostsim.costs.rwlock; the means of a tick are weighted with how long each lasts. A vCPU that reclaims does not fault
+meanwhile: only the others share the lock with it, and nobody if there are none. Aging without mmu_lock takes the locks
+of rmaps instead, at which shadow faults can meet it (:func:`spin_ns`).
 
 A steady state takes long to solve, and the rates of a guest come again and again, as two digits of them count. So
 compiled code looks it up by its key, and Python solves those that are missing.
@@ -46,10 +48,11 @@ FOUND = 0
 
 
 class Locks(NamedTuple):
-    """How often a VM's ``vcpus`` and an aging pass took its mmu_lock in a tick of ``tick_ns``.
+    """How often a VM's ``vcpus`` and who ages it took its mmu_lock in a tick of ``tick_ns``.
 
-    ``rmap_locks``: times that aging took the lock of one of the VM's ``rmaps``. ``aging_page_ns``: how long it takes to
-    age a page under mmu_lock, but for the wait (:func:`aging_page_ns`).
+    ``aging_writes``: times that aging by others than its vCPUs took it; ``rmap_locks``: times that this took the lock
+    of one of the VM's ``rmaps``. ``own_writes``, ``own_rmap_locks``: the same by its vCPUs, which reclaim its memory.
+    ``aging_page_ns``: how long it takes to age a page under mmu_lock, but for the wait (:func:`aging_page_ns`).
     """
 
     vcpus: int
@@ -59,11 +62,13 @@ class Locks(NamedTuple):
     shadow_faults: float
     aging_writes: float
     rmap_locks: float
+    own_writes: float
+    own_rmap_locks: float
     rmaps: float
 
 
 class LockWaits(NamedTuple):
-    """Mean waits, ns, of a TDP fault, of a shadow fault, and of an aging step.
+    """Mean waits, ns, of a TDP fault, of a shadow fault, and of an aging step, by others or by a vCPU that reclaims.
 
     ``missing``: FOUND, or the key of a steady state that has to be solved first (:func:`solve_missing`).
     """
@@ -71,6 +76,7 @@ class LockWaits(NamedTuple):
     tdp_fault_ns: float
     shadow_fault_ns: float
     aging_ns: float
+    own_aging_ns: float
     missing: int
 
 
@@ -101,30 +107,40 @@ def solutions(_calibration: Calibration) -> npt.NDArray[Any]:
 @compiled
 def lock_waits(solved: npt.NDArray[Any], locks: Locks) -> LockWaits:
     """The mean waits at these rates. ``solved``: of :func:`solutions`."""
-    calm_tdp_ns = calm_shadow_ns = calm_aging_ns = 0.0
+    vcpus = locks.vcpus
+    to_others = (vcpus - 1) / vcpus  # of what a vCPU does, what one of them meets: another one does it
     tdp, shadow = _every(locks, locks.tdp_faults), _every(locks, locks.shadow_faults)
-    if shadow and locks.vcpus > 1:  # a lone vCPU has its faults one after the other, and does not wait for itself
-        key = _key(locks.vcpus, tdp, shadow, 0)
+    spin = 0.0
+    if shadow:
+        spin = spin_ns(locks.rmaps, (locks.rmap_locks + to_others * locks.own_rmap_locks) / locks.tick_ns, RMAP_LOCK_NS)
+    calm_tdp_ns, calm_shadow_ns = 0.0, spin
+    if shadow and vcpus > 1:  # a lone vCPU has its faults one after the other, and does not wait for itself
+        key = _key(vcpus, tdp, shadow, 0)
         calm = solved[_place(key)]
         if calm.key != key:
-            return LockWaits(0.0, 0.0, 0.0, key)
-        calm_tdp_ns, calm_shadow_ns, calm_aging_ns = calm.tdp_fault_ns, calm.shadow_fault_ns, calm.aging_ns
-    spin = spin_ns(locks.rmaps, locks.rmap_locks / locks.tick_ns, RMAP_LOCK_NS) if shadow else 0.0
-    calm_shadow_ns += spin
-    if not locks.aging_writes:
-        return LockWaits(calm_tdp_ns, calm_shadow_ns, calm_aging_ns, FOUND)
-    key = _key(locks.vcpus, tdp, shadow, 1)
-    beside = solved[_place(key)]
-    if beside.key != key:
-        return LockWaits(0.0, 0.0, 0.0, key)
-    pass_ns = locks.aging_writes * (locks.aging_page_ns + beside.aging_ns)
-    share = min(pass_ns / locks.tick_ns, 1.0)
-    return LockWaits(
-        share * beside.tdp_fault_ns + (1 - share) * calm_tdp_ns,
-        share * (beside.shadow_fault_ns + spin) + (1 - share) * calm_shadow_ns,
-        beside.aging_ns,
-        FOUND,
-    )
+            return LockWaits(0.0, 0.0, 0.0, 0.0, key)
+        calm_tdp_ns, calm_shadow_ns = calm.tdp_fault_ns, calm.shadow_fault_ns + spin
+    tdp_ns = shadow_ns = aging_ns = own_aging_ns = share = own_share = 0.0
+    if locks.aging_writes:
+        key = _key(vcpus, tdp, shadow, 1)
+        beside = solved[_place(key)]
+        if beside.key != key:
+            return LockWaits(0.0, 0.0, 0.0, 0.0, key)
+        aging_ns = beside.aging_ns
+        share = min(locks.aging_writes * (locks.aging_page_ns + aging_ns) / locks.tick_ns, 1.0)
+        tdp_ns, shadow_ns = share * beside.tdp_fault_ns, share * (beside.shadow_fault_ns + spin)
+    if locks.own_writes and vcpus > 1:
+        key = _key(vcpus - 1, tdp, shadow, 1)
+        own = solved[_place(key)]
+        if own.key != key:
+            return LockWaits(0.0, 0.0, 0.0, 0.0, key)
+        own_aging_ns = own.aging_ns
+        own_share = to_others * locks.own_writes * (locks.aging_page_ns + own_aging_ns) / locks.tick_ns
+        own_share = min(own_share, 1.0 - share)
+        tdp_ns += own_share * own.tdp_fault_ns
+        shadow_ns += own_share * (own.shadow_fault_ns + spin)
+    rest = 1 - share - own_share
+    return LockWaits(tdp_ns + rest * calm_tdp_ns, shadow_ns + rest * calm_shadow_ns, aging_ns, own_aging_ns, FOUND)
 
 
 @inlined

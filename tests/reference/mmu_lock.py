@@ -10,11 +10,12 @@ DIGITS = 2  # of a rate that count
 
 
 class Waits(NamedTuple):
-    """Mean waits, ns, of a TDP fault, of a shadow fault, and of an aging step."""
+    """Mean waits, ns, of a TDP fault, of a shadow fault, and of an aging step, by others or by a vCPU that reclaims."""
 
     tdp_fault_ns: float = 0.0
     shadow_fault_ns: float = 0.0
     aging_ns: float = 0.0
+    own_aging_ns: float = 0.0
 
 
 Solve = Callable[[int, float, float, bool], Waits]
@@ -37,22 +38,26 @@ def waits(
     shadow_faults: float,
     aging_writes: float,
     rmap_locks: float,
+    own_writes: float,
+    own_rmap_locks: float,
     rmaps: float,
 ) -> Waits:
-    """The mean waits at these rates."""
-    if not aging_writes and not (shadow_faults and (vcpus > 1 or rmap_locks)):
-        return Waits()
+    """The mean waits at these rates: what the VM's own vCPUs do counts for what all but one of them do."""
+    to_others = (vcpus - 1) / vcpus
     tdp, shadow = (rounded(vcpus * tick_ns / faults) if faults else 0.0 for faults in (tdp_faults, shadow_faults))
+    spin = 0.0
+    if shadow:
+        rate = (rmap_locks + to_others * own_rmap_locks) / tick_ns
+        spin = min(rate * RMAP_LOCK_NS, 1.0) / max(rmaps, 1.0) * RMAP_LOCK_NS
     calm = solve(vcpus, tdp, shadow, False) if shadow and vcpus > 1 else Waits()
-    spin = min(rmap_locks / tick_ns * RMAP_LOCK_NS, 1.0) / max(rmaps, 1.0) * RMAP_LOCK_NS if shadow_faults else 0.0
-    calm = calm._replace(shadow_fault_ns=calm.shadow_fault_ns + spin)
-    if not aging_writes:
-        return calm
-    beside = solve(vcpus, tdp, shadow, True)
-    pass_ns = aging_writes * (aging_page_ns + beside.aging_ns)
-    share = min(pass_ns / tick_ns, 1.0)
+    beside = solve(vcpus, tdp, shadow, True) if aging_writes else Waits()
+    own = solve(vcpus - 1, tdp, shadow, True) if own_writes and vcpus > 1 else Waits()
+    share = min(aging_writes * (aging_page_ns + beside.aging_ns) / tick_ns, 1.0)
+    own_share = min(to_others * own_writes * (aging_page_ns + own.aging_ns) / tick_ns, 1.0 - share)
+    parts = (share, beside), (own_share, own), (1 - share - own_share, calm)
     return Waits(
-        share * beside.tdp_fault_ns + (1 - share) * calm.tdp_fault_ns,
-        share * (beside.shadow_fault_ns + spin) + (1 - share) * calm.shadow_fault_ns,
+        sum(part * waits.tdp_fault_ns for part, waits in parts),
+        sum(part * (waits.shadow_fault_ns + spin) for part, waits in parts),
         beside.aging_ns,
+        own.aging_ns,
     )

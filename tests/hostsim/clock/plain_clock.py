@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from coldfleet.hostsim.clock.cost_model import read_costs
 from coldfleet.hostsim.clock.host_clock import HostClock
@@ -19,10 +20,11 @@ from coldfleet.hostsim.clock.vcpu_state import MEMORY
 from coldfleet.hostsim.clock.vcpus import charge_kernel_thread, flush_stats, run_guest
 from coldfleet.hostsim.costs.mmu_lock import aging_page_ns, sharers
 from coldfleet.hostsim.costs.rwlock import solve
-from coldfleet.hostsim.engine.state import SHADOW_MAPPED
+from coldfleet.hostsim.engine.state import LOCKS, SHADOW_MAPPED
 from coldfleet.hostsim.spec.calibration import Calibration
 from coldfleet.hostsim.spec.host_spec import HostSpec
 from coldfleet.hostsim.workload.batches import NONE_LEFT
+from coldfleet.policies import Lock
 from tests.reference import mmu_lock
 from tests.reference.user_space import AgingThread, Piece, is_due, user_space_reclaim
 
@@ -36,6 +38,8 @@ def plain_clock_of(spec: HostSpec) -> type[HostClock]:
             self.pass_began: dict[int, int] = {}
             self.asked: dict[int, tuple[int, int]] = {}
             super().__init__(*arguments)
+            self.locks = self._aging_locks()  # up to the last tick
+            self.own_locks = np.zeros_like(self.locks)  # in this one, by vCPUs of the guest itself
             self.thread = Thread(self._aging_thread)
 
         def _stop(self, g: int) -> None:
@@ -49,8 +53,16 @@ def plain_clock_of(spec: HostSpec) -> type[HostClock]:
                 begin_tick(self._world(), each)
                 self._run_tick(each)
                 end_tick(self.memory.machine, self.vcpus)
+                locks = self._aging_locks()
+                others = locks - self.locks - self.own_locks
                 for g in self.vcpus.guests["locks_changed"].nonzero()[0].tolist():
-                    self._set_lock_waits(g)
+                    self._set_lock_waits(g, others[g], self.own_locks[g])
+                self.locks, self.own_locks = locks, np.zeros_like(locks)
+
+        def _aging_locks(self) -> npt.NDArray[np.int64]:
+            """How often aging has taken the locks of each guest: mmu_lock for write, and those of rmaps."""
+            counts: npt.NDArray[np.int64] = self.memory.machine.sites.sum(axis=1)
+            return counts[:, [LOCKS + Lock.MMU_WRITE, LOCKS + Lock.RMAP]]
 
         def _run_tick(self, tick: int) -> None:
             """The guests in their order, as far as equal shares of the CPUs reach; then whoever wants more."""
@@ -92,7 +104,9 @@ def plain_clock_of(spec: HostSpec) -> type[HostClock]:
                 self.memory.switch_to(g)
             if extras is not None:
                 extras.begin(tick)
+            before = self._aging_locks()[g]
             self._run(run_guest, g, level_ns)
+            self.own_locks[g] += self._aging_locks()[g] - before
             if p["slice"] == 1:
                 flush_stats(self.memory.machine)
             self._run(run_kswapd, level_ns)
@@ -156,9 +170,11 @@ def plain_clock_of(spec: HostSpec) -> type[HostClock]:
                 others.append(wants(self.vcpus.threads[kswapd], bool(self.vcpus.threads[kswapd]["working"])))
             return sum(vcpus) + sum(others)
 
-        def _set_lock_waits(self, g: int) -> None:
+        def _set_lock_waits(self, g: int, locks: npt.NDArray[np.int64], own_locks: npt.NDArray[np.int64]) -> None:
             guest = self.vcpus.guests[g]
-            tdp, shadow, writes, rmap_locks = (float(count) * self.scale for count in guest["new_locks"])
+            tdp, shadow, writes, rmap_locks, own_writes, own_rmap_locks = (
+                float(count) * self.scale for counts in (guest["new_faults"], locks, own_locks) for count in counts
+            )
             words = self.memory.machine.bits[self.memory.words(g), SHADOW_MAPPED]
             waits = mmu_lock.waits(
                 lambda *rates: _solve(*rates, self.calibration),
@@ -169,9 +185,12 @@ def plain_clock_of(spec: HostSpec) -> type[HostClock]:
                 shadow_faults=shadow,
                 aging_writes=writes,
                 rmap_locks=rmap_locks,
+                own_writes=own_writes,
+                own_rmap_locks=own_rmap_locks,
                 rmaps=float(np.bitwise_count(words).sum()) * self.scale,
             )
-            guest["tdp_wait_ns"], guest["shadow_wait_ns"], guest["aging_wait_ns"] = waits
+            for name, wait_ns in waits._asdict().items():
+                guest[name.replace("_ns", "_wait_ns").replace("_fault", "")] = wait_ns
 
     return PlainClock
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfleet.hostsim.counters.timing import CAUSES, KINDS, RESOURCES, TIMES, WORK, Cause
+from coldfleet.hostsim.engine.kernels import KERNELS
 from coldfleet.hostsim.host import simulate_host
 from coldfleet.hostsim.memory.watch import Watch
 from coldfleet.hostsim.spec.host_spec import (
@@ -25,7 +26,7 @@ from coldfleet.hostsim.spec.host_spec import (
     WorkloadSpec,
 )
 from coldfleet.hostsim.swap.devices import get_device
-from coldfleet.policies import get_policy
+from coldfleet.policies import POLICIES, get_policy
 
 PAGES, LIMIT = 3000, 1800
 TIME = {counter.name for counter in TIMES}
@@ -94,7 +95,7 @@ def test_a_run_in_which_nothing_takes_time_is_a_replay(mode: str, change: str) -
     assert [without_time(guest) for guest in timed.guests] == [without_time(guest) for guest in replay.guests]
 
 
-@pytest.mark.parametrize("change", ["plain", "async", "aging", "few CPUs"])
+@pytest.mark.parametrize("change", ["plain", "async", "aging", "few CPUs", "locked"])
 def test_a_watched_run_is_the_same(change: str) -> None:
     """It makes each batch of accesses from outside of the compiled clock, and its ticks one at a time."""
     spec = host(clock=ClockSpec(5_000_000, batch=300, pcpus=2 if change == "few CPUs" else 0), ticks=12)
@@ -102,8 +103,9 @@ def test_a_watched_run_is_the_same(change: str) -> None:
         spec = replace(spec, swap_device="async")
     elif change == "aging":
         spec = replace(spec, aging_every_ticks=5)
-    watched = simulate_host(spec, get_policy("six-steps"), seed=5, replicate=0, host=0, make_memory=Watch)
-    assert watched == run(spec)
+    policy = "locked-6.12" if change == "locked" else "six-steps"
+    watched = simulate_host(spec, get_policy(policy), seed=5, replicate=0, host=0, make_memory=Watch)
+    assert watched == run(spec, policy)
 
 
 @settings(max_examples=25, deadline=None)
@@ -232,6 +234,75 @@ def test_a_monitor_under_mmu_lock_holds_up_vcpus() -> None:
     alone, beside = (run(host(guests=truth, clock=clock, monitor=monitor), "locked-6.12") for monitor in ("", "idle"))
     assert beside.totals()["mmu_lock_hold_ns"] > alone.totals()["mmu_lock_hold_ns"]
     assert beside.totals()["lock_stall_ns"] > alone.totals()["lock_stall_ns"]
+
+
+def lone(vcpus: int = 1, **changes: Any) -> HostSpec:
+    """Guests that reclaim their own memory, and nothing else ages it; the first and the last run nested VMs."""
+    guests = tuple(
+        replace(guest, vcpus=vcpus, kind="vm", nested=NestedSpec() if n != 1 else None)
+        for n, guest in enumerate(host().guests)
+    )
+    return host(guests=guests, clock=ClockSpec(5_000_000, 100, batch=300), **changes)
+
+
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_a_lone_vcpu_that_nobody_else_ages_never_waits_for_mmu_lock(policy: str, kernel: str) -> None:
+    guests = run(lone(kernel=kernel), policy).guests
+    assert all(guest.counters["direct_reclaim_stall_ns"] > 0 for guest in guests)
+    assert [guest.counters["lock_stall_ns"] for guest in guests] == [0] * len(guests)
+
+
+LONE_VMS = [
+    VmSpec(),
+    VmSpec(tdp=False),
+    VmSpec(truth=True, lock_contended=0.5),
+    VmSpec(subscribers=("kvm", "slow device"), device_share=0.2, numa_zap_share=0.2),
+]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    policy=st.sampled_from(sorted(POLICIES)),
+    kernel=st.sampled_from(sorted(KERNELS)),
+    vm=st.sampled_from(LONE_VMS),
+    tick_ns=st.sampled_from([20_000, 1_000_000, 1_000_000_000]),
+    pcpus=st.integers(0, 2),
+    batch=st.sampled_from([64, 1 << 20]),
+    arrives=st.sampled_from([0, 2]),
+    file=st.booleans(),
+    lru_gen=st.booleans(),
+)
+def test_nothing_makes_a_lone_vcpu_wait_for_itself(
+    policy: str,
+    kernel: str,
+    vm: VmSpec,
+    tick_ns: int,
+    pcpus: int,
+    batch: int,
+    arrives: int,
+    file: bool,
+    lru_gen: bool,
+) -> None:
+    spec = lone(kernel=kernel, lru_gen=lru_gen)
+    cache = PageCacheSpec(700, 0.3, mmap_share=0.5, write_share=0.2) if file else None
+    guests = tuple(replace(guest, vm=vm, arrives=arrives, page_cache=cache) for guest in spec.guests)
+    spec = replace(spec, guests=guests, clock=ClockSpec(tick_ns, 100, pcpus, batch))
+    assert run(spec, policy).totals()["lock_stall_ns"] == 0
+
+
+@pytest.mark.parametrize("beside", ["vcpus", "aging", "parent", "proactive", "host"])
+def test_a_vcpu_waits_for_others_under_mmu_lock(beside: str) -> None:
+    spec = lone(vcpus=2) if beside == "vcpus" else lone()
+    if beside == "aging":
+        spec = replace(spec, aging_every_ticks=1)
+    elif beside == "parent":
+        spec = replace(spec, parent_pages=len(spec.guests) * LIMIT * 3 // 4)
+    elif beside == "proactive":
+        spec = replace(spec, mode="proactive")
+    elif beside == "host":
+        spec = replace(spec, mode="host", memory_pages=len(spec.guests) * LIMIT)
+    assert run(spec, "locked-6.12").totals()["lock_stall_ns"] > 0
 
 
 def test_pages_are_freed_as_fast_as_the_device_writes() -> None:

@@ -6,13 +6,16 @@ import math
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from coldfleet.hostsim.costs import mmu_lock
 from coldfleet.hostsim.costs.constants import MMU_LOCK_NS, RMAP_LOCK_NS, SHADOW_FAULT_HOLD_NS
 from coldfleet.hostsim.costs.mmu_lock import (
     FOUND,
+    SOLUTION,
     Locks,
     ager,
     aging_page_ns,
@@ -24,6 +27,7 @@ from coldfleet.hostsim.costs.mmu_lock import (
     time_of,
 )
 from coldfleet.hostsim.costs.qrwlock import Threads, simulate
+from coldfleet.hostsim.costs.qrwlock import Waits as QueueWaits
 from coldfleet.hostsim.costs.rwlock import solve
 from coldfleet.hostsim.costs.scalability import fault_ns, serial_ns
 from coldfleet.hostsim.published.access_tracking import PAGES_PER_VCPU, run_benchmark
@@ -33,7 +37,7 @@ from tests.reference import mmu_lock as plain
 from tests.reference.mmu_lock import Waits
 
 TICK_NS = 1_000_000_000
-BUSY = Locks(8, TICK_NS, aging_page_ns(DEFAULT), 200_000.0, 100_000.0, 0.0, 0.0, 0.0)
+BUSY = Locks(8, TICK_NS, aging_page_ns(DEFAULT), 200_000.0, 100_000.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def waits(locks: Locks, calibration: Calibration = DEFAULT) -> Waits:
@@ -41,7 +45,7 @@ def waits(locks: Locks, calibration: Calibration = DEFAULT) -> Waits:
     solved = solutions(calibration)
     while (found := lock_waits(solved, locks)).missing != FOUND:
         solve_missing(solved, found.missing, calibration)
-    return Waits(*found[:3])
+    return Waits(*found[:4])
 
 
 def test_readers_alone_wait_for_nobody() -> None:
@@ -67,6 +71,48 @@ def test_a_lone_vcpu_does_not_wait_for_itself() -> None:
     alone, pair = (waits(BUSY._replace(vcpus=vcpus)) for vcpus in (1, 2))
     assert alone == Waits()
     assert min(pair.tdp_fault_ns, pair.shadow_fault_ns) > 0
+
+
+def test_a_lone_vcpu_that_reclaims_does_not_wait_for_itself() -> None:
+    reclaims = BUSY._replace(vcpus=1, own_writes=1e9, own_rmap_locks=1e9, rmaps=1.0)
+    assert waits(reclaims) == Waits()
+    pair = waits(reclaims._replace(vcpus=2))
+    assert min(pair.tdp_fault_ns, pair.shadow_fault_ns, pair.own_aging_ns) > 0
+    beside = waits(reclaims._replace(aging_writes=1e5))
+    assert beside == waits(reclaims._replace(aging_writes=1e5, own_writes=0.0))
+    assert beside.aging_ns > beside.own_aging_ns == 0
+
+
+@pytest.mark.parametrize("vcpus", [2, 3, 16])
+def test_a_vcpu_that_reclaims_is_an_ager_beside_all_others(vcpus: int) -> None:
+    """While it does so it has no faults. The others have as many as before, and all of the tick is such a time."""
+    own = waits(BUSY._replace(vcpus=vcpus, own_writes=1e9))
+    others = (vcpus - 1) / vcpus
+    tdp_faults, shadow_faults = BUSY.tdp_faults * others, BUSY.shadow_faults * others
+    ager = BUSY._replace(vcpus=vcpus - 1, tdp_faults=tdp_faults, shadow_faults=shadow_faults, aging_writes=1e9)
+    beside = waits(ager)
+    assert own.own_aging_ns == beside.aging_ns
+    assert (own.tdp_fault_ns, own.shadow_fault_ns) == (beside.tdp_fault_ns, beside.shadow_fault_ns)
+
+
+def test_reclaim_by_the_vm_itself_makes_its_faults_wait_for_less_than_reclaim_by_others() -> None:
+    own, others = (waits(BUSY._replace(**{name: 1e5})) for name in ("own_writes", "aging_writes"))
+    calm = waits(BUSY)
+    assert calm.tdp_fault_ns < own.tdp_fault_ns < others.tdp_fault_ns
+    assert calm.shadow_fault_ns < own.shadow_fault_ns < others.shadow_fault_ns
+
+
+@given(st.integers(2, 8192), st.integers(0, time_number(1e18)), st.integers(0, time_number(1e18)))
+def test_the_states_of_a_tick_have_a_place_each(vcpus: int, tdp: int, shadow: int) -> None:
+    """Else one would take the place of another, and a tick would never have all that it needs."""
+    states = (vcpus, 0), (vcpus, 1), (vcpus - 1, 1)
+    keys = [((each * 2048 + tdp) * 2048 + shadow) * 2 + aging for each, aging in states]
+    solved = np.zeros(1 << 13, SOLUTION)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mmu_lock, "solve", lambda *_: QueueWaits(*[0.0] * 10))
+        for key in keys:
+            solve_missing(solved, key, DEFAULT)
+    assert sorted(solved["key"][solved["key"] != 0].tolist()) == sorted(keys)
 
 
 @pytest.mark.parametrize(("vcpus", "least"), [(2, 0.65), (4, 0.65), (16, 0.8), (32, 0.6), (64, 0.25)])
@@ -145,6 +191,8 @@ def rates(most: float) -> st.SearchStrategy[float]:
         shadow_faults=rates(1e8),
         aging_writes=rates(1e9),
         rmap_locks=rates(1e9),
+        own_writes=rates(1e9),
+        own_rmap_locks=rates(1e9),
         rmaps=rates(1e6),
     )
 )
