@@ -1,8 +1,8 @@
 """What waiting for mmu_lock costs a VM's vCPUs and the thread that ages it, from the rates of the last tick.
 
 TDP faults read, shadow faults write, and so does an aging step under ``W()``. An aging pass takes the lock for page
-after page, so there are three kinds of time: while somebody else ages the VM (kswapd, user space, another guest's
-reclaim), while one of its vCPUs does so as it reclaims its own memory, and the rest. Each is a steady state of
+after page, so there are three kinds of time: while somebody else ages the VM (kswapd, user space, reclaim by other
+guests), while one of its vCPUs does so as it reclaims its own memory, and the rest. Each is a steady state of
 hostsim.costs.rwlock; the means of a tick are weighted with how long each lasts. A vCPU that reclaims does not fault
 meanwhile: only the others share the lock with it, and nobody if there are none. Aging without mmu_lock takes the locks
 of rmaps instead, at which shadow faults can meet it (:func:`spin_ns`).

@@ -257,7 +257,7 @@ LONE_VMS = [
     VmSpec(),
     VmSpec(tdp=False),
     VmSpec(truth=True, lock_contended=0.5),
-    VmSpec(subscribers=("kvm", "slow device"), device_share=0.2, numa_zap_share=0.2),
+    VmSpec(numa_zap_share=0.2),
 ]
 
 
@@ -291,7 +291,7 @@ def test_nothing_makes_a_lone_vcpu_wait_for_itself(
     assert run(spec, policy).totals()["lock_stall_ns"] == 0
 
 
-@pytest.mark.parametrize("beside", ["vcpus", "aging", "parent", "proactive", "host"])
+@pytest.mark.parametrize("beside", ["vcpus", "aging", "parent", "proactive", "host", "device"])
 def test_a_vcpu_waits_for_others_under_mmu_lock(beside: str) -> None:
     spec = lone(vcpus=2) if beside == "vcpus" else lone()
     if beside == "aging":
@@ -302,6 +302,9 @@ def test_a_vcpu_waits_for_others_under_mmu_lock(beside: str) -> None:
         spec = replace(spec, mode="proactive")
     elif beside == "host":
         spec = replace(spec, mode="host", memory_pages=len(spec.guests) * LIMIT)
+    elif beside == "device":  # reclaims for what it accesses
+        vm = VmSpec(subscribers=("kvm", "slow device"), device_share=0.2)
+        spec = replace(spec, guests=tuple(replace(guest, vm=vm) for guest in spec.guests))
     assert run(spec, "locked-6.12").totals()["lock_stall_ns"] > 0
 
 
