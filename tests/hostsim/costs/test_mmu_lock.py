@@ -96,7 +96,7 @@ def test_a_vcpu_that_reclaims_is_an_ager_beside_all_others(vcpus: int) -> None:
 
 
 def test_reclaim_by_the_vm_itself_makes_its_faults_wait_for_less_than_reclaim_by_others() -> None:
-    own, others = (waits(BUSY._replace(**{name: 1e5})) for name in ("own_writes", "aging_writes"))
+    own, others = waits(BUSY._replace(own_writes=1e5)), waits(BUSY._replace(aging_writes=1e5))
     calm = waits(BUSY)
     assert calm.tdp_fault_ns < own.tdp_fault_ns < others.tdp_fault_ns
     assert calm.shadow_fault_ns < own.shadow_fault_ns < others.shadow_fault_ns
