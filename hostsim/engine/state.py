@@ -201,10 +201,7 @@ MM = np.dtype(
         ("extras", np.int64),  # the guest is more than a plain one: hostsim.memory.extras
         ("stock", np.int64),  # pages charged in advance by its CPU
         ("first_fault_pages", np.int64),  # kernel memory that its first fault takes beside page tables ...
-        (
-            "file_upper_pages",
-            np.int64,
-        ),  # ... the page tables above those of its file's mapping, until they are made ...
+        ("file_upper_pages", np.int64),  # ... the tables above those of its mapped file, until they are made ...
         ("late_pages", np.int64),  # ... and KVM's cache of page tables when it is filled anew
         ("kernel_pages", np.int64),  # kernel memory that it has: page tables and all of the above
         ("pool_units", np.int64),  # what its swapped-out pages take of the pool (hostsim.mm.swap_slots.POOL_UNIT)
