@@ -22,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--audit", action="store_true", help="check the conservation laws on every host that is simulated")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are CPUs: one of them has the tests that wait for Ray."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that start Ray run in one process, one after the other, wherever there are several processes.
 
