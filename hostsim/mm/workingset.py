@@ -65,7 +65,7 @@ def refault(m: Machine, g: int, page: int, kind: int, in_fault: bool) -> None:
     workingset = shadow >> 1 & 1
     refs = (shadow >> 2 & 3) + (1 if f.two_touch else workingset)
     lruvec.refaulted[kind, tier_of(f, refs, workingset != 0)] += 1
-    counts = workingset != 0 if f.activate_counted_with_workingset else in_fault or not f.two_touch
+    counts = (in_fault or not f.two_touch) and (workingset != 0 or not f.activate_counted_with_workingset)
     if counts and not f.activate_counted_when_protected:
         count_activated(events, kind, 1)
     if f.two_touch and not workingset:

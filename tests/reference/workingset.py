@@ -48,7 +48,7 @@ def workingset_refault(host: ReferenceHost, folio: Folio, shadow: Shadow, in_fau
     refs = shadow.refs + (1 if kernel.two_touch else shadow.workingset)
     lruvec.stats[folio.kind].refaulted[host.refs.tier(refs, shadow.workingset)] += 1
     if kernel.two_touch:
-        if shadow.workingset if kernel.activate_counted_with_workingset else in_fault:
+        if in_fault and (shadow.workingset or not kernel.activate_counted_with_workingset):
             count("activate")
         if shadow.workingset:
             folio.workingset = True

@@ -308,6 +308,21 @@ def test_a_refault_by_read_restores_nothing_unless_it_was_in_the_working_set(ker
     assert memory.lruvec(0)["refaulted"][FILE].sum() == 1
 
 
+@pytest.mark.parametrize(("how", "activated"), [(READ, 0), (MMAP, 1)])
+@pytest.mark.parametrize("kernel", [*C, "7.3"])
+def test_only_a_fault_activates_a_page_of_the_working_set_that_comes_back(
+    kernel: str, how: int, activated: int
+) -> None:
+    memory = process(kernel, 8)
+    access(memory, 0, 8, READ)
+    memory.machine.pages["state"][int(memory.machine.mms[0]["file_first"]) + 2] |= WORKINGSET
+    memory.age(0)
+    assert memory.evict(0, sequences(memory)[0] - 2, 0, 8) == 8
+    access(memory, 2, 3, how)
+    names = [f"workingset_{what}_file" for what in ("refault", "activate", "restore")]
+    assert events(memory, *names) == (1, activated, 1)
+
+
 @pytest.mark.parametrize("kernel", CLASSES)
 def test_a_page_that_is_overwritten_is_no_refault(kernel: str) -> None:
     memory = process(kernel, 8)
