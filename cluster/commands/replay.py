@@ -44,8 +44,10 @@ def replay(
     summed up in a matrix of kernel, kind and mode: how far each counter was off in the worst step, and, where steps
     are not exact, how many are inside the range that the kernel's own repeats in the folder cover, widened by 3 %.
     With --ensemble, recordings in which a kernel doesn't repeat itself are ranked among runs whose luck is drawn: p is
-    the share of runs that are at least as far from the mean of all. Right rules give p up to 0.1 in 10 % of recordings,
-    0.5 on average, and a spread as wide as the kernel's own.
+    the share of runs, itself among them, that are further from the mean of all, and a random part of those that are as
+    far. Right rules give p up to 0.1 in 10 % of recordings, 0.5 on average, and runs that spread as wide as the
+    kernel's. If all runs equal the recording p is luck alone; "p_range" of --json says what it could be, "low" and
+    "high" are the quantiles 5 and 95 % of the runs after the last step.
     Exit code 0: every step of every recording is exact; 1: not all are; 2: bad input. With --ensemble it
     is 0, or 2 for bad input.
 
@@ -156,13 +158,19 @@ def _ensembles(files: list[Path], members: int, seed: int, control: str, workers
         table = output.make_table("mode, kernel, kind", *titles, numbers=titles)
         for group in (*groups, total):
             spread = "-" if group.spread is None else f"{group.spread:.2f}"
-            shown = f"{100 * group.unlikely:.0f} %", f"{group.mean_p:.2f}", f"{group.rejected_at:.1g}", spread
+            rejected = "-" if group.rejected_at is None else f"{group.rejected_at:.1g}"
+            shown = f"{100 * group.unlikely:.0f} %", f"{group.mean_p:.2f}", rejected, spread
             table.add_row(group.name, str(group.recordings), *shown)
         output.print_rich(table)
         output.print_paragraph(
-            "p: the share of runs at least as far from the mean of all as the recording; rejected at: the probability "
-            "that right rules give so small a mean p; spread: of the runs, over that of the kernel's own repeats"
+            "p: the share of runs, the recording among them, further from the mean of all than it is, and a random "
+            "part of those as far; of a single recording half of these; rejected at: the probability that right rules "
+            "give so small a mean p, - where all runs equal the recordings; spread: the standard deviation of the runs "
+            "over that of the kernel's own repeats, - where it has none or they are equal"
         )
+        if len(drawn) == 1:
+            low, high = drawn[0].p_range
+            output.print_paragraph(f"p of this recording is between {low:.2f} and {high:.2f}")
     for each in refused[:MOST_LISTED]:
         reporter.say(f"coldfleet: {each.reason}")
     return 2 if refused else 0
@@ -241,22 +249,26 @@ def _print_matrix(groups: list[Group]) -> None:
         titles = ["recs", "exact", *(NARROW[figure] for figure in shown)]
         table = output.make_table("kernel, kind", *titles, numbers=titles)
         for group in block:
-            off = (short(group.worst[figure], 2) for figure in shown)
+            off = (short(group.worst[figure], 2) if group.has(figure) else "-" for figure in shown)
             table.add_row(group.name, str(group.recordings), f"{group.exact}/{group.steps}", *off)
         output.print_paragraph(f"{section}: recordings, exact steps, and how far each counter is off in the worst step")
         output.print_rich(table)
-        if never := [figure for figure in NARROW if figure not in shown]:
+        compared = [figure for figure in NARROW if any(group.has(figure) for group in block)]
+        if never := [figure for figure in compared if figure not in shown]:
             output.print_rich(f"never off: {', '.join(NARROW[figure] for figure in never)}")
         if inexact := [group for group in block if group.inside]:
-            titles = [NARROW[figure] for figure in inexact[0].inside]
+            figures = [figure for figure in inexact[0].inside if any(group.inside[figure][1] for group in inexact)]
+            titles = ["recs", *(NARROW[figure] for figure in figures)]
             table = output.make_table("kernel, kind", *titles, numbers=titles)
             for group in inexact:
-                table.add_row(group.name, *(_percent(*inside) for inside in group.inside.values()))
-                table.add_row("  the kernel itself", *(_percent(*inside) for inside in group.own.values()))
+                ours, own = ([_percent(*counts[figure]) for figure in figures] for counts in (group.inside, group.own))
+                table.add_row(group.name, str(group.recordings), *ours)
+                table.add_row("  the kernel itself", str(group.repeated), *own)
             output.print_text("")
             output.print_paragraph(
                 f"{section}: percentage of the steps inside the kernels' own range; the kernel itself: of each "
-                "recording's, inside the range of its repeats"
+                "recording's, inside the range of its repeats, where it has any: with 0 recordings there the row above "
+                "is of 3 % around the recorded values"
             )
             output.print_rich(table)
         output.print_text("")

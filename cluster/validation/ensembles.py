@@ -3,15 +3,16 @@
 Where the scheduler or DAMON_STAT decides, a kernel doesn't repeat itself, and no single run can be equal to a
 recording. So the schedule is simulated several times, each time with other luck, and the recording is ranked among
 these runs, by how far each is from the mean of all, as a share of each figure. If the simulator is right every rank is
-as likely as any other: p is uniform. The ensemble also has to be as wide as the kernel itself over repeats of a
-recording: in one that is too wide any p is large.
+as likely as any other: p is uniform. Runs that are equally far are taken to be in a random order; without that, p of
+a kernel that repeats itself would not be uniform. The ensemble also has to be as wide as the kernel itself over repeats
+of a recording: in one that is too wide any p is large.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,12 @@ class Ensemble:
     """A recording among the runs that were drawn for it.
 
     ``kernel``, ``kind``, ``mode``: what was recorded, and where; ``schedule``: what its repeats have in common.
-    ``p``: the share of runs, the recording among them, that are at least as far from the mean of all; of equal ones a
-    random part. ``recorded``: the kernel's figures; ``low``, ``middle``, ``high``: quantiles 5, 50 and 95 % of the
-    ensemble's; all four after the last step, by name. ``width``: the ensemble's standard deviation as a share of a
-    figure, on average over steps and figures; ``values``: the kernel's figures after every step.
+    ``p``: the share of runs, the recording among them, that are further from the mean of all than it is, and a random
+    part of those that are as far, itself among them. ``p_range``: what p can be, by that part: 0 to 1 if all runs equal
+    the recording. ``recorded``: the kernel's figures; ``low``, ``middle``, ``high``: quantiles 5, 50 and 95 % of the
+    ensemble's; all four after the last step, by name, without those that the recording doesn't have. ``width``: the
+    ensemble's standard deviation as a share of a figure, on average over steps and figures; ``values``: the kernel's
+    figures after every step.
     """
 
     path: Path
@@ -74,6 +77,7 @@ class Ensemble:
     mode: str
     schedule: Any
     p: float
+    p_range: tuple[float, float]
     recorded: Mapping[str, float]
     low: Mapping[str, float]
     middle: Mapping[str, float]
@@ -91,26 +95,27 @@ class Ensemble:
         figures = {
             name: {"kernel": self.recorded[name], "low": self.low[name], "median": self.middle[name]}
             | {"high": self.high[name]}
-            for name in RANGED
+            for name in self.recorded
         }
         where = {"recording": str(self.path), "kernel": self.kernel, "kind": self.kind, "mode": self.mode}
-        return {**where, "p": self.p, "figures": figures}
+        return {**where, "p": self.p, "p_range": list(self.p_range), "figures": figures}
 
 
 @dataclass(frozen=True)
 class Judgement:
     """How a group of recordings stands in its ensembles.
 
-    ``unlikely``: the share of ``recordings`` with p up to UNLIKELY, ``mean_p`` their mean; ``rejected_at``: the
-    probability that right rules give so small a mean. ``spread``: the ensembles' width over the kernel's own, where
-    there are repeats; None where there are none, or the kernel's are equal.
+    ``unlikely``: the share of ``recordings`` with p up to UNLIKELY, ``mean_p`` their mean; of a single recording, whose
+    luck nothing averages out, p is the middle of its range. ``rejected_at``: the probability that right rules give so
+    small a mean; None where all runs equal their recordings, so that p is luck alone. ``spread``: the ensembles'
+    width over the kernel's own, where there are repeats; None where there are none, or the kernel's are equal.
     """
 
     name: str
     recordings: int
     unlikely: float
     mean_p: float
-    rejected_at: float
+    rejected_at: float | None
     spread: float | None
 
 
@@ -131,7 +136,8 @@ def draw_all(
 
 def judge(name: str, ensembles: Sequence[Ensemble]) -> Judgement:
     """What is to be said of some recordings together; at least one."""
-    ps = np.array([each.p for each in ensembles])
+    ps = np.array([each.p for each in ensembles] if len(ensembles) > 1 else [sum(ensembles[0].p_range) / 2])
+    undecided = all(each.p_range == (0, 1) for each in ensembles)
     kernels: dict[Any, list[Ensemble]] = {}
     for each in ensembles:
         kernels.setdefault((each.kernel, each.kind, each.mode, each.schedule), []).append(each)
@@ -143,18 +149,25 @@ def judge(name: str, ensembles: Sequence[Ensemble]) -> Judgement:
         len(ps),
         float((ps <= UNLIKELY).mean()),
         float(ps.mean()),
-        0.5 * math.erfc((0.5 - ps.mean()) * math.sqrt(12 * len(ps)) / math.sqrt(2)),
+        None if undecided else 0.5 * math.erfc((0.5 - ps.mean()) * math.sqrt(12 * len(ps)) / math.sqrt(2)),
         ours / own if own else None,
     )
 
 
 def rank(recorded: npt.NDArray[np.float64], members: _Runs, number: float) -> float:
-    """The p of a recording (steps, figures) among the runs (members, steps, figures); ``number`` in [0, 1) decides
-    among equal ones."""
+    """The p of a recording (steps, figures) among the runs (members, steps, figures); ``number`` in [0, 1) is the part
+    of those that are as far as the recording."""
+    low, high = rank_range(recorded, members)
+    return low + number * (high - low)
+
+
+def rank_range(recorded: npt.NDArray[np.float64], members: _Runs) -> tuple[float, float]:
+    """What that p can be: the share of runs that are further, and of those that are at least as far; 0 and 1 if all are
+    equal."""
     runs = _stacked([recorded, *members])
     far = (np.abs(runs - runs.mean(axis=0)) / _size(runs)).mean(axis=(1, 2))
     further, same = int((far > far[0] + _SAME).sum()), int((abs(far - far[0]) <= _SAME).sum())
-    return (further + number * same) / len(runs)
+    return further / len(runs), (further + same) / len(runs)
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,8 @@ class _Draw:
             return Refusal(file, str(error))
         starts = {step.get("c"): step["st"] for step in recording.steps if step["ev"] == "start"}
         recorded = _values([ranged(step, starts.get(step.get("c"), {})) for step in recording.steps])
+        has = [RANGED[place] for place in np.flatnonzero(~np.isnan(recorded[-1]))]
+        recorded = np.nan_to_num(recorded)
         number, _, _, _ = philox(self._key(recording, self.members), *np.zeros(4, np.uint64))
         low, middle, high = np.quantile(runs[:, -1], (0.05, 0.5, 0.95), axis=0)
         header = recording.header
@@ -183,10 +198,11 @@ class _Draw:
             mode=header.mode,
             schedule=schedule_of(recording),
             p=rank(recorded, runs, int(number) / 2**32),
-            recorded=_named(recorded[-1]),
-            low=_named(low),
-            middle=_named(middle),
-            high=_named(high),
+            p_range=rank_range(recorded, runs),
+            recorded=_named(recorded[-1], has),
+            low=_named(low, has),
+            middle=_named(middle, has),
+            high=_named(high, has),
             width=_width(runs),
             values=recorded,
         )
@@ -200,15 +216,17 @@ class _Draw:
         if self.control:
             rules = CONTROLS[self.control](*rules)
         steps = simulate_recording(recording, luck=self._key(recording, member), rules=rules)
-        return _values([ranged(step, {}) for step in steps])
+        return np.nan_to_num(_values([ranged(step, {}) for step in steps]))
 
 
-def _named(figures: npt.NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip(RANGED, figures.tolist(), strict=True))
+def _named(figures: npt.NDArray[np.float64], has: Collection[str]) -> dict[str, float]:
+    """Those of the figures that a recording has, by name."""
+    return {name: value for name, value in zip(RANGED, figures.tolist(), strict=True) if name in has}
 
 
 def _values(rows: list[list[int | None]]) -> npt.NDArray[np.float64]:
-    return np.nan_to_num(np.array(rows, np.float64))
+    """Rows of figures; nan where a step doesn't have one."""
+    return np.array(rows, np.float64)
 
 
 def _stacked(runs: list[npt.NDArray[np.float64]]) -> _Runs:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from coldfleet.hostsim.replay.comparison import FIGURES, HASHES, Comparison
-from coldfleet.hostsim.replay.spread import repeats_in_range, steps_in_range
+from coldfleet.hostsim.replay.comparison import FIGURES, HASHES, PAGES, Comparison
+from coldfleet.hostsim.replay.spread import repeated, repeats_in_range, steps_in_range
 
 _NAMED = {
     "generations": "gens",
@@ -50,6 +50,7 @@ class Group:
 
     ``inside``: for each of RANGED, how many steps are inside the kernel's own range, and how many there are; empty
     where all steps are exact. ``own``: the same of the kernel, each recording against its repeats; 0 of 0 without any.
+    ``repeated``: recordings that have a repeat; ``dumped``: steps that have a dump of all pages.
     """
 
     kernel: str
@@ -63,6 +64,12 @@ class Group:
     worst: dict[str, int]
     inside: dict[str, tuple[int, int]]
     own: dict[str, tuple[int, int]]
+    repeated: int
+    dumped: int
+
+    def has(self, figure: str) -> bool:
+        """Whether anything was compared by this one of FIGURES: the states of pages only where they were dumped."""
+        return figure != PAGES or self.dumped > 0
 
     @property
     def name(self) -> str:
@@ -81,9 +88,11 @@ class Group:
             "kind": self.kind,
             "mode": self.mode,
             "recordings": self.recordings,
+            "repeated_recordings": self.repeated,
             "exact_recordings": self.exact_recordings,
             "steps": self.steps,
             "exact_steps": self.exact,
+            "dumped_steps": self.dumped,
             "worst": {figure: self.worst.get(figure, 0) for figure in FIGURES},
             "in_range": {
                 figure: {"steps": steps, "inside": inside}
@@ -109,8 +118,21 @@ def _group(mode: str, kernel: str, kind: str, members: list[Comparison]) -> Grou
     inside = steps_in_range(members) if exact < steps else {}
     own = repeats_in_range(members) if inside else {}
     exact_recordings = sum(each.exact == each.steps for each in members)
-    lru_gen = members[0].recording.header.lru_gen
-    return Group(kernel, kind, mode, lru_gen, len(members), exact_recordings, exact, steps, worst, inside, own)
+    return Group(
+        kernel,
+        kind,
+        mode,
+        members[0].recording.header.lru_gen,
+        len(members),
+        exact_recordings,
+        exact,
+        steps,
+        worst,
+        inside,
+        own,
+        repeated(members),
+        sum(each.dumped for each in members),
+    )
 
 
 def _version(kernel: str) -> list[int]:

@@ -47,8 +47,8 @@ class ReplayAnswer:
     ``recording``: the file. ``kernel``, ``kind``, ``mode``: what was recorded, and where. ``exact_steps`` of ``steps``
     have every figure of the kernel's. ``worst``: for each figure that was off, by how much in the worst step;
     ``worst_pages``: the same of residency and generations, in pages. ``first_difference``: None if all steps are exact.
-    ``figures``: for "res" and "max", both in pages, and each counter of memory.stat since the start, the kernel's and
-    the simulator's value after every step; None where a step doesn't have one.
+    ``figures``: for "res" and "fres", in pages, "max", a number of a generation, and each counter of memory.stat since
+    the start, the kernel's and the simulator's value after every step; None where a step doesn't have one.
     """
 
     recording: str

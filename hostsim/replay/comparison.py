@@ -17,8 +17,8 @@ _NUMBERS = ("x", "res", "min", "max", "fres", "fsh", "ahp")
 FIGURES = (*_NUMBERS, BLOCKS, GENERATIONS, *COUNTERS, LOW, *LIST_SIZES, TIERS, PAGES, HASHES)
 """What a step is judged by, by the recordings' names; ``pages``: how many have another state than in the dump;
 ``hp``: how many blocks of 2 MiB are mapped in another way."""
-RANGED = ("res", "max", *COUNTERS)
-"""Of these, the ones that have a range over repeats of a recording."""
+RANGED = ("res", "fres", "max", *COUNTERS)
+"""Of these, the ones that have a range over repeats of a recording; ``fres`` only where there is a file."""
 OPENING_ROUNDS = 2  # by the rounds up to this one it is chosen what a recording doesn't tell
 REPEATABLE = ("debugfs", "reclaim", "ageonly")  # modes in which a kernel repeats itself
 
@@ -45,7 +45,8 @@ class Difference:
 class Comparison:
     """How a recording fared: its steps, those that are exact (in the first rounds, too), the first difference.
 
-    ``worst``: for each figure that was off, by how much in the worst step. ``measured``: the kernel's and our values
+    ``dumped``: steps that have a dump of all pages. ``worst``: for each figure that was off, by how much in the worst
+    step. ``measured``: the kernel's and our values
     of RANGED after every step; None where a step doesn't have one.
     """
 
@@ -53,6 +54,7 @@ class Comparison:
     steps: int = 0
     exact: int = 0
     exact_in_opening: int = 0
+    dumped: int = 0
     first: Difference | None = None
     worst: dict[str, int] = field(default_factory=dict)
     measured: list[tuple[list[int | None], list[int | None]]] = field(default_factory=list)
@@ -94,6 +96,7 @@ def _compare(recording: Recording, vmm_touches: bool) -> Comparison:
         differences = list(compare_step(recording, start, kernel, ours, number))
         result.steps += 1
         result.exact += not differences
+        result.dumped += "pg" in kernel
         result.exact_in_opening += not differences and kernel["r"] <= OPENING_ROUNDS
         if differences and result.first is None:
             result.first = differences[0]
@@ -162,7 +165,8 @@ def _generations(step: dict[str, Any]) -> dict[tuple[int, str], int]:
 
 def ranged(step: dict[str, Any], base: dict[str, int]) -> list[int | None]:
     """A step's values of RANGED; ``base``: memory.stat at the start."""
-    return [step.get("res"), step.get("max"), *(step["st"].get(name, 0) - base.get(name, 0) for name in COUNTERS)]
+    counters = (step["st"].get(name, 0) - base.get(name, 0) for name in COUNTERS)
+    return [step.get("res"), step.get("fres"), step.get("max"), *counters]
 
 
 def _tiers_off(tiers: dict[str, Any], ours: dict[str, Any]) -> int:

@@ -51,6 +51,12 @@ def repeats_in_range(comparisons: Sequence[Comparison]) -> dict[str, tuple[int, 
     return _named(counts)
 
 
+def repeated(comparisons: Sequence[Comparison]) -> int:
+    """How many of the recordings have a repeat among them: the others have no range but 3 % around their own values,
+    or the spread of those that have one."""
+    return sum(len(group) for group in _repeats(comparisons) if len(group) > 1)
+
+
 def _repeats(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     """Those of the same schedule together."""
     groups: dict[Any, list[Comparison]] = {}

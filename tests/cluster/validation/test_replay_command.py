@@ -72,6 +72,26 @@ def test_json_has_the_matrix_and_every_recording(folder: Path, coldfleet: Callab
         assert row["worst"] == dict.fromkeys(FIGURES, 0)
         assert row["exact_steps"] == row["steps"]
         assert row["in_range"] == {}
+        assert row["repeated_recordings"] == 0  # their seeds differ
+
+
+def test_what_was_not_compared_has_no_figure(folder: Path, coldfleet: Callable[..., Said]) -> None:
+    def without_dump(lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line.pop("pg", None)
+        lines[-2]["st"].update(pgscan=lines[-2]["st"]["pgscan"] + 500)
+
+    for repeat in (1, 2):
+        change(folder / f"0_r{repeat}.jsonl.gz", without_dump)
+    found = json.loads(coldfleet("replay", folder, "--json", "--workers", 1).out)
+    assert {row["mode"]: row["dumped_steps"] > 0 for row in found["matrix"]} == {
+        "limit": False, "reclaim": True, "debugfs": True,
+    }  # fmt: skip
+    said = coldfleet("replay", folder, "--workers", 1).out
+    table, ranges = said.split("limit: ")[1:3]
+    assert "page" not in table
+    assert "fres" not in ranges.splitlines()[3]
+    assert re.search(r"the kernel itself +[02]( +-| +\d+)+ *$", ranges, re.MULTILINE)
 
 
 def test_a_counter_that_is_off_shows_how_far_and_whether_it_is_in_range(
