@@ -43,7 +43,7 @@ def plan(
     from coldfleet.cluster.execution.estimate import estimate
     from coldfleet.cluster.execution.progress import make_reporter, say_on_stderr
     from coldfleet.cluster.execution.worker_memory import worker_bytes
-    from coldfleet.cluster.study.doubts import doubts
+    from coldfleet.cluster.study.doubts import doubts, notes
     from coldfleet.cluster.study.reader import read_study
 
     chosen = read_study(study)
@@ -54,6 +54,8 @@ def plan(
             output.print_text(line)
         for line in doubts(chosen):
             output.print_paragraph(f"weak: {line}")
+        for line in notes(chosen):
+            output.print_paragraph(f"note: {line}")
     fleet = _fleet(chosen)
     if fleet and not json:
         output.print_paragraph(f"guests of the first run: {fleet.told}")
@@ -91,7 +93,7 @@ def _fleet(plan: Plan) -> FleetSummary | None:
 
 
 def _as_json(plan: Plan, fleet: FleetSummary | None, found: Estimate | None, workers: int) -> dict[str, object]:
-    from coldfleet.cluster.study.doubts import doubts
+    from coldfleet.cluster.study.doubts import doubts, notes
 
     data: dict[str, object] = {
         "study": plan.name,
@@ -103,6 +105,7 @@ def _as_json(plan: Plan, fleet: FleetSummary | None, found: Estimate | None, wor
         "replicates": plan.replicates,
         "runs": len(plan),
         "weak": doubts(plan),
+        "notes": notes(plan),
         "fleet": fleet and asdict(fleet),
     }
     if found is not None:
