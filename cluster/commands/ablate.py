@@ -57,6 +57,7 @@ def ablate(
     from coldfleet.cluster.commands.execution import settings
     from coldfleet.cluster.execution.progress import make_reporter
     from coldfleet.cluster.execution.trials import executor_for, thrift
+    from coldfleet.cluster.study.lives import most_guests
     from coldfleet.cluster.study.reader import read_study
     from coldfleet.hostsim.engine.hybrids import get_kernel
     from coldfleet.hostsim.spec.errors import UserError
@@ -64,8 +65,8 @@ def ablate(
     plan = read_study(study)
     number = _cell_number(plan, cell, settings(at))
     spec = plan.cell(number).spec
-    if guest is not None and guest >= spec.fleet.guests_per_host:
-        raise UserError(f"--guest {guest}: a host has the guests 0 to {spec.fleet.guests_per_host - 1}")
+    if guest is not None and guest >= (most := most_guests(plan.run(number))):
+        raise UserError(f"--guest {guest}: a host has the guests 0 to {most - 1}")
     chosen = GuestMetric.parse(metric, 0 if guest is None and spec.scenario else guest)
     kernels = get_kernel(old), get_kernel(new)
     if kernels[0] == kernels[1]:

@@ -72,6 +72,12 @@ def all_hosts(run: Run) -> list[PlacedHost]:
     return _placed(_Placing.of(run)).hosts
 
 
+def most_guests(run: Run) -> int:
+    """How many guests the host of a run has that has most, over all its time; they are numbered from 0 on each."""
+    fleet = run.cell.spec.fleet
+    return max((len(host.lives) for host in all_hosts(run)), default=0) if fleet.guest else fleet.guests_per_host
+
+
 def most_hosts(spec: CellSpec) -> int:
     """How many hosts a run has; where guests are of classes, some may stay without any and are left out."""
     return sum(each.count for each in spec.host_classes.values()) if spec.fleet.guest else spec.fleet.hosts

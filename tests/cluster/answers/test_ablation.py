@@ -174,6 +174,16 @@ def test_an_interval_that_contains_0_is_nothing_to_explain(
     assert (found["differ"], found["features"], found["runs"]) == (False, [], 2)
 
 
+def test_guests_of_classes_have_numbers_on_their_host(small: Path, coldfleet: Callable[..., Said]) -> None:
+    classes = "[fleet]\nhosts = 1\n[fleet.guest.one]\ncount = 1\n[fleet.guest.other]\ncount = 2\n"
+    base = [line for line in SMALL.splitlines() if not line.startswith(("scenario", "fleet"))]
+    small.write_text("\n".join(base) + "\n" + classes)
+    asked = ("ablate", small, "--from", "6.12", "--to", "6.1", "--metric", "pgscan", "--guest")
+    assert json.loads(coldfleet(*asked, 2, "--json").out)["guest"] == 2
+    said = coldfleet(*asked, 3)
+    assert (said.code, said.err.strip()) == (2, "coldfleet: --guest 3: a host has the guests 0 to 2")
+
+
 def test_a_policy_that_the_study_sets_is_not_switched(small: Path, coldfleet: Callable[..., Said]) -> None:
     small.write_text(SMALL.replace('"kernel"', '"six-steps"'))
     found = json.loads(coldfleet("ablate", small, "--from", "6.12", "--to", "6.1", "--json").out)
