@@ -125,16 +125,18 @@ def as_table(results: Results) -> RenderableType:
         for caption, table in design_summary.as_tables(design):
             parts += [Text(f"\n{caption}", style="bold"), table]
         return Group(*parts, *_below(results), Text('\ntable "cells" has each of them (docs/results.md)'))
+    rows = summarise(results)
+    shown = (*SUMMARY, OOM_KILLS) if any(row.means[OOM_KILLS.key].mean for row in rows) else SUMMARY
     tables: dict[str, Table] = {}
     last: dict[str, Scalar] = {}
-    for row in summarise(results):
+    for row in rows:
         others = {path: value for path, value in row.axes.items() if path not in ("policy", "nested_ratio")}
         caption = ", ".join(f"{path} = {as_read(path, value)}" for path, value in others.items())
         if caption not in tables:
             table = tables[caption] = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
             table.add_column("policy", no_wrap=True)
             table.add_column("nested", justify="right", no_wrap=True)
-            for metric in SUMMARY:
+            for metric in shown:
                 table.add_column(metric.title, justify="right")
             parts += [Text(f"\n{caption}", style="bold"), table] if caption else [table]
         policy, ratio = row.axes["policy"], row.axes["nested_ratio"]
@@ -142,7 +144,7 @@ def as_table(results: Results) -> RenderableType:
             tables[caption].add_section()
         name = "" if last.get(caption) == policy else str(policy)
         last[caption] = policy
-        tables[caption].add_row(name, f"{ratio:.3g}", *(row.means[metric.key].in_column for metric in SUMMARY))
+        tables[caption].add_row(name, f"{ratio:.3g}", *(row.means[metric.key].in_column for metric in shown))
     for table in tables.values():
         table.add_section()
     replicates = counted(results.plan.replicates, "replicate")
