@@ -305,7 +305,10 @@ class CellSpec(Table):
         if self.guest.workload != Workload():
             raise UserError("scenario says what its guests do: leave [guest.workload] out")
         if self.guest.page_cache.memory:
-            raise UserError("a scenario's guests use no file: leave [guest.page_cache] out")
+            raise UserError(
+                "a scenario's guests use no file: leave [guest.page_cache] out, or leave scenario out and give "
+                "guests beside page cache by classes [fleet.guest.NAME]"
+            )
         from coldfleet.hostsim.workload.scenario import KINDS, parse_scenario
 
         kept = sum(KINDS[guest.kind].kernel_pages for guest in parse_scenario(self.scenario))
