@@ -21,6 +21,7 @@ from coldfleet.hostsim.spec.calibration import Calibration
 HELD_OUT = (4,)  # vCPU counts whose rows the published calibration was not fitted to
 FITTED, NOT_FITTED = "fitted", "held out"
 ENGINE = "engine"
+BAR = 0.15  # by which the published figures themselves vary from run to run: a row that is further off is a miss
 
 # 20241019012940.3656292-1-jthoughton@google.com: latency of opening a tab beside a VM, ms
 TAB_OPEN_MS = {
@@ -49,6 +50,11 @@ class Line:
     def error(self) -> float:
         """simulated / published - 1."""
         return self.simulated / self.published - 1
+
+    @property
+    def missed(self) -> bool:
+        """Whether it is further off than BAR."""
+        return abs(self.error) > BAR
 
 
 def benchmark_lines(rows: Iterable[PublishedRow], calibration: Calibration, held_out: Collection[int]) -> list[Line]:

@@ -47,6 +47,9 @@ def test_all_rows_stand_side_by_side(coldfleet: Coldfleet) -> None:
     rows = json.loads(coldfleet("validate", "--json").out)
     assert {row["basis"] for row in rows} == {"fitted", "held out", "engine"}
     assert all(row["error"] == pytest.approx(row["simulated"] / row["published"] - 1) for row in rows)
+    assert all(row["missed"] == (abs(row["error"]) > 0.15) for row in rows)
+    assert any(row["missed"] for row in rows)
+    assert [line.endswith("miss") for line in said.out.splitlines()[1:]] == [row["missed"] for row in rows]
 
 
 def test_chromeos_latencies_are_near_the_published_but_for_the_tail_without_mglru() -> None:
