@@ -298,6 +298,11 @@ class CellSpec(Table):
         guests = len(self.scenario.split(","))
         if not self.scenario:
             return self
+        if self.fleet.guest:
+            raise UserError(
+                "a scenario says all of its guests: set fleet.guests_per_host and leave [fleet.guest.NAME] out, or "
+                "leave scenario out"
+            )
         if self.fleet.guests_per_host != guests:
             raise UserError(f"fleet.guests_per_host is {self.fleet.guests_per_host}, but the scenario has {guests}")
         if self.nested_ratio or self.nested != Nested():

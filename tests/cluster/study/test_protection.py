@@ -52,6 +52,21 @@ def test_what_cannot_be_is_refused(lines: str, message: str, tmp_path: Path) -> 
         guests_of(tmp_path / "s.toml", ALIKE + lines)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CLASSES + 'scenario = "vm scan, vm zipf"\n', r"says all of its guests: .* leave \[fleet.guest.NAME\] out"),
+        (
+            ALIKE + 'scenario = "vm scan, vm zipf"\nguest.page_cache.memory = "1 MiB"',
+            r"use no file: leave \[guest.page_cache\] out, or leave scenario out and give guests beside page cache",
+        ),
+    ],
+)
+def test_what_a_scenario_has_not_is_said_with_what_to_do(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        guests_of(tmp_path / "s.toml", text)
+
+
 def test_the_keys_reach_guests_that_are_alike(tmp_path: Path) -> None:
     lines = HOST + 'guest.memory_min = "1 MiB"\nguest.memory_low = "2 MiB"\nguest.memory_high = "3 MiB"'
     found = {
