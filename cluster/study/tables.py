@@ -348,8 +348,8 @@ class Reclaim(Table):
     )
     aging_every_ticks: Tick = table_key("one more aging (+) this often; 0: never", "ticks", 0)
     swappiness: int = table_key(
-        "0: only file pages; 200: first anonymous memory; 201, since 6.14: only that. debugfs evicts with 200. Without "
-        "file pages (page_cache), or while only one of the two has pages in older generations, 1 to 200 are the same",
+        "0: only file pages; 200: first anonymous memory; 201, since 6.14: only that. debugfs evicts with 200. Up to "
+        "6.18, 1 to 200 make no difference while only file pages, or only anonymous ones, can be evicted",
         "",
         60,
         ge=0,
