@@ -146,6 +146,17 @@ def prefetch(_typing: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), codegen
 
 
+@_intrinsic  # type: ignore[untyped-decorator]
+def not_negative(_typing: Any, index: Any) -> Any:
+    """Tells the compiler that an index isn't: it leaves out what numba does with one that is, wherever it is used."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        builder.assume(builder.icmp_signed(">=", args[0], args[0].type(0)))
+        return context.get_dummy_value()
+
+    return types.void(index), codegen
+
+
 @inlined
 def page_row(m: Machine, page: int) -> Record:
     """The PAGE row of a page, or that of a list's head, by an index that is known not to be negative.

@@ -81,11 +81,13 @@ def _without_ad(m: Machine, g: int, row: np.uint64, shadow: bool) -> np.uint64:
 
 
 @inlined
-def _count_lock(m: Machine, g: int, site: int, lock: int, pages: np.uint64, mapped: np.uint64, batched: bool) -> None:
+def _count_lock(
+    m: Machine, g: int, site: int, lock: int, pages: np.uint64, mapped: np.uint64, batched: bool, times: int
+) -> None:
     """Counts the acquisitions of one lock, one a page; a page without rmap entries needs no rmap lock."""
     if lock == _RMAP:
         pages &= mapped
-    m.sites[g, site, LOCKS + lock] += 1 if batched and pages else popcount(pages)
+    m.sites[g, np.uint64(site), np.uint64(LOCKS + lock)] += times if batched and pages else times * popcount(pages)
 
 
 @inlined
@@ -119,12 +121,21 @@ def _clear(m: Machine, g: int, row: np.uint64, column: int, found: np.uint64) ->
 
 @inlined
 def call_kvm(
-    m: Machine, g: int, site: int, word: int, pages: np.uint64, clear: bool, fast_only: bool, batched: bool, state: int
+    m: Machine,
+    g: int,
+    site: int,
+    word: int,
+    pages: np.uint64,
+    clear: bool,
+    fast_only: bool,
+    batched: bool,
+    state: int,
+    times: int,
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
     """kvm_age_gfn / kvm_test_age_gfn as the policy has them, for the pages of one word.
 
-    ``state``: what :func:`vm_state` says. Returns the pages (uint64 masks) that are young, that carry "fast", and
-    that answered "failed".
+    ``state``: what :func:`vm_state` says. ``times``: as for :func:`~coldfleet.hostsim.kvm.mmu_notifier.ask`. Returns
+    the pages (uint64 masks) that are young, that carry "fast", and that answered "failed".
     """
     young = fast = failed = NONE
     row = np.uint64(word)
@@ -134,7 +145,7 @@ def call_kvm(
         state |= _FAST_ONLY
     open_pages = pages
     for i in range(m.policy[0].steps):
-        step = m.steps[i]
+        step = m.steps[np.uint64(i)]
         mask = step.mask
         value = step.value
         if (state ^ value) & mask & ~_PER_PAGE:
@@ -144,15 +155,15 @@ def call_kvm(
             acting = _acting(m, g, row, acting, young, mask, value)
         if not acting:
             continue
-        m.step_pages[g, i] += popcount(acting)
+        m.step_pages[g, np.uint64(i)] += times * popcount(acting)
         action = step.action
         operand = step.operand
         if action in (_AGE, _TEST):
             column = TDP if operand == _TDP_MMU else SHADOW
             mapped = m.bits[row, SHADOW_MAPPED]
-            _count_lock(m, g, site, step.lock, acting, mapped, batched)
+            _count_lock(m, g, site, step.lock, acting, mapped, batched, times)
             if column == SHADOW:
-                _count_sptes(m, g, row, acting & mapped)
+                _count_sptes(m, g, row, acting & mapped, times)
             found = m.bits[row, column] & acting
             if clear and action == _AGE:
                 _clear(m, g, row, column, found)
@@ -163,11 +174,11 @@ def call_kvm(
             if note == _YOUNG_IS_FAST:
                 fast |= found
         elif action == _LOCK:
-            _count_lock(m, g, site, step.lock, acting, ALL, batched)
+            _count_lock(m, g, site, step.lock, acting, ALL, batched, times)
         else:
             if action == _TRY:
                 free = _free_of_contention(m, g, acting)
-                _count_lock(m, g, site, step.lock, free, ALL, batched)
+                _count_lock(m, g, site, step.lock, free, ALL, batched, times)
                 acting &= ~free
             if operand == _FAST_ANSWER:
                 fast |= acting
@@ -182,9 +193,10 @@ def call_kvm(
 
 
 @inlined
-def _count_sptes(m: Machine, g: int, row: np.uint64, mapped: np.uint64) -> None:
+def _count_sptes(m: Machine, g: int, row: np.uint64, mapped: np.uint64, times: int) -> None:
     """Counts the SPTEs that a look through these pages' rmaps meets."""
     if mapped:
-        m.events[g].rmap_sptes += popcount(mapped)
+        m.events[g].rmap_sptes += times * popcount(mapped)
         if m.mms[g].extras:
-            m.events[g].rmap_sptes += popcount(mapped & m.extra_bits[row, MANY_SPTES]) * (m.vms[g].rmap_entries - 1)
+            many = popcount(mapped & m.extra_bits[row, MANY_SPTES])
+            m.events[g].rmap_sptes += times * many * (m.vms[g].rmap_entries - 1)

@@ -26,6 +26,7 @@ from coldfleet.hostsim.engine.state import (
     PRESENT,
     PRIMARY,
     SHADOW,
+    SHADOW_MAPPED,
     SLOW_DEVICE,
     TDP,
     TOUCHED,
@@ -68,13 +69,22 @@ def _ask_device(m: Machine, row: np.uint64, who: int, pages: np.uint64, clear: b
 
 @inlined
 def consult(
-    m: Machine, g: int, site: int, word: int, pages: np.uint64, clear: bool, fast_only: bool, flush: bool, batched: bool
+    m: Machine,
+    g: int,
+    site: int,
+    word: int,
+    pages: np.uint64,
+    clear: bool,
+    fast_only: bool,
+    flush: bool,
+    batched: bool,
+    times: int,
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
     """One call of the chain: __mmu_notifier_clear_young, _test_young, and the proposed ones (mm/mmu_notifier.c).
 
     The subscribers are asked in the order of the list; a test of a page stops at the first that says young. To a
     fast_only call a subscriber without has_fast_aging is skipped, or, in v5's chain, answers "failed".
-    Returns the pages that are young, that carry "fast", and that answered "failed".
+    ``times``: as for :func:`ask`. Returns the pages that are young, that carry "fast", and that answered "failed".
     """
     row = np.uint64(word)
     vm = m.vms[g]
@@ -88,7 +98,7 @@ def consult(
         if who == KVM:
             if fast_only and not kvm_has_fast_aging(m, state):
                 continue
-            found, quick, unsure = call_kvm(m, g, site, word, asked, clear, fast_only, batched, state)
+            found, quick, unsure = call_kvm(m, g, site, word, asked, clear, fast_only, batched, state, times)
         elif who != SLOW_DEVICE or not fast_only:
             found = _ask_device(m, row, who, asked, clear)
             quick = NONE if who == SLOW_DEVICE else asked if assigns else found
@@ -109,15 +119,15 @@ def consult(
             asked &= ~found
         if not asked:
             break
-    counters = m.sites[g, site]
-    counters[CALLS] += 1 if batched else popcount(pages)
+    counters = m.sites[g, np.uint64(site)]
+    counters[CALLS] += times if batched else times * popcount(pages)
     if failed:
-        counters[FAILED] += 1 if batched else popcount(failed)
+        counters[FAILED] += times if batched else times * popcount(failed)
         by_shadow_alone = m.bits[row, SHADOW] & ~m.bits[row, TDP] & ~young
-        m.events[g].failed_pages += popcount(failed)
-        m.events[g].failed_needlessly += popcount(failed & ~by_shadow_alone)
+        m.events[g].failed_pages += times * popcount(failed)
+        m.events[g].failed_needlessly += times * popcount(failed & ~by_shadow_alone)
     if flush:
-        counters[FLUSHES] += popcount(young)
+        counters[FLUSHES] += times * popcount(young)
         if m.mms[g].extras:
             m.extra_bits[row, CACHED] &= ~young
     return young, fast, failed
@@ -143,11 +153,11 @@ def _looks_around(m: Machine, g: int, primary: np.uint64, secondary: np.uint64, 
 
 
 @inlined
-def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.uint64, np.uint64]:
+def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int, times: int) -> tuple[np.uint64, np.uint64]:
     """Is a page young, and clear what says so: ptep_clear_young_notify as the policy's site has it.
 
-    Returns masks of the pages that are young by any MMU asked, and (of use at eviction) of those whose youth
-    calls for a look-around.
+    ``times``: what is counted is multiplied by it, for as many pages with the same answers. Returns masks of the pages
+    that are young by any MMU asked, and (of use at eviction) of those whose youth calls for a look-around.
     """
     row = np.uint64(word)
     if len(m.followed):
@@ -183,18 +193,34 @@ def ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.
                 continue
             clear = call.clear != 0
             fast_only, flush, batched = call.fast_only != 0, call.flush != 0, call.batched != 0
-            found, quick, unsure = consult(m, g, site, word, asked, clear, fast_only, flush, batched)
+            found, quick, unsure = consult(m, g, site, word, asked, clear, fast_only, flush, batched, times)
             secondary |= found
             fast = (fast & ~asked) | quick
             failed = (failed & ~asked) | unsure
     young = primary | secondary
     if len(m.followed):
         note_answer(m, word, pages, young, fast, failed if m.mms[g].notifiers else NONE)
-    counters = m.sites[g, site]
-    counters[YOUNG] += popcount(young)
-    counters[MISSED] += popcount(touched & ~young)
-    counters[FALSE] += popcount(young & ~touched)
+    counters = m.sites[g, np.uint64(site)]
+    counters[YOUNG] += times * popcount(young)
+    counters[MISSED] += times * popcount(touched & ~young)
+    counters[FALSE] += times * popcount(young & ~touched)
     return young, _looks_around(m, g, primary, secondary, fast)
+
+
+@inlined
+def answers_alike(m: Machine, g: int) -> bool:
+    """Whether all pages of a guest that are untouched (:func:`is_untouched`) get the same answers: no chance and no
+    other MMU has a say, and nobody writes down who was asked."""
+    return not (len(m.followed) or len(m.extra_bits) or len(m.huge) or m.vms[g].contended)
+
+
+@inlined
+def is_untouched(m: Machine, page: int) -> bool:
+    """Whether a page is mapped by the primary MMU, has no Accessed bit, really is old, and has no rmap entry."""
+    word = np.uint64(page) >> np.uint64(6)
+    accessed = m.bits[word, PRIMARY] | m.bits[word, TDP] | m.bits[word, SHADOW] | m.bits[word, TOUCHED]
+    quiet = m.bits[word, PRESENT] & ~(accessed | m.bits[word, SHADOW_MAPPED])
+    return quiet >> np.uint64(page & 63) & np.uint64(1) != NONE
 
 
 @inlined
@@ -209,13 +235,13 @@ def take_pg_young(m: Machine, word: np.uint64, bit: np.uint64, young: np.uint64)
 @inlined
 def is_mapped(m: Machine, page: int) -> bool:
     """Whether the primary MMU maps a page."""
-    return m.bits[page >> 6, PRESENT] >> np.uint64(page & 63) & np.uint64(1) != 0
+    return m.bits[np.uint64(page) >> np.uint64(6), PRESENT] >> np.uint64(page & 63) & np.uint64(1) != 0
 
 
 @inlined
 def unmap(m: Machine, page: int) -> bool:
     """invalidate_range: takes a page out of all page tables; true if the primary MMU had it."""
-    word = np.uint64(page >> 6)
+    word = np.uint64(page) >> np.uint64(6)
     bit = np.uint64(1) << np.uint64(page & 63)
     present = m.bits[word, PRESENT] & bit != NONE
     for column in range(BIT_COLUMNS):

@@ -77,7 +77,7 @@ def _walk_table(m: Machine, g: int, table: int, pages: int) -> bool:
         present = m.bits[word, PRESENT]
         if not present:
             continue
-        young, _ = ask(m, g, word, present, _WALK)
+        young, _ = ask(m, g, word, present, _WALK, 1)
         while young:
             page = word * 64 + lowest_bit(young)
             young &= young - np.uint64(1)

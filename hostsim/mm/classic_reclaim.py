@@ -50,7 +50,7 @@ def _is_young(m: Machine, g: int, page: int) -> bool:
     if not is_mapped(m, page):
         return False
     bit = np.uint64(1) << np.uint64(page & 63)
-    young, _ = ask(m, g, page >> 6, bit, _EVICT)
+    young, _ = ask(m, g, page >> 6, bit, _EVICT, 1)
     if len(m.extra_bits):
         young = take_pg_young(m, np.uint64(page >> 6), bit, young)
     return young != NONE

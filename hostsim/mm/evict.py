@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import RECLAIM_RECORD, apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, prefetch, spliced
+from coldfleet.hostsim.engine.jit import compiled, inlined, not_negative, page_row, prefetch, spliced
 from coldfleet.hostsim.engine.state import (
     ACTIVE,
     ANON,
@@ -25,7 +26,7 @@ from coldfleet.hostsim.engine.state import (
     Machine,
     Record,
 )
-from coldfleet.hostsim.kvm.mmu_notifier import is_mapped, unmap
+from coldfleet.hostsim.kvm.mmu_notifier import answers_alike, is_mapped, is_untouched, unmap
 from coldfleet.hostsim.mm.huge_pmd import GONE, KEPT, write_huge
 from coldfleet.hostsim.mm.look_around import check_references
 from coldfleet.hostsim.mm.lru import (
@@ -48,6 +49,8 @@ from coldfleet.hostsim.mm.refs import checked_young, forget, is_saturated, page_
 from coldfleet.hostsim.mm.swap_slots import give_slot, store, swap_is_full, take_slot
 from coldfleet.hostsim.mm.workingset import carry_over, count_activated, evicted
 from coldfleet.hostsim.mm.writeback import carry_dirty_bit, start_writeback
+
+_UNUSUAL = ~(BUSY | WRITABLE)  # flags of a page: it isn't just an anonymous one without a copy
 
 
 @spliced
@@ -139,7 +142,7 @@ def scan_pages(m: Machine, g: int, kind: int, limit: int, budget: int, reclaim: 
         scanned += pages
         if not sort_page(m, g, page, kind, oldest, limit, reclaim):
             isolate_page(m, page)
-            m.victims[victims] = page
+            m.victims[np.uint64(victims)] = page
             victims += 1
             isolated += pages
     m.node[0].isolated = victims
@@ -236,7 +239,7 @@ def _is_kept(m: Machine, g: int, page: int, reclaim: Record) -> bool:
             activate_isolated(m, g, page)
             return True
         reclaim.unqueued_dirty += page_kind(row) == FILE
-    if reclaim.ignore_references or not check_references(m, g, page, reclaim.walk != 0, reclaim.walk_aged != 0):
+    if reclaim.ignore_references or not check_references(m, g, page, 0, reclaim.walk != 0, reclaim.walk_aged != 0):
         return False
     if f.two_touch:
         row.state, activated = checked_young(f, row.state)
@@ -297,15 +300,16 @@ def unmap_and_write(m: Machine, g: int, page: int) -> bool:
     cache or page cache. A page for which swap has no slot is activated.
     """
     row = page_row(m, page)
-    if row.flags >> ORDER_SHIFT:
-        fate = write_huge(m, g, page)
-        if fate == GONE:
-            return True
-        if fate == KEPT:
-            activate_isolated(m, g, page)
-            return False
-    if row.flags & (FILE_PAGE | SWAPCACHE):
-        return _write_cached(m, g, page)
+    if row.flags & _UNUSUAL:
+        if row.flags >> ORDER_SHIFT:
+            fate = write_huge(m, g, page)
+            if fate == GONE:
+                return True
+            if fate == KEPT:
+                activate_isolated(m, g, page)
+                return False
+        if row.flags & (FILE_PAGE | SWAPCACHE):
+            return _write_cached(m, g, page)
     if not take_slot(m, page):
         activate_isolated(m, g, page)
         return False
@@ -367,23 +371,39 @@ def _retry(m: Machine, g: int, kind: int, reclaim: Record, count: int) -> None:
             _free(m, g, page, kind, reclaim)
 
 
+@inlined
+def _is_plain(row: Record) -> bool:
+    """Nothing keeps an isolated page from being evicted, if it is old."""
+    return not (row.state & REFERENCED or row.flags & (PG_DIRTY | PG_WRITEBACK))
+
+
 @spliced
 def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record) -> None:
-    """shrink_folio_list and move_folios_to_lru for the isolated folios, oldest first."""
+    """shrink_folio_list and move_folios_to_lru for the isolated folios, oldest first.
+
+    Most of them nobody has touched. The MMUs say the same of each of these, so they are asked once for all.
+    """
     reclaim.freed = 0
-    kept = 0
+    kept = untouched = one = 0
+    alike = answers_alike(m, g) and not reclaim.ignore_references and not (kind == FILE and m.mms[g].file_random)
     runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[kind]), kind)
     i = 0
     while i < m.node[0].isolated:  # to which a huge page that is split adds
-        page = m.victims[i]
+        page = m.victims[np.uint64(i)]
         i += 1
         runner = page_row(m, runner).towards_head  # runs ahead on the list, so that the next batch is in the cache
         prefetch(m.pages, runner)
-        if _is_kept(m, g, page, reclaim) or not unmap_and_write(m, g, page):
-            m.victims[kept] = page
+        is_old = alike and _is_plain(page_row(m, page)) and is_untouched(m, page)
+        if is_old:
+            untouched += 1
+            one = page
+        if (not is_old and _is_kept(m, g, page, reclaim)) or not unmap_and_write(m, g, page):
+            m.victims[np.uint64(kept)] = page
             kept += 1
         else:
             _free(m, g, page, kind, reclaim)
+    if untouched and m.mms[g].notifiers:
+        check_references(m, g, one, untouched, False, False)
     retried = 0
     for i in range(kept):
         page = m.victims[i]
@@ -415,6 +435,7 @@ def free_batch(m: Machine, g: int, kind: int, reclaim: Record) -> None:
 @apart(int64, RECLAIM_RECORD, int64, int64)
 def evict_pages(m: Machine, g: int, reclaim: Record, swappiness: int, nr_to_scan: int) -> int:
     """evict_folios: one batch; returns the progress (scanned pages), 0 when there is nothing to gain."""
+    not_negative(g)
     f = m.features[0]
     lruvec = m.lruvecs[g]
     unwritten = reclaim.unqueued_dirty

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numba import boolean, int64
 
 from coldfleet.hostsim.engine.far_calls import apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, page_row, prefetch, spliced
+from coldfleet.hostsim.engine.jit import compiled, inlined, not_negative, page_row, prefetch, spliced
 from coldfleet.hostsim.engine.state import (
     ACCESS_L2,
     ACCESS_PAGE,
@@ -95,7 +95,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     events = m.events[g]
     events.pgfault += 1
     m.mms[g].refaulted = 0
-    if not m.pmds[page // PTRS_PER_PTE]:
+    if not m.pmds[np.uint64(page) // np.uint64(PTRS_PER_PTE)]:
         huge = len(m.huge) != 0 and alloc_for_huge(m, g, page // PTRS_PER_PTE)
         make_table(m, g, page // PTRS_PER_PTE)
         if huge:
@@ -380,6 +380,7 @@ def _bring_in(m: Machine, first: int, accesses: npt.NDArray[np.uint32], i: int) 
 @compiled
 def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     """A process' accesses in order; returns how many it has made, all unless it was killed."""
+    not_negative(g)
     first = m.mms[g].first
     made = len(accesses)
     for i in range(len(accesses)):
@@ -410,6 +411,7 @@ def touch_process(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
 @compiled
 def touch_guest(m: Machine, g: int, accesses: npt.NDArray[np.uint32]) -> int:
     """The same by a VM's vCPUs: L1 through the TDP MMU if there is one, L2 through the shadow MMU."""
+    not_negative(g)
     first = m.mms[g].first
     without_tdp = m.mms[g].tdp == 0
     level2_count = 0

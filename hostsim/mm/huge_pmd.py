@@ -97,7 +97,7 @@ def _ask_head(m: Machine, g: int, table: int, site: int) -> bool:
     first = table * WORDS_PER_TABLE
     mapped = _mapped(m, table, SHADOW_MAPPED) if m.mms[g].had_rmaps or not m.mms[g].tdp else 0
     if not mapped:
-        return ask(m, g, first, HEAD, site)[0] != _NONE
+        return ask(m, g, first, HEAD, site, 1)[0] != _NONE
     accessed, own_mapped = m.bits[first, SHADOW], m.bits[first, SHADOW_MAPPED]
     found = _NONE
     for word in range(first, first + WORDS_PER_TABLE):
@@ -105,7 +105,7 @@ def _ask_head(m: Machine, g: int, table: int, site: int) -> bool:
     m.bits[first, SHADOW] = HEAD if found else _NONE
     m.bits[first, SHADOW_MAPPED] = HEAD
     looked, locked = m.events[g].rmap_sptes, m.sites[g, site, _RMAP]
-    young = ask(m, g, first, HEAD, site)[0] != _NONE
+    young = ask(m, g, first, HEAD, site, 1)[0] != _NONE
     if splits(m, g, table):
         m.events[g].rmap_sptes += (m.events[g].rmap_sptes - looked) * (mapped - 1)
         m.sites[g, site, _RMAP] += (m.sites[g, site, _RMAP] - locked) * (mapped - 1)

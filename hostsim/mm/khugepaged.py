@@ -69,7 +69,7 @@ def _is_worth_it(m: Machine, g: int, table: int, max_ptes_none: int, max_ptes_sw
         if none > max_ptes_none or swapped > max_ptes_swap:
             return False
         if m.mms[g].notifiers and present & ~young:
-            young |= consult(m, g, MONITOR, word, present & ~young, False, False, False, False)[0]
+            young |= consult(m, g, MONITOR, word, present & ~young, False, False, False, False, 1)[0]
         referenced += popcount(young)
     return referenced >= (PTRS_PER_PTE // 2 if swapped else 1)
 

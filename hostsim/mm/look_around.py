@@ -4,8 +4,10 @@ mm/vmscan.c lru_gen_look_around)."""
 from __future__ import annotations
 
 import numpy as np
+from numba import boolean, int64
 
-from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, page_row, popcount
+from coldfleet.hostsim.engine.far_calls import apart
+from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, not_negative, page_row, popcount
 from coldfleet.hostsim.engine.state import (
     FILE_PAGE,
     MIN_LRU_BATCH,
@@ -103,7 +105,7 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
             window = _without_isolated(m, word, window)
         if not window:
             continue
-        young, _ = ask(m, g, word, window, _LOOK_AROUND)
+        young, _ = ask(m, g, word, window, _LOOK_AROUND, 1)
         count += popcount(young)
         while young:
             neighbour = base + lowest_bit(young)
@@ -131,19 +133,25 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
             m.filters[page // PTRS_PER_PTE, current] = 1
 
 
-@inlined
-def check_references(m: Machine, g: int, page: int, walk: bool, walk_aged: bool) -> bool:
-    """folio_referenced for an isolated page: true if it is young."""
-    word = np.uint64(page >> 6)
+@apart(int64, int64, int64, boolean, boolean)
+def check_references(m: Machine, g: int, page: int, untouched: int, walk: bool, walk_aged: bool) -> bool:
+    """folio_referenced for an isolated page: true if it is young.
+
+    Where ``untouched`` isn't 0, it counts what asking for that many such pages does, of which this is one.
+    """
+    not_negative(g)
+    word = np.uint64(page) >> np.uint64(6)
     bit = _ONE << np.uint64(page & 63)
-    if not m.bits[word, PRESENT] & bit:
-        return False  # unmapped before, left in the swap cache
-    if is_huge(m, page):
-        return ask_huge(m, g, page // PTRS_PER_PTE, _EVICT)  # by its PMD alone: there is no look-around
-    random = m.mms[g].file_random and page_row(m, page).flags & FILE_PAGE
-    if random and not m.features[0].random_mapping_referenced:
-        return False
-    young, enter = ask(m, g, page >> 6, bit, _EVICT)
+    random = False
+    if not untouched:
+        if not m.bits[word, PRESENT] & bit:
+            return False  # unmapped before, left in the swap cache
+        if is_huge(m, page):
+            return ask_huge(m, g, page // PTRS_PER_PTE, _EVICT)  # by its PMD alone: there is no look-around
+        random = m.mms[g].file_random != 0 and page_row(m, page).flags & FILE_PAGE != 0
+        if random and not m.features[0].random_mapping_referenced:
+            return False
+    young, enter = ask(m, g, page >> 6, bit, _EVICT, max(untouched, 1))
     without_swap = m.features[0].look_around_needs_aged_walk and walk and not walk_aged
     if enter and not random and not (without_swap and not page_row(m, page).flags & FILE_PAGE):
         look_around(m, g, page, walk)

@@ -11,6 +11,8 @@ from coldfleet.hostsim.engine.jit import inlined
 from coldfleet.hostsim.engine.state import MAX_NR_TIERS, REFERENCED, REFS_MASK, REFS_SHIFT, WORKINGSET, Record
 
 MAX_REFS = 3  # the two-bit LRU_REFS
+REFERENCES = REFERENCED | WORKINGSET | REFS_MASK
+"""Without any of these bits a page has no references and is in tier 0, by both rules."""
 
 
 @inlined
@@ -34,15 +36,17 @@ def tier_of(f: Record, refs: int, workingset: bool) -> int:
 @inlined
 def page_tier(f: Record, state: int) -> int:
     """The tier of a page with this state."""
+    if not state & REFERENCES:
+        return 0
     return tier_of(f, references(f, state), state & WORKINGSET != 0)
 
 
 @inlined
 def is_saturated(f: Record, state: int) -> bool:
     """All references that the flags can hold: such a page is always protected."""
-    if f.two_touch:
-        return references(f, state) == 4 and state & WORKINGSET != 0
-    return references(f, state) == 4
+    if not state & REFERENCES:
+        return False
+    return references(f, state) == 4 and state & WORKINGSET != 0
 
 
 @inlined

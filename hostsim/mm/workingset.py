@@ -19,7 +19,7 @@ from coldfleet.hostsim.engine.state import (
     Machine,
     Record,
 )
-from coldfleet.hostsim.mm.refs import MAX_REFS, page_tier, references, tier_of
+from coldfleet.hostsim.mm.refs import MAX_REFS, REFERENCES, page_tier, references, tier_of
 
 NEVER = np.uint32(0)  # the page was never swapped out
 
@@ -30,10 +30,13 @@ def evicted(m: Machine, g: int, page: int, kind: int, pages: int) -> None:
     f = m.features[0]
     lruvec = m.lruvecs[g]
     state = page_row(m, page).state
-    refs = references(f, state)
-    workingset = state & WORKINGSET != 0 if f.two_touch else refs != 0
-    shadow = np.uint32(1 | workingset << 1 | max(refs - 1, 0) << 2 | lruvec.min_seq[kind] << 4)
-    for each in range(page, page + pages):
+    shadow = np.uint32(1 | lruvec.min_seq[kind] << 4)
+    if state & REFERENCES:
+        refs = references(f, state)
+        workingset = state & WORKINGSET != 0 if f.two_touch else refs != 0
+        shadow |= np.uint32(workingset << 1 | max(refs - 1, 0) << 2)
+    page_row(m, page).shadow = shadow
+    for each in range(page + 1, page + pages):
         page_row(m, each).shadow = shadow
     lruvec.evicted[kind, page_tier(f, state)] += pages
 

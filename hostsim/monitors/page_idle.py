@@ -42,7 +42,7 @@ def clear_references(m: Machine, g: int, word: int, pages: np.uint64) -> np.uint
     young = m.bits[row, PRIMARY] & pages
     m.bits[row, PRIMARY] &= ~pages
     if pages and m.mms[g].notifiers:
-        found, _, _ = consult(m, g, MONITOR, word, pages, True, False, False, False)
+        found, _, _ = consult(m, g, MONITOR, word, pages, True, False, False, False, 1)
         young |= found
     return young
 
@@ -51,7 +51,7 @@ def clear_references(m: Machine, g: int, word: int, pages: np.uint64) -> np.uint
 def test_references(m: Machine, g: int, word: int, pages: np.uint64) -> np.uint64:
     """mmu_notifier_test_young for some pages of a word; returns those that are young."""
     if pages and m.mms[g].notifiers:
-        found, _, _ = consult(m, g, MONITOR, word, pages, False, False, False, False)
+        found, _, _ = consult(m, g, MONITOR, word, pages, False, False, False, False, 1)
         return found
     return NONE
 

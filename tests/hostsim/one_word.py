@@ -41,7 +41,7 @@ def set_bits(m: Machine, **words: int) -> None:
 
 @compiled
 def compiled_ask(m: Machine, g: int, word: int, pages: np.uint64, site: int) -> tuple[np.uint64, np.uint64]:
-    return ask(m, g, word, pages, site)
+    return ask(m, g, word, pages, site, 1)
 
 
 def ask_word(m: Machine, pages: int, site: Site) -> tuple[int, int]:
@@ -53,7 +53,7 @@ def ask_word(m: Machine, pages: int, site: Site) -> tuple[int, int]:
 def compiled_consult(
     m: Machine, g: int, word: int, pages: np.uint64, site: int, clear: bool, fast_only: bool
 ) -> tuple[np.uint64, np.uint64, np.uint64]:
-    return consult(m, g, site, word, pages, clear, fast_only, False, False)
+    return consult(m, g, site, word, pages, clear, fast_only, False, False, 1)
 
 
 def consult_word(m: Machine, pages: int, *, clear: bool, fast_only: bool) -> tuple[int, int, int]:
