@@ -188,6 +188,7 @@ MM = np.dtype(
         ("huge_wakes", np.int64),  # ... or at least wakes kswapd (defrag = defer)
         ("l1_huge", np.int64),  # the page tables that KVM shadows map 2 MiB at a time, so its SPTEs can
         ("cpu", np.int64),  # the CPU that this guest and its reclaim run on
+        ("runner", np.int64),  # runs ahead on the list that eviction comes to next (hostsim.mm.lru.run_ahead)
         ("max_pages", np.int64),  # memory.max in pages; 0: none
         ("memory_min", np.int64),  # memory.min, memory.low ...
         ("memory_low", np.int64),

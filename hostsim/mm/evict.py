@@ -6,7 +6,7 @@ import numpy as np
 from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import RECLAIM_RECORD, apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, not_negative, page_row, prefetch, spliced
+from coldfleet.hostsim.engine.jit import compiled, inlined, not_negative, page_row, spliced
 from coldfleet.hostsim.engine.state import (
     ACTIVE,
     ANON,
@@ -42,6 +42,7 @@ from coldfleet.hostsim.mm.lru import (
     list_tail,
     page_gen,
     page_kind,
+    run_ahead,
     with_gen,
 )
 from coldfleet.hostsim.mm.pid import get_tier_idx, get_type_to_scan, is_evictable
@@ -386,13 +387,14 @@ def shrink_pages(m: Machine, g: int, kind: int, reclaim: Record) -> None:
     reclaim.freed = 0
     kept = untouched = one = 0
     alike = answers_alike(m, g) and not reclaim.ignore_references and not (kind == FILE and m.mms[g].file_random)
-    runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[kind]), kind)
+    more = reclaim.nr_to_reclaim - reclaim.nr_reclaimed > m.node[0].isolated  # the next batch follows at once
+    m.mms[g].runner = list_head(m.lruvecs[g], gen_of(m.lruvecs[g].min_seq[kind]), kind)
     i = 0
     while i < m.node[0].isolated:  # to which a huge page that is split adds
         page = m.victims[np.uint64(i)]
         i += 1
-        runner = page_row(m, runner).towards_head  # runs ahead on the list, so that the next batch is in the cache
-        prefetch(m.pages, runner)
+        if more:
+            run_ahead(m, g)
         is_old = alike and _is_plain(page_row(m, page)) and is_untouched(m, page)
         if is_old:
             untouched += 1

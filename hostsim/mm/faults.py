@@ -42,6 +42,7 @@ from coldfleet.hostsim.kvm.mmu_notifier import is_mapped
 from coldfleet.hostsim.mm import classic
 from coldfleet.hostsim.mm.huge_memory import add_huge, alloc_for_huge
 from coldfleet.hostsim.mm.huge_pmd import folio_of, is_huge, splits
+from coldfleet.hostsim.mm.lru import run_ahead
 from coldfleet.hostsim.mm.memcontrol import handle_over_high
 from coldfleet.hostsim.mm.oom_kill import exit_mmap
 from coldfleet.hostsim.mm.page_alloc import alloc_page
@@ -95,6 +96,7 @@ def fault_in(m: Machine, g: int, page: int, write: bool) -> None:
     events = m.events[g]
     events.pgfault += 1
     m.mms[g].refaulted = 0
+    run_ahead(m, g)
     if not m.pmds[np.uint64(page) // np.uint64(PTRS_PER_PTE)]:
         huge = len(m.huge) != 0 and alloc_for_huge(m, g, page // PTRS_PER_PTE)
         make_table(m, g, page // PTRS_PER_PTE)

@@ -103,6 +103,17 @@ def list_tail(m: Machine, head: int) -> int:
 
 
 @inlined
+def run_ahead(m: Machine, g: int) -> None:
+    """Has the CPU bring another page of the list that eviction will take from into its cache, at each fault.
+
+    Only the row of a page tells which one is next, so eviction would wait for memory at each of them.
+    """
+    runner = page_row(m, m.mms[g].runner).towards_head
+    prefetch(m.pages, runner)
+    m.mms[g].runner = runner
+
+
+@inlined
 def change_gen(lruvec: Record, old: int, new: int, kind: int, pages: int) -> None:
     """A folio's number went from one generation to another (-1: from or to no list)."""
     if old >= 0:
