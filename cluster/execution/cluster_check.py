@@ -205,8 +205,11 @@ def _free_bytes() -> int:
 
 def is_compiled() -> bool:
     """Whether numba has the simulator in its cache: for this processor, and of this source."""
+    from coldfleet.hostsim.engine.code_cache import OWN_CACHE
     from coldfleet.hostsim.workload import batches
 
+    if OWN_CACHE is None:
+        return False
     make_all: Any = batches.make_all  # every host populates its memory by it
     index = make_all._cache._cache_file._load_index()  # empty if it is of another source
     return any(magic == make_all.targetctx.codegen().magic_tuple() for _, magic, _ in index)

@@ -1,4 +1,4 @@
-"""Says that kernels are compiled, while they are: new files in numba's cache show it, whichever process writes them."""
+"""Says that kernels are compiled, while they are: new files in the cache show it, whichever process writes them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 COMPILING = "compiling the simulator, half a minute or more; later runs find it ready"
+NOT_KEPT = "the simulator is compiled for this run alone ({}); NUMBA_CACHE_DIR can name a folder to keep it in"
 _LOOK_AFTER_S = 5.0  # before, nothing is worth importing the compiler for, which takes a second
 _LOOK_EVERY_S = 1.0
 
@@ -28,18 +29,15 @@ def compiling_is_said(say: Callable[[str], None]) -> Iterator[None]:
 def _watch(say: Callable[[str], None], ended: threading.Event, since: float) -> None:
     if ended.wait(_LOOK_AFTER_S):
         return
-    cache = _cache()
+    code_cache = import_module("coldfleet.hostsim.engine.code_cache")
+    said = False
     while not ended.wait(_LOOK_EVERY_S):
-        if cache and _compiled_since(since, cache):
-            say(COMPILING)
+        if code_cache.problems:
+            say(NOT_KEPT.format(code_cache.problems[0]))
             return
-
-
-def _cache() -> Path | None:
-    """Where code of this version of the simulator is kept; None: the home can't be written to."""
-    import_module("coldfleet.hostsim.engine.code_cache")  # chooses it
-    chosen = import_module("numba").config.CACHE_DIR
-    return Path(chosen) if chosen else None
+        if not said and code_cache.OWN_CACHE and _compiled_since(since, code_cache.OWN_CACHE):
+            say(COMPILING)
+            said = True
 
 
 def _compiled_since(since: float, cache: Path) -> bool:

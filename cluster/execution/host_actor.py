@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from coldfleet.cluster.results.versions import engine_digest
@@ -46,8 +47,8 @@ class HostActor:
         from coldfleet.cluster.execution.work import warm_up
         from coldfleet.hostsim.engine.shipping import pack, unpack
 
-        if code is not None:
-            unpack(code)  # if it doesn't fit, this machine compiles
+        if code is not None and not unpack(code):
+            print("compiled code of another machine doesn't fit or can't be kept here: compiling it", file=sys.stderr)
         warm_up(self._plan)
         return pack() if code is None else None
 

@@ -1,8 +1,9 @@
 """Where compiled code is kept, and what of it.
 
-It is on disk in a folder named by a hash of the engine's whole source, because numba itself looks only at the file of
-the outermost function and would go on using what an edited callee has made wrong. In it nothing says where the sources
-are, so that it is good for every installation of them.
+It is on disk in a folder named by a hash of the engine's whole source and of how it is compiled, because numba itself
+looks only at the file of the outermost function and would go on using what an edited callee has made wrong. Where there
+can be no such folder, nothing is kept. In it nothing says where the sources are, so that it is good for every
+installation of them. What can't be read there, or isn't what was written, is compiled again.
 
 Of what is called from Python or by address, machine code is kept. Of parts, which compiled callers take in, LLVM's IR
 is: the callers optimise it together with their own. numba by itself makes and keeps both of everything, which takes 1.7
@@ -12,16 +13,24 @@ times as long to compile, and most of the time to load.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-from collections.abc import Callable
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
 from llvmlite import binding as llvm
 from numba.core import caching as numba_caching
 from numba.core import codegen as numba_codegen
 from numba.core import compiler as numba_compiler
+
+from coldfleet.hostsim.spec.errors import UserError
 
 _binding: Any = llvm
 _config: Any = numba.config
@@ -34,23 +43,59 @@ PART = ".part"
 """In the names of files that parts are kept in: only who compiles needs them."""
 
 
-def _use_cache_of_this_source() -> Path | None:
-    """Points numba's cache to ~/.cache/coldfleet/HASH, unless the user chose a place or there is none to write to."""
-    if _config.CACHE_DIR:
-        return None
-    digest = hashlib.sha256()
+_HASH = re.compile("[0-9a-f]{16}")
+_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # numba's, by environment
+_SUM = 32  # bytes at the end of a file
+_KEEP_S = 30 * 86400  # code of other hashes, after it was last used
+
+problems: list[str] = []
+"""Why code isn't kept."""
+
+
+def _said(error: Exception) -> str:
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return f"{where}{getattr(error, 'strerror', None) or error}"
+
+
+def _hash() -> str:
+    digest = hashlib.sha256(repr([numba.__version__, llvmlite.__version__, *map(_setting, _SETTINGS)]).encode())
     for file in sorted(file for source in _SOURCES for file in (_ROOT / source).rglob("*.py")):
         digest.update(file.read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coldfleet" / digest.hexdigest()[:16]
+    return digest.hexdigest()[:16]
+
+
+def _setting(name: str) -> str:
+    return str(getattr(_config, name, None))
+
+
+def _place() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coldfleet"
+
+
+def _use_cache_of_this_source() -> Path | None:
+    """Points numba's cache to HASH in NUMBA_CACHE_DIR or ~/.cache/coldfleet; None: there can be no such folder."""
+    if _config.DISABLE_JIT:
+        raise UserError("NUMBA_DISABLE_JIT is set, and the simulator runs as compiled code only: unset it")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError:
+        cache = Path(_config.CACHE_DIR or _place()).absolute() / _hash()
+        if not cache.is_dir():
+            cache.mkdir(parents=True, exist_ok=True)
+            _remove_unused(cache)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+        problems.append(_said(error))
         return None
-    if not os.access(cache, os.W_OK):
-        return None
+    with suppress(OSError):
+        os.utime(cache)  # it is in use
     _config.CACHE_DIR = str(cache)
-    _caching.CacheImpl._locator_classes.insert(0, Locator)
     return cache
+
+
+def _remove_unused(cache: Path) -> None:
+    """Removes the folders beside it of other hashes that nobody has used for long."""
+    for other in cache.parent.iterdir():
+        with suppress(OSError):  # another process removes it
+            if _HASH.fullmatch(other.name) and other.stat().st_mtime < time.time() - _KEEP_S:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 class Locator(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
@@ -76,7 +121,9 @@ class Locator(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
 
 
 OWN_CACHE = _use_cache_of_this_source()
-"""Where compiled code is kept under that hash; None: somewhere else, or nowhere."""
+"""Where compiled code is kept under that hash; None: nowhere."""
+
+_caching.CacheImpl._locator_classes.insert(0, Locator)
 
 
 class _PartLibrary(_codegen.JITCodeLibrary):  # type: ignore[misc]
@@ -177,10 +224,41 @@ def _result(context: Any, library: Any, what: Any, environment: Any, signature: 
     )
 
 
+class _Files(_caching.IndexDataCacheFile):  # type: ignore[misc]
+    """numba's, each with a hash of its content at its end, which unpickling doesn't come to."""
+
+    @contextmanager
+    def _open_for_write(self, path: str) -> Iterator[io.BytesIO]:
+        content = io.BytesIO()
+        yield content
+        with super()._open_for_write(path) as file:
+            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if _is_whole(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        if not _is_whole(self._data_path(name)):
+            raise FileNotFoundError(name)  # numba takes it so
+        return super()._load_data(name)
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(memoryview(content)[:-_SUM]).digest() == content[-_SUM:]
+
+
 class _Cache(_caching.FunctionCache):  # type: ignore[misc]
     """numba's own, which would load all that it knows of NumPy and SciPy before it looks: a fifth of a warm start."""
 
     _impl_class = _Kept
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _Files(self.cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         """What was compiled for a signature, or None: then numba loads that, to compile.
@@ -190,6 +268,13 @@ class _Cache(_caching.FunctionCache):  # type: ignore[misc]
         found = self._load_overload(signature, context)
         return found if found is not None and found.signature.args == tuple(signature) else None
 
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keeps what was compiled, where it can: on a full disk, or in somebody else's folder, it can't."""
+        try:
+            super().save_overload(signature, result)
+        except OSError as error:
+            problems.append(_said(error))
+
 
 class _PartCache(_Cache):
     _impl_class = _KeptPart
@@ -197,11 +282,13 @@ class _PartCache(_Cache):
 
 def kept(dispatcher: Any) -> Any:
     """Has what is compiled of a function kept on disk."""
-    dispatcher._cache = _Cache(dispatcher.py_func)
+    if OWN_CACHE:
+        dispatcher._cache = _Cache(dispatcher.py_func)
     return dispatcher
 
 
 def kept_part(dispatcher: Any) -> Any:
     """The same of a part."""
-    dispatcher._cache = _PartCache(dispatcher.py_func)
+    if OWN_CACHE:
+        dispatcher._cache = _PartCache(dispatcher.py_func)
     return dispatcher

@@ -24,8 +24,8 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from coldfleet.hostsim.engine.building import Unit, build_all, build_missing, cache
-from coldfleet.hostsim.engine.code_cache import kept
+from coldfleet.hostsim.engine.building import Unit, build_all, build_missing
+from coldfleet.hostsim.engine.code_cache import OWN_CACHE, kept
 from coldfleet.hostsim.engine.machine_type import MACHINE, check
 from coldfleet.hostsim.engine.state import RECLAIM, Machine
 
@@ -110,5 +110,5 @@ def help_to_build(names: Sequence[str]) -> None:
     for name in names:
         import_module(name.partition(":")[0])
     known = {f"{unit.module}:{unit.name}": unit for unit in to_link}
-    if (place := cache()) is not None:
-        build_missing([known[name] for name in names], place)
+    if OWN_CACHE:
+        build_missing([known[name] for name in names], OWN_CACHE)

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import zipfile
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -35,14 +36,17 @@ class CompiledCode(NamedTuple):
 
 
 def made_for() -> tuple[str, ...]:
-    """What compiled code depends on: the simulator's sources, Python, numba and LLVM, and the CPU."""
+    """What compiled code depends on: the simulator's sources and numba's settings, Python, numba and LLVM, and the CPU.
+
+    All of the CPU: LLVM's name of it, such as znver3, and each feature that LLVM knows and finds.
+    """
     sources = OWN_CACHE.name if OWN_CACHE else ""
     cpu = _registry.cpu_target.target_context.codegen().magic_tuple()
     return sources, str(sys.implementation.cache_tag), numba.__version__, llvmlite.__version__, *map(str, cpu)
 
 
 def pack() -> CompiledCode | None:
-    """All machine code that is here; None if it is kept where the user wants it, or nowhere."""
+    """All machine code that is here; None if none can be kept."""
     if OWN_CACHE is None:
         return None
     packed = io.BytesIO()
@@ -55,17 +59,26 @@ def pack() -> CompiledCode | None:
 
 
 def unpack(code: CompiledCode) -> bool:
-    """Puts code where it is looked for, beside what is there; False: none of it fits, or it isn't what was packed."""
+    """Puts code where it is looked for, beside what is there.
+
+    False: it doesn't fit, isn't what was packed, or can't be kept here.
+    """
     if OWN_CACHE is None or code.made_for != made_for() or hashlib.sha256(code.packed).hexdigest() != code.sha256:
         return False
     with zipfile.ZipFile(io.BytesIO(code.packed)) as archive:
         if not all(_FILE.fullmatch(name) for name in archive.namelist()):
             return False
-        for name in archive.namelist():
-            place = OWN_CACHE / name
-            if not place.exists():
-                place.parent.mkdir(exist_ok=True)
-                new = place.with_name(f"{place.name}.{uuid4().hex}")
-                new.write_bytes(archive.read(name))
-                os.replace(new, place)  # readers see all of it or nothing
+        try:
+            for name in archive.namelist():
+                _put(OWN_CACHE / name, archive.read(name))
+        except OSError:
+            return False
     return True
+
+
+def _put(place: Path, content: bytes) -> None:
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        new = place.with_name(f"{place.name}.{uuid4().hex}")
+        new.write_bytes(content)
+        os.replace(new, place)  # readers see all of it or nothing

@@ -271,8 +271,12 @@ class HostMemory:
             mm["online"], mm["exited"] = slot.online, not slot.online
             mm["charged"] = mm["kernel_pages"] = slot.kernel_pages * slot.online
             mm["oom_tick"] = NEVER_KILLED
-            if slot.online and (kernel.stock_of_many_memcgs or not shared_cpu or g == len(slots) - 1):
-                mm["stock"] = -slot.kernel_pages % batch
+            stock = -slot.kernel_pages % batch
+            fits = not slot.max_pages or mm["charged"] + stock <= slot.max_pages
+            if parent_max_pages:
+                fits = fits and parent["charged"] + mm["charged"] + stock <= parent_max_pages
+            if slot.online and fits and (kernel.stock_of_many_memcgs or not shared_cpu or g == len(slots) - 1):
+                mm["stock"] = stock
                 mm["charged"] += mm["stock"]
             mm["first_fault_pages"] = slot.first_fault_pages
             mm["late_pages"] = slot.late_pages

@@ -31,6 +31,7 @@ _START = {
 """The figures that are fitted, and where the search for each begins: round numbers, of the right order."""
 
 _RANGE = 20.0  # each figure may become so many times larger or smaller
+_MOST_HELD = 0.99  # of a fault
 _ENOUGH = 1e-5  # relative change of the errors or figures at which the search ends
 _MAX_TRIALS = 100  # the published rows take 7
 MAX_FIT_S = 300.0
@@ -66,7 +67,7 @@ def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibra
     used = rows_to_fit(rows, hold_out)
 
     def errors(powers: npt.NDArray[np.float64]) -> list[float]:
-        tried = replace(DEFAULT, **dict(zip(_START, np.exp(powers).tolist(), strict=True)))
+        tried = replace(DEFAULT, **_figures(powers))
         return [error for row in used for error in log_errors(row, tried)]
 
     start = np.log(list(_START.values()))
@@ -82,9 +83,14 @@ def fit(rows: Sequence[PublishedRow], hold_out: Collection[int] = ()) -> Calibra
     )
     if not found.success:
         raise UserError(f"no figures fit these rows in {_MAX_TRIALS} trials: are they of one machine?")
-    return replace(
-        DEFAULT, **{name: float(f"{math.exp(x):.{DIGITS}g}") for name, x in zip(_START, found.x, strict=True)}
-    )
+    return replace(DEFAULT, **{name: float(f"{value:.{DIGITS}g}") for name, value in _figures(found.x).items()})
+
+
+def _figures(powers: npt.NDArray[np.float64]) -> dict[str, float]:
+    """What they are the logarithms of; the lock is held for less than the fault takes."""
+    figures: dict[str, float] = dict(zip(_START, np.exp(powers).tolist(), strict=True))
+    figures["read_hold_ns"] = min(figures["read_hold_ns"], _MOST_HELD * figures["fault_ns"])
+    return figures
 
 
 def log_errors(row: PublishedRow, calibration: Calibration) -> list[float]:

@@ -18,6 +18,8 @@ from coldfleet.hostsim.spec.toml import read_toml
 
 PUBLISHED = "published"
 """As a name: the calibration that comes along."""
+MAX_FIGURE = 1e12  # a thousand seconds: times stay within 64 bits of ns
+MAX_RATE = 1e30  # takes no time
 
 
 def _fitted(value: float, unit: str, meaning: str) -> Any:
@@ -31,6 +33,8 @@ def _given(value: float, unit: str, meaning: str) -> Any:
 @dataclass(frozen=True)
 class Calibration:
     """The figures of a machine; each field's metadata has its unit, its meaning, and whether a fit sets it.
+
+    Raises UserError if a figure makes no sense.
 
     The fit takes zeroing and charging as given, since the rows don't tell them from the zone's lock. Both are assumed:
     for zeroing, a third of what 8 channels of DDR4-3200 have (each line is read before it is written); for charging, an
@@ -59,6 +63,21 @@ class Calibration:
         3563.0, "ns", "more, if L2 faults: the exits L2, L0, L1, L0, L2, and L1's own fault"
     )
 
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            most = MAX_RATE if each.metadata["unit"] == "bytes/s" else MAX_FIGURE
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+                raise UserError(f"{each.name} = {value!r} is not a number from 0 to {most:g}")
+            object.__setattr__(self, each.name, float(value))
+        for name in ("fault_ns", "read_hold_ns", "aging_page_ns", "pass_start_ns", "zero_bytes_per_s"):
+            if not getattr(self, name):
+                raise UserError(f"{name} = 0: it must be above 0")
+        if self.tlb_saving >= 1:
+            raise UserError(f"tlb_saving is {self.tlb_saving}, a share: it must be less than 1")
+        if self.read_hold_ns >= self.fault_ns:
+            raise UserError(f"read_hold_ns is {self.read_hold_ns}: it must be less than fault_ns")
+
     def as_text(self) -> str:
         """What differs from the defaults, ``name=value`` by commas; "published" if nothing does."""
         default = asdict(DEFAULT)
@@ -67,7 +86,6 @@ class Calibration:
 
 
 DEFAULT = Calibration()
-MAX_FIGURE = 1e12  # a thousand seconds: times stay within 64 bits of ns
 
 
 def parse_calibration(text: str) -> Calibration:
@@ -111,19 +129,12 @@ def format_calibration(calibration: Calibration, comments: list[str]) -> str:
 
 def _check(values: dict[str, Any], where: str) -> Calibration:
     names = [each.name for each in fields(Calibration)]
-    for name, value in values.items():
+    for name in values:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f'did you mean "{near[0]}"?' if near else "it knows " + ", ".join(names)
             raise UserError(f'{where}unknown figure "{name}": {hint}')
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_FIGURE:
-            raise UserError(f"{where}{name} = {value!r} is not a number from 0 to {MAX_FIGURE:g}")
-    calibration = Calibration(**{name: float(value) for name, value in values.items()})
-    for name in ("fault_ns", "read_hold_ns", "aging_page_ns", "pass_start_ns", "zero_bytes_per_s"):
-        if not getattr(calibration, name):
-            raise UserError(f"{where}{name} = 0: it must be above 0")
-    if calibration.tlb_saving >= 1:
-        raise UserError(f"{where}tlb_saving is {calibration.tlb_saving}, a share: it must be less than 1")
-    if calibration.read_hold_ns >= calibration.fault_ns:
-        raise UserError(f"{where}read_hold_ns is {calibration.read_hold_ns}: it must be less than fault_ns")
-    return calibration
+    try:
+        return Calibration(**values)
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None

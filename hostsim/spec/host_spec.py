@@ -35,6 +35,7 @@ from coldfleet.hostsim.spec.damon_spec import KERNEL_DAMON, DamonSpec
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.huge_spec import HUGE_PAGES, KERNEL_HUGE_PAGES, HugePageSpec
 
+STACK_PAGES = 33  # of a VMM, 132 KiB: the mapping that hostsim.mm.aging walks
 DRAWN_KINDS = ("uniform", "zipf", "hotcold", "scan", "phases", "hotscan")
 ORDERED_KINDS = ("stack", "trace", "clone")  # whose accesses depend on those before them
 WORKLOAD_KINDS = (*DRAWN_KINDS, "profile", *ORDERED_KINDS)
@@ -275,10 +276,11 @@ class GuestSpec:
     tick (modes "proactive" and "debugfs"); 0: none. ``min_pages``, ``low_pages``: memory.min and memory.low, which hold
     against reclaim of the host or of the memcg above, not against memory.max; ``high_pages``: memory.high (0: none of
     them). ``kind``: "vm" (KVM), "process" (no secondary MMU) or another of
-    GUEST_KINDS (hostsim.workload.scenario.KINDS). ``own_pages``: anonymous pages of its VMM; ``kernel_pages``: kernel
-    memory charged to it. ``recorded``: what the guest does if not ``workload``. ``vcpus``: virtual CPUs, of use to a
-    clock only. ``huge_pages``: whether 2 MiB of the memslot get a huge page at the first touch: "never", "madvise" (the
-    VMM asks for them) or "always". ``sample``: this guest is a part of another one (hostsim.sampling).
+    GUEST_KINDS (hostsim.workload.scenario.KINDS). ``own_pages``: anonymous pages of its VMM, on its stack, so no more
+    than STACK_PAGES; ``kernel_pages``: kernel memory charged to it. ``recorded``: what the guest does if not
+    ``workload``. ``vcpus``: virtual CPUs, of use to a clock only. ``huge_pages``: whether 2 MiB of the memslot get a
+    huge page at the first touch: "never", "madvise" (the VMM asks for them) or "always". ``sample``: this guest is a
+    part of another one (hostsim.sampling).
     ``arrives``, ``leaves``: it lives in the ticks ``arrives`` <= t < ``leaves`` of its host (0: to the end). In the
     first it populates its memory, which takes no time in tick 0 of the host alone; then its workload begins.
     """
@@ -315,7 +317,7 @@ class GuestSpec:
             low_pages=NUMBER,
             high_pages=NUMBER,
             accesses_per_tick=(0, MAX_ACCESSES_PER_TICK),
-            own_pages=NUMBER,
+            own_pages=(0, STACK_PAGES),
             kernel_pages=NUMBER,
             vcpus=(1, MAX_CPUS),
             arrives=NUMBER,

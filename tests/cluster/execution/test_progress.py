@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from coldfleet.cluster.execution import compiling
-from coldfleet.cluster.execution.compiling import COMPILING, compiling_is_said
+from coldfleet.cluster.execution.compiling import COMPILING, NOT_KEPT, compiling_is_said
 from coldfleet.cluster.execution.progress import share_reported
+from coldfleet.hostsim.engine import code_cache
 
 WITHIN_S = 5.0
 
@@ -34,7 +35,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package's folder in the cache, with code from before."""
     monkeypatch.setattr(compiling, "_LOOK_AFTER_S", 0.0)
     monkeypatch.setattr(compiling, "_LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(compiling, "_cache", lambda: tmp_path)
+    monkeypatch.setattr(code_cache, "OWN_CACHE", tmp_path)
+    monkeypatch.setattr(code_cache, "problems", [])
     place = tmp_path / "engine"
     place.mkdir()
     (place / "old.nbc").write_bytes(b"code")
@@ -62,9 +64,18 @@ def test_that_code_is_loaded_is_not_said(package: Path) -> None:
     assert said == []
 
 
+def test_that_code_is_not_kept_is_said_with_the_reason(package: Path) -> None:
+    said: list[str] = []
+    with compiling_is_said(said.append):
+        (package / "new.nbc").write_bytes(b"code")
+        time.sleep(0.1)
+        code_cache.problems.append("/full/0123: No space left on device")
+        time.sleep(0.1)
+    assert said == [COMPILING, NOT_KEPT.format("/full/0123: No space left on device")]
+
+
 def test_where_code_is_kept_is_what_the_compiler_takes() -> None:
     from coldfleet.hostsim.host import simulate_host
 
     assert callable(simulate_host)  # whose import loads code
-    cache = compiling._cache()
-    assert cache is None or any(cache.iterdir())
+    assert code_cache.OWN_CACHE is None or any(code_cache.OWN_CACHE.iterdir())

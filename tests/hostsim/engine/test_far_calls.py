@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from numba import types
 
+from coldfleet.hostsim.engine import building
 from coldfleet.hostsim.engine.building import Unit, build_missing
 from coldfleet.hostsim.engine.far_calls import apart, link
 from coldfleet.hostsim.engine.kernels import KERNELS
@@ -111,3 +113,34 @@ def test_functions_are_built_once_by_whoever_comes_first(tmp_path: Path) -> None
     assert built == ["two", "three", "one"]
     build_missing(units, tmp_path)
     assert built == ["two", "three", "one"]
+
+
+def test_nobody_waits_for_ever_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "WAIT_S", 0.05)
+    built: list[str] = []
+    unit = Unit("module", "one", lambda _: True, lambda: "one" in built, lambda: built.append("one"))
+    with open(tmp_path / "module.one.lock", "a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # another process was stopped
+        build_missing([unit], tmp_path)
+    assert built == ["one"]
+
+
+@pytest.mark.parametrize("place", ["", "nowhere"])
+def test_where_nothing_can_be_locked_each_process_builds(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    built: list[str] = []
+    build_missing([Unit("module", "one", lambda _: True, lambda: False, lambda: built.append("one"))], tmp_path / place)
+    assert built == ["one"]
+
+
+def test_what_a_build_raises_is_not_taken_for_a_lock(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise OSError("of the build")
+
+    with pytest.raises(OSError, match="of the build"):
+        build_missing([Unit("module", "one", lambda _: True, lambda: False, fails)], tmp_path)

@@ -111,6 +111,11 @@ def test_what_is_changed_or_made_for_another_machine_is_refused(
     assert files_of(second.parent) == {}
 
 
+def test_code_that_cannot_be_written_is_refused(code: CompiledCode, place: Place) -> None:
+    (place("second") / "mm").touch()
+    assert not unpack(code)
+
+
 def test_where_nothing_is_kept_nothing_is_sent_or_taken(code: CompiledCode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipping, "OWN_CACHE", None)
     assert pack() is None
@@ -120,9 +125,9 @@ def test_where_nothing_is_kept_nothing_is_sent_or_taken(code: CompiledCode, monk
 def test_a_machine_that_is_sent_code_compiles_nothing(tmp_path: Path) -> None:
     simulate_host(SMALL, get_policy("evict-only"), seed=0, replicate=0, host=0)
     if (code := pack()) is None:
-        pytest.skip("the cache is where the user wants it")
+        pytest.skip("nothing can be kept")
     (tmp_path / "code").write_bytes(pickle.dumps((code, SMALL)))
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "empty")}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "empty")}
     command = [sys.executable, "-c", TAKE, str(tmp_path / "code")]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     assert done.stdout == "\n"

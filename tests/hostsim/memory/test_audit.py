@@ -110,6 +110,23 @@ def test_no_law_of_many_hosts_is_broken(spec: HostSpec, policy: str) -> None:
     check_laws(spec, policy)
 
 
+@pytest.mark.parametrize("limits", [{"limit_pages": 1}, {"limit_pages": 30}, {"parent_pages": 1}, {"parent_pages": 30}])
+@pytest.mark.parametrize("kernel", ["6.12", "6.18"])
+def test_a_limit_near_the_kernel_memory_of_a_guest_leaves_its_cpu_no_stock(kernel: str, limits: dict[str, int]) -> None:
+    """It is charged in advance only where it fits; where not even one page fits, the OOM killer comes."""
+    guest = GuestSpec("g", 1, limits.get("limit_pages", 0), 100, kernel_pages=20)
+    spec = HostSpec(kernel, (guest,), 2, parent_pages=limits.get("parent_pages", 0))
+    (result,) = simulate_host(spec, get_policy("was-fast"), seed=1, replicate=0, host=0, audit=True).guests
+    assert bool(result.oom_reason) == (1 in limits.values())
+
+
+def test_all_of_the_stack_of_a_vmm_may_be_young() -> None:
+    guest = GuestSpec("g", 1, 0, 100, kind="shadow", nested=NestedSpec(), own_pages=33)
+    spec = HostSpec("6.18", (guest,), 2, aging_every_ticks=1)
+    (result,) = simulate_host(spec, get_policy("was-fast"), seed=1, replicate=0, host=0, audit=True).guests
+    assert result.counters["young_walk"] >= 33
+
+
 def check_laws(spec: HostSpec, policy: str) -> None:
     result = simulate_host(spec, get_policy(policy), seed=1, replicate=0, host=0, audit=True)
     for guest in result.guests:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldfleet.hostsim.mm import aging
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import (
     GUEST_KINDS,
     MONITORS,
+    STACK_PAGES,
     ClockSpec,
     CompressionSpec,
     GuestSpec,
@@ -82,6 +84,7 @@ def test_an_unknown_name_is_refused(make: Callable[[], object], why: str) -> Non
             ),
             "a tick with a burst has 1,717,986,917,800 accesses; at most 67,108,864",
         ),
+        (lambda: GuestSpec("web", 512, own_pages=34), "GuestSpec: own_pages is 34, not a whole number from 0 to 33"),
         (lambda: GuestSpec("web", 512, arrives=-1), "GuestSpec: arrives is -1"),
         (lambda: GuestSpec("web", 512, leaves=-1), "GuestSpec: leaves is -1, not a whole number"),
         (lambda: GuestSpec("web", 512, arrives=3, leaves=3), "guest 'web' arrives in tick 3 and leaves in tick 3: let"),
@@ -111,6 +114,10 @@ FIELDS = st.sampled_from(SPECS).flatmap(lambda spec: st.tuples(st.just(spec), st
 def test_junk_in_a_spec_is_refused_or_of_no_harm(field: tuple[Any, str], value: Any) -> None:
     spec, name = field
     outcome(lambda: replace(spec, **{name: value}))
+
+
+def test_the_own_pages_of_a_guest_are_within_the_mapping_that_is_walked() -> None:
+    assert STACK_PAGES == aging.STACK_PAGES
 
 
 def test_kinds_of_guests_are_those_of_scenarios() -> None:
