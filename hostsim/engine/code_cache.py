@@ -273,6 +273,7 @@ class _Cache(_caching.FunctionCache):  # type: ignore[misc]
         try:
             super().save_overload(signature, result)
         except OSError as error:
+            error.filename = error.filename or str(OWN_CACHE)  # of a write it has none
             problems.append(_said(error))
 
 

@@ -132,14 +132,14 @@ def test_what_cannot_be_written_is_used_all_the_same(monkeypatch: pytest.MonkeyP
         return number * 7
 
     def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "/full/0123")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(code_cache, "problems", [])
     function: Any = compiled(plain)
     monkeypatch.setattr(function._cache._cache_file, "save", full)
     monkeypatch.setattr(function._cache._cache_file, "load", lambda key: None)
     assert function(2) == 14
-    assert code_cache.problems == ["/full/0123: No space left on device"]
+    assert code_cache.problems == [f"{code_cache.OWN_CACHE}: No space left on device"]
 
 
 def test_where_nothing_can_be_kept_nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
