@@ -44,13 +44,18 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+def wait_for(said: list[str], count: int) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while len(said) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def test_that_code_is_compiled_is_said_once(package: Path) -> None:
     said: list[str] = []
     with compiling_is_said(said.append):
+        time.sleep(0.05)  # as above
         (package / "new.nbc").write_bytes(b"code")
-        deadline = time.monotonic() + WITHIN_S
-        while not said and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(said, 1)
         (package / "newer.nbc").write_bytes(b"code")
         time.sleep(0.1)
     assert said == [COMPILING]
@@ -67,10 +72,11 @@ def test_that_code_is_loaded_is_not_said(package: Path) -> None:
 def test_that_code_is_not_kept_is_said_with_the_reason(package: Path) -> None:
     said: list[str] = []
     with compiling_is_said(said.append):
+        time.sleep(0.05)  # as above
         (package / "new.nbc").write_bytes(b"code")
-        time.sleep(0.1)
+        wait_for(said, 1)
         code_cache.problems.append("/full/0123: No space left on device")
-        time.sleep(0.1)
+        wait_for(said, 2)
     assert said == [COMPILING, NOT_KEPT.format("/full/0123: No space left on device")]
 
 
