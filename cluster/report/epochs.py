@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldfleet.cluster.report.figures import Figures
+from coldfleet.cluster.results.fleet_summary import HOUR_S, hour_of
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.stats.statistics import Mean, grouped_means
 from coldfleet.cluster.study.placement import REFUSALS
 
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
 _COUNTED = {
     "refaults": ("refaults in a tick", 1.0),
     "pgsteal": ("pages evicted in a tick", 1.0),
@@ -31,28 +34,30 @@ _STANDING = {
     "free_pages": ("free pages", 1.0),
 }  # columns that are of the moment
 
-_HOUR_S = 3600
 _GIB = 1 / (1 << 18)
-_HOURLY: dict[str, tuple[str, float, bool]] = {
-    "guests that live": ("guests", 1.0, False),
-    "guests that arrive in an hour": ("arrived", 1.0, True),
-    **{f"guests refused in an hour: {why}": (f"refused_{why}", 1.0, True) for why in REFUSALS},
-    "memory promised, of what may be (%)": ("memory_share", 100.0, False),
-    "vCPUs promised, of what may be (%)": ("vcpu_share", 100.0, False),
-    "DRAM used (GiB)": ("dram_used_pages", _GIB, False),
-    "free memory (GiB)": ("free_pages", _GIB, False),
-    "refaults in an hour": ("refaults", 1.0, True),
-    "memory pressure in an hour, some (s)": ("psi_some_ns", 1e-9, True),
+_STANDING_BY_HOUR = {
+    "guests that live": ("guests", 1.0),
+    "memory promised, of what may be (%)": ("memory_share", 100.0),
+    "vCPUs promised, of what may be (%)": ("vcpu_share", 100.0),
+    "free memory (GiB)": ("free_pages", _GIB),
 }
-"""What is drawn of the table "fleet": a column, a scale, and whether it is counted."""
+"""Columns of the table "fleet" that are of the moment; drawn as the means of the rows in an hour."""
+_MEAN_BY_HOUR = {
+    "DRAM used (GiB)": ("dram_used_pages", _GIB),
+}
+"""Those that are means since the row before; drawn as the means of an hour."""
+_COUNTED_BY_HOUR = {
+    "refaults in an hour": ("refaults", 1.0),
+    "memory pressure in an hour, some (s)": ("psi_some_ns", 1e-9),
+}
+"""Those that are counted since the row before; drawn as sums, of a row that crosses hours by its share in each."""
+_ARRIVED = "guests that arrive in an hour and get a place"
+_LOST = "guests that lose their host in an hour and find no other"
+_REFUSED = {f"guests refused in an hour: {why}": why for why in REFUSALS}
 
 _PEAKS = {
     "guests that live": "most guests live on {when}: {said}",
-    **{
-        f"guests refused in an hour: {why}": f"most find no place ({why}), with those that lost their host, on "
-        "{when}: {said}"
-        for why in REFUSALS
-    },
+    **{title: f"most are refused ({why}) on {{when}}: {{said}}" for title, why in _REFUSED.items()},
     "memory promised, of what may be (%)": "most memory is promised on {when}: {said} % of what may be",
 }
 """What is said of the hour in which a figure is the highest."""
@@ -92,17 +97,24 @@ def read_epochs(results: Results, figures: Figures) -> list[Series]:
 
 
 def read_fleet(results: Results, figures: Figures) -> list[Series]:
-    """How the fleet stood by the hour of the run, where guests come and go: sums of what is counted, else means."""
-    names = [name for name, _, _ in _HOURLY.values()]
-    runs = _RunsOverTime.read(results, figures, "fleet", ["time_s", *names])
+    """How the fleet stood by the hour of the run, where guests come and go; who came, and when, is of "lives".
+
+    In an hour in which they have no row, figures that are of the moment have no point.
+    """
+    of_rows = {**_STANDING_BY_HOUR, **_MEAN_BY_HOUR, **_COUNTED_BY_HOUR}
+    runs = _RunsOverTime.read(results, figures, "fleet", ["time_s", *(name for name, _ in of_rows.values())])
     if runs is None:
         return []
-    hours = np.ceil(runs.columns["time_s"] / _HOUR_S).astype(np.int64)
-    found, kept = [], runs.policy >= 0
-    for title, (name, scale, counted) in _HOURLY.items():
-        values = runs.columns[name] * scale
+    hours = _Hours.of(runs)
+    by_hour = {title: hours.of_moments(runs.columns[name] * by) for title, (name, by) in _STANDING_BY_HOUR.items()}
+    by_hour |= hours.lives(results)
+    for title, (name, by) in {**_MEAN_BY_HOUR, **_COUNTED_BY_HOUR}.items():
+        by_hour[title] = hours.spread(runs.columns[name] * by, mean=title in _MEAN_BY_HOUR)
+    found, compared = [], hours.grid.policy >= 0
+    for title, values in by_hour.items():
+        kept = compared & ~np.isnan(values)
         if values[kept].any():
-            found.append(runs.series(title, values, kept, hours, total=counted))
+            found.append(hours.grid.series(title, values, kept, hours.grid.ticks))
     return found
 
 
@@ -145,8 +157,12 @@ class _RunsOverTime:
 
     def since_row_before(self, totals: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The change of each row, of totals from the start of its run: a run's first row has all that came up to it."""
-        begins = np.diff(self.cells, prepend=-1).astype(bool) | np.diff(self.replicates, prepend=-1).astype(bool)
-        return np.where(begins, totals, np.diff(totals, prepend=0))
+        return np.where(self.begins, totals, np.diff(totals, prepend=0))
+
+    @property
+    def begins(self) -> npt.NDArray[np.bool_]:
+        """Which rows are the first of their run."""
+        return np.diff(self.cells, prepend=-1).astype(bool) | np.diff(self.replicates, prepend=-1).astype(bool)
 
     def series(
         self,
@@ -154,16 +170,11 @@ class _RunsOverTime:
         values: npt.NDArray[np.float64],
         kept: npt.NDArray[np.bool_],
         x: npt.NDArray[np.int64],
-        total: bool = False,
     ) -> Series:
-        """The means of each policy at each x, with their intervals. ``total``: of the sums of a run's rows there."""
-        runs = np.stack([self.policy[kept], x[kept], self.replicates[kept], self.cells[kept]])
-        places, inverse = np.unique(runs if total else runs[:3], axis=1, return_inverse=True)
+        """The means of each policy at each x, with their intervals."""
+        runs = np.stack([self.policy[kept], x[kept], self.replicates[kept]])
+        places, inverse = np.unique(runs, axis=1, return_inverse=True)
         of_run, _ = grouped_means(inverse.ravel(), values[kept], places.shape[1])
-        if total:
-            of_run = of_run * np.bincount(inverse.ravel())
-            places, inverse = np.unique(places[:3], axis=1, return_inverse=True)
-            of_run, _ = grouped_means(inverse.ravel(), of_run, places.shape[1])
         points, point = np.unique(places[:2], axis=1, return_inverse=True)
         means, halves = grouped_means(point.ravel(), of_run, points.shape[1])
         return Series(title, [
@@ -173,3 +184,72 @@ class _RunsOverTime:
                 points.T.tolist(), means.tolist(), np.nan_to_num(halves).tolist(), (~np.isnan(halves)).tolist(),
                 strict=True)
         ], _PEAKS.get(title, ""))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Hours:
+    """The hours of runs, one run after the other, and where the rows of "fleet" lie in them.
+
+    ``grid``: with a row for each hour of each run, of which ``first`` is the run's first; its ticks are hours, from 1.
+    ``runs``: the rows of "fleet", the first ``begin`` of which are of each run, and ``run`` says of which each is.
+    """
+
+    runs: _RunsOverTime
+    grid: _RunsOverTime
+    run: _Ints
+    begin: _Ints
+    first: _Ints
+
+    @classmethod
+    def of(cls, runs: _RunsOverTime) -> _Hours:
+        """Those of runs that have rows in the table."""
+        begin = np.flatnonzero(runs.begins)
+        run = np.cumsum(runs.begins) - 1
+        hours = hour_of(runs.columns["time_s"][np.append(begin[1:], len(run)) - 1])
+        first = np.cumsum(hours) - hours
+        of_run = np.repeat(begin, hours)
+        number = np.arange(hours.sum()) - np.repeat(first, hours) + 1
+        of_hour = (each[of_run] for each in (runs.policy, runs.replicates))
+        grid = _RunsOverTime(*of_hour, number, runs.cells[of_run], {}, runs.labels)
+        return cls(runs, grid, run, begin, first)
+
+    def of_moments(self, values: _Floats) -> _Floats:
+        """The mean of the rows in each hour; NaN: there are none."""
+        place = self.first[self.run] + hour_of(self.runs.columns["time_s"]) - 1
+        means, _ = grouped_means(place, values, len(self.grid.ticks))
+        return means
+
+    def spread(self, values: _Floats, mean: bool = False) -> _Floats:
+        """What the rows say of the time since the row before, by the hours of it: sums, or means over the time."""
+        end = self.runs.columns["time_s"]
+        start = end - self.runs.since_row_before(end)
+        begun = np.floor(start / HOUR_S).astype(np.int64)  # hours before the one in which it starts
+        parts = hour_of(end) - begun
+        row = np.repeat(np.arange(len(end)), parts)
+        hour = begun[row] + np.arange(len(row)) - np.repeat(np.cumsum(parts) - parts, parts)
+        lasts = np.minimum(end[row], (hour + 1) * HOUR_S) - np.maximum(start[row], hour * HOUR_S)
+        place, many = self.first[self.run[row]] + hour, len(self.grid.ticks)
+        if mean:
+            return np.bincount(place, values[row] * lasts, many) / np.bincount(place, lasts, many)
+        return np.bincount(place, values[row] * lasts / (end - start)[row], many)
+
+    def lives(self, results: Results) -> dict[str, _Floats]:
+        """How many guests of the table "lives" get a place in each hour, and how many are refused, or lost."""
+        names = ["cell_id", "replicate", "again", "refused", "start_s"]
+        table = results.dataset("lives").to_table(columns=names, cache_metadata=False)
+        cells = pc.index_in(table["cell_id"], pa.array(results.plan.cell_ids)).to_numpy().astype(np.int64)
+        replicates, again, start_s = (table[name].to_numpy() for name in ("replicate", "again", "start_s"))
+        refused = table["refused"].to_numpy(zero_copy_only=False)
+        many = int(max(replicates.max(initial=0), self.runs.replicates.max())) + 1
+        run_of = np.full(len(results.plan.cell_ids) * many, -1)
+        run_of[self.runs.cells[self.begin] * many + self.runs.replicates[self.begin]] = np.arange(len(self.begin))
+        run = run_of[cells * many + replicates]
+        place = self.first[run] + hour_of(start_s) - 1
+
+        def count(which: npt.NDArray[np.bool_]) -> _Floats:
+            return np.bincount(place[which & (run >= 0)], minlength=len(self.grid.ticks)).astype(float)
+
+        come = again == 0
+        found = {_ARRIVED: count(come & (refused == "") & (start_s > 0))}
+        found |= {title: count(come & (refused == why)) for title, why in _REFUSED.items()}
+        return found | {_LOST: count(~come & (refused != ""))}

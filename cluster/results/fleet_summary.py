@@ -19,7 +19,7 @@ from coldfleet.cluster.study.terminal import counted
 COLUMNS = ("cell_id", "replicate", "again", "refused", "memory_pages", "vcpus", "start_s", "end_s")
 """What it takes of the table "lives"."""
 
-_HOUR_S = 3600
+HOUR_S = 3600
 _Floats = npt.NDArray[np.float64]
 
 
@@ -31,7 +31,8 @@ class FleetSummary:
     ``refusals_hour``: the hour of the run, from 1, in which most of them came, None: there are none. ``moved``: that
     lost their host and got a place on another; ``lost``: and got none, by reason. ``memory_share``, ``vcpu_share``: the
     most that was promised at a time in any run, of what all hosts may promise, those out of service included; None:
-    that isn't limited. ``hosts_out``: the most hosts that are out of service at a time.
+    that isn't limited. ``hosts_out``: the most hosts that are out of service at a time
+    of the run.
     """
 
     placed: float
@@ -53,7 +54,7 @@ class FleetSummary:
         runs, run = np.unique(np.stack([cell, column["replicate"]]), axis=1, return_inverse=True)
         count, again, refused = runs.shape[1], column["again"] > 0, column["refused"].astype(str)
         housed = refused == ""
-        hours = np.maximum(np.ceil(column["start_s"][~again & ~housed] / _HOUR_S), 1).astype(np.int64)
+        hours = hour_of(column["start_s"][~again & ~housed])
         rooms = [room_of(specs[name]) for name in cells]
         memory, vcpus = (
             _share(run.reshape(-1), column, housed, amount, np.array(room, float)[runs[0]])
@@ -66,7 +67,12 @@ class FleetSummary:
         def by_reason(who: npt.NDArray[np.bool_]) -> dict[str, float]:
             return {why: (who & (refused == why)).sum() / count for why in REFUSALS if (who & (refused == why)).any()}
 
-        outages = [(specs[name], each.at) for name in cells for each in specs[name].fleet.outage.values()]
+        outages = [
+            (spec, each.at)
+            for spec in map(specs.__getitem__, cells)
+            for each in spec.fleet.outage.values()
+            if each.at <= spec.ticks * spec.tick_ns
+        ]
         return cls(
             (housed & ~again).sum() / count,
             by_reason(~again),
@@ -102,6 +108,11 @@ class FleetSummary:
         if self.hosts_out:
             told.append(f"up to {counted(self.hosts_out, 'host')} out of service at a time")
         return "; ".join(told)
+
+
+def hour_of(time_s: _Floats) -> npt.NDArray[np.int64]:
+    """The hour of a run, from 1, up to whose end it is; 1 for what was before the start."""
+    return np.maximum(np.ceil(time_s / HOUR_S), 1).astype(np.int64)
 
 
 def _many(guests: float) -> str:

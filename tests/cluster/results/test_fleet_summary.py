@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyarrow.dataset import dataset
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.over_time import rows_over_time
@@ -95,6 +96,85 @@ def test_the_line_stands_below_the_summary_in_its_json_in_the_report_and_after_a
     assert f'<p id="fleet-line">{summary.text}.</p>' in (tmp_path / "report.html").read_text()
 
 
+def hour(life: dict[str, Any]) -> int:
+    return max(math.ceil(life["start_s"] / 3600), 1)
+
+
+@pytest.mark.parametrize("tick_min", [25, 40, 60, 150])
+@pytest.mark.parametrize("every_ticks", [1, 3])
+def test_the_hours_of_the_report_are_those_of_the_lives_wherever_rows_end(
+    tick_min: int, every_ticks: int, tmp_path: Path, fake_engine: list[HostSpec]
+) -> None:
+    change = {"ticks": 700 // tick_min, "output": {"epochs": "on", "every_ticks": every_ticks},
+              "fleet": {"tick": f"{tick_min} min"}}  # fmt: skip
+    plan = read_study(merge(STUDY, merge(BUSY, change)))
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    fleet, lives = results.table("fleet").to_pylist(), results.table("lives").to_pylist()
+    runs, hours = len(plan) / 2, range(1, math.ceil(700 // tick_min * tick_min / 60) + 1)
+    found = {each.title: each.rows for each in read_fleet(results, read_figures(results))}
+
+    def by_hour(title: str, policy: str = "evict-only") -> dict[int, float]:
+        return {row["x"]: row["mean"] for row in found.get(title, []) if row["policy"] == policy}
+
+    def counted(which: Callable[[dict[str, Any]], bool]) -> dict[int, float]:
+        many = Counter(hour(row) for row in lives if row["policy"] == "evict-only" and which(row))
+        return {each: many[each] / runs for each in hours} if many else {}
+
+    come = by_hour("guests that arrive in an hour and get a place")
+    assert come == counted(lambda row: not row["again"] and not row["refused"] and row["start_s"] > 0)
+    assert come == by_hour("guests that arrive in an hour and get a place", "six-steps")
+    refused = 0.0
+    for why in ("memory", "vcpus", "both", "outage"):
+        of_why = by_hour(f"guests refused in an hour: {why}")
+        assert of_why == counted(lambda row, why=why: not row["again"] and row["refused"] == why)  # type: ignore[misc]
+        refused += sum(of_why.values())
+    lost = by_hour("guests that lose their host in an hour and find no other")
+    assert lost == counted(lambda row: bool(row["again"] and row["refused"]))
+    summary = fleet_summary(results)
+    assert summary is not None
+    there = sum(row["start_s"] <= 0 and not row["refused"] for row in lives) / len(plan)
+    assert sum(come.values()) == pytest.approx(summary.placed - there)
+    assert 0 < refused == pytest.approx(sum(summary.refused.values()))
+    assert sum(lost.values()) == pytest.approx(sum(summary.lost.values()))
+    for title, column, scale in (("refaults in an hour", "refaults", 1),
+                                 ("memory pressure in an hour, some (s)", "psi_some_ns", 1e-9)):  # fmt: skip
+        total = sum(row[column] for row in fleet if row["policy"] == "evict-only") * scale / runs
+        assert sum(by_hour(title).values()) == pytest.approx(total)
+        assert not total or set(by_hour(title)) == set(hours)
+    dram, ended = by_hour("DRAM used (GiB)"), [row for row in fleet if row["policy"] == "evict-only"]
+    if dram:
+        used = min(row["dram_used_pages"] for row in ended), max(row["dram_used_pages"] for row in ended)
+        assert set(dram) == set(hours)
+        assert used[0] / 2**18 - 1e-9 <= min(dram.values()) <= max(dram.values()) <= used[1] / 2**18 + 1e-9
+
+
+def test_what_rows_count_is_spread_over_the_hours_that_they_cover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_engine: list[HostSpec]
+) -> None:
+    plan = read_study(merge(STUDY, {"ticks": 3, "output": {"epochs": "on"}, "fleet": {"tick": "40 min"}}))
+    results = sweep(plan, tmp_path / "out", SerialExecutor())
+    table = results.table("fleet")
+    assert table["time_s"].to_pylist()[:3] == [2400, 4800, 7200]
+    for name, values in (("refaults", [40, 20, 80]), ("dram_used_pages", [3 << 18, 6 << 18, 9 << 18])):
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.field(name), pa.array(values * len(plan), table.field(name).type))
+    whole = results.dataset
+    monkeypatch.setattr(type(results), "dataset", lambda self, name: dataset(table) if name == "fleet" else whole(name))
+    rows = {each.title: each.rows for each in read_fleet(results, read_figures(results))}
+    assert [row["mean"] for row in rows["refaults in an hour"]][:2] == [40 + 10, 10 + 80]
+    assert [row["mean"] for row in rows["DRAM used (GiB)"]][:2] == [(2 * 3 + 6) / 3, (6 + 2 * 9) / 3]
+
+
+def test_an_outage_after_the_end_of_the_run_puts_no_host_out_of_service() -> None:
+    for at, out in (("24 h", 1), ("25 h", 0)):
+        plan = read_study(merge(STUDY, {"fleet": {"outage": {"late": {"at": at}}}}))
+        rows = rows_over_time(plan.run(0), lambda name: [])["lives"]
+        summary = FleetSummary.of(pa.Table.from_pylist(rows), {plan.cell_ids[0]: plan.cell(0).spec})
+        assert summary is not None
+        assert summary.hosts_out == out
+        assert ("out of service" in summary.text) == bool(out)
+
+
 def test_the_report_says_in_which_hour_most_guests_live_and_are_refused(
     tmp_path: Path, fake_engine: list[HostSpec]
 ) -> None:
@@ -107,12 +187,13 @@ def test_the_report_says_in_which_hour_most_guests_live_and_are_refused(
     for each in series:
         assert {row["policy"] for row in each.rows} == policies
     said = busiest_hours(series)
-    refused = r"most find no place \(memory\), with those that lost their host, on day (\d+), (\d+):00 to \d+:00: (\S+)"
-    for what, pattern in (("refused_memory", refused),
-                          ("guests", r"Most guests live on day (\d+), (\d+):00 to \d+:00: (\S+)")):  # fmt: skip
-        by_hour = Counter[int]()
-        for row in rows:
-            by_hour[math.ceil(row["time_s"] / 3600)] += row[what] if row["policy"] == "evict-only" else 0
+    lives = [row for row in results.table("lives").to_pylist() if row["policy"] == "evict-only"]
+    refused = Counter(hour(row) for row in lives if row["refused"] == "memory" and not row["again"])
+    living = Counter[int]()
+    for row in rows:
+        living[math.ceil(row["time_s"] / 3600)] += row["guests"] if row["policy"] == "evict-only" else 0
+    for by_hour, pattern in ((refused, r"most are refused \(memory\) on day (\d+), (\d+):00 to \d+:00: (\S+)"),
+                             (living, r"Most guests live on day (\d+), (\d+):00 to \d+:00: (\S+)")):  # fmt: skip
         found = re.search(pattern, said)
         assert found is not None
         assert by_hour[24 * (int(found[1]) - 1) + int(found[2]) + 1] == max(by_hour.values())
