@@ -56,7 +56,8 @@ class PolicyCapacity:
     every replicate, ``hosts_least`` in the easiest; ``peak_hour``: of most memory, since the start of the run;
     ``binding_moment``: when and why one host fewer isn't enough; and all hosts are run as a check, from the start
     to the end, or as many as the budget is enough for: ``checked_hosts``. There ``hosts_binding`` may be "failures"
-    or "outages", too, without which one host fewer would do; it is "vCPUs" if no policy can save a host.
+    or "outages", too, without which one host fewer would do, or "failures and outages", without both of which it
+    would; it is "vCPUs" if no policy can save a host.
     ``hosts_uncut`` includes hosts that are out of service.
 
     ``binding``: what stands in the way of more. ``alike``: all loads that were tried gave the same results, so that

@@ -37,6 +37,9 @@ from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.units import MEMORY
 
 ROUNDING = 1e-9  # of a host
+FAILURES, OUTAGES = "failures", "outages"
+BOTH = f"{FAILURES} and {OUTAGES}"
+_SPARED = {FAILURES: (True, False), OUTAGES: (False, True), BOTH: (True, True)}
 
 
 class Moment(NamedTuple):
@@ -69,7 +72,13 @@ class Fewest(NamedTuple):
     peak_ns: int
     lives: list[Life]
     less: Try  # with one host fewer, if this replicate is why there are so many
-    because: str  # "vCPUs": fewer have too few; "failures" or "outages": without them one host fewer would do
+    reasons: tuple[str, ...]  # "vCPUs": fewer have too few; or those of _SPARED without which one host fewer would do
+    closed: int = 0  # hosts that are out of service at a time, or have failed
+
+    @property
+    def because(self) -> str:
+        """The first of the reasons; "": there is none."""
+        return self.reasons[0] if self.reasons else ""
 
     @property
     def alone(self) -> Amounts:
@@ -109,31 +118,44 @@ def enough_hosts(
     return found
 
 
+def hardest_of(found: Sequence[Fewest]) -> tuple[int, Fewest]:
+    """The replicate that tells why there are so many hosts, with the reasons that hold for all that need so many.
+
+    That is one in which vCPUs decide, if there is any; else one that needs so many without outages and failures, too.
+    """
+    need = [n for n, each in enumerate(found) if each.less.refused or each.least == each.hosts] or range(len(found))
+    by_vcpus = [n for n in need if found[n].because == "vCPUs"]
+    hardest = max(
+        by_vcpus or [n for n in need if not found[n].reasons] or need, key=lambda n: found[n].less.refused is not None
+    )
+    if by_vcpus:
+        return hardest, found[hardest]
+    common = (each for each in found[hardest].reasons if all(each in found[n].reasons for n in need))
+    return hardest, found[hardest]._replace(reasons=tuple(common))
+
+
 def fewest_hosts(
     run: Run, requests: Sequence[Request], rooms: Sequence[HostResources], failures: int = 0, at_least: int = 1
 ) -> Fewest:
     """The fewest hosts on which all of them get a place, also if the fullest ones fail at the peak hour."""
     search = _Search(run, requests, rooms, failures)
-    spec, until_ns, failure_ns = run.cell.spec, search.until_ns, search.failure_ns
+    until_ns, failure_ns = search.until_ns, search.failure_ns
     largest = Room((max(room.memory_pages for room in rooms), max(room.vcpus for room in rooms), math.inf), 1)
     classes = _in_classes(rooms)
-    studied = outages_of(spec.fleet)
+    studied = outages_of(search.fleet)
     moments = list(_moments(requests, studied, failures, failure_ns, until_ns))
     tightest = max(moments, key=lambda moment: moment.hosts(classes))
     busiest = max(moments, key=lambda moment: moment._replace(pages=0).hosts(classes))
-    times = [failure_ns, *(each.at_ns for each in studied if each.at_ns <= until_ns)]
-    closed = max(len(_closed_at(studied, time)) + failures * (time >= failure_ns) for time in times)
+    closed = search.closed
     bound = max(math.ceil(tightest.hosts([largest]) - ROUNDING), closed)  # on fewer, fewer would be out
     hosts = search.fewest(max(bound, at_least, failures + 1))
-    less = search.tried(hosts - 1) if hosts > max(failures + 1, at_least) else Try([], failing=failures > 0)
-    because = "failures" if less.failing else ""
-    if less.refused:
-        if not because and spec.fleet.outage and not search.place(hosts - 1, ()).refused:
-            because = "outages"
-        if search.lacks_vcpus(hosts - 1, moments):
-            less, because = search.without_memory().attempt(hosts - 1), "vCPUs"
-    elif not because and hosts == closed > 1:
-        because = "outages"
+    less, reasons = Try([]), list[str]()
+    if hosts > at_least:
+        less = search.tried(hosts - 1) if hosts > failures + 1 else less
+        if less.refused and search.lacks_vcpus(hosts - 1, moments):
+            less, reasons = search.without_memory().attempt(hosts - 1), ["vCPUs"]
+        else:
+            reasons = search.spared(hosts - 1)
     found = search.tried(hosts)
     out = _out_at(found.outages, tightest.time_ns)
     in_service = (room for host, room in enumerate(islice(cycle(rooms), hosts)) if host not in out)
@@ -146,7 +168,8 @@ def fewest_hosts(
         search.peak_ns,
         found.lives,
         less,
-        because,
+        tuple(reasons),
+        closed,
     )
 
 
@@ -159,6 +182,7 @@ class _Search:
     def __init__(self, run: Run, requests: Sequence[Request], rooms: Sequence[HostResources], failures: int) -> None:
         spec = run.cell.spec
         self.run, self.requests, self.rooms, self.failures = run, requests, rooms, failures
+        self.fleet = spec.fleet
         self.until_ns = spec.ticks * spec.tick_ns
         peak, _, _ = most_at_once(
             ((each.start_ns or 0, each.end_ns, each.memory_pages, each.vcpus) for each in requests), self.until_ns
@@ -191,10 +215,30 @@ class _Search:
     def _fits(self, hosts: int) -> bool:
         return hosts > self.failures and self.tried(hosts).refused is None  # else all of them might fail
 
+    @property
+    def closed(self) -> int:
+        """The most hosts that are out of service at a time of the run, or have failed."""
+        studied = outages_of(self.fleet)
+        times = [self.failure_ns, *(each.at_ns for each in studied if each.at_ns <= self.until_ns)]
+        return max(len(_closed_at(studied, time)) + self.failures * (time >= self.failure_ns) for time in times)
+
+    def spared(self, hosts: int) -> list[str]:
+        """Without what so many hosts would do, of failures and outages; without both, if without either."""
+        found = list[str]()
+        for name, (failures, outages) in _SPARED.items():
+            if (failures and not self.failures) or (outages and not self.fleet.outage):
+                continue
+            less = copy(self)
+            less.failures = 0 if failures else self.failures
+            less.fleet = self.fleet.model_copy(update={"outage": {}}) if outages else self.fleet
+            less.tried = cache(less.attempt)
+            if (found and name == BOTH) or (hosts >= less.closed and less._fits(hosts)):
+                found.append(name)
+        return found
+
     def attempt(self, hosts: int) -> Try:
         """Puts the guests on so many hosts, of which the fullest ones fail at the peak hour."""
-        fleet = self.run.cell.spec.fleet
-        outages = outages_on(fleet, hosts)
+        outages = outages_on(self.fleet, hosts)
         found = self.place(hosts, outages)
         if found.refused or not self.failures:
             return found
@@ -203,14 +247,14 @@ class _Search:
         out = _closed_at(outages, self.failure_ns)
         failed = sorted(range(hosts), key=lambda host: (host in out, -held[host]))[: self.failures]
         failures = [HostOutage(host, host + 1, self.failure_ns, self.failure_ns, 0) for host in failed]
-        return self.place(hosts, [*failures, *outages_on(fleet, hosts, failures)])._replace(failing=True)
+        return self.place(hosts, [*failures, *outages_on(self.fleet, hosts, failures)])._replace(failing=True)
 
     def place(self, hosts: int, outages: Sequence[HostOutage]) -> Try:
         """Who lives where, as a study places them; of guests that have to be there, the first that fits nowhere."""
         on = list(islice(cycle(self.rooms), hosts))
         rank = partial(rank_of, "place", self.run.cell.seed, self.run.replicate)
         try:
-            lives = place_in_time(on, self.requests, self.run.cell.spec.fleet.placement, rank, outages, self.until_ns)
+            lives = place_in_time(on, self.requests, self.fleet.placement, rank, outages, self.until_ns)
         except NoRoomError as error:
             standing = [number for number, request in enumerate(self.requests) if request.start_ns is None]
             lives = [Life(standing[error.number], 0, REFUSED, None, None, "refused", error.why)]

@@ -110,7 +110,8 @@ def what_fails(found: Fewest, requests: Sequence[Request], spec: CellSpec) -> st
     """What goes wrong with one host fewer, and when."""
     refused = found.less.refused
     if refused is None:
-        return "there would be none left"
+        as_out = found.closed == found.hosts > 1
+        return "there would be a moment with none in service" if as_out else "there would be none left"
     request, now = requests[refused.request], max(refused.start_ns or 0, 0)
     guest = f"{request.name}-{request.number} ({MEMORY.format(request.memory_pages)}, {counted(request.vcpus, 'vCPU')})"
     after = ", after the failure" if found.less.failing else ""

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import cycle, islice
 from typing import Self
 
-from coldfleet.cluster.answers.fewest_hosts import Fewest, enough_hosts, held_pages, lives_at
+from coldfleet.cluster.answers.fewest_hosts import Fewest, enough_hosts, hardest_of, held_pages, lives_at
 from coldfleet.cluster.answers.host_check import HostCheck, check_hosts
 from coldfleet.cluster.answers.peak_hosts import PeakHosts, binding, what_fails
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize, HostCount, kind_of, memory_of
@@ -79,8 +79,8 @@ class FleetOverTime(FleetSize):
         else:
             by_use = by_use or used[0].hosts <= without
         found = used if by_use else plain
-        hardest = max(range(len(found)), key=lambda number: found[number].less.refused is not None)
-        most, run = found[hardest], self.runs[hardest]
+        hardest, most = hardest_of(found)
+        run = self.runs[hardest]
         requests = [request for request, _ in self.asked[hardest]]
         guests = [guest for _, guest in self.asked[hardest]]
         there = [life for life in most.lives if lives_at(life, most.peak_ns)]

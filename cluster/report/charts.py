@@ -191,8 +191,8 @@ def _by_hour(figures: Figures, fleet: Sequence[Series]) -> Picture:
     shown = tuple(panels.series(each.rows, each.title, _policies(figures), "hour of the run") for each in fleet)
     how = (
         "Means over the runs, with 95 % intervals from the replicates. No policy changes who lives where. "
-        f"Hour 1 of the run is {hour_text(1)}; the last one ends with the run. What is counted in ticks that cross hours "
-        "is spread over them evenly."
+        f"Hour 1 of the run is {hour_text(1)}; the last one ends with the run. "
+        "What is counted in ticks that cross hours is spread over them evenly."
     )
     return Picture("fleet", "The fleet, hour by hour", lessons.busiest_hours(fleet), how, shown)
 

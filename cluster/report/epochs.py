@@ -162,7 +162,10 @@ class _RunsOverTime:
     @property
     def begins(self) -> npt.NDArray[np.bool_]:
         """Which rows are the first of their run."""
-        return np.diff(self.cells, prepend=-1).astype(bool) | np.diff(self.replicates, prepend=-1).astype(bool)
+        begins: npt.NDArray[np.bool_] = (np.diff(self.cells, prepend=-1) != 0) | (
+            np.diff(self.replicates, prepend=-1) != 0
+        )
+        return begins
 
     def series(
         self,
@@ -209,8 +212,7 @@ class _Hours:
         first = np.cumsum(hours) - hours
         of_run = np.repeat(begin, hours)
         number = np.arange(hours.sum()) - np.repeat(first, hours) + 1
-        of_hour = (each[of_run] for each in (runs.policy, runs.replicates))
-        grid = _RunsOverTime(*of_hour, number, runs.cells[of_run], {}, runs.labels)
+        grid = _RunsOverTime(runs.policy[of_run], runs.replicates[of_run], number, runs.cells[of_run], {}, runs.labels)
         return cls(runs, grid, run, begin, first)
 
     def of_moments(self, values: _Floats) -> _Floats:
@@ -230,8 +232,8 @@ class _Hours:
         lasts = np.minimum(end[row], (hour + 1) * HOUR_S) - np.maximum(start[row], hour * HOUR_S)
         place, many = self.first[self.run[row]] + hour, len(self.grid.ticks)
         if mean:
-            return np.bincount(place, values[row] * lasts, many) / np.bincount(place, lasts, many)
-        return np.bincount(place, values[row] * lasts / (end - start)[row], many)
+            return np.bincount(place, values[row] * lasts, many).astype(float) / np.bincount(place, lasts, many)
+        return np.bincount(place, values[row] * lasts / (end - start)[row], many).astype(float)
 
     def lives(self, results: Results) -> dict[str, _Floats]:
         """How many guests of the table "lives" get a place in each hour, and how many are refused, or lost."""

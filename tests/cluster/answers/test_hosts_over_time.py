@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,25 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import coldfleet
-from coldfleet.cluster.answers.fewest_hosts import Fewest, enough_hosts, outages_on
-from coldfleet.cluster.answers.peak_hosts import PeakHosts
+from coldfleet.cluster.answers.fewest_hosts import (
+    BOTH,
+    Fewest,
+    Try,
+    enough_hosts,
+    fewest_hosts,
+    hardest_of,
+    outages_on,
+)
+from coldfleet.cluster.answers.peak_hosts import PeakHosts, what_fails
 from coldfleet.cluster.answers.sizing import DramAccount, FleetSize
 from coldfleet.cluster.answers.sizing_over_time import FleetOverTime
 from coldfleet.cluster.study.fleet_tables import Outage
 from coldfleet.cluster.study.lives import all_lives
 from coldfleet.cluster.study.model import merge
-from coldfleet.cluster.study.placement import HostResources, Need, Request, Room, pack, uncut_hosts
+from coldfleet.cluster.study.placement import HostResources, Need, Request, Room, most_at_once, pack, uncut_hosts
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
+from coldfleet.cluster.study.timeline import REFUSED, Life
 from coldfleet.hostsim.spec.errors import UserError
 from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.answers.test_capacity_over_time import HOUR, STUDY, SyntheticHost, ask
@@ -197,11 +208,116 @@ def test_a_replicate_that_does_with_fewer_hosts_only_has_more(monkeypatch: pytes
         does = {0: (2, 3, 6, 7), 1: (4, 5, 6, 7)}[run.replicate]
         found.append((run.replicate, at_least))
         hosts = next(many for many in does if many >= at_least)
-        return Fewest(hosts, hosts, None, None, (), 0, [], None, "")  # type: ignore[arg-type]
+        return Fewest(hosts, hosts, None, None, (), 0, [], None, ())  # type: ignore[arg-type]
 
     monkeypatch.setattr("coldfleet.cluster.answers.fewest_hosts.fewest_hosts", fewest)
     assert [(each.hosts, each.least) for each in enough_hosts(runs, [[], []], [])] == [(6, 2), (6, 4)]
     assert found == [(0, 1), (1, 1), (0, 4), (1, 6)]
+
+
+def drawn(seed: int, outage: bool) -> tuple[Any, float]:
+    """A study of guests that are drawn, and what share of their memory they use."""
+    draw = random.Random(seed)
+    web, db = (
+        {"memory": f"{memory} MiB", "vcpus": draw.choice(vcpus)} for memory, vcpus in ((8, (1, 2)), (16, (1, 4)))
+    )
+    out = {"host": 0, "count": draw.choice((1, 2)), "at": f"{draw.randint(1, 20)} h", "back": "22 h"}
+    study = {
+        **STUDY,
+        "ticks": 24,
+        "seed": seed,
+        "fleet": {
+            "tick": "1 h",
+            "placement": draw.choice(("best-fit", "worst-fit", "first-fit")),
+            "host": {"node": {"count": 3, "memory": "64 MiB", "cpus": draw.choice((4, 8))}},
+            "guest": {
+                "web": {**web, "arrivals": {"per_hour": draw.choice((2.0, 5.0)), "mean_lifetime": "3 h"}},
+                "db": {**db, "arrivals": {"per_hour": 1.0, "mean_lifetime": "4 h"}},
+            },
+            "outage": {"o": out} if outage else {},
+        },
+    }
+    return study, draw.choice((0.6, 0.8, 1.0))
+
+
+@pytest.mark.parametrize("outage", [False, True])
+@pytest.mark.parametrize("failures", [0, 1])
+def test_what_is_said_to_bind_the_hosts_is_what_one_fewer_would_do_without(failures: int, outage: bool) -> None:
+    told = Counter[str]()
+    for seed in range(12):
+        study, used = drawn(seed, outage)
+        needs = account(read_study(study), used)
+        sized = FleetOverTime.over_time(read_study(study), failures=failures)
+        count = sized.hosts_needed(needs)
+        told[count.binding] += 1
+        if "failures" in count.binding or "outages" in count.binding:
+            spared = study if count.binding == "failures" else drawn(seed, False)[0]
+            left = failures if count.binding == "outages" else 0
+            assert FleetOverTime.over_time(read_study(spared), failures=left).hosts_needed(needs).hosts < count.hosts
+        nothing = account(read_study(study), 0.01)
+        if count.binding == "vCPUs":
+            assert sized.hosts_needed(nothing).hosts == count.hosts
+        else:
+            assert count.hosts - 1 <= failures or not lack_vcpus(sized, count.hosts - 1)
+    others = {"vCPUs", "fragmentation", "memory", "one host"}
+    assert set(told) - others if failures or outage else set(told) <= others
+    assert told["vCPUs"] or (failures and outage)
+
+
+def lack_vcpus(sized: FleetOverTime, hosts: int) -> bool:
+    """Whether in some replicate guests ask at a time for more vCPUs than so many hosts have, none out of service."""
+    have = hosts * max(room.amounts[1] for room in sized.rooms)
+    return any(
+        most_at_once((each.start_ns or 0, each.end_ns, 0, each.vcpus) for each, _ in some)[2] > have
+        for some in sized.asked
+    )
+
+
+def fewest(because: tuple[str, ...], least: int = 3, refused: bool = True) -> Fewest:
+    less = Try([Life(0, 0, REFUSED, None, None, "refused", "memory")] if refused else [])
+    return Fewest(3, least, None, None, (), 0, [], less, because)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "hardest", "because"),
+    [
+        ([fewest(()), fewest(("vCPUs",))], 1, "vCPUs"),
+        ([fewest(("failures", BOTH)), fewest(("vCPUs",)), fewest(())], 1, "vCPUs"),
+        ([fewest(("failures", BOTH)), fewest(())], 1, ""),
+        ([fewest(("failures", BOTH)), fewest(("outages", BOTH))], 0, BOTH),
+        ([fewest(("failures", BOTH), refused=False), fewest(("failures", "outages", BOTH))], 1, "failures"),
+        ([fewest((), least=2, refused=False), fewest(("outages",))], 1, "outages"),
+    ],
+)
+def test_the_replicate_that_tells_why_is_one_in_which_vcpus_decide_or_that_nothing_spares(
+    found: list[Fewest], hardest: int, because: str
+) -> None:
+    number, told = hardest_of(found)
+    assert (number, told.because) == (hardest, because)
+
+
+@pytest.mark.parametrize(
+    ("failures", "out", "hosts", "because", "said"),
+    [
+        (0, 2, 2, "outages", "a moment with none in service"),
+        (1, 0, 2, "failures", "none left"),
+        (1, 3, 3, "outages", "a moment with none in service"),
+        (2, 2, 3, "failures", "none left"),
+        (1, 2, 2, BOTH, "a moment with none in service"),
+    ],
+)
+def test_failures_or_outages_bind_only_if_one_host_fewer_would_do_without_them(
+    failures: int, out: int, hosts: int, because: str, said: str
+) -> None:
+    """One guest, which comes after the outage."""
+    run = FleetOverTime.over_time(read_study({**STUDY, "ticks": 12})).runs[0]
+    outage = {"o": Outage.model_validate({"count": out, "at": "1 h", "back": "2 h"})} if out else {}
+    fleet = run.cell.spec.fleet.model_copy(update={"outage": outage})
+    spec = run.cell.spec.model_copy(update={"fleet": fleet})
+    asked = [Request("web", 0, 8, 1, 3 * HOUR, 5 * HOUR)]
+    found = fewest_hosts(replace(run, cell=replace(run.cell, spec=spec)), asked, [HostResources(8, 8)], failures)
+    assert (found.hosts, found.because) == (hosts, because)
+    assert what_fails(found, asked, spec) == f"there would be {said}"
 
 
 def test_hosts_of_several_classes_are_counted_in_the_order_in_which_they_are_taken() -> None:
