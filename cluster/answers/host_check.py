@@ -65,7 +65,7 @@ class HostCheck:
             slos += ": no page was reclaimed there, as the hosts have room for all that their guests touch"
         if self.of == 1:
             return f"Checked by a run: a host of {guests} keeps {self.free_pages} pages free{slos}"
-        rest = ", the fullest at the peak, as the budget is too small for more" if self.hosts < self.of else ""
+        rest = ", the fullest at the peak, as the budget left no time for more" if self.hosts < self.of else ""
         which = f"{self.hosts:,} of its {self.of:,}" if rest else f"all its {self.of:,}"
         return (
             f"Checked by a run of {which} hosts that have guests{rest}, with all of their memory: of {guests} none is "

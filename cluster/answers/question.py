@@ -107,6 +107,8 @@ def range_of(path: str, low: float | None, high: float | None, plan: Plan, one: 
         raise UserError(f"{path}: give its range, from where to where")
     first = usual[0] if low is None and usual else float(low or 0)
     last = usual[1] if high is None and usual else float(high or 0)
+    if not (math.isfinite(first) and math.isfinite(last)):
+        raise UserError(f"{path} from {first:g} to {last:g}: give a number for each")
     if first > last or (first == last and not one):
         raise UserError(f"{path} from {first:g} to {last:g} is not a range: the first must be smaller")
     return first, last

@@ -96,6 +96,8 @@ def capacity(
     reporter = make_reporter(progress)
     with telling(reporter.say):
         plan = set_keys(read_study(study), at or {}, [vary])
+    if hosts is not None and plan.cell(0).spec.fleet.over_time:
+        raise UserError("hosts: guests that come and go are sized as they are in the study: leave it out")
     if not 0 <= headroom < 100 or spare_hosts < 0:
         raise UserError(
             f"headroom {headroom:g}, spare_hosts {spare_hosts}: a percentage below 100, and a number of hosts"
@@ -115,8 +117,6 @@ def capacity(
         raise UserError(f"budget {budget}: the pilot takes {pilot} runs: give more")
     loads, placement = _placeable(plan, path, wanted_loads)
     if plan.cell(0).spec.fleet.over_time:
-        if hosts is not None:
-            raise UserError("hosts: guests that come and go are sized as they are in the study: leave it out")
         fleet: FleetSize = FleetOverTime.over_time(plan, headroom / 100, spare_hosts)
     else:
         fleet = FleetSize.of(plan, hosts, headroom / 100, spare_hosts)

@@ -11,6 +11,9 @@ import typer
 
 from coldfleet.hostsim.spec.checks import MAX_CPUS
 
+_SMALL = 1024  # pages, 4 MiB, as docs/fleets.md advises
+_TICKS_OF_DAY = 96  # of 15 minutes
+
 
 def fleet(
     trace: Annotated[
@@ -90,7 +93,14 @@ def fleet(
         raise UserError(f"the guests need {hosts:,} hosts; at most {MAX_HOSTS:,} are simulated: draw fewer guests")
     if arrivals is not None:
         write_guests(arrivals, [(vm.size.name, vm.start_s, vm.end_s, vm.priority, vm.name) for vm in vms])
+    small = [size.name for size in drawn if azure.guest_pages(size, host_pages) < _SMALL]
+    if small:
+        say_on_stderr(
+            f"coldfleet: {', '.join(small)}: guests of less than {MEMORY.format(_SMALL)}, of which kernel memory is a "
+            "larger part than of real ones: set a larger --memory"
+        )
     lines = [
+        *([f"ticks = {max(math.ceil(days * _TICKS_OF_DAY), 1)}"] if arrivals is not None else []),
         f"overcommit = {overcommit:g}",
         "",
         "[fleet]",

@@ -52,6 +52,8 @@ COLUMNS = {
 }
 """Of a table of guests (docs/fleets.md): each with its type, and that in words. The first three have to be there."""
 
+_MISSING = [word for word in csv.ConvertOptions().null_values if not re.search("nan|ind", word, re.I)]
+"""What an empty field may be in CSV, as Arrow has it; NaN is a number that is none, in CSV as in Parquet."""
 _NEEDED = ("class", "start_s", "end_s")
 _NO_NUMBER = re.compile(r"CSV column #(?P<column>\d+): .*invalid value '(?P<value>.*)'")
 _Ints = npt.NDArray[np.int64]
@@ -81,9 +83,8 @@ def check_arrivals(fleet: Fleet, data: Mapping[str, StudyData]) -> None:
     for name in found.classes:
         if name not in fleet.guest:
             near = nearest(name, fleet.guest)
-            raise UserError(
-                f"{fleet.arrivals} has guests of the class {name!r:.60}{near}; or add [fleet.guest.{name:.60}]"
-            )
+            add = f"{' Or' if near.endswith('?') else '; or'} add [fleet.guest.{name:.60}]"
+            raise UserError(f"{fleet.arrivals} has guests of the class {name!r:.60}{near}{add}")
 
 
 @lru_cache(maxsize=4)
@@ -102,7 +103,7 @@ def read_guests(path: Path, sha256: str) -> pa.Table:
                 table = csv.read_csv(
                     file,
                     csv.ReadOptions(use_threads=False),  # of several mistakes, the same one is always told
-                    convert_options=csv.ConvertOptions(column_types=types),
+                    convert_options=csv.ConvertOptions(column_types=types, null_values=_MISSING),
                 )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0]
@@ -169,6 +170,8 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
         column = table[name] if name in table.column_names else pa.nulls(table.num_rows, kind)
         try:
             columns[name] = column.cast(kind)
+        except pa.ArrowNotImplementedError:
+            raise UserError(f"{path}: {name} is of the type {column.type}, not a {COLUMNS[name][1]}") from None
         except pa.ArrowException as error:
             raise UserError(f"{path}: column {name}: {str(error).splitlines()[0]:.200}") from None
     table = pa.table(columns)

@@ -23,6 +23,7 @@ from coldfleet.cluster.study.terminal import SAY_AFTER_S, announce, announced, c
 from coldfleet.cluster.study.timeline import REFUSED, HostOutage, Life, place_in_time
 from coldfleet.hostsim.spec.checks import MAX_HOST_PAGES
 from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.units import TIME
 
 MAX_PLACING_S = 60.0
 KEPT_FLEETS = 4  # that a process remembers
@@ -195,6 +196,11 @@ def _placed(placing: _Placing) -> _Placed:
     found = place_in_time([host for _, host in resources], requests, rule, rank, outages_of(spec.fleet), until_ns)
     lives = hosted_lives(spec, found, requests)
     hosts = hosts_of(lives, [name for name, _ in resources])
+    if not requests and spec.fleet.arrivals:
+        raise UserError(
+            f"no guest lives in the run: all rows of {spec.fleet.arrivals} are before or after the run, of "
+            f"{TIME.format(until_ns)}: its times are seconds since the start of the run"
+        )
     if not hosts:
         refused = Counter(each.life.refused for each in lives if each.life.refused)
         told = "; ".join(f"{counted(many, 'guest')} refused, as {REFUSALS[why]}" for why, many in refused.items())

@@ -60,6 +60,8 @@ def test_python_example_runs(
 
 
 def test_example_studies_are_good(tmp_path: Path) -> None:
+    for _, text in blocks("csv"):
+        (tmp_path / "guests.csv").write_text(text)
     for _, text in blocks("toml"):
         tomllib.loads(text)
         path = tmp_path / "example.toml"

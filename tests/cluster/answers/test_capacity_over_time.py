@@ -145,7 +145,7 @@ def test_a_budget_that_is_too_small_for_all_hosts_checks_the_fullest(monkeypatch
     assert all_of_it.slos == ("fault_rate<10% is met, with 5%",)
     assert (first.hosts, first.of, first.slos) == (1, all_of_it.of, ())
     assert (
-        "1 of its 3 hosts that have guests, the fullest at the peak, as the budget is too small for more" in first.text
+        "1 of its 3 hosts that have guests, the fullest at the peak, as the budget left no time for more" in first.text
     )
     assert first.guests == len(count.placed[0].lives)
 
@@ -503,6 +503,11 @@ def test_a_real_answer_is_confirmed_at_the_answer_and_broken_one_step_above(monk
 def test_a_fleet_over_time_needs_hosts_of_a_size_and_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="leave it out"):
         ask(monkeypatch, SyntheticHost(1.5, 0.0), 1, "fault_rate<10%", hosts=100)
+    with pytest.raises(UserError, match="leave it out"):
+        ask(monkeypatch, SyntheticHost(1.5, 0.0), 1, "fault_rate<10%", hosts=100, budget=1)
+    for low in (math.nan, math.inf):
+        with pytest.raises(UserError, match=r"from (nan|inf) to 8: give a number for each"):
+            ask(monkeypatch, SyntheticHost(1.5, 0.0), 1, "fault_rate<10%", low=low, high=8.0)
     fleet = {**STUDY["fleet"], "host": {"node": {"count": 3}}}
     with pytest.raises(UserError, match="never too few"):
         FleetOverTime.over_time(read_study({**STUDY, "fleet": fleet}))

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import threading
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -183,8 +185,8 @@ def week(tmp_path: Path, coldfleet: Callable[..., Said], guests: int, hosts: int
     said = coldfleet("fleet", trace, "--at", 0, "--days", 7, "--guests", guests, "--arrivals", table,
                      "--memory", f"{HOST_MIB} MiB", "--cpus", HOST_VCPUS, "--vcpus-per-cpu", 1)  # fmt: skip
     assert (said.code, said.err) == (0, "")
-    head = 'seed = 1\nreplicates = 1\nticks = 168\npolicy = "six-steps"\n'
-    lines = said.out.replace('tick = "15 min"', 'tick = "1 h"').splitlines()
+    head = 'seed = 1\nreplicates = 1\npolicy = "six-steps"\n'
+    lines = said.out.replace('tick = "15 min"', 'tick = "1 h"').replace("ticks = 672\n", "ticks = 168\n").splitlines()
     lines = [f"count = {hosts}" if line.startswith("count") else line for line in lines]
     tail = '\n[guest]\nmemory = "2 MiB"\naccesses_per_tick = 256\n[output]\nepochs = "on"\nevery_ticks = 6\n'
     (tmp_path / "week.toml").write_text(head + "\n".join(lines) + tail)
@@ -543,7 +545,13 @@ def test_a_table_in_another_encoding_is_said_in_one_line(tmp_path: Path) -> None
         ("class,start_s,end_s,priority\nweb,1,,2147483648\n", "priority is 2147483648: from 0 to 2,147,483,647"),
         ("class,start_s,end_s\n", "has 0 guests"),
         ("class,start_s,end_s\nweb,1,1\n", "guest 1 of 1, line 2: it ends at end_s 1, which isn't after its start_s 1"),
-        ("class,start_s,end_s\nweb,1,\nweb,nan,\n", "guest 2 of 2, line 3: start_s is missing, not a time"),
+        ("class,start_s,end_s\nweb,1,\nweb,nan,\n", "guest 2 of 2, line 3: start_s is nan, not a time"),
+        ("class,start_s,end_s\nweb,1,NULL\nweb,1,NaN\n", "guest 2 of 2, line 3: end_s is nan, not a time of less than"),
+        ("class,start_s,end_s\nweb,1,-nan\n", "guest 1 of 1, line 2: end_s is nan, not a time of less than"),
+        (
+            "class,start_s,end_s\nweb,2026-01-01 08:00:00,\n",
+            "line 2: start_s is '2026-01-01 08:00:00', not a number of sec",
+        ),
         ("class,start_s,end_s\nweb,08:00,\n", "line 2: start_s is '08:00', not a number of seconds since the start"),
         ("class,start_s,end_s\nweb,,\n", "guest 1 of 1, line 2: start_s is missing, not a time"),
         ("class,start_s,end_s,vcpus\n\nweb,1,,1\nweb,1,,1.5\n", "line 4: vcpus is '1.5', not a whole number"),
@@ -556,8 +564,11 @@ def test_a_table_in_another_encoding_is_said_in_one_line(tmp_path: Path) -> None
         ("class,start_s,end_s,memory_mib\nweb,1,,3\n", "memory_mib is 3, not a multiple of 2 from 2 to 4,194,302"),
         ("class,start_s,end_s,vcpus\nweb,1,,0\n", "vcpus is 0: from 1 to"),
         ("class,start_s,end_s,priority\nweb,1,,-1\n", "priority is -1: from 0 to"),
-        ("class,start_s,end_s\nweb,1,\nwob,1,\n", "guests of the class 'wob': did you mean 'web'"),
-        ("class,start_s,end_s\nwob,1,\n", "?; or add [fleet.guest.wob]"),
+        (
+            "class,start_s,end_s\nweb,1,\nwob,1,\n",
+            "guests of the class 'wob': did you mean 'web'? Or add [fleet.guest.wob]",
+        ),
+        ("class,start_s,end_s\nzzz,1,\n", "the class 'zzz': there are 'web', 'db'; or add [fleet.guest.zzz]"),
     ],
 )
 def test_a_table_that_is_wrong_is_said_in_one_line(text: str, said: str, tmp_path: Path) -> None:
@@ -633,6 +644,47 @@ policy = ["evict-only"]
         (tmp_path / "study.toml").write_text(wrong)
         with pytest.raises(UserError, match=re.escape(said)):
             read_study(tmp_path / "study.toml")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        ([0.0], [math.nan], "guest 1 of 1: end_s is nan, not a time of less than 1e+09 s"),
+        ([math.nan], [9.0], "guest 1 of 1: start_s is nan, not a time of less than 1e+09 s"),
+        (pa.array([0], pa.timestamp("s")), [9.0],
+         "start_s is of the type timestamp[ms], not a number of seconds since the start of the run"),
+    ],
+)  # fmt: skip
+def test_times_of_parquet_that_are_no_numbers_are_said(start: Any, end: Any, said: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"class": ["web"], "start_s": start, "end_s": end}), tmp_path / "guests.parquet")
+    with pytest.raises(UserError, match=re.escape(said)):
+        read_study(merge(STUDY, {"fleet": {"arrivals": "guests.parquet"}}), tmp_path)
+
+
+def test_a_table_none_of_whose_guests_live_in_the_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "guests.csv").write_text("class,start_s,end_s\nweb,-9,-1\nweb,86401,\n")
+    guests = {"arrivals": "guests.csv", "guest": {"web": {"memory": "4 MiB"}}}
+    with pytest.raises(UserError, match=r"all rows of guests\.csv are before or after the run, of 1 d"):
+        read_study({**STUDY, "fleet": {**STUDY["fleet"], **guests}}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("days", "ticks", "memory", "warned"), [(7, 672, 64, False), (0.5, 48, 16, True), (0.001, 1, 64, False)]
+)
+def test_classes_with_a_table_are_a_study_as_long_as_it(
+    days: float, ticks: int, memory: int, warned: bool, tmp_path: Path, coldfleet: Callable[..., Said]
+) -> None:
+    write_week(tmp_path / "trace.sqlite", 60)
+    said = coldfleet("fleet", tmp_path / "trace.sqlite", "--at", 0, "--days", days, "--memory", f"{memory} MiB",
+                     "--arrivals", tmp_path / "week.parquet")  # fmt: skip
+    small = [name for name, each in tomllib.loads(said.out)["fleet"]["guest"].items() if each["memory"] == "2 MiB"]
+    told = f"coldfleet: {', '.join(small)}: guests of less than 4 MiB, of which kernel memory is "
+    assert said.err.startswith(told) if warned else not said.err
+    assert bool(small) == warned
+    rest = '[guest]\nmemory = "8 MiB"\naccesses_per_page = 0.5\n[reclaim]\nmode = "host"\n'
+    (tmp_path / "week.toml").write_text(f'policy = "evict-only"\n{said.out}\n{rest}')
+    spec = read_study(tmp_path / "week.toml").cell(0).spec
+    assert (spec.ticks, spec.fleet.tick) == (ticks, 15 * 60 * 10**9)
 
 
 def test_what_no_run_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
