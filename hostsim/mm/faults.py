@@ -338,9 +338,11 @@ def drop_shadow_mmu(m: Machine, g: int) -> None:
 def touch_own_pages(m: Machine, g: int, begin: int, end: int) -> None:
     """The process (VMM) writes to its own pages beside the memslot, once each, by the primary MMU.
 
-    Of these, the ones from ``begin`` to before ``end``.
+    Of these, the ones from ``begin`` to before ``end``; none if it was killed before.
     """
     mm = m.mms[g]
+    if mm.exited:
+        return
     for own in range(begin, end):
         page = mm.own_first + own if own < mm.buffer_pages else mm.stack_first + own - mm.buffer_pages
         bit = np.uint64(1) << np.uint64(page & 63)

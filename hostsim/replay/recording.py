@@ -45,6 +45,7 @@ MIN_PAGES = 64  # fewer leave a schedule without a hot set
 MAX_PAGES = 1 << 20  # 4 GiB a guest, 16 times the largest recording
 MAX_ROUNDS = 10_000
 MAX_ACCESSES = 1 << 24  # in all rounds together: 64 MiB of lists a guest
+MAX_ROUND_PAGES = 1 << 26  # pages times rounds, as some steps walk all pages: 85 times the largest recording
 MAX_ZONE_PAGES = 1 << 31
 MAX_TEXT_BYTES = 64 << 20  # unpacked; the largest recording has 1.4 MB
 MAX_VALUES = 2_000_000  # of all lines: each takes some 100 bytes of memory
@@ -224,13 +225,11 @@ def read_recording(path: Path) -> Recording:
     """Reads and checks a recording; raises UserError with one line that says what is wrong with it."""
     with open_input(path) as packed:
         try:
-            lines = [json.loads(line, object_pairs_hook=unique_keys) for line in _text_lines(path, packed)]
+            lines = [_read_line(path, number, line) for number, line in enumerate(_text_lines(path, packed), 1)]
         except UserError:
             raise
         except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cut or damaged, not a whole gzip file ({error}); get a fresh copy") from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: line that is not JSON ({error}); get a fresh copy") from None
     if not lines or not all(isinstance(line, dict) and isinstance(line.get("ev"), str) for line in lines):
         raise UserError(f"{path}: not a recording: every line is to be a JSON object with an 'ev'")
     if lines[0]["ev"] != "hdr":
@@ -244,6 +243,19 @@ def read_recording(path: Path) -> Recording:
     listed = [line for line in lines if line["ev"] == "list"]
     hashes = {("ab".index(line.get("c", "a")), line["r"]): line["lh"] for line in listed}
     return Recording(path, header, steps, hashes)
+
+
+def _read_line(path: Path, number: int, line: str) -> Any:
+    """One line's value; raises UserError with its number in the file."""
+    if not line.strip():
+        raise UserError(f"{path}: line {number} is blank; get a fresh copy")
+    try:
+        return json.loads(line, object_pairs_hook=unique_keys)
+    except json.JSONDecodeError as error:
+        why = f"{error.msg}, column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+    raise UserError(f"{path}: line {number} is not JSON ({why}); get a fresh copy")
 
 
 def _text_lines(path: Path, packed: BinaryIO) -> Iterator[str]:
@@ -292,14 +304,19 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
         )
     if not duo and (extra := [name for name in ("kinds", "wls", "seeds") if name in raw]):
         raise UserError(f"{path}: header field {extra[0]!r} is of two guests, but 'kind' is {cited(raw.get('kind'))}")
-    rounds = number("rounds", 0, MAX_ROUNDS)
+    rounds, pages = number("rounds", 0, MAX_ROUNDS), number("n", MIN_PAGES, MAX_PAGES)
+    if pages * rounds > MAX_ROUND_PAGES:
+        raise UserError(
+            f"{path}: header fields 'n' {pages} and 'rounds' {rounds}: {pages * rounds:,} pages in all rounds "
+            f"together; at most {MAX_ROUND_PAGES:,} are replayed"
+        )
     access = choice("file", FILE_ACCESSES) if "file" in raw else "none"
     readahead_kb = 0 if access == "none" else number("read_ahead_kb", 0, MAX_READ_AHEAD_KB, 0)
     return Header(
         kernel=".".join(release.split(".")[:2]),
         guests=_read_guests(path, raw) if duo else _read_guests(path, _as_duo(raw)),
         mode=mode,
-        pages=number("n", MIN_PAGES, MAX_PAGES),
+        pages=pages,
         accesses=number("acc", 0, MAX_ACCESSES // max(rounds, 1)),
         rounds=rounds,
         layout=choice("layout", LAYOUTS),
@@ -308,7 +325,7 @@ def _read_header(path: Path, raw: dict[str, Any], zone_lines: list[dict[str, Any
         evict_swappiness=number("evict_swappiness", 0, MAX_SWAPPINESS, MAX_SWAPPINESS),
         writes=raw.get("op") == OP_WRITE,
         lru_gen=lru_gen,
-        file=_read_file(path, raw, access, number("n", MIN_PAGES, MAX_PAGES), readahead_kb),
+        file=_read_file(path, raw, access, pages, readahead_kb),
         protection=choice("prot", PROTECTIONS) if "prot" in raw else "none",
         protected_pages=number("protval", 0, MAX_GUESTS * MAX_PAGES) if "prot" in raw else 0,
         huge=_read_huge(path, raw) if raw.get("thp") else None,
@@ -357,7 +374,7 @@ def _read_zones(path: Path, mode: str, lines: list[dict[str, Any]]) -> tuple[dic
         for field in ZONE_FIELDS:
             if not isinstance(zone, dict) or not _is_number(zone.get(field), 0, MAX_ZONE_PAGES):
                 raise UserError(
-                    f"{path}: ev=zone: field {field!r} of zone {name!r} is not a number from 0 to {MAX_ZONE_PAGES}"
+                    f"{path}: ev=zone: field {field!r} of zone {cited(name)} is not a number from 0 to {MAX_ZONE_PAGES}"
                 )
     return tuple({field: zone[field] for field in ZONE_FIELDS} for zone in zones.values())
 
@@ -371,6 +388,13 @@ def _as_duo(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "kinds": [raw.get("kind")], "wls": [raw.get("wl")], "seeds": [raw.get("seed")]}
 
 
+def _as_given(raw: dict[str, Any], name: str) -> str:
+    """A field of a duo's header and its value; of one guest's, which has no lists, as it stands there."""
+    if raw.get("kind") == DUO:
+        return f"{name!r} is {cited(raw.get(name))}"
+    return f"{name.removesuffix('s')!r} is {cited(raw[name][0])}"
+
+
 def _read_guests(path: Path, raw: dict[str, Any]) -> tuple[RecordedGuest, ...]:
     mixed = raw.get("mix") == 1
     known = {"kinds": GUEST_KINDS, "wls": MIX_WORKLOADS if mixed else WORKLOADS}
@@ -378,12 +402,10 @@ def _read_guests(path: Path, raw: dict[str, Any]) -> tuple[RecordedGuest, ...]:
         given = raw.get(name)
         good = isinstance(given, list) and 1 <= len(given) <= MAX_GUESTS and all(each in values for each in given)
         if not good:
-            raise UserError(
-                f"{path}: header field {name.rstrip('s')!r} is {cited(given)}; known are {', '.join(values)}"
-            )
+            raise UserError(f"{path}: header field {_as_given(raw, name)}; known are {', '.join(values)}")
     seeds = raw.get("seeds")
     if not isinstance(seeds, list) or not all(_is_number(seed, 0, MAX_SEED) for seed in seeds):
-        raise UserError(f"{path}: header field 'seed' is {cited(seeds)}, not a number from 0 to {MAX_SEED}")
+        raise UserError(f"{path}: header field {_as_given(raw, 'seeds')}, not a number from 0 to {MAX_SEED}")
     if not len(raw["kinds"]) == len(raw["wls"]) == len(seeds):
         raise UserError(f"{path}: header fields 'kinds', 'wls' and 'seeds' have different lengths")
     described = zip(raw["kinds"], raw["wls"], seeds, strict=True)

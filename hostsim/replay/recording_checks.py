@@ -18,6 +18,7 @@ Line = dict[str, Any]
 
 _BLOCKS = ".HPs"  # nothing, a huge page, part of one, small pages
 _OF_HUGE_PAGES = ("ahp", "hp", "hpn", "kvm")
+_OF_STEP = ("c", "h", "of")  # a step of a duo: which guest, in whose half round, after which step of both
 _OF_FILE = ("fres", "fresh", "fsh", "fmap")
 _STEP = (
     "ev",
@@ -113,9 +114,13 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def wrong_lines(lines: Sequence[Line]) -> Iterator[str]:
-    """Lines with fields that are unknown, missing or of the wrong type, each as text without the file's name."""
-    for line in lines:
-        yield from _wrong_fields(line)
+    """Lines out of place, or with fields that are unknown, missing or of the wrong type.
+
+    Each as text with the line's number, without the file's name. The first line is ev=hdr, the last ev=end.
+    """
+    for number, line in enumerate(lines, 1):
+        for complaint in (*_wrong_fields(line), *_wrong_place(number, lines)):
+            yield f"line {number}: {complaint}"
 
 
 def contradictions(lines: Sequence[Line]) -> Iterator[str]:
@@ -155,18 +160,38 @@ def _wrong_blocks(header: Line, step: Line) -> Iterator[str]:
 def where(line: Line) -> str:
     """A line's name for people."""
     place = f"ev={line['ev']}"
-    return f"{place} of round {line['r']}" if "r" in line else place
+    return f"{place} of round {_shown(line['r'])}" if "r" in line else place
+
+
+def _shown(value: Any) -> str:
+    """A number as it is, anything else by its beginning."""
+    return str(value) if _is_count(value) else cited(value)
+
+
+def _wrong_place(number: int, lines: Sequence[Line]) -> Iterator[str]:
+    """Lines that are there once, and only in one place: ev=hdr, ev=zone, ev=died, ev=end."""
+    event = lines[number - 1]["ev"]
+    if event == "hdr" and number > 1:
+        yield "a second ev=hdr: a recording has one, its first line"
+    elif event == "end" and number < len(lines):
+        yield f"ev=end, but {len(lines) - number} more follow: it is the last line"
+    elif event == "died" and number != len(lines) - 1:
+        yield "ev=died: it is the last line but one, before ev=end"
+    elif event == "zone" and number != 2:
+        yield "ev=zone: it is the second line, after ev=hdr"
+    elif event == "zone" and lines[0].get("mode") != "kswapd":
+        yield f"ev=zone, but header field 'mode' is {cited(lines[0].get('mode'))}: it is of mode 'kswapd'"
 
 
 def _wrong_fields(line: Line) -> Iterator[str]:
     known = KEYS.get(line["ev"])
     if known is None:
-        yield f"line with unknown ev={line['ev']!r}"
+        yield f"unknown ev={cited(line['ev'])}"
         return
     for key in line:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            yield f"{where(line)}: unknown field {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
+            yield f"{where(line)}: unknown field {cited(key)}" + (f": did you mean {near[0]!r}?" if near else "")
     for key in _REQUIRED.get(line["ev"], _REQUIRED_OF_STEPS):
         if key not in line:
             yield f"{where(line)}: field {key!r} is missing"
@@ -181,10 +206,10 @@ def _wrong_recorder(header: Line) -> Iterator[str]:
     if header.get("drain", 1) != 1 or header.get("nage", 1) != 1:
         yield "header field 'drain' or 'nage' is not 1: batches are drained and one aging is made before each step"
     if header.get("flagbits", _FLAG_BITS[0]) not in _FLAG_BITS:
-        yield f"header field 'flagbits' is {header['flagbits']}; known are {_FLAG_BITS[0]} and {_FLAG_BITS[1]}"
+        yield f"header field 'flagbits' is {cited(header['flagbits'])}; known are {_FLAG_BITS[0]} and {_FLAG_BITS[1]}"
     for name in ("tdp_mmu", "npt"):
         if header.get(name, "Y") not in ("Y", "N"):
-            yield f"header field {name!r} is {header[name]!r}; it is 'Y' or 'N'"
+            yield f"header field {name!r} is {cited(header[name])}; it is 'Y' or 'N'"
 
 
 def _wrong_order(header: Line, steps: Sequence[Line], cut: bool) -> Iterator[str]:
@@ -193,7 +218,13 @@ def _wrong_order(header: Line, steps: Sequence[Line], cut: bool) -> Iterator[str
     for number, (step, due) in enumerate(zip(steps, expected, strict=False)):
         found = (step["ev"], step.get("r"), step.get("c"), step.get("h"), step.get("of"))
         if found != due:
-            yield f"step {number} is {where(step)}, where ev={due[0]} of round {due[1]} is due: a line was changed"
+            differ = [(name, is_, be) for name, is_, be in zip(_OF_STEP, found[2:], due[2:], strict=True) if is_ != be]
+            has = "".join(f" with {name!r} {cited(is_)}" if is_ else f" without {name!r}" for name, is_, _ in differ)
+            needs = "".join(f" with {name!r} {be!r}" if be else f" without {name!r}" for name, _, be in differ)
+            yield (
+                f"step {number} is {where(step)}{has}, where ev={due[0]} of round {due[1]}{needs} is due: "
+                "a line was changed"
+            )
             return
     starts = sum(due[0] == "start" for due in expected)
     if len(steps) < starts:
@@ -245,7 +276,7 @@ def _shrinking(steps: Sequence[Line]) -> Iterator[str]:
                 if name in GAUGES:
                     continue
                 if value < last.get((field, owner, name), 0):
-                    yield f"{where(step)}: counter {name} of {field!r} went back to {value}"
+                    yield f"{where(step)}: counter {name:.60} of {field!r} went back to {value}"
                 last[field, owner, name] = value
 
 
@@ -254,7 +285,7 @@ def _limit_events(steps: Sequence[Line], protected: bool) -> Iterator[str]:
     for step in steps:
         for name, value in step.get("mev", {}).items():
             if value and not (protected and name == "low"):
-                yield f"{where(step)}: counter {name} of 'mev' is {value}, though there is no limit"
+                yield f"{where(step)}: counter {name:.60} of 'mev' is {value}, though there is no limit"
 
 
 def _anything(value: Any) -> bool:

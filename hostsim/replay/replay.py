@@ -39,7 +39,7 @@ from coldfleet.hostsim.replay.luck import AT_ONCE, Luck
 from coldfleet.hostsim.replay.observe import memory_stat, observe
 from coldfleet.hostsim.replay.recording import MAPPED, MAX_PAGES, Header, RecordedGuest, Recording
 from coldfleet.hostsim.replay.tlb import Tlb
-from coldfleet.hostsim.spec.errors import UserError
+from coldfleet.hostsim.spec.errors import UserError, cited
 from coldfleet.hostsim.spec.units import PAGE_BYTES
 from coldfleet.hostsim.workload.mix_schedule import MixSchedule
 from coldfleet.hostsim.workload.schedule import Schedule, fnv1a
@@ -72,7 +72,7 @@ def kernel_of(recording: Recording) -> Kernel:
     kernel = KERNELS.get(recording.header.kernel)
     if kernel is None:
         raise UserError(
-            f"{recording.path}: header field 'rel' names kernel {recording.header.kernel!r}; "
+            f"{recording.path}: header field 'rel' names kernel {cited(recording.header.kernel)}; "
             f"known are {', '.join(KERNELS)}"
         )
     return kernel
@@ -252,7 +252,7 @@ def _all_lists(recording: Recording) -> list[npt.NDArray[np.uint32]]:
         ours = f"{int(fnv1a(listed)):016x}"
         if ours != digest:
             raise UserError(
-                f"{recording.path}: round {round_number}: schedule hash is {digest}, but this header's schedule "
+                f"{recording.path}: round {round_number}: schedule hash is {digest:.60}, but this header's schedule "
                 f"gives {ours}: header or recording was changed"
             )
     return lists

@@ -66,6 +66,15 @@ def test_who_was_there_and_left_has_changed_nothing_for_a_neighbour_under_its_ow
     assert beside == alone
 
 
+@pytest.mark.parametrize("limit", [25, 38])
+def test_who_is_killed_as_it_arrives_is_charged_nothing(limit: int) -> None:
+    """39 pages of kernel memory, and 17 pages of its own that it would write to if it lived."""
+    guest = GuestSpec("g0", 64, limit, own_pages=17, kernel_pages=39, arrives=2)
+    killed = simulate(guest, ticks=5).guests[0]
+    assert (killed.oom_reason, killed.oom_tick) == ("memcg", 2)
+    assert killed.counters["accesses"] == killed.counters["pgfault"] == 0
+
+
 @pytest.mark.parametrize("clock", [None, CLOCK])
 @pytest.mark.parametrize("lru_gen", [True, False])
 def test_one_after_another_fits_where_two_together_do_not(clock: ClockSpec | None, lru_gen: bool) -> None:

@@ -100,7 +100,10 @@ def test_a_byte_cut_off_or_added_in_the_gzip_is_refused(whole: Path, damaged: Pa
         (gzip.compress(b"", mtime=0), "not a recording: every line is to be a JSON object"),
         (gzip.compress(b"{}\n", mtime=0), "not a recording: every line is to be a JSON object with an 'ev'"),
         (gzip.compress(b"[1, 2]\n", mtime=0), "not a recording: every line is to be a JSON object with an 'ev'"),
-        (gzip.compress(b'{"ev": "hdr"}\n{"ev": "en', mtime=0), "line that is not JSON"),
+        (gzip.compress(b'{"ev": "hdr"}\n{"ev": "en', mtime=0), "line 2 is not JSON (Unterminated string starting at"),
+        (gzip.compress(b'{"ev": "hdr"}\n\n{"ev": "end"}\n', mtime=0), "line 2 is blank"),
+        (gzip.compress(b'{"ev": "hdr"}\n{"ev": "a", "ev": "a"}', mtime=0), "line 2 is not JSON (an object has a key"),
+        (gzip.compress(b'{"ev": "hdr"}\n{broken\n', mtime=0), "line 2 is not JSON (Expecting property name"),
         (gzip.compress(b'{"ev": "start"}\n{"ev": "end"}\n', mtime=0), "the first line is not ev=hdr"),
         (gzip.compress(b'{"ev": "hdr"}\n{"ev": "end"}\n', mtime=0), "ev=hdr: field 'legend' is missing"),
         (gzip.compress(b"\xff\xfe\n", mtime=0), "cut or damaged"),
@@ -137,8 +140,8 @@ def in_list(number: int, **changes: Any) -> Damage:
         (in_list(1, r=3), "ev=list of round 3 stands where ev=list of round 2 is due: a line was changed"),
         (in_header(rel="5.10.0-8-amd64"), "names kernel '5.10'; known are 6.1, 6.12, 6.16, 6.18, 7.3"),
         (in_header(rel=612), "header field 'rel' is 612, not a text"),
-        (in_header(kind="container"), "header field 'kind' is ['container']; known are host, vm"),
-        (in_header(wl="zipff"), "header field 'wl' is ['zipff']; known are hotcold, zipf"),
+        (in_header(kind="container"), "header field 'kind' is 'container'; known are host, vm"),
+        (in_header(wl="zipff"), "header field 'wl' is 'zipff'; known are hotcold, zipf"),
         (in_header(mode="kswap"), "header field 'mode' is 'kswap'; known are debugfs, reclaim"),
         (in_header(mode="kswapd"), "mode 'kswapd' needs an ev=zone with the zones' sizes and watermarks in 'zi'"),
         (in_header(layout="random"), "header field 'layout' is 'random'; known are perm, ident"),
@@ -149,7 +152,7 @@ def in_list(number: int, **changes: Any) -> Damage:
         (in_header(acc=-1), "header field 'acc' is -1, not a number from"),
         (in_header(rounds=None), "header field 'rounds' is None, not a number from"),
         (in_header(target=[1]), "header field 'target' is [1], not a number from"),
-        (in_header(seed="9"), "header field 'seed' is ['9'], not a number"),
+        (in_header(seed="9"), "header field 'seed' is '9', not a number"),
         (in_header(legend=3), "ev=hdr: field 'legend' is 3, not a state byte for every letter"),
         (in_header(seed=10), "round 1: schedule hash is"),
         (in_header(acc=399), "ev=list of round 1: field 'cnt' is 400, not 399"),
@@ -193,6 +196,14 @@ def in_list(number: int, **changes: Any) -> Damage:
         (lambda lines: lines.pop(), "cut: the last line is not ev=end"),
         (lambda lines: lines.pop(0), "the first line is not ev=hdr"),
         (lambda lines: lines.pop(1), "step 0 is ev=populate of round 0, where ev=start of round 0 is due"),
+        (in_step(1, c="a"), "step 0 is ev=start of round 0 with 'c' 'a', where ev=start of round 0 without 'c' is due"),
+        (in_header(seed=float("inf")), "header field 'seed' is inf, not a number"),
+        (lambda lines: lines.insert(1, dict(lines[0])), "line 2: a second ev=hdr: a recording has one"),
+        (lambda lines: lines.insert(4, {"ev": "end", "timeout": 5}), "line 5: ev=end, but 12 more follow"),
+        (lambda lines: lines.insert(4, {"ev": "died"}), "line 5: ev=died: it is the last line but one"),
+        (lambda lines: lines.insert(4, {"ev": "zone", "zi": {}}), "line 5: ev=zone: it is the second line"),
+        (lambda lines: lines.insert(1, {"ev": "zone", "zi": {}}), "line 2: ev=zone, but header field 'mode' is"),
+        (in_step(4, res=None), "line 6: ev=age of round 1: field 'res' is None, not a number"),
     ],
 )  # fmt: skip
 def test_a_changed_recording_is_refused(whole: Path, damaged: Path, damage: Damage, why: str) -> None:
@@ -200,6 +211,29 @@ def test_a_changed_recording_is_refused(whole: Path, damaged: Path, damage: Dama
     damage(lines)
     write_lines(damaged, lines)
     assert why in complaint(damaged)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        in_step(4, r=[[["x" * 999]]]),
+        in_step(4, ev="x" * 999),
+        in_step(4, **{"x" * 999: 1}),
+        in_header(flagbits="x" * 999),
+        in_header(npt="x" * 999),
+        in_header(rel="x" * 999),
+        in_header(seed="x" * 999),
+        in_list(1, lh="x" * 999),
+        lambda lines: (lines[1]["st"].update({"x" * 999: 2}), lines[2]["st"].update({"x" * 999: 1})),
+        in_step(4, mev={"x" * 999: 1}),
+    ],
+)
+def test_what_is_long_is_cited_by_its_beginning(whole: Path, damaged: Path, damage: Damage) -> None:
+    lines = copy.deepcopy(read_lines(whole))
+    damage(lines)
+    write_lines(damaged, lines)
+    assert "x" * 30 in complaint(damaged)
+    assert len(complaint(damaged)) < 300
 
 
 def test_a_page_state_that_the_legend_lacks_is_refused(whole: Path, damaged: Path) -> None:
@@ -346,6 +380,17 @@ def test_a_count_that_no_kernel_has_is_refused(whole: Path, damaged: Path, field
     header, start, *rest = read_lines(whole)
     write_lines(damaged, [header, {**start, field: value}, *rest])
     assert complaint(damaged)
+
+
+def test_small_lines_that_tell_of_endless_work_are_refused(whole: Path, damaged: Path) -> None:
+    header, *rest = read_lines(whole)
+    write_lines(damaged, [{**header, "n": 1 << 20, "rounds": 65, "acc": 1}, *rest])
+    assert complaint(damaged) == (
+        "header fields 'n' 1048576 and 'rounds' 65: 68,157,440 pages in all rounds together; at most 67,108,864 are "
+        "replayed"
+    )
+    write_lines(damaged, [{**header, "n": 1 << 20, "rounds": 64, "acc": 1}, *rest])
+    assert "pages in all rounds" not in complaint(damaged)
 
 
 def test_a_recording_that_died_before_its_first_step_is_refused(whole: Path, damaged: Path) -> None:
