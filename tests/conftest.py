@@ -30,9 +30,11 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that start Ray run in one process, one after the other, wherever there are several processes.
 
-    So do those of a file that share something, so that it is made once.
+    So do those of a file that share something, so that it is made once. Slow ones may take four times as long.
     """
     for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("ray"))
         elif isinstance(item, pytest.Function) and any(

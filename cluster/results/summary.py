@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _METRICS = (*SUMMARY, OOM_KILLS)
+_KILLED = "*"  # marks a row of which a guest was killed
 MOST_CELLS = 100  # more than anyone reads line by line
 
 
@@ -126,7 +127,7 @@ def as_table(results: Results) -> RenderableType:
             parts += [Text(f"\n{caption}", style="bold"), table]
         return Group(*parts, *_below(results), Text('\ntable "cells" has each of them (docs/results.md)'))
     rows = summarise(results)
-    shown = (*SUMMARY, OOM_KILLS) if any(row.means[OOM_KILLS.key].mean for row in rows) else SUMMARY
+    killed = any(row.means[OOM_KILLS.key].mean for row in rows)
     tables: dict[str, Table] = {}
     last: dict[str, Scalar] = {}
     for row in rows:
@@ -136,7 +137,7 @@ def as_table(results: Results) -> RenderableType:
             table = tables[caption] = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
             table.add_column("policy", no_wrap=True)
             table.add_column("nested", justify="right", no_wrap=True)
-            for metric in shown:
+            for metric in SUMMARY:
                 table.add_column(metric.title, justify="right")
             parts += [Text(f"\n{caption}", style="bold"), table] if caption else [table]
         policy, ratio = row.axes["policy"], row.axes["nested_ratio"]
@@ -144,18 +145,20 @@ def as_table(results: Results) -> RenderableType:
             tables[caption].add_section()
         name = "" if last.get(caption) == policy else str(policy)
         last[caption] = policy
-        tables[caption].add_row(name, f"{ratio:.3g}", *(row.means[metric.key].in_column for metric in shown))
+        mark = "" if not killed else _KILLED if row.means[OOM_KILLS.key].mean else " "
+        tables[caption].add_row(name, f"{ratio:.3g}{mark}", *(row.means[metric.key].in_column for metric in SUMMARY))
     for table in tables.values():
         table.add_section()
     replicates = counted(results.plan.replicates, "replicate")
     footnote = Text(f"means over {replicates}, each the sum over the fleet, with 95 % intervals")
-    return Group(*parts, *_below(results), footnote)
+    return Group(*parts, *_below(results, f"; their rows have a {_KILLED}"), footnote)
 
 
-def _below(results: Results) -> list[Text]:
+def _below(results: Results, of_kills: str = "") -> list[Text]:
     from rich.text import Text
 
-    lines = kills_line(results), fleet_line(results)
+    kills = kills_line(results)
+    lines = kills and kills + of_kills, fleet_line(results)
     return [Text(f"\n{line}", style="bold") for line in lines if line]
 
 

@@ -122,7 +122,7 @@ SUMMARY = (
 see them (missed_not_seen) or did not ask (missed_not_asked); a page counts each time that it is taken for old."""
 
 OOM_KILLS = Metric("oom_kills", "OOM kills", ("oom_kills",), unit="guests")
-"""Guests that the OOM killer killed. A summary and a report have a line about it, and a column, where there are any."""
+"""Guests that the OOM killer killed. A summary and a report have a line about it where there are any."""
 
 _BUSY = tuple(name for cause, (name, _) in CAUSES.items() if cause != Cause.IDLE)
 _DRAM = ("resident_page_ticks", "pool_page_ticks", "kernel_page_ticks")

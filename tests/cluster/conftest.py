@@ -96,7 +96,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
         guests = []
         for number, guest in enumerate(spec.guests):
             base = hash((seed, replicate, host, number)) % 1000 + len(policy.steps)
-            counters = {counter.name: base + place for place, counter in enumerate(COUNTERS)} | {"oom_kills": 0}
+            counters = {counter.name: base + place for place, counter in enumerate(COUNTERS)}
             guests.append(GuestResult(guest.name, guest.nested is not None, base, counters, (1,) * len(policy.steps)))
         return HostResult(tuple(guests))
 

@@ -59,7 +59,7 @@ def test_a_host_with_nothing_to_evict_kills_and_everybody_says_so(
     said = coldfleet("sweep", study(tmp_path / "s.toml", NOTHING_TO_EVICT), "--executor", "serial", "--out", out)
     assert said.code == 0
     assert "memory ran out: the OOM killer killed 2 guests in 1 of 1 runs" in " ".join(said.out.split())
-    assert "OOM" in said.out.partition("memory ran out")[0]  # a column of the table
+    assert "*" in said.out.partition("memory ran out")[0]  # a mark in the table
     guests = pq.read_table(next((out / "parts").glob("guests-*"))).to_pylist()
     assert [(row["oom_kills"], row["oom_tick"], row["oom_reason"]) for row in guests] == [(1, 0, "host")] * 2
     cells = pq.read_table(next((out / "parts").glob("cells-*"))).to_pylist()
