@@ -20,11 +20,12 @@ ONE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "M
 
 
 class Hello(NamedTuple):
-    """Where an actor lives and which simulator it has."""
+    """Where an actor lives and which simulator it has. ``cache``: where it keeps compiled code."""
 
     machine: str
     pid: int
     engine: str
+    cache: str
 
 
 class HostActor:
@@ -40,7 +41,10 @@ class HostActor:
 
     def hello(self) -> Hello:
         """Tells where it lives; also a proof of life."""
-        return Hello(socket.gethostname(), os.getpid(), engine_digest())
+        from coldfleet.hostsim.engine.shipping import cache_id
+
+        machine = socket.gethostname()
+        return Hello(machine, os.getpid(), engine_digest(), f"{machine} {cache_id()}")
 
     def warm_up(self, code: CompiledCode | None = None) -> CompiledCode | None:
         """Loads the kernels, or compiles what isn't there, after ``code`` of another machine; what others can take."""

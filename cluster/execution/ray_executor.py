@@ -58,8 +58,10 @@ class _Slot:
 
     actor: Any
     hello: Any
-    machine: str = ""  # known once it lives
-    compiling: Any = None  # while it does so for all on its machine
+    cache: str = ""  # where it keeps compiled code, known once it lives; ...
+    machine: str = ""  # ... and the machine's name
+    compiling: Any = None  # while it does so for all with that cache
+    has_worked: bool = False  # or was given something to do
     batches: dict[Any, Batch] = field(default_factory=dict)  # by the reference of their receipt
 
 
@@ -76,7 +78,7 @@ class RayExecutor:
         self._own = ray_cluster.OwnRay()  # unless there is an address
         self._watch: ray_cluster.OwnRay | ClusterWatch = self._own
         self._nodes: Nodes  # if there is one
-        self._warm: set[str] = set()  # its machines that have the kernels
+        self._warm: set[str] = set()  # its caches that have the kernels
         self._code: CompiledCode | None = None  # what the first of them compiled
         self._plan: Plan  # once it is started
         self._sent: Plan  # the same, as it is sent to actors
@@ -111,7 +113,7 @@ class RayExecutor:
         self._plan = plan
         if self._address:
             self._start_actors()
-            while not self._warm and any(slot.machine for slot in self._pool):
+            while not self._warm and any(slot.cache for slot in self._pool):
                 self._compile(_POLL_S)
             return
         with _Compilation(plan):  # here, while Ray starts
@@ -133,9 +135,9 @@ class RayExecutor:
                     break
             for ref in self._finished(list(waiting)):
                 self._start_or_replace(waiting[ref])
-                if any(slot.machine for slot in self._pool):
+                if any(slot.cache for slot in self._pool):
                     deadline = min(deadline, time.monotonic() + OTHERS_WITHIN_S)
-        if not any(slot.machine for slot in self._pool):
+        if not any(slot.cache for slot in self._pool):
             size = self._worker_bytes >> 20
             if self._address and self._nodes.hopeless:
                 raise UserError(f"no node of the cluster can work: {'; '.join(self._nodes.refused)}")
@@ -154,7 +156,7 @@ class RayExecutor:
             self.slots = self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         while len(self._pool) < self.slots:
             self._pool.append(self._new_slot())
-        for slot in [slot for slot in self._pool if not slot.machine][: len(self._pool) - self.slots]:
+        for slot in [slot for slot in self._pool if not slot.cache][: len(self._pool) - self.slots]:
             self._pool.remove(slot)
             self._ray.kill(slot.actor)
 
@@ -170,15 +172,15 @@ class RayExecutor:
             try:
                 code = self._ray.get(ref)
                 self._code = self._code or code
-                self._warm.add(slot.machine)
+                self._warm.add(slot.cache)
             except self._ray.exceptions.RayTaskError as error:
                 raise UserError(f"the simulator doesn't run on {slot.machine}: {_cause(error)}") from None
             except self._ray.exceptions.RayError as error:
                 self._replace(slot, error)
-        busy = self._warm | {slot.machine for slot in self._pool if slot.compiling is not None}
+        busy = self._warm | {slot.cache for slot in self._pool if slot.compiling is not None}
         for slot in self._pool:
-            if slot.machine and slot.machine not in busy and (self._warm or not busy):
-                busy.add(slot.machine)
+            if slot.cache and slot.cache not in busy and (self._warm or not busy):
+                busy.add(slot.cache)
                 slot.compiling = slot.actor.warm_up.remote(self._code)
 
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
@@ -219,6 +221,10 @@ class RayExecutor:
                 if batch is None:
                     self._hand_out_again(where)
                     return True
+                if not slot.has_worked and len(batch.runs) > 1:  # one run, so that its first result is there soon
+                    self._again.appendleft(replace(batch, runs=batch.runs[1:]))
+                    batch = replace(batch, runs=batch.runs[:1])
+                slot.has_worked = True
                 self._out[batch] = time.monotonic()
                 slot.batches[slot.actor.run.remote(batch, where)] = batch
         return False
@@ -239,7 +245,7 @@ class RayExecutor:
             self._ray.kill(slot.actor)
 
     def _is_ready(self, slot: _Slot) -> bool:
-        return bool(slot.machine) and (not self._address or slot.machine in self._warm)
+        return bool(slot.cache) and (not self._address or slot.cache in self._warm)
 
     def _collect(self, patience_s: float) -> Iterator[BatchReceipt]:
         """Waits that long for at least one answer, and takes all that are there."""
@@ -316,12 +322,12 @@ class RayExecutor:
         """Takes an actor into service, unless it has another simulator: its node was new, and wasn't looked at yet."""
         hello: Hello = self._ray.get(slot.hello)
         if hello.engine == engine_digest():
-            slot.machine = hello.machine
+            slot.machine, slot.cache = hello.machine, hello.cache
         else:
             self._replace(slot, UserError(f"{hello.machine}: {OTHER_VERSION}"))
 
     def _starting(self) -> dict[Any, _Slot]:
-        return {slot.hello: slot for slot in self._pool if not slot.machine}
+        return {slot.hello: slot for slot in self._pool if not slot.cache}
 
     def _check_ray(self) -> None:
         """Raises :class:`RayEndedError`: before anything that only Ray's own processes can answer."""

@@ -45,6 +45,14 @@ def made_for() -> tuple[str, ...]:
     return sources, str(sys.implementation.cache_tag), numba.__version__, llvmlite.__version__, *map(str, cpu)
 
 
+def cache_id() -> str:
+    """Which folder compiled code is kept in on this machine: nodes of a cluster may share one, or a machine's name."""
+    if OWN_CACHE is None:
+        return "none"
+    found = OWN_CACHE.stat()
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 def pack() -> CompiledCode | None:
     """All machine code that is here; None if none can be kept."""
     if OWN_CACHE is None:

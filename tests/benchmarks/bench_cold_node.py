@@ -1,8 +1,9 @@
 """Whether a node that has to compile first holds a sweep up: ``python -m tests.benchmarks.bench_cold_node``, as root.
 
-A sweep on a head with one CPU, alone, and with a second node that joins when half of the runs are done and whose
-compile cache is empty. In turn, three times each; wall time is that of the command. The nodes are in network
-namespaces, about a quarter of an hour on two cores.
+A sweep on a head with one CPU, alone, and with a second node that joins when a third of the runs are done and whose
+compile cache is empty. In turn, three times each; wall time is that of the command. Of the second node: how long after
+the command `ray start`, after that has said that the node runs, and after the start of the process its first result was
+in the journal. The nodes are in network namespaces, about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.sweep import sweep
@@ -24,9 +28,9 @@ from tests.cluster.execution.test_network import PORT, Cable
 from tests.cluster.ray_node import ROOT, Node, environment, wait_for
 
 TURNS = 3
-RUNS = 240
+RUNS = 120
 STUDY = """\
-replicates = 60
+replicates = 30
 ticks = 120
 overcommit = 1.5
 
@@ -54,10 +58,37 @@ def runs_by(out: Path) -> dict[int, int]:
     return done
 
 
-def wall_s(place: Path, cable: Cable, cold: bool) -> tuple[float, int]:
-    """How long the sweep took, and how many runs the second node did."""
+class Joining(NamedTuple):
+    """When a node was started, when it ran and when its first result was there; seconds since the epoch."""
+
+    started: float
+    runs: float = 0.0
+    first_result: float = 0.0
+    process: float = 0.0  # the start of the one that has that result
+
+    def __str__(self) -> str:
+        since = [self.first_result - then for then in (self.started, self.runs, self.process)]
+        words = "its first result {:.1f} s after its command, {:.1f} after the node ran, {:.1f} after its process began"
+        return words.format(*since)
+
+
+def watched(joining: Joining, log: Path, first: int, done: dict[int, int]) -> Joining:
+    """With what has happened since; ``first``: the process that was there before."""
+    if not joining.runs and "Ray runtime started" in log.read_text(errors="replace"):
+        joining = joining._replace(runs=time.time())
+    others = done.keys() - {first}
+    if not joining.first_result and others:
+        created = psutil.Process(min(others)).create_time()
+        joining = joining._replace(first_result=time.time(), process=created)
+    return joining
+
+
+def wall_s(place: Path, cable: Cable, cold: bool) -> tuple[float, int, Joining | None]:
+    """How long the sweep took, how many runs the second node did, and when."""
     token, address, out = secrets.token_hex(32), f"{cable.addresses[0]}:{PORT}", place / "out"
     where = ["--node-ip-address", cable.addresses[0], "--include-dashboard", "false"]
+    joining: Joining | None = None
+    first = 0
     with tempfile.TemporaryDirectory(prefix="cf", dir="/tmp") as short:  # sockets have short paths
         words = ["--head", "--num-cpus", "1", "--port", str(PORT), *where, "--temp-dir", short]
         nodes = [Node(words, token, place / "head.log", cable.inside(0))]
@@ -71,15 +102,20 @@ def wall_s(place: Path, cable: Cable, cold: bool) -> tuple[float, int]:
                     env=environment(token), stdout=log, stderr=log, cwd=ROOT,
                 )  # fmt: skip
             while driver.poll() is None:
-                time.sleep(0.2)
-                if cold and len(nodes) == 1 and sum(runs_by(out).values()) >= RUNS / 2:
+                time.sleep(0.1)
+                done = runs_by(out)
+                if cold and joining is None and sum(done.values()) >= RUNS / 3:
+                    first = min(done)
                     empty = [*cable.inside(1), "env", f"XDG_CACHE_HOME={place / 'cache'}"]
-                    joining = ["--address", address, "--num-cpus", "1", "--node-ip-address", cable.addresses[1]]
-                    nodes.append(Node(joining, token, place / "cold.log", empty))
+                    words = ["--address", address, "--num-cpus", "1", "--node-ip-address", cable.addresses[1]]
+                    joining = Joining(time.time())
+                    nodes.append(Node(words, token, place / "cold.log", empty))
+                if joining is not None:
+                    joining = watched(joining, place / "cold.log", first, done)
             took = time.monotonic() - begun
             if driver.returncode:
                 raise SystemExit((place / "driver.log").read_text())
-            return took, RUNS - max(runs_by(out).values())
+            return took, RUNS - max(runs_by(out).values()), joining
         finally:
             for node in reversed(nodes):
                 node.stop()
@@ -98,8 +134,10 @@ def main() -> None:
                     place = root / f"{turn}-{cold}"
                     place.mkdir()
                     (place / "study.toml").write_text(STUDY)
-                    took, elsewhere = wall_s(place, cable, cold)
-                    what = f"a cold node joins, which does {elsewhere} of {RUNS} runs" if cold else "one node"
+                    took, elsewhere, joining = wall_s(place, cable, cold)
+                    what = (
+                        f"a cold node joins, which does {elsewhere} of {RUNS} runs; {joining}" if cold else "one node"
+                    )
                     print(f"{took:6.1f} s  {what}", flush=True)
     finally:
         cable.remove()

@@ -113,13 +113,13 @@ def test_work_of_a_slow_worker_is_done_by_an_idle_one_too(
 ) -> None:
     """It never answers, answers when that doesn't count any more, or dies.
 
-    Of nine batches the slow worker does one, and the other does seven before it is given those that are late.
+    Of ten batches the slow worker does one, and the other does eight before it is given those that are late.
     """
     run = HostActor.run
     done: list[tuple[Batch, bool]] = []
 
     def stop_the_first(self: HostActor, batch: Batch, where: str) -> BatchReceipt:
-        slow, all_but_one = fake_ray.actors[0], len(done) == 7
+        slow, all_but_one = fake_ray.actors[0], len(done) == 8
         slow.stopped = self is not slow.real and not (end == "late" and all_but_one)
         slow.dead |= end == "dead" and all_but_one
         done.append((batch, self is slow.real))
@@ -132,17 +132,17 @@ def test_work_of_a_slow_worker_is_done_by_an_idle_one_too(
     results = sweep(plan, tmp_path / "out", RayExecutor())
     assert_same_tables(results, expected)
     assert results.status.repeats == 0
-    assert results.status.batches == len({batch for batch, _ in done}) == 9  # one receipt for each
-    assert len(done) - 9 == (end == "late")
-    assert [batch for batch, by_slow in done if by_slow][1:] == ([done[7][0]] if end == "late" else [])
+    assert results.status.batches == len({batch for batch, _ in done}) == 10  # one receipt for each
+    assert len(done) - 10 == (end == "late")
+    assert [batch for batch, by_slow in done if by_slow][1:] == ([done[8][0]] if end == "late" else [])
     assert {part.name for part in results.parts} == results.storage.sizes("parts").keys()
 
 
 class Compiler:
     """Stands for an actor: it compiles what it isn't given, or can't."""
 
-    def __init__(self, machine: str, works: bool = True) -> None:
-        self.machine = machine
+    def __init__(self, cache: str, works: bool = True) -> None:
+        self.cache = cache
         self.works = works
         self.given: list[object] = []
 
@@ -150,22 +150,53 @@ class Compiler:
         self.given.append(code)
         if not self.works:
             raise ActorDiedError("killed")
-        return f"made on {self.machine}" if code is None else None
+        return f"made in {self.cache}" if code is None else None
 
 
 def test_one_machine_compiles_and_the_others_take_it_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers live on each; the first to compile dies of it."""
+    """Two workers share each cache; the first to compile dies of it."""
     ray, executor = FakeRay(), RayExecutor(address="head:6379")
-    compilers = [Compiler("a", works=False), *(Compiler(machine) for machine in "aabbcc")]
+    compilers = [Compiler("a", works=False), *(Compiler(cache) for cache in "aabbcc")]
     ray.actors = [Actor(each, ray) for each in compilers]
     monkeypatch.setattr(executor, "_ray", ray)
     monkeypatch.setattr(executor, "_watch", SimpleNamespace(ended=str))
     monkeypatch.setattr(executor, "_replace", lambda slot, error: executor._pool.remove(slot))
-    executor._pool = [_Slot(actor, None, actor.real.machine) for actor in ray.actors]
+    executor._pool = [_Slot(actor, None, actor.real.cache) for actor in ray.actors]
     for _ in range(6):
         executor._compile(1.0)
     assert executor._warm == {"a", "b", "c"}
-    assert [each.given for each in compilers] == [[None], [None], [], ["made on a"], [], ["made on a"], []]
+    assert [each.given for each in compilers] == [[None], [None], [], ["made in a"], [], ["made in a"], []]
+
+
+def test_cache_is_known_by_its_folder(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes in containers can have one name, and nodes of one machine can have one cache."""
+    caches = []
+    for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setattr("coldfleet.hostsim.engine.shipping.OWN_CACHE", folder)
+        caches.append(HostActor(plan).hello().cache)
+    assert caches[0] == caches[2] != caches[1]
+
+
+def test_first_batch_of_a_worker_is_one_run(
+    fake_ray: FakeRay, expected: Results, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever joins late has its first result soon; the other runs of its batch go to the next one that is free."""
+    run = HostActor.run
+    done: dict[HostActor, list[int]] = {}
+
+    def note(self: HostActor, batch: Batch, where: str) -> BatchReceipt:
+        done.setdefault(self, []).append(len(batch.runs))
+        return run(self, batch, where)
+
+    monkeypatch.setattr(HostActor, "run", note)
+    monkeypatch.setattr("coldfleet.cluster.execution.batching.Batches.__next__", _pairs)
+    results = sweep(plan, tmp_path / "out", RayExecutor())
+    assert_same_tables(results, expected)
+    assert len(done) == 2
+    for sizes in done.values():
+        assert sizes[0] == 1
+        assert 2 in sizes
 
 
 @pytest.mark.cluster
@@ -248,7 +279,7 @@ def test_worker_that_cannot_write_ends_the_sweep_in_one_line(
 def test_worker_with_another_simulator_is_refused_before_anything_is_written(
     fake_ray: FakeRay, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HostActor, "hello", lambda self: Hello("node7", 1, "0123"))
+    monkeypatch.setattr(HostActor, "hello", lambda self: Hello("node7", 1, "0123", "here"))
     with pytest.raises(UserError, match="node7: it has another version of coldfleet"):
         sweep(plan, tmp_path / "out", RayExecutor())
     assert not (tmp_path / "out").exists()
@@ -273,7 +304,7 @@ def test_machine_that_leaves_while_its_workers_start_is_done_without(
         if self is not fake_ray.actors[0].real and len(fake_ray.actors) == 4:
             fake_ray.cpus = 2.0
             raise ActorDiedError("the machine left")
-        return Hello("node1", 1, engine_digest())
+        return Hello("node1", 1, engine_digest(), "here")
 
     monkeypatch.setattr(HostActor, "hello", hello)
     results = sweep(plan, tmp_path / "out", RayExecutor())
