@@ -196,7 +196,8 @@ class RayExecutor:
                     self._dismiss()
                     return
                 yield from self._collect(_POLL_S)
-                if time.monotonic() - self._resized > RESIZE_EVERY_S:
+                new = self._address and self._nodes.asking
+                if time.monotonic() - self._resized > (_POLL_S if new else RESIZE_EVERY_S):
                     self._resize()
             yield from self._last()
         except RayEndedError as error:

@@ -115,6 +115,11 @@ class Nodes:
         return bool(self._asked) and not self._known
 
     @property
+    def asking(self) -> bool:
+        """Whether there are new ones that have not answered yet."""
+        return bool(self._asked)
+
+    @property
     def hopeless(self) -> bool:
         """Whether there are nodes, and none of them can take part."""
         return bool(self._known) and not self._asked and not self.cpus

@@ -41,7 +41,6 @@ from coldfleet.hostsim.engine.state import (
 )
 from coldfleet.hostsim.memory import access, ground_truth
 from coldfleet.hostsim.mm import aging, classic, faults, kswapd, lifetime, lru, min_ttl, pageout, reclaim, writeback
-from coldfleet.hostsim.mm.lru import list_tail
 from coldfleet.hostsim.mm.oom_kill import OOM_REASONS
 from coldfleet.hostsim.mm.swap_slots import UNLIMITED
 from coldfleet.hostsim.mm.swap_state import FAR_AWAY, FIRST_HITS
@@ -533,10 +532,9 @@ class HostMemory:
         head = int(lruvec["lists"]) + seq % MAX_NR_GENS * GENERATION_COLUMNS + kind
         first = int(self.machine.mms[guest]["file_first" if kind == FILE else "first"])
         found = []
-        page = int(list_tail(self.machine, head))
-        while page != head:
+        page = head
+        while (page := int(self.machine.pages[page]["towards_head"])) != head:
             found.append(page - first)
-            page = int(self.machine.pages[page]["towards_head"])
         return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba import int64
 
 from coldfleet.hostsim.engine.far_calls import RECLAIM_RECORD, apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, not_negative, page_row, spliced
+from coldfleet.hostsim.engine.jit import compiled, inlined, not_negative, page_row, prefetch, spliced
 from coldfleet.hostsim.engine.state import (
     ACTIVE,
     ANON,
@@ -143,6 +143,7 @@ def scan_pages(m: Machine, g: int, kind: int, limit: int, budget: int, reclaim: 
         scanned += pages
         if not sort_page(m, g, page, kind, oldest, limit, reclaim):
             isolate_page(m, page)
+            prefetch(m.bits[np.uint64(page) >> np.uint64(6)], 0)  # which shrink_pages asks next
             m.victims[np.uint64(victims)] = page
             victims += 1
             isolated += pages

@@ -7,7 +7,7 @@ import numpy as np
 from numba import boolean, int64
 
 from coldfleet.hostsim.engine.far_calls import apart
-from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, not_negative, page_row, popcount
+from coldfleet.hostsim.engine.jit import compiled, inlined, lowest_bit, not_negative, page_row, popcount, prefetch
 from coldfleet.hostsim.engine.state import (
     FILE_PAGE,
     MIN_LRU_BATCH,
@@ -72,6 +72,14 @@ def _without_isolated(m: Machine, word: int, pages: np.uint64) -> np.uint64:
     return pages
 
 
+@inlined
+def _bring_in(m: Machine, base: int, pages: np.uint64) -> None:
+    """Has the CPU bring the rows of these pages of a word into its cache, all at a time."""
+    while pages:
+        prefetch(m.pages, base + lowest_bit(pages))
+        pages &= pages - _ONE
+
+
 @compiled
 def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
     """Asks for the neighbours of a young page, and tells the next aging if its table is worth a walk."""
@@ -107,6 +115,7 @@ def look_around(m: Machine, g: int, page: int, walk: bool) -> None:
             continue
         young, _ = ask(m, g, word, window, _LOOK_AROUND, 1)
         count += popcount(young)
+        _bring_in(m, base, young)
         while young:
             neighbour = base + lowest_bit(young)
             young &= young - _ONE

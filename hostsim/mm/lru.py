@@ -96,7 +96,7 @@ def list_del(m: Machine, page: int) -> None:
     page_row(m, towards_head).towards_tail = towards_tail
 
 
-@compiled
+@inlined
 def list_tail(m: Machine, head: int) -> int:
     """The page that eviction finds first; the head itself if the list is empty."""
     return page_row(m, head).towards_head
