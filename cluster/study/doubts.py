@@ -130,11 +130,20 @@ def doubts(plan: Plan) -> list[str]:
     return [f"{each.says} (docs/truth.md)" for each in WEAK if each.asks(asked)]
 
 
+_ROOM_KEYS = ("reclaim.", "overcommit", "limit", "fleet.", "guest.memory", "guest.page_cache.memory", "host.")
+"""How keys begin on which memory, and what limits it, depend."""
+
+
 def notes(plan: Plan) -> list[str]:
     """A line for each value that does something else than its reader may expect."""
     if 0 not in plan.values("reclaim.swappiness"):
         return []
-    if not any(_spares_too_much(plan.cell(number).spec) for number in range(plan.cell_count)):
+    deciding = [path for path in plan.varied if path.startswith(_ROOM_KEYS)]
+    unlike: dict[tuple[Scalar, ...], int] = {}
+    for number in range(plan.cell_count):
+        varying = plan.varying(number)
+        unlike.setdefault(tuple(varying[path] for path in deciding), number)
+    if not any(_spares_too_much(plan.cell(number).spec) for number in unlike.values()):
         return []
     return [
         "reclaim.swappiness = 0 reclaims only file pages, and anonymous memory alone is more than there is room for: "

@@ -59,13 +59,14 @@ def build_fleet(run: Run, hosts: slice = slice(None)) -> list[FleetHost]:
     if spec.fleet.guest:
         return build_placed(run, all_hosts(run)[hosts])  # the classes in the order of the study
     nested = nested_guests(spec, run.cell.seed, run.replicate)
+    sorts = [_guest(run.cell, spec.guest, spec.nested, runs_nested) for runs_nested in (False, True)]
     return [
         FleetHost(
             "",
             _host(
                 spec,
                 [
-                    _guest(run.cell, spec.guest, spec.nested, f"h{host}g{guest}", (host, guest) in nested)
+                    replace(sorts[(host, guest) in nested], name=f"h{host}g{guest}")
                     for guest in range(spec.fleet.guests_per_host)
                 ],
             ),
@@ -135,15 +136,13 @@ def decides_work(path: str) -> bool:
 def build_placed(run: Run, hosts: Iterable[PlacedHost]) -> list[FleetHost]:
     """Hosts of a run with the guests that live on them."""
     spec, cell = run.cell.spec, run.cell
-    nested, sizes = _nested_of_classes(run), _Sizes(spec)
+    nested, guests = _nested_of_classes(run), _Guests(cell)
     fleet = []
     for host_class, _, lives in hosts:
         chosen = []
         for each in lives:
-            name, number = each.request.name, each.request.number
-            kind = sizes.of(each.request)
-            guest = _guest(cell, kind, kind.nested, each.name, (name, number) in nested)
-            chosen.append(replace(guest, arrives=each.arrives, leaves=each.leaves))
+            guest = guests.like(each.request, (each.request.name, each.request.number) in nested)
+            chosen.append(replace(guest, name=each.name, arrives=each.arrives, leaves=each.leaves))
         node = spec.host_classes[host_class]
         policy = policy_of(spec, {}, node.kernel) if spec.policy == KERNELS_OWN else cell.policy
         fleet.append(FleetHost(host_class, _host(spec, chosen, node), policy))
@@ -152,13 +151,9 @@ def build_placed(run: Run, hosts: Iterable[PlacedHost]) -> list[FleetHost]:
 
 def requested_guests(run: Run) -> list[tuple[Request, GuestSpec]]:
     """Every guest of classes that asks for a place in a run, whether it gets one or not."""
-    nested, sizes = _nested_of_classes(run), _Sizes(run.cell.spec)
-    found = []
-    for request in (each.request for each in all_lives(run) if not each.life.number):
-        kind = sizes.of(request)
-        runs_nested = (request.name, request.number) in nested
-        found.append((request, _guest(run.cell, kind, kind.nested, "", runs_nested)))
-    return found
+    nested, guests = _nested_of_classes(run), _Guests(run.cell)
+    requests = [each.request for each in all_lives(run) if not each.life.number]
+    return [(request, guests.like(request, (request.name, request.number) in nested)) for request in requests]
 
 
 class _Sizes:
@@ -175,6 +170,22 @@ class _Sizes:
             kind = self._classes[request.name]
             pages = request.memory_pages - kind.page_cache.memory
             self._found[key] = kind.model_copy(update={"memory": pages, "vcpus": request.vcpus}).sized()
+        return self._found[key]
+
+
+class _Guests:
+    """The guests of classes of a cell, without names: one of each size, and each with and without a nested VM."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell, self._sizes = cell, _Sizes(cell.spec)
+        self._found: dict[tuple[str, int, int, bool], GuestSpec] = {}
+
+    def like(self, request: Request, runs_nested: bool) -> GuestSpec:
+        """What asks for a place; raises :class:`UserError` if such a guest can't be."""
+        key = request.name, request.memory_pages, request.vcpus, runs_nested
+        if key not in self._found:
+            kind = self._sizes.of(request)
+            self._found[key] = _guest(self._cell, kind, kind.nested, runs_nested)
         return self._found[key]
 
 
@@ -306,10 +317,10 @@ def _first(count: int, share: float, rank: Callable[[int], bytes | int]) -> list
     return sorted(range(count), key=rank)[: math.floor(share * count + 0.5)]
 
 
-def _guest(cell: Cell, guest: Guest, nested: Nested, name: str, runs_nested: bool) -> GuestSpec:
+def _guest(cell: Cell, guest: Guest, nested: Nested, runs_nested: bool) -> GuestSpec:
     spec = cell.spec
     return GuestSpec(
-        name=name,
+        name="",
         memory_pages=guest.memory,
         limit_pages=int((guest.memory + guest.page_cache.memory) / spec.overcommit),
         accesses_per_tick=guest.accesses_per_tick,

@@ -8,6 +8,7 @@ import resource
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from coldfleet.cluster.results.schemas import TABLES
 from coldfleet.cluster.results.versions import engine_digest
 from coldfleet.cluster.study.plan import Plan
 from tests.cluster.conftest import Said
-from tests.cluster.ray_node import RAY, Head, Node, command, environment, mounted, wait_for
+from tests.cluster.ray_node import RAY, ROOT, Head, Node, command, environment, mounted, wait_for
 
 
 @pytest.mark.cluster
@@ -34,16 +35,17 @@ def test_nodes_of_another_version_or_without_coldfleet_get_no_work(
 ) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("makes mount namespaces with `unshare`, which takes root")
-    package = Path(coldfleet.__file__).parent  # as installed, or in a checkout
+    # in a checkout and, where it is installed, too, in that environment
+    packages = {folder for entry in [str(ROOT), *sys.path] if (folder := Path(entry, "coldfleet")).is_dir()}
     installed = Path(coldfleet.policies.__file__).parent
     other = tmp_path / "policies"
     shutil.copytree(installed, other)
     (other / "policy.py").write_text((other / "policy.py").read_text() + "# another version\n")
     (tmp_path / "empty").mkdir()
+    hidden = [word for package in sorted(packages) for word in mounted("bare", tmp_path / "empty", package)]
     nodes = []
     try:
-        for name, what, where in (("older", other, installed), ("bare", tmp_path / "empty", package)):
-            prefix = mounted(name, what, where)
+        for name, prefix in (("older", mounted("older", other, installed)), ("bare", hidden)):
             nodes.append(Node(cluster.joining, cluster.token, tmp_path / f"{name}.log", prefix))
             wait_for("Ray runtime started", nodes[-1].log, within_s=120)
         done = command(cluster, cluster.token, "sweep", study_file, "--out", tmp_path / "out")

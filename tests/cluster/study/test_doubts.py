@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfleet.cluster.study.doubts import WEAK, Asked, doubts
+from coldfleet.cluster.study.doubts import WEAK, Asked, _spares_too_much, doubts, notes
 from coldfleet.cluster.study.reader import read_study
 from tests.cluster.conftest import Said
 
@@ -89,6 +89,32 @@ def test_classes_of_hosts_and_guests_are_asked_too(tmp_path: Path) -> None:
     assert [each.name for each in WEAK if each.asks(Asked(read_study(path)))] == [
         OVER_RECLAIM, FILES, WRITTEN, KSWAPD,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("swappiness", ["0, 60", "60, 0", "1, 60"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        'reclaim.mode = ["proactive", "limit"]',
+        'reclaim.mode = ["limit", "host"]',
+        "overcommit = [1, 2]",
+        "overcommit = [1.5, 2]",
+        'overcommit = [1]\n"guest.page_cache.memory" = ["0 pages", "8 MiB"]',
+        'overcommit = [2]\n"guest.page_cache.memory" = ["2 MiB", "8 MiB"]',
+        "overcommit = [1]\nnested_ratio = [0, 1]",
+    ],
+)
+def test_swappiness_0_is_noted_if_any_cell_has_too_little_to_reclaim(
+    swappiness: str, more: str, tmp_path: Path
+) -> None:
+    """Cells that differ in keys that don't matter to it are not looked at; the answer is that of all cells."""
+    path = tmp_path / "s.toml"
+    fixed = HEAD if "overcommit" not in more else HEAD.replace("overcommit = 2.0\n", "")
+    grid = f'"reclaim.swappiness" = [{swappiness}]\n"guest.workload.write_share" = [0, 0.5]\n{more}\n'
+    path.write_text(f"{fixed}[grid]\n{grid}".replace("reclaim.mode =", '"reclaim.mode" ='))
+    plan = read_study(path)
+    spared = [_spares_too_much(plan.cell(number).spec) for number in range(plan.cell_count)]
+    assert len(notes(plan)) == any(spared)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/truth.md"])
