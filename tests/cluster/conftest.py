@@ -5,12 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 from typing import NamedTuple
 
 import pytest
 
 from coldfleet.cluster.commands.cli import run_command
+from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.ray_cluster import _obey_environment
+from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.counters.counters import COUNTERS
@@ -108,6 +111,23 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
     """A simulator for tests that are about something else."""
     return pretend(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished sweep by that simulator, for :func:`done`: sweeping takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.toml").write_text(STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        pretend(patch)
+        sweep(read_study(folder / "small.toml"), folder / "out", SerialExecutor())
+    return folder / "out"
+
+
+@pytest.fixture
+def done(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, which a test can do anything to."""
+    return Path(copytree(finished, tmp_path / "out"))
 
 
 @pytest.fixture(scope="session")

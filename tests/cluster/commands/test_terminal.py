@@ -13,20 +13,11 @@ import pytest
 
 import coldfleet as package
 from coldfleet.cluster.commands.cli import COMMANDS
-from coldfleet.cluster.execution.executor import SerialExecutor
-from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.study.plan import Plan
 from coldfleet.cluster.study.terminal import counted
-from coldfleet.hostsim.spec.host_spec import HostSpec
 from tests.cluster.conftest import Said
 
 Command = Callable[..., Said]
-
-
-@pytest.fixture
-def done(plan: Plan, tmp_path: Path, fake_engine: list[HostSpec]) -> Path:
-    sweep(plan, tmp_path / "out", SerialExecutor())
-    return tmp_path / "out"
 
 
 @pytest.mark.parametrize("columns", [80, 100])
@@ -34,9 +25,14 @@ def done(plan: Plan, tmp_path: Path, fake_engine: list[HostSpec]) -> Path:
     "command", [("policies",), ("columns", "cells"), ("columns",), ("sweep",)], ids=lambda c: c[-1]
 )
 def test_lines_fit_and_words_are_whole(
-    command: tuple[str, ...], columns: int, coldfleet: Command, done: Path, monkeypatch: pytest.MonkeyPatch
+    command: tuple[str, ...],
+    columns: int,
+    coldfleet: Command,
+    done: Path,
+    study_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wide = (done.parent / "small.toml") if command == ("sweep",) else None
+    wide = study_file if command == ("sweep",) else None
     rest = (wide, "--out", done, "--executor", "serial") if wide else ()
     monkeypatch.setenv("COLUMNS", "100")
     whole = set(coldfleet(*command, *rest).out.split())
@@ -61,6 +57,7 @@ def test_rows_too_wide_for_the_terminal_go_downwards(
     assert narrow.split()[:2] == ["policy", "pgmajfault"]
 
 
+@pytest.mark.usefixtures("fake_engine")
 def test_a_cell_ends_with_its_defaults_and_zeros(coldfleet: Command, plan: Plan, done: Path) -> None:
     said = coldfleet("run", done, "--cell", plan.cell_ids[5]).out
     first, rest = said.split("defaults and zeros:")

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldfleet.cluster.execution.executor import SerialExecutor
-from coldfleet.cluster.execution.sweep import sweep
 from coldfleet.cluster.results.journal import BatchReceipt, DamagedLine, scan_journal, signed_line
 from coldfleet.cluster.results.results import Results
 from coldfleet.cluster.results.schemas import TABLES
@@ -27,13 +25,6 @@ from tests.fuzzing import BOUNDED, CUTS, JUNK, LONG, Cut, cut_up, outcome, put
 
 Command = Callable[..., Said]
 pytestmark = pytest.mark.usefixtures("fake_engine")
-
-
-@pytest.fixture
-def done(plan: Plan, tmp_path: Path) -> Path:
-    """The directory of a finished sweep."""
-    sweep(plan, tmp_path / "out", SerialExecutor())
-    return tmp_path / "out"
 
 
 def check_flips(directory: Path, positions: Iterable[tuple[int, int]]) -> int:

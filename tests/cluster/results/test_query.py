@@ -29,12 +29,6 @@ Command = Callable[..., Said]
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def done(plan: Plan, tmp_path: Path, fake_engine: object) -> Path:
-    sweep(plan, tmp_path / "out", SerialExecutor())
-    return tmp_path / "out"
-
-
 def test_tables_are_views(done: Path, plan: Plan, coldfleet: Command) -> None:
     sql = "SELECT (SELECT count(*) FROM cells) AS c, (SELECT count(*) FROM hosts) AS h, count(*) AS g FROM guests"
     assert json.loads(coldfleet("query", done, sql, "--json").out) == [

@@ -26,13 +26,6 @@ from tests.cluster.conftest import Said
 pytestmark = pytest.mark.usefixtures("fake_engine")
 
 
-@pytest.fixture
-def done(plan: Plan, tmp_path: Path) -> Path:
-    """The directory of a finished sweep."""
-    sweep(plan, tmp_path / "out", SerialExecutor())
-    return tmp_path / "out"
-
-
 NOT_ASKED_FOR = {"epochs", "lives", "fleet"}  # tables, by this study
 
 
