@@ -27,8 +27,9 @@ def plan(
 ) -> int:
     """Show how large a sweep is and what it will cost.
 
-    Counts cells and runs, checks every cell, and estimates core-hours, memory and disk from a few cells. It takes half
-    a minute at most, once the simulator is compiled: of long runs it simulates some hosts and ticks. Says if a
+    Counts cells and runs, checks every cell, and estimates core-hours, memory and disk from a few cells. After the
+    check that takes half a minute at most, once the simulator is compiled: of long runs it simulates some hosts and
+    ticks, and of many cells fewer than it was asked for. Says if a
     worker needs more memory than any machine has. Where guests come and go, says who finds a place in the first run.
     Writes nothing.
 
@@ -40,7 +41,7 @@ def plan(
     """
     from coldfleet.cluster.commands import output
     from coldfleet.cluster.execution.cluster_check import size_of
-    from coldfleet.cluster.execution.estimate import estimate
+    from coldfleet.cluster.execution.estimate import estimate, is_short
     from coldfleet.cluster.execution.progress import make_reporter, say_on_stderr
     from coldfleet.cluster.execution.worker_memory import worker_bytes
     from coldfleet.cluster.study.doubts import doubts, notes
@@ -48,7 +49,8 @@ def plan(
 
     chosen = read_study(study)
     size = size_of(address)
-    cpus = workers or size.cpus or 1
+    serial = workers is None and address is None and is_short(chosen, range(len(chosen)))  # as sweep decides
+    cpus = 1 if serial else workers or size.cpus or 1
     if not json:
         for line in _counts(chosen):
             output.print_text(line)
@@ -63,9 +65,9 @@ def plan(
         say_on_stderr(f"coldfleet: {_too_large(needed, size.memory_bytes, address)}")
     found = estimate(chosen, sample, cpus, make_reporter(what="cells")) if sample else None
     if json:
-        output.print_json(_as_json(chosen, fleet, found, cpus))
+        output.print_json(_as_json(chosen, fleet, found, cpus, serial))
     elif found:
-        output.print_paragraph("\n".join(_costs(found, cpus)))
+        output.print_paragraph("\n".join(_costs(found, cpus, serial)))
     return 0
 
 
@@ -92,7 +94,9 @@ def _fleet(plan: Plan) -> FleetSummary | None:
     return FleetSummary.of(lives, {run.cell.cell_id: run.cell.spec})
 
 
-def _as_json(plan: Plan, fleet: FleetSummary | None, found: Estimate | None, workers: int) -> dict[str, object]:
+def _as_json(
+    plan: Plan, fleet: FleetSummary | None, found: Estimate | None, workers: int, serial: bool
+) -> dict[str, object]:
     from coldfleet.cluster.study.doubts import doubts, notes
 
     data: dict[str, object] = {
@@ -114,8 +118,9 @@ def _as_json(plan: Plan, fleet: FleetSummary | None, found: Estimate | None, wor
             "sampled_cells": found.sampled,
             "core_hours": mean / 3600,
             "core_hours_ci95": None if half is None else half / 3600,
+            "executor": "serial" if serial else "ray",
             "workers": workers,
-            "wall_s": found.wall_s(workers),
+            "wall_s": found.wall_s(workers, serial),
             "sampled_hosts": found.hosts,
             "longest_host_s": found.longest_s,
             "worker_bytes": found.worker_bytes,
@@ -135,7 +140,7 @@ def _counts(plan: Plan) -> list[str]:
     return [*lines, plan.size]
 
 
-def _costs(found: Estimate, workers: int) -> list[str]:
+def _costs(found: Estimate, workers: int, serial: bool = False) -> list[str]:
     from coldfleet.cluster.stats.amounts import bytes_text, duration
     from coldfleet.cluster.stats.statistics import Mean
     from coldfleet.cluster.study.terminal import counted
@@ -145,10 +150,12 @@ def _costs(found: Estimate, workers: int) -> list[str]:
     cost = Mean(mean / size, None if half is None else half / size)
     sure = "one cell says nothing of others" if half is None else "95 % interval over these cells"
     spread = "" if half is None else f" ±{duration(half / workers)}"
+    where = f"on {counted(workers, 'worker')}{', each' if workers > 1 else ''}"
+    where = "without Ray, in one process" if serial else where
     return [
         f"{cost} {unit}, from {counted(found.hosts, 'host')} of {counted(found.sampled, 'cell')} ({sure}); "
         f"the longest host takes {duration(found.longest_s)}",
-        f"{duration(found.wall_s(workers))}{spread} on {counted(workers, 'worker')}{', each' if workers > 1 else ''} "
+        f"{duration(found.wall_s(workers, serial))}{spread} {where} "
         f"with a core to itself and {bytes_text(found.worker_bytes)} of memory",
         f"{bytes_text(found.disk_bytes)} of disk for the results",
     ]

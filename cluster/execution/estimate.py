@@ -51,9 +51,12 @@ class Estimate:
     disk_bytes: int
     worker_bytes: int
 
-    def wall_s(self, workers: int) -> float:
-        """How long that many workers take, from the start of Ray, in seconds: no less than the longest host does."""
-        return START_S + max(self.core_s.mean / workers, self.longest_s)
+    def wall_s(self, workers: int, serial: bool = False) -> float:
+        """How long that many workers take, in seconds: no less than the longest host does.
+
+        From the start of Ray, unless all is done in one process (``serial``).
+        """
+        return self.core_s.mean if serial else START_S + max(self.core_s.mean / workers, self.longest_s)
 
 
 @dataclass
@@ -72,6 +75,11 @@ def guess_s(plan: Plan, runs: Sequence[int]) -> float:
     some = runs[:: max(1, len(runs) // _LOOKED_AT)]
     work = sum(run_work(plan.run(index)) for index in some) / max(len(some), 1)
     return len(runs) * (_RUN_S + work * _ACCESS_S)
+
+
+def is_short(plan: Plan, runs: Sequence[int]) -> bool:
+    """Whether these runs, by their numbers, are so little work that Ray isn't worth starting for it."""
+    return guess_s(plan, runs) < FEW_S
 
 
 def estimate(plan: Plan, cells: int, workers: int = 1, reporter: Reporter | None = None) -> Estimate:

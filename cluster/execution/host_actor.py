@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from coldfleet.cluster.results.versions import engine_digest
@@ -25,7 +26,7 @@ class Hello(NamedTuple):
     machine: str
     pid: int
     engine: str
-    cache: str
+    cache: str = ""
 
 
 class HostActor:
@@ -41,10 +42,12 @@ class HostActor:
 
     def hello(self) -> Hello:
         """Tells where it lives; also a proof of life."""
-        from coldfleet.hostsim.engine.shipping import cache_id
+        machine, cache = socket.gethostname(), ""
+        with suppress(Exception):  # what is wrong with the engine here warm_up says
+            from coldfleet.hostsim.engine.shipping import cache_id
 
-        machine = socket.gethostname()
-        return Hello(machine, os.getpid(), engine_digest(), f"{machine} {cache_id()}")
+            cache = cache_id()
+        return Hello(machine, os.getpid(), engine_digest(), f"{machine} {cache}")
 
     def warm_up(self, code: CompiledCode | None = None) -> CompiledCode | None:
         """Loads the kernels, or compiles what isn't there, after ``code`` of another machine; what others can take."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from coldfleet.cluster.execution.batching import Batches
 from coldfleet.cluster.execution.compiling import compiling_is_said
-from coldfleet.cluster.execution.estimate import FEW_S, guess_s
+from coldfleet.cluster.execution.estimate import is_short
 from coldfleet.cluster.execution.executor import AUTO, Executor, SerialExecutor, make_executor
 from coldfleet.cluster.execution.interrupt import StoppedError, StopRequest
 from coldfleet.cluster.execution.merging import with_merged
@@ -77,11 +77,11 @@ def sweep(
             return found
         for data in plan.data.values():
             data.fetch()
-        is_short = is_free and guess_s(plan, to_do) < FEW_S
-        chosen = SerialExecutor() if is_short else chosen
+        serial = is_free and is_short(plan, to_do)
+        chosen = SerialExecutor() if serial else chosen
         with StopRequest() as stop, chosen:
             reporter.say(plan.size)
-            get_ready(chosen, plan, reporter, stop, _SHORT if is_short else "")
+            get_ready(chosen, plan, reporter, stop, _SHORT if serial else "")
             create(storage, plan)
             stop.last_words = f"continue with: coldfleet resume {storage}"
             with Journal(storage) as journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -176,6 +177,13 @@ def test_cache_is_known_by_its_folder(plan: Plan, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr("coldfleet.hostsim.engine.shipping.OWN_CACHE", folder)
         caches.append(HostActor(plan).hello().cache)
     assert caches[0] == caches[2] != caches[1]
+
+
+def test_a_worker_says_hello_where_its_engine_is_broken(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong there is told with the machine's name as it compiles: a hello that fails looks like a death."""
+    monkeypatch.setitem(sys.modules, "coldfleet.hostsim.engine.shipping", None)
+    found = HostActor(plan).hello()
+    assert (found.machine, found.engine) == (socket.gethostname(), engine_digest())
 
 
 def test_first_batch_of_a_worker_is_one_run(

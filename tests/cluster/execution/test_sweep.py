@@ -15,7 +15,7 @@ import pytest
 
 from coldfleet.cluster.commands.output import WIDTH
 from coldfleet.cluster.execution.batching import MAX_RUNS, Batches
-from coldfleet.cluster.execution.estimate import FEW_S, guess_s
+from coldfleet.cluster.execution.estimate import FEW_S, START_S, guess_s
 from coldfleet.cluster.execution.executor import SerialExecutor
 from coldfleet.cluster.execution.interrupt import StopRequest
 from coldfleet.cluster.execution.sweep import sweep
@@ -54,6 +54,20 @@ def test_a_few_seconds_of_work_are_done_without_ray(
     said = coldfleet("sweep", study_file, "--out", tmp_path / "out")
     assert said.code == 0
     assert "\non serial, 1 worker: it is a few seconds of work (executor ray uses all cores)\n" in said.err
+
+
+@pytest.mark.parametrize("ticks", [4, 10**6])
+def test_plan_says_what_sweep_will_do(
+    ticks: int, coldfleet: Command, study_file: Path, fake_engine: list[HostSpec]
+) -> None:
+    """A few seconds of work are done without Ray, so that its start is no part of the time, unless Ray is asked for."""
+    study_file.write_text(study_file.read_text().replace("ticks = 4", f"ticks = {ticks}"))
+    said = json.loads(coldfleet("plan", study_file, "--sample", 2, "--json").out)["estimate"]
+    assert said["executor"] == ("serial" if ticks == 4 else "ray")
+    assert (said["wall_s"] < START_S) == (ticks == 4)
+    asked = json.loads(coldfleet("plan", study_file, "--sample", 2, "--json", "--workers", 3).out)["estimate"]
+    assert (asked["executor"], asked["workers"]) == ("ray", 3)
+    assert asked["wall_s"] >= START_S
 
 
 def test_work_is_guessed_by_the_accesses(plan: Plan) -> None:

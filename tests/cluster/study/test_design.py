@@ -277,6 +277,8 @@ def test_plan_prints_an_estimate_in_the_unit_that_fits(seconds: float, expected:
     two = _costs(Estimate(3, 6, Mean(seconds, 0.005), 0.01, disk_bytes=1536, worker_bytes=1), 2)
     assert two[1].endswith(" on 2 workers, each with a core to itself and 1 B of memory")
     assert lines[2] == "1.5 KiB of disk for the results"
+    serial = _costs(Estimate(3, 6, Mean(seconds, 0.005), 0.01, disk_bytes=1536, worker_bytes=1), 1, serial=True)
+    assert serial[1].endswith(" ±5 ms without Ray, in one process with a core to itself and 1 B of memory")
 
 
 def test_an_estimate_takes_no_longer_than_it_may_and_knows_the_price_of_a_tick(
@@ -384,6 +386,7 @@ def test_wall_time_has_a_start_and_is_not_below_the_longest_host() -> None:
 
     found = Estimate(3, 6, Mean(600.0, None), 40.0, 1, 1)
     assert [found.wall_s(workers) - START_S for workers in (1, 2, 10, 60, 600)] == [600, 300, 60, 40, 40]
+    assert found.wall_s(1, serial=True) == 600
 
 
 def test_plan_without_a_sample_runs_nothing(
