@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import psutil
 
-from coldfleet.cluster.execution.executor import SerialExecutor
-from coldfleet.cluster.execution.sweep import sweep
+from coldfleet.cluster.execution.work import warm_up
 from coldfleet.cluster.results.journal import read_journal
 from coldfleet.cluster.results.storage import open_storage
+from coldfleet.cluster.study.reader import read_study
 from tests.benchmarks.machine import machine
 from tests.cluster.execution.test_network import PORT, Cable
 from tests.cluster.ray_node import ROOT, Node, environment, wait_for
@@ -128,7 +128,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             root = Path(directory)
             (root / "study.toml").write_text(STUDY)
-            sweep(root / "study.toml", root / "warm", SerialExecutor())  # compiles, on this machine
+            warm_up(read_study(root / "study.toml"))  # compiles, on this machine
             for turn in range(TURNS):
                 for cold in (False, True):
                     place = root / f"{turn}-{cold}"
