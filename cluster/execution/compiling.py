@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 COMPILING = "compiling the simulator: on an idle machine up to half a minute; the next run of the kind finds it ready"
-NOT_KEPT = "each process compiles the simulator for this run alone ({}); NUMBA_CACHE_DIR can name a folder to keep it in"
+NOT_KEPT = "each process compiles the simulator for this run alone ({}): NUMBA_CACHE_DIR can name a folder for it"
 _LOOK_AFTER_S = 5.0  # before, nothing is worth importing the compiler for, which takes a second
 _LOOK_EVERY_S = 1.0
 

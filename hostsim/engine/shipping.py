@@ -46,9 +46,12 @@ def made_for() -> tuple[str, ...]:
 
 
 def cache_id() -> str:
-    """Which folder compiled code is kept in on this machine: nodes of a cluster may share one, or a machine's name."""
+    """Which folder compiled code is kept in on this machine: nodes of a cluster may share one, or a machine's name.
+
+    Where nothing can be kept, each process compiles for itself.
+    """
     if OWN_CACHE is None:
-        return "none"
+        return f"process {os.getpid()}"
     found = OWN_CACHE.stat()
     return f"{found.st_dev}:{found.st_ino}"
 

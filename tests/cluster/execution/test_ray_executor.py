@@ -177,6 +177,8 @@ def test_cache_is_known_by_its_folder(plan: Plan, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr("coldfleet.hostsim.engine.shipping.OWN_CACHE", folder)
         caches.append(HostActor(plan).hello().cache)
     assert caches[0] == caches[2] != caches[1]
+    monkeypatch.setattr("coldfleet.hostsim.engine.shipping.OWN_CACHE", None)
+    assert HostActor(plan).hello().cache.endswith(f"process {os.getpid()}")
 
 
 def test_a_worker_says_hello_where_its_engine_is_broken(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
