@@ -28,8 +28,8 @@ def plan(
     """Show how large a sweep is and what it will cost.
 
     Counts cells and runs, checks every cell, and estimates core-hours, memory and disk from a few cells. After the
-    check that takes half a minute at most, once the simulator is compiled: of long runs it simulates some hosts and
-    ticks, and of large cells fewer than it was asked for. Says if a worker needs more memory than any machine has.
+    check that takes some 20 s, once the simulator is compiled: of long runs it simulates some hosts and ticks, and of
+    large cells fewer than it was asked for. Says if a worker needs more memory than any machine has.
     Where guests come and go, says who finds a place in the first run. Writes nothing.
 
     \b

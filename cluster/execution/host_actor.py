@@ -21,12 +21,16 @@ ONE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "M
 
 
 class Hello(NamedTuple):
-    """Where an actor lives and which simulator it has. ``cache``: where it keeps compiled code."""
+    """Where an actor lives and which simulator it has.
+
+    ``cache``: where it keeps compiled code; ``kind``: what that depends on, such as the CPU.
+    """
 
     machine: str
     pid: int
     engine: str
     cache: str = ""
+    kind: str = ""
 
 
 class HostActor:
@@ -42,12 +46,12 @@ class HostActor:
 
     def hello(self) -> Hello:
         """Tells where it lives; also a proof of life."""
-        machine, cache = socket.gethostname(), ""
+        machine, cache, kind = socket.gethostname(), "", ""
         with suppress(Exception):  # what is wrong with the engine here warm_up says
-            from coldfleet.hostsim.engine.shipping import cache_id
+            from coldfleet.hostsim.engine.shipping import cache_id, made_for
 
-            cache = cache_id()
-        return Hello(machine, os.getpid(), engine_digest(), f"{machine} {cache}")
+            cache, kind = cache_id(), " ".join(made_for())
+        return Hello(machine, os.getpid(), engine_digest(), f"{machine} {cache}", kind)
 
     def warm_up(self, code: CompiledCode | None = None) -> CompiledCode | None:
         """Loads the kernels, or compiles what isn't there, after ``code`` of another machine; what others can take."""

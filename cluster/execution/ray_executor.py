@@ -59,6 +59,7 @@ class _Slot:
     actor: Any
     hello: Any
     cache: str = ""  # where it keeps compiled code, known once it lives; ...
+    kind: str = ""  # ... what that is good for, ...
     machine: str = ""  # ... and the machine's name
     compiling: Any = None  # while it does so for all with that cache
     has_worked: bool = False  # or was given something to do
@@ -79,7 +80,7 @@ class RayExecutor:
         self._watch: ray_cluster.OwnRay | ClusterWatch = self._own
         self._nodes: Nodes  # if there is one
         self._warm: set[str] = set()  # its caches that have the kernels
-        self._code: CompiledCode | None = None  # what the first of them compiled
+        self._code: dict[str, CompiledCode | None] = {}  # what the first of each kind of machines compiled
         self._plan: Plan  # once it is started
         self._sent: Plan  # the same, as it is sent to actors
         self._worker_bytes: int  # the memory that each of them asks for
@@ -161,27 +162,28 @@ class RayExecutor:
             self._ray.kill(slot.actor)
 
     def _compile(self, patience_s: float) -> None:
-        """Has the kernels compiled by one worker of the first machine of a cluster, which the others take them from.
+        """Has the kernels compiled by one worker of the first machine of each kind, which the others take them from.
 
-        They compile what doesn't fit them. Takes note of those that are ready.
+        Takes note of those that are ready.
         """
         compiling = {slot.compiling: slot for slot in self._pool if slot.compiling is not None}
         for ref in self._finished(list(compiling), patience_s) if compiling else []:
             slot = compiling[ref]
             slot.compiling = None
             try:
-                code = self._ray.get(ref)
-                self._code = self._code or code
+                self._code.setdefault(slot.kind, self._ray.get(ref))
                 self._warm.add(slot.cache)
             except self._ray.exceptions.RayTaskError as error:
                 raise UserError(f"the simulator doesn't run on {slot.machine}: {_cause(error)}") from None
             except self._ray.exceptions.RayError as error:
                 self._replace(slot, error)
         busy = self._warm | {slot.cache for slot in self._pool if slot.compiling is not None}
+        kinds = {slot.kind for slot in self._pool if slot.compiling is not None}
         for slot in self._pool:
-            if slot.cache and slot.cache not in busy and (self._warm or not busy):
+            if slot.cache and slot.cache not in busy and (slot.kind in self._code or slot.kind not in kinds):
                 busy.add(slot.cache)
-                slot.compiling = slot.actor.warm_up.remote(self._code)
+                kinds.add(slot.kind)
+                slot.compiling = slot.actor.warm_up.remote(self._code.get(slot.kind))
 
     def run(self, batches: Iterator[Batch], storage: Storage, stop: StopRequest) -> Iterator[BatchReceipt]:
         where = storage.address
@@ -323,7 +325,7 @@ class RayExecutor:
         """Takes an actor into service, unless it has another simulator: its node was new, and wasn't looked at yet."""
         hello: Hello = self._ray.get(slot.hello)
         if hello.engine == engine_digest():
-            slot.machine, slot.cache = hello.machine, hello.cache
+            slot.machine, slot.cache, slot.kind = hello.machine, hello.cache, hello.kind
         else:
             self._replace(slot, UserError(f"{hello.machine}: {OTHER_VERSION}"))
 

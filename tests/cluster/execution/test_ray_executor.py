@@ -169,6 +169,23 @@ def test_one_machine_compiles_and_the_others_take_it_from_there(monkeypatch: pyt
     assert [each.given for each in compilers] == [[None], [None], [], ["made in a"], [], ["made in a"], []]
 
 
+def test_machines_of_another_kind_compile_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of CPUs: the first machine of each compiles, at the same time, and the others wait for their kind."""
+    ray, executor = FakeRay(), RayExecutor(address="head:6379")
+    compilers = [Compiler(cache) for cache in "abcde"]
+    ray.actors = [Actor(each, ray) for each in compilers]
+    monkeypatch.setattr(executor, "_ray", ray)
+    monkeypatch.setattr(executor, "_watch", SimpleNamespace(ended=str))
+    pool = zip(ray.actors, ("old", "new", "new", "old", "new"), strict=True)
+    executor._pool = [_Slot(actor, None, actor.real.cache, kind) for actor, kind in pool]
+    executor._compile(1.0)
+    assert [slot.compiling is not None for slot in executor._pool] == [True, True, False, False, False]
+    for _ in range(6):
+        executor._compile(1.0)
+    assert executor._warm == set("abcde")
+    assert [each.given for each in compilers] == [[None], [None], ["made in b"], ["made in a"], ["made in b"]]
+
+
 def test_cache_is_known_by_its_folder(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes in containers can have one name, and nodes of one machine can have one cache."""
     caches = []
