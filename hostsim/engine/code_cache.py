@@ -101,10 +101,15 @@ def _remove_unused(cache: Path) -> None:
 class Locator(_caching.UserProvidedCacheLocator):  # type: ignore[misc]
     """Where numba keeps a function of ours: in a folder named by its package. The hash of the sources is above it."""
 
+    def __init__(self, function: Any, file: str) -> None:
+        super().__init__(function, file)
+        # numba reads its settings anew when a variable NUMBA_* changes, as Ray's start does, and forgets CACHE_DIR
+        self._cache_path = os.path.join(str(OWN_CACHE), self.get_suitable_cache_subpath(file))
+
     @classmethod
     def from_function(cls, function: Any, file: str) -> Locator | None:
         """None: it is somebody else's."""
-        return cls(function, file) if Path(file).is_relative_to(_ROOT) else None
+        return cls(function, file) if OWN_CACHE and Path(file).is_relative_to(_ROOT) else None
 
     @classmethod
     def get_suitable_cache_subpath(cls, file: str) -> str:

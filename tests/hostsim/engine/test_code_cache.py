@@ -16,6 +16,7 @@ from numba.core.caching import NullCache
 
 from coldfleet.hostsim.engine import code_cache
 from coldfleet.hostsim.engine.jit import compiled, inlined
+from coldfleet.hostsim.mm import lru
 from coldfleet.hostsim.spec.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("code_cache")  # numba's index of a file loses what two processes write at a time
@@ -242,3 +243,19 @@ def test_code_of_another_hash_is_removed_a_month_after_its_last_use(config: Simp
     os.utime(own, (0, 0))
     chosen(config)
     assert own.stat().st_mtime > time.time() - 86400  # it was used
+
+
+def test_code_is_kept_there_whatever_numba_reads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's start sets NUMBA_NUM_THREADS while another thread compiles: numba then forgets where its cache is."""
+    if code_cache.OWN_CACHE is None:
+        pytest.skip("nothing can be kept here")
+    config: Any = numba.core.config
+    where = config.CACHE_DIR
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    try:
+        config.reload_config()
+        locator = code_cache.Locator.from_function(test_code_is_kept_there_whatever_numba_reads_again, lru.__file__)
+        assert locator is not None
+        assert Path(locator.get_cache_path()) == code_cache.OWN_CACHE / "hostsim_mm"
+    finally:
+        config.CACHE_DIR = where
