@@ -113,15 +113,19 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> list[HostSpec]:
     return pretend(monkeypatch)
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a finished sweep by that simulator, for :func:`done`: sweeping takes longer than most tests."""
-    folder = tmp_path_factory.mktemp("finished")
+def pretended_sweep(folder: Path) -> Path:
+    """The directory of a finished sweep of the small study by that simulator, in a folder."""
     (folder / "small.toml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
         pretend(patch)
         sweep(read_study(folder / "small.toml"), folder / "out", SerialExecutor())
     return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of these, for :func:`done`: sweeping takes longer than most tests."""
+    return pretended_sweep(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

@@ -20,10 +20,9 @@ from coldfleet.cluster.results.schemas import TABLES, schema
 from coldfleet.cluster.results.storage import open_storage
 from coldfleet.cluster.results.verify import verify
 from coldfleet.cluster.study.plan import Plan
-from coldfleet.cluster.study.reader import read_study
 from coldfleet.hostsim.spec.host_spec import HostResult, HostSpec
 from coldfleet.policies import Policy
-from tests.cluster.conftest import STUDY, Said, pretend
+from tests.cluster.conftest import Said, pretended_sweep
 
 Command = Callable[..., Said]
 pytestmark = pytest.mark.usefixtures("fake_engine")
@@ -32,13 +31,9 @@ pytestmark = pytest.mark.usefixtures("fake_engine")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a finished sweep with a part for every pair of runs."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "small.toml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
-        pretend(patch)
         patch.setattr("coldfleet.cluster.execution.batching.Batches.__next__", _pairs)
-        sweep(read_study(folder / "small.toml"), folder / "out", SerialExecutor())
-    return folder / "out"
+        return pretended_sweep(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture(autouse=True)
